@@ -1,0 +1,33 @@
+# Two commands are enough: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+SHELL := /bin/bash
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready  ## a virtual environment with the exact versions of constraints.txt
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup  ## phantoms → U-Net → masks → features → LSTM → report, in minutes
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy --strict
+	$(BIN)/mypy
+
+bench: setup  ## speed and memory on this machine, side by side with a naive way
+	$(BIN)/python scripts/bench.py
+
+.PHONY: help setup demo test lint types bench

@@ -1,0 +1,172 @@
+"""What settings may be: types, ranges and combinations, checked before anything is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from medseg.errors import ConfigError
+
+Test = tuple[Callable[[Any], bool], str]
+
+
+def _whole(low: int) -> Test:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low, f"a whole number of at least {low}"
+
+
+def _between(low: float, high: float) -> Test:
+    return lambda v: _is_number(v) and low <= v <= high, f"a number from {low:g} to {high:g}"
+
+
+def _above(low: float) -> Test:
+    return lambda v: _is_number(v) and v > low, f"a number above {low:g}"
+
+
+def _one_of(*choices: Any) -> Test:
+    return lambda v: v in choices, "one of " + ", ".join(map(str, choices))
+
+
+def _optional(test: Test) -> Test:
+    return lambda v: v is None or test[0](v), f"null or {test[1]}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_text: Test = (lambda v: isinstance(v, str), "text")
+_duration: Test = (
+    lambda v: isinstance(v, str) and re.fullmatch(r"\d{1,3}:\d{2}:\d{2}:\d{2}", v) is not None,
+    "a duration DD:HH:MM:SS such as 00:00:10:00",
+)
+
+# Settings whose default does not tell their type, or that have a range.
+RULES: dict[str, Test] = {
+    "task": _one_of("segmentation", "diagnosis"),
+    "seed": _whole(0),
+    "run_dir": _optional(_text),
+    "resume": _optional(_text),
+    "data.root": _optional(_text),
+    "data.mask_suffix": _optional(_text),
+    "data.holdout": _between(0, 0.9),
+    "data.time_axis": _optional(_one_of(2, 3)),
+    "data.phantom_patients": _whole(2),
+    "data.phantom_frames": _optional(_whole(1)),
+    "organ.label_level": _one_of("frame", "case"),
+    "segmenter.network.dimensions": _one_of(2, 3),
+    "segmenter.network.width": _whole(1),
+    "segmenter.network.depth": _whole(1),
+    "segmenter.network.norm": _one_of("instance", "batch", "group", "none"),
+    "segmenter.network.dropout": _between(0, 0.95),
+    "segmenter.batch": _whole(1),
+    "segmenter.passes": _whole(1),
+    "segmenter.foreground": _between(0, 1),
+    "segmenter.optimizer.name": _one_of("adamw", "sgd"),
+    "segmenter.optimizer.lr": _above(0),
+    "segmenter.optimizer.warmup": _between(0, 0.9),
+    "segmenter.optimizer.schedule": _one_of("cosine", "poly"),
+    "segmenter.ema": _between(0, 0.99999),
+    "segmenter.predict.overlap": _between(0, 0.9),
+    "segmenter.predict.batch": _whole(1),
+    "diagnoser.batch": _whole(1),
+    "diagnoser.passes": _whole(1),
+    "diagnoser.network.hidden": _whole(1),
+    "diagnoser.network.layers": _whole(1),
+    "diagnoser.network.dropout": _between(0, 0.95),
+    "trainer.budget": _above(0),
+    "trainer.max_time": _optional(_duration),
+    "trainer.clip_norm": _between(0, 1e9),
+    "trainer.checkpoint_every": _whole(1),
+    "trainer.validate": _whole(0),
+    "executor.accelerator": _one_of("auto", "cpu", "cuda"),
+    "executor.devices": _whole(1),
+    "executor.precision": (lambda v: str(v) in ("auto", "32", "bf16", "16"), "one of auto, 32, bf16, 16"),
+    "executor.threads": (lambda v: v == "auto" or _whole(1)[0](v), "auto or a whole number of at least 1"),
+    "executor.workers": _whole(0),
+}
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``; lists are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def check_values(values: dict[str, Any], base: dict[str, Any]) -> None:
+    """Every value against its rule, else against the type of its default in `base`."""
+    defaults = flatten(base)
+    for name, value in flatten(values).items():
+        if name in RULES:
+            test, wanted = RULES[name]
+            if not test(value):
+                raise ConfigError(f"{name}={value!r}: must be {wanted}")
+        elif name in defaults and not _same_kind(value, defaults[name]):
+            raise ConfigError(f"{name}={value!r}: must be {_kind(defaults[name])}, as in {name}={defaults[name]!r}")
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if default is None or default == {}:
+        return True
+    if isinstance(default, float):
+        return _is_number(value)
+    if isinstance(default, list) and isinstance(value, list):
+        kinds = [item for item in default if item is not None]
+        return not kinds or all(item is None or _same_kind(item, kinds[0]) for item in value)
+    return type(value) is type(default)
+
+
+def _kind(value: Any) -> str:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a group",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def check_combinations(values: dict[str, Any]) -> None:
+    """What each value allows but not together."""
+    _check_patch(values["segmenter"])
+    organ = values["organ"]
+    labels = organ["labels"]
+    pairs = organ.get("lateral_pairs") or []
+    for name in {name for pair in pairs for name in pair} - set(labels):
+        raise ConfigError(f"organ.lateral_pairs: {name!r} is not one of organ.labels {list(labels)}")
+    numbers = sorted(labels.values())
+    if len(set(numbers)) < len(numbers) or (numbers and not 1 <= numbers[0] <= numbers[-1] <= 255):
+        raise ConfigError(f"organ.labels={labels}: each label needs its own number from 1 to 255 (0 is background)")
+    if values["task"] == "diagnosis" and len(organ.get("classes") or []) < 2:
+        raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ.get('classes')}")
+    mirror = values["segmenter"]["predict"]["mirror"]
+    if "x" in mirror and pairs:
+        raise ConfigError("segmenter.predict.mirror=[x] would average a lateral pair with its twin; leave x out")
+    if values["resume"] and values["run_dir"]:
+        raise ConfigError("resume continues in its own folder: leave run_dir out")
+
+
+def _check_patch(segmenter: dict[str, Any]) -> None:
+    network, patch = segmenter["network"], segmenter["patch"]
+    if len(patch) != network["dimensions"]:
+        raise ConfigError(
+            f"segmenter.patch={patch}: a {network['dimensions']}D network needs {network['dimensions']} sizes "
+            f"(or choose segmenter.network.dimensions={len(patch)})"
+        )
+    factor = 2 ** network["depth"]
+    for size in patch:
+        if size < 1 or size % factor:
+            near = max(factor, round(size / factor) * factor)
+            raise ConfigError(
+                f"segmenter.patch={patch}: each size must be a multiple of 2^depth = {factor}, e.g. {near} for {size}"
+            )
+    if all(size == factor for size in patch):
+        raise ConfigError(f"segmenter.patch={patch}: leaves one voxel at the lowest level; take at least {2 * factor}")

@@ -1,0 +1,191 @@
+"""Find, compose, check and build settings. The only user of hydra and omegaconf."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medseg.checks import check_combinations, check_values, flatten
+from medseg.errors import ConfigError, ModelError
+
+Config = DictConfig
+
+# What a setting may name as `_target_`: medseg's own classes; loggers in a user's own configs, never in a model's.
+OWN_TARGETS = ("medseg.",)
+TRAINING_TARGETS = (*OWN_TARGETS, "pytorch_lightning.loggers.")
+
+
+def config_dir() -> Path:
+    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(
+        f"medseg's configs are missing beside {package}: the installation is incomplete, install it again"
+    )
+
+
+def group_choices(extra: Path | None = None) -> dict[str, list[str]]:
+    """Each config group with its choices, e.g. ``{"organ": ["lung"], …}``."""
+    found: dict[str, set[str]] = {}
+    for root in [config_dir(), *([extra] if extra is not None and extra.is_dir() else [])]:
+        for folder in filter(Path.is_dir, root.iterdir()):
+            found.setdefault(folder.name, set()).update(file.stem for file in folder.glob("*.yaml"))
+    return {group: sorted(names) for group, names in sorted(found.items())}
+
+
+def compose(overrides: list[str], extra: Path | None = None) -> Config:
+    """The checked settings for a command line's ``KEY=VALUE``; raises `ConfigError` with the way out."""
+    groups = group_choices(extra)
+    chosen = [text for text in overrides if _key(text) in groups]
+    base = _compose(chosen, extra, groups)
+    config = _compose(overrides, extra, groups, known=base) if len(chosen) < len(overrides) else base
+    check(config, base)
+    return config
+
+
+def check(config: Config, base: Config | None = None) -> None:
+    """Types (of `base`, the settings before they were overridden), ranges and combinations of settings."""
+    values = to_dict(config)
+    check_values(values, to_dict(base) if base is not None else {})
+    check_combinations(values)
+
+
+def multirun(overrides: list[str], extra: Path | None, job: Callable[[Config], Any]) -> None:
+    """Run `job` once per combination through Hydra's own multirun, its sweepers and launchers."""
+    import hydra
+
+    argv = sys.argv
+    sys.argv = [argv[0], "--multirun", *_with_search_path(overrides, extra)]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
+    finally:
+        sys.argv = argv
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The resolved settings as plain values; a reference that leads nowhere is a `ConfigError`."""
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from error
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved settings as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+
+
+def load(file: Path) -> Config:
+    """The settings a run was made with."""
+    try:
+        config = OmegaConf.load(file)
+    except (OSError, OmegaConfBaseException, ValueError) as error:
+        raise ModelError(f"{file}: the run's settings cannot be read ({_first_line(error)})") from error
+    if not isinstance(config, DictConfig):
+        raise ModelError(f"{file}: not a run's settings")
+    return config
+
+
+def build(node: Any, allowed: tuple[str, ...] = OWN_TARGETS, **arguments: Any) -> Any:
+    """The object a setting describes; `_target_` may name only what `allowed` begins with."""
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+    for target in _targets(plain):
+        if not target.startswith(allowed):
+            raise ConfigError(f"_target_: {target} is not allowed; settings may name only {' or '.join(allowed)}*")
+    try:
+        return instantiate(plain, **arguments, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__
+        if isinstance(cause, TypeError) or cause is None:
+            raise ConfigError(f"{_targets(plain)[0]}: {_first_line(error)}") from error
+        raise cause from error
+
+
+def _targets(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [str(node["_target_"])] if node.get("_target_") else []
+        return own + [target for value in node.values() for target in _targets(value)]
+    if isinstance(node, list):
+        return [target for value in node for target in _targets(value)]
+    return []
+
+
+def _with_search_path(overrides: list[str], extra: Path | None) -> list[str]:
+    if extra is None:
+        return overrides
+    if not extra.is_dir():
+        raise ConfigError(f"--config-dir {extra}: no such folder")
+    return [f"hydra.searchpath=['file://{extra.resolve()}']", *overrides]
+
+
+def _compose(
+    overrides: list[str], extra: Path | None, groups: dict[str, list[str]], known: Config | None = None
+) -> Config:
+    arguments = _with_search_path(overrides, extra)
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return hydra_compose("config", overrides=arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, overrides, groups, known)) from error
+
+
+def _key(text: str) -> str:
+    return re.split(r"[=@]", text.lstrip("+~"), maxsplit=1)[0].strip()
+
+
+def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]], known: Config | None) -> str:
+    """Hydra's message in a user's words, with the nearest right spelling."""
+    if not any(_key(text) == "organ" for text in overrides) and "organ" in str(error):
+        return f"no organ chosen: add organ=NAME, one of {', '.join(groups['organ'])}"
+    for text in overrides:
+        try:
+            OverridesParser.create().parse_override(text)
+        except HydraException:
+            return f"{text!r} is not KEY=VALUE (quote values with commas, brackets or blanks: 'key=\"a, b\"')"
+        key, _, value = text.partition("=")
+        key = _key(key)
+        if key in groups and not text.startswith("~") and value not in groups[key] and value not in ("null", ""):
+            listed = ", ".join(groups[key]) or "none yet"
+            return f"{key}={value}: no such choice{did_you_mean(value, groups[key])} (choices: {listed})"
+    keys = [*flatten(to_dict(known)), *groups] if known is not None else []
+    parents = {part for name in keys for part in _parents(name)}
+    for text in overrides if keys else []:
+        key = _key(text)
+        if not text.startswith("+") and key not in keys and key not in parents:
+            return f"{key}: no such setting{did_you_mean(key, [*keys, *parents])} (medseg show lists them all)"
+    return _first_line(error)
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """``, did you mean X?`` for the nearest known words, or nothing."""
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    if not near:  # right last part, wrong place
+        last = word.rsplit(".", 1)[-1]
+        near = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], last).ratio() > 0.8][
+            :2
+        ]
+    return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

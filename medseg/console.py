@@ -1,0 +1,94 @@
+"""What a person sees: messages, tables, progress. The only user of rich. All of it goes to standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+_screen = Console(stderr=True, highlight=False)
+_quiet = False
+PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
+
+
+def be_quiet(quiet: bool) -> None:
+    """With True only warnings and errors are shown."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(text: str) -> None:
+    """A line of news."""
+    if not _quiet:
+        _screen.print(escape(text), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A line that must not be missed."""
+    _screen.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """Why a command or a case failed."""
+    _screen.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
+
+
+def banner(text: str) -> None:
+    """A loud box."""
+    _screen.print(Panel(escape(text), border_style="yellow", expand=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table with right-aligned numbers."""
+    if _quiet:
+        return
+    shown = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        shown.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        shown.add_row(*(escape(f"{v:.3f}" if isinstance(v, float) else "–" if v is None else str(v)) for v in row))
+    _screen.print(shown)
+
+
+class Progress:
+    """A bar with time left on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(self, label: str, total: int, bars: Bars | None) -> None:
+        self.label, self.total, self.bars = label, total, bars
+        self.done, self._started, self._said = 0, time.monotonic(), time.monotonic()
+        self._task = bars.add_task(label, total=total, note="") if bars else None
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more are done."""
+        self.done += count
+        if self.bars is not None and self._task is not None:
+            self.bars.update(self._task, advance=count, note=escape(note))
+        elif time.monotonic() - self._said > PLAIN_EVERY:
+            self._said = time.monotonic()
+            left = (self._said - self._started) / max(self.done, 1) * (self.total - self.done)
+            say(f"{self.label}: {self.done}/{self.total} {note}, about {_clock(left)} left")
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Progress]:
+    """`with progress("segment", 5) as bar: bar.advance()`."""
+    if _quiet or not sys.stderr.isatty():
+        yield Progress(label, total, None)
+        return
+    name, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+    with Bars(*columns, console=_screen, transient=True) as bars:
+        yield Progress(label, total, bars)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

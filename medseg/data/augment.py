@@ -1,0 +1,71 @@
+"""Random variation of training patches: mirrors that know left from right, and albumentations' transforms."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its version
+import albumentations as A
+import cv2
+
+from medseg.errors import ConfigError
+
+cv2.setNumThreads(0)  # its pool would fight with torch's
+
+AXES = {"x": -1, "y": -2, "z": -3}
+
+
+class Augment:
+    """Apply to an image (C, *S) in 0..1 and its mask (*S), S = (Y, X) or (Z, Y, X); the same seed, the same result.
+
+    `mirror` gives each patient axis its chance to be flipped. A flip across x, the lateral axis, swaps the labels of
+    each of `lateral_pairs`, so that right stays the patient's right.
+    """
+
+    def __init__(
+        self, mirror: dict[str, float], transforms: dict[str, dict[str, Any]], lateral_pairs: list[tuple[int, int]]
+    ) -> None:
+        self.mirror, self.pairs = mirror, lateral_pairs
+        self.compose = A.Compose([_transform(name, given) for name, given in transforms.items()])
+        self.empty = not transforms
+
+    def __call__(
+        self, image: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """A varied copy of image and mask."""
+        for axis, chance in self.mirror.items():
+            if rng.random() < chance and mask.ndim >= -AXES[axis]:
+                image, mask = np.flip(image, AXES[axis]), np.flip(mask, AXES[axis])
+                if axis == "x":
+                    mask = swap(mask, self.pairs)
+        if self.empty:
+            return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+        self.compose.set_random_seed(int(rng.integers(2**31)))
+        volume = mask.ndim == 3
+        names = ("volume", "mask3d") if volume else ("image", "mask")
+        last = np.ascontiguousarray(np.moveaxis(image, 0, -1))  # (*S, C)
+        result = self.compose(**{names[0]: last, names[1]: np.ascontiguousarray(mask)})
+        varied = result[names[0]].reshape((*mask.shape, -1))  # albumentations may drop a single channel
+        return np.ascontiguousarray(np.moveaxis(varied, -1, 0)).clip(0, 1), result[names[1]]
+
+
+def swap(mask: npt.NDArray[np.uint8], pairs: list[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+    """The mask with both labels of each pair exchanged."""
+    table = np.arange(256, dtype=np.uint8)
+    for one, other in pairs:
+        table[one], table[other] = other, one
+    return table[mask]
+
+
+def _transform(name: str, given: dict[str, Any]) -> Any:
+    made = getattr(A, name, None)
+    if not (isinstance(made, type) and issubclass(made, A.BasicTransform)):
+        raise ConfigError(f"augment.transforms: albumentations has no transform {name!r}")
+    try:
+        return made(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"augment.transforms.{name}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,94 @@
+"""Training patches, drawn from the cache. Which patch a number gives depends on the seed and that number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from medseg.data.augment import Augment
+from medseg.data.cache import CachedCase
+
+
+class PatchDataset(Dataset[dict[str, Tensor]]):
+    """Patches of `patch` voxels, (Y, X) for slices or (Z, Y, X), from cases.
+
+    A share `foreground` of the patches is placed on a labelled voxel, each label equally often; the others anywhere.
+    """
+
+    def __init__(
+        self, cases: list[CachedCase], patch: tuple[int, ...], foreground: float, augment: Augment | None, seed: int
+    ) -> None:
+        self.patch, self.foreground, self.augment, self.seed = patch, foreground, augment, seed
+        self.images = [case.image() for case in cases]
+        self.masks = [case.mask() for case in cases]
+        self.locations = [case.locations() for case in cases]
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """{"image": (C, *patch) float, "mask": (*patch) long} of patch `number`, any number ≥ 0."""
+        rng = np.random.default_rng([self.seed, number])
+        case = int(rng.integers(len(self.images)))
+        sizes = self.masks[case].shape
+        starts = self._start(self._centre(case, sizes, rng), sizes, rng)
+        image = _crop(self.images[case], starts, self._box()).astype(np.float32)  # (C, Z, Y, X)
+        mask = _crop(self.masks[case][None], starts, self._box())[0]  # (Z, Y, X)
+        if len(self.patch) == 2:
+            image, mask = image[:, 0], mask[0]  # (C, Y, X), (Y, X)
+        if self.augment is not None:
+            image, mask = self.augment(image, mask, rng)
+        return {"image": torch.from_numpy(image), "mask": torch.from_numpy(mask.astype(np.int64))}
+
+    def _box(self) -> tuple[int, ...]:
+        return self.patch if len(self.patch) == 3 else (1, *self.patch)
+
+    def _centre(self, case: int, sizes: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        places = self.locations[case]
+        if places and rng.random() < self.foreground:
+            voxels = places[sorted(places)[int(rng.integers(len(places)))]]
+            voxel: npt.NDArray[np.int64] = voxels[int(rng.integers(len(voxels)))].astype(np.int64)
+            return voxel
+        return rng.integers(0, sizes)
+
+    def _start(self, centre: npt.NDArray[np.int64], sizes: tuple[int, ...], rng: np.random.Generator) -> list[int]:
+        """First voxel of the box: the centre anywhere in its middle half; inside the image where it fits."""
+        starts = []
+        for middle, box, size in zip(centre, self._box(), sizes, strict=True):
+            start = int(middle) - box // 2 + int(rng.integers(-(box // 4), box // 4 + 1))
+            # a box larger than the image may slide until the image touches its edge
+            low, high = min(0, size - box), max(0, size - box)
+            starts.append(min(max(start, low), high))
+        return starts
+
+
+def _crop(array: npt.NDArray[np.generic], starts: list[int], box: tuple[int, ...]) -> npt.NDArray[np.generic]:
+    """(C, *S) → (C, *box) from `starts`; outside the array zeros."""
+    sizes = array.shape[1:]
+    inner = tuple(slice(max(0, s), min(size, s + b)) for s, b, size in zip(starts, box, sizes, strict=True))
+    part = np.asarray(array[(slice(None), *inner)])
+    if part.shape[1:] == box:
+        return part
+    result = np.zeros((array.shape[0], *box), array.dtype)
+    place = tuple(slice(i.start - s, i.stop - s) for i, s in zip(inner, starts, strict=True))
+    result[(slice(None), *place)] = part
+    return result
+
+
+class PassSampler(Sampler[int]):
+    """Patch numbers of an epoch of `length`: epoch e gives e·length … (e+1)·length − 1, so no patch comes twice."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.epoch = length, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch, also after resuming."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(self.epoch * self.length, (self.epoch + 1) * self.length)

@@ -1,0 +1,29 @@
+"""nnU-Net raw and Medical Segmentation Decathlon folders: dataset.json, imagesTr, labelsTr, imagesTs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.data.cases import Case
+from medseg.data.image import is_image, stem
+from medseg.errors import DataError
+
+
+def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
+    """Cases of `imagesTr` with their masks. nnU-Net names channels CASE_0000, MSD has one file a case."""
+    folder = root / "imagesTr"
+    if not folder.is_dir():
+        raise DataError(f"{root}: dataset.json without a folder imagesTr beside it")
+    masks = {stem(path): path for path in (root / "labelsTr").glob("*") if is_image(path)}
+    files: dict[str, dict[str, Path]] = {}
+    for path in sorted(p for p in folder.iterdir() if is_image(p)):
+        name, _, number = stem(path).rpartition("_")
+        numbered = bool(name) and len(number) == 4 and number.isdigit() and stem(path) not in masks
+        case, position = (name, int(number)) if numbered else (stem(path), 0)
+        if position < len(channels):
+            files.setdefault(case, {})[channels[position]] = path
+    for case, images in files.items():
+        for position, channel in enumerate(channels):
+            if channel not in images:
+                raise DataError(f"{folder}: {case} has no file {case}_{position:04d}.* for channel {channel!r}")
+    return [Case(case, case, images, masks.get(case)) for case, images in files.items()]

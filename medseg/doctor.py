@@ -1,0 +1,51 @@
+"""What this machine and installation can do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+
+import psutil
+import torch
+
+from medseg import __version__
+from medseg.config import config_dir, group_choices
+from medseg.console import say, table, warn
+from medseg.executor import free_cores, has_bf16
+from medseg.runs import PACKAGES
+
+LEAST_MEMORY, LEAST_DISK = 4.0, 2.0  # GB: below, training or caching may fail
+
+
+def examine() -> int:
+    """Print the findings; 0, or 1 where something would keep medseg from working well."""
+    memory = psutil.virtual_memory().available / 1e9
+    disk = shutil.disk_usage(".").free / 1e9
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = [
+        ["medseg", __version__],
+        ["Python", f"{platform.python_version()}, {platform.system()} {platform.machine()}"],
+        *[[name, importlib.metadata.version(name)] for name in PACKAGES],
+        ["processor", f"{os.cpu_count()} cores, {free_cores()} free now, {torch.backends.cpu.get_cpu_capability()}"],
+        ["memory", f"{memory:.1f} GB available"],
+        ["disk here", f"{disk:.1f} GB free"],
+        ["GPU", torch.cuda.get_device_name() if device.type == "cuda" else "none, the processor is used"],
+        ["bf16", "yes" if has_bf16(device) else "no, 32 bit is used"],
+        ["configs", f"{config_dir()}: organs {', '.join(group_choices()['organ'])}"],
+    ]
+    table("medseg doctor", ["what", "found"], rows)
+    problems = []
+    if memory < LEAST_MEMORY:
+        problems.append(
+            f"only {memory:.1f} GB of memory is available; close other programs or use smaller segmenter.batch"
+        )
+    if disk < LEAST_DISK:
+        problems.append(f"only {disk:.1f} GB of disk is free here; point data.cache and run_dir elsewhere")
+    if not os.access(".", os.W_OK):
+        problems.append("this folder cannot be written; runs/ goes here unless run_dir and data.cache say otherwise")
+    for problem in problems:
+        warn(problem)
+    say("all well" if not problems else f"{len(problems)} problems")
+    return 1 if problems else 0

@@ -1,0 +1,69 @@
+"""Where and how it is computed: device, precision, threads."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import psutil
+import torch
+
+
+def use_threads(setting: int | str) -> int:
+    """Give torch its threads: `setting`, or with "auto" the cores that nobody else keeps busy; returns the number."""
+    count = int(setting) if setting != "auto" else free_cores()
+    torch.set_num_threads(count)
+    return count
+
+
+def free_cores() -> int:
+    """Cores this process may use that are idle now, at least one."""
+    try:
+        allowed = sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        allowed = list(range(os.cpu_count() or 1))
+    busy = psutil.cpu_percent(interval=0.2, percpu=True)
+    return max(1, sum(busy[core] < 60 for core in allowed if core < len(busy)))
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device that `executor.accelerator` means here."""
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 itself; emulated bf16 is slower than 32 bit."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(asked())
+
+
+def precision_of(setting: Any, device: torch.device) -> Any:
+    """Lightning's name of the precision that `executor.precision` means on this device."""
+    if str(setting) == "auto":
+        return "bf16-mixed" if has_bf16(device) else "32-true"
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[str(setting)]
+
+
+def autocast(setting: Any, device: torch.device) -> torch.autocast:
+    """The context a network predicts in."""
+    name = str(precision_of(setting, device))
+    kind = torch.float16 if name.startswith("16") and device.type == "cuda" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled="mixed" in name)
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries say that is no news to a user of medseg."""
+    import logging
+
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # few workers are our choice: patches come from a memory map
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")

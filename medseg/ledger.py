@@ -1,0 +1,106 @@
+"""What happened to every case: statuses, atomic writes, exit statuses."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import DataError
+
+EXIT_OK, EXIT_NOTHING, EXIT_USAGE, EXIT_SOME, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One case's line: `status` is ok | failed | skipped | review."""
+
+    case: str
+    status: str
+    code: str = ""
+    message: str = ""
+    seconds: float = 0.0
+    input: str = ""
+    output: str = ""
+
+
+class Ledger:
+    """Entries of a batch, written to a CSV file as they come, so that a killed run leaves what it did."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.entries: list[Entry] = []
+
+    def add(self, entry: Entry) -> None:
+        """Append and write at once."""
+        self.entries.append(entry)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in fields(Entry)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(item) for item in self.entries)
+        atomic_write_text(self.file, text.getvalue())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of entries of each status."""
+        return dict(Counter(entry.status for entry in self.entries))
+
+    def exit_status(self) -> int:
+        """0 all well, 1 nothing worked, 3 some cases failed."""
+        failed = sum(entry.status == "failed" for entry in self.entries)
+        if failed == 0:
+            return EXIT_OK
+        return EXIT_NOTHING if failed == len(self.entries) else EXIT_SOME
+
+    def summary(self) -> dict[str, Any]:
+        """For `--json`: counts, exit status and every entry."""
+        return {
+            "cases": len(self.entries),
+            "counts": self.counts,
+            "exit_status": self.exit_status(),
+            "ledger": str(self.file),
+            "entries": [asdict(entry) for entry in self.entries],
+        }
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """The whole content or the old file, never a part: temporary file, fsync, rename."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """`atomic_write_bytes` in UTF-8."""
+    atomic_write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented JSON, written atomically; NaN is refused, since it is no JSON."""
+    atomic_write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,134 @@
+"""Lightning's trainer, set up from settings: averaged weights, history, checkpoints, time bound."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer, WeightAveraging
+from torch import Tensor
+
+from medseg.config import TRAINING_TARGETS, Config, build
+from medseg.console import Progress
+from medseg.executor import device_of, precision_of, quiet_libraries, use_threads
+from medseg.ledger import atomic_write_text
+from medseg.runs import Run
+
+
+class AveragedWeights(WeightAveraging):
+    """Exponential moving average of the weights; the average counts few steps at first, `decay` later."""
+
+    def __init__(self, decay: float) -> None:
+        def average(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+            seen = float(count)
+            keep = min(decay, (1 + seen) / (10 + seen))
+            return torch.lerp(now, mean, keep) if mean.is_floating_point() else now
+
+        super().__init__(avg_fn=average)
+
+
+class History(Callback):
+    """history.csv, one row every `every` steps: step, passes, lr, train_loss (mean since the last row), valid_loss."""
+
+    def __init__(self, file: Path, batch: int, every: int) -> None:
+        self.file, self.batch, self.every = file, batch, max(1, every)
+        self.rows: list[dict[str, float | None]] = []
+        self._losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_args: Any, **_kw: Any) -> None:
+        """Remember the loss; a NaN ends the training with the step named."""
+        loss = float(trainer.callback_metrics["train_loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss became {loss} at step {trainer.global_step}")
+        self._losses.append(loss)
+        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+            self._add(trainer, None)
+
+    def on_validation_end(self, trainer: pl.Trainer, *_args: Any) -> None:
+        """Add the held-out loss."""
+        if not trainer.sanity_checking and "valid_loss" in trainer.callback_metrics:
+            self._add(trainer, float(trainer.callback_metrics["valid_loss"]))
+
+    def _add(self, trainer: pl.Trainer, valid: float | None) -> None:
+        mean = sum(self._losses) / len(self._losses) if self._losses else None
+        self._losses = []
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        step = trainer.global_step
+        self.rows.append(
+            {"step": step, "passes": step * self.batch, "lr": rate, "train_loss": mean, "valid_loss": valid}
+        )
+        atomic_write_text(self.file, pd.DataFrame(self.rows).to_csv(index=False))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in checkpoints, so that a resumed training has its whole history."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore after resuming."""
+        self.rows = state_dict["rows"]
+
+
+class Bar(Callback):
+    """Feeds the console's progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self._shown = progress, 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_args: Any, **_kw: Any) -> None:
+        """One step further."""
+        self.progress.advance(
+            trainer.global_step - self._shown, f"loss {float(trainer.callback_metrics['train_loss']):.3f}"
+        )
+        self._shown = trainer.global_step
+
+
+def seconds_of(max_time: str | None) -> float | None:
+    """DD:HH:MM:SS → seconds."""
+    if max_time is None:
+        return None
+    days, hours, minutes, seconds = map(int, max_time.split(":"))
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def make_trainer(config: Config, run: Run, steps: int, batch: int, extra: list[Callback]) -> pl.Trainer:
+    """A trainer of `steps` optimiser steps that writes history and checkpoints into the run."""
+    quiet_libraries()
+    use_threads(config.executor.threads)
+    device = device_of(config.executor.accelerator)
+    callbacks: list[Callback] = [
+        History(run.file("history.csv"), batch, every=max(1, steps // 100)),
+        ModelCheckpoint(
+            run.checkpoint.parent, filename="last", save_top_k=1, every_n_train_steps=config.trainer.checkpoint_every,
+            enable_version_counter=False,
+        ),
+        *extra,
+    ]  # fmt: skip
+    if config.trainer.max_time is not None:
+        callbacks.append(Timer(config.trainer.max_time))
+    logger = build(config.logger, TRAINING_TARGETS, save_dir=str(run.path)) if config.logger.get("_target_") else False
+    return pl.Trainer(
+        accelerator="cpu" if device.type == "cpu" else "gpu",
+        devices=config.executor.devices,
+        precision=precision_of(config.executor.precision, device),
+        max_steps=steps,
+        callbacks=callbacks,
+        logger=logger,
+        gradient_clip_val=config.trainer.clip_norm or None,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=config.executor.devices > 1,
+    )
+
+
+def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any, resume: Path | None) -> float:
+    """Train, from a checkpoint where one is given; returns the seconds it took."""
+    started = time.monotonic()
+    trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
+    return time.monotonic() - started

@@ -1,0 +1,85 @@
+"""Training of a segmenter as a LightningModule."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from medseg.segmentation.losses import supervised
+
+
+class SegmentationModule(pl.LightningModule):
+    """A network with its loss and its schedule of `total_steps` optimiser steps.
+
+    Where `max_seconds` would end the training earlier, the learning rate follows the clock instead, so that a bounded
+    training is annealed too; where the time suffices, the clock has no influence.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        optimizer: dict[str, Any],
+        total_steps: int,
+        max_seconds: float | None,
+    ) -> None:
+        super().__init__()
+        self.network, self.loss, self.settings = network, loss, optimizer
+        self.total_steps, self.max_seconds = total_steps, max_seconds
+        self._started = time.monotonic()
+
+    def on_train_start(self) -> None:
+        """Start the clock of `max_seconds`."""
+        self._started = time.monotonic()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) → logits (B, K, *S)."""
+        logits: Tensor = self.network(x)
+        return logits
+
+    def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
+        """Loss of a batch {"image": (B, C, *S), "mask": (B, *S)}."""
+        loss = supervised(self.loss, self.network(batch["image"]), batch["mask"])
+        self.log("train_loss", loss, on_step=True, on_epoch=False)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], _index: int) -> None:
+        """Loss of held-out patches, for the curves only."""
+        loss = supervised(self.loss, self.network(batch["image"]), batch["mask"])
+        self.log("valid_loss", loss, on_epoch=True, batch_size=len(batch["mask"]))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW or SGD with Nesterov momentum; warm-up, then cosine or polynomial decay."""
+        s = self.settings
+        if s["name"] == "sgd":
+            made: torch.optim.Optimizer = torch.optim.SGD(
+                self.parameters(), s["lr"], momentum=s["momentum"], nesterov=True, weight_decay=s["weight_decay"]
+            )
+        else:
+            made = torch.optim.AdamW(self.parameters(), s["lr"], weight_decay=s["weight_decay"])
+        schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda _step: self.rate(self.progress()))
+        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def progress(self) -> float:
+        """Share of the training that is over, 0..1, by steps or by the clock, whichever is further."""
+        steps = self._steps_done() / self.total_steps
+        clock = (time.monotonic() - self._started) / self.max_seconds if self.max_seconds else 0.0
+        return min(1.0, max(steps, clock))
+
+    def _steps_done(self) -> int:
+        return int(self.trainer.global_step) if self._trainer is not None else 0
+
+    def rate(self, progress: float) -> float:
+        """Factor of the learning rate at a progress of 0..1."""
+        warmup = float(self.settings["warmup"])
+        if progress < warmup:
+            return max(progress / warmup, 0.01)
+        rest = (progress - warmup) / (1 - warmup)
+        if self.settings["schedule"] == "poly":
+            return float((1 - rest) ** 0.9)
+        return 0.5 * (1 + math.cos(math.pi * rest))

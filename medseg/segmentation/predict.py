@@ -1,0 +1,102 @@
+"""From an image of any size to probabilities, tile by tile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image is cut: `patch` in network order (y, x) or (z, y, x), overlap of neighbours as a share."""
+
+    patch: tuple[int, ...]
+    overlap: float = 0.5
+    batch: int = 8
+    mirror: tuple[int, ...] = ()  # spatial axes, counted from 0 = first of `patch`, that are averaged mirrored
+
+    def starts(self, sizes: Sequence[int]) -> list[tuple[int, ...]]:
+        """First index of every tile: evenly spread, steps of at most (1 − overlap) · patch."""
+        axes = []
+        for size, patch in zip(sizes, self.patch, strict=True):
+            step = max(1, int(patch * (1 - self.overlap)))
+            count = 1 if size <= patch else -(-(size - patch) // step) + 1
+            axes.append([round(i * (size - patch) / max(count - 1, 1)) for i in range(count)])
+        return list(itertools.product(*axes))
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.device) -> Array:
+    """Softmax probabilities (K, Z, Y, X) of an image (C, Z, Y, X); a 2D network takes the slices along Z."""
+    network.eval()
+    flat = len(tiling.patch) == 2
+    stack = image.transpose(1, 0, 2, 3) if flat else image[None]  # (N, C, *S)
+    padded, inner = _pad(stack, tiling.patch)
+    sizes = padded.shape[2:]
+    starts = tiling.starts(sizes)
+    weight = _gaussian(tiling.patch) if len(starts) > 1 else np.ones(tiling.patch, np.float32)
+    total = np.zeros(sizes, np.float32)
+    for start in starts:
+        total[_window(start, tiling.patch)] += weight
+    result: Array | None = None
+    for tiles in _batches([(n, start) for n in range(len(padded)) for start in starts], tiling.batch):
+        batch = np.stack([padded[n][(slice(None), *_window(start, tiling.patch))] for n, start in tiles])
+        probability = _mirrored(network, torch.from_numpy(batch).to(device), tiling.mirror).float().cpu().numpy()
+        if result is None:
+            result = np.zeros((len(padded), probability.shape[1], *sizes), np.float32)
+        for (n, start), values in zip(tiles, probability, strict=True):
+            window = _window(start, tiling.patch)
+            result[n][(slice(None), *window)] += values * (weight / total[window])
+    assert result is not None
+    result = result[(slice(None), slice(None), *inner)]
+    return np.ascontiguousarray(result.transpose(1, 0, 2, 3) if flat else result[0])  # (K, Z, Y, X)
+
+
+def _mirrored(network: nn.Module, batch: Tensor, mirror: tuple[int, ...]) -> Tensor:
+    """Mean softmax over all combinations of mirrored axes, (B, K, *S)."""
+    flips = [c for count in range(len(mirror) + 1) for c in itertools.combinations(mirror, count)]
+    total: Tensor | None = None
+    for flip in flips:
+        axes = [axis + 2 for axis in flip]
+        probability = network(batch.flip(axes)).float().softmax(1).flip(axes)
+        total = probability if total is None else total + probability
+    assert total is not None
+    return total / len(flips)
+
+
+def _pad(stack: Array, patch: tuple[int, ...]) -> tuple[Array, tuple[slice, ...]]:
+    """Zero-pad each spatial axis to at least the patch; also the slices that undo it."""
+    missing = [max(0, p - size) for p, size in zip(patch, stack.shape[2:], strict=True)]
+    before = [gap // 2 for gap in missing]
+    inner = tuple(slice(b, b + size) for b, size in zip(before, stack.shape[2:], strict=True))
+    if not any(missing):
+        return stack, inner
+    pads = [(0, 0), (0, 0), *((b, gap - b) for b, gap in zip(before, missing, strict=True))]
+    return np.pad(stack, pads), inner
+
+
+def _gaussian(patch: tuple[int, ...]) -> Array:
+    """Weight of a tile's voxels: a Gaussian of σ = size/8 about its centre, never zero (Isensee et al. 2021)."""
+    weight = np.ones(patch, np.float64)
+    for axis, size in enumerate(patch):
+        profile = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size / 8)) ** 2)
+        weight *= profile.reshape([-1 if a == axis else 1 for a in range(len(patch))])
+    floored: Array = np.maximum(weight / weight.max(), 1e-3).astype(np.float32)
+    return floored
+
+
+def _window(start: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
+
+
+def _batches(items: list[tuple[int, tuple[int, ...]]], size: int) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

@@ -1,0 +1,138 @@
+"""The U-Net (Ronneberger et al. 2015; in 3D Çiçek et al. 2016), one definition for images and volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+DROP = {2: nn.Dropout2d, 3: nn.Dropout3d}
+INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a U-Net looks like; the values of `segmenter.network` in YAML."""
+
+    dimensions: int = 2
+    width: int = 16  # channels of the first level, doubled a level
+    max_width: int = 256
+    depth: int = 4  # levels below the first
+    norm: str = "instance"  # instance | batch | group | none
+    residual: bool = False
+    strided: bool = False  # stride-2 convolution in place of max pooling
+    deep_supervision: bool = False
+    dropout: float = 0.0
+
+    def widths(self) -> list[int]:
+        """Channels of each level, from the full size down."""
+        return [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
+
+
+class UNet(nn.Module):
+    """Encoder, decoder and a 1×1 head; `shape` holds the fields of `Shape`.
+
+    Input (B, C, *S) with every size of S a multiple of 2^depth; output logits (B, K, *S). While training with deep
+    supervision it returns a list of logits, full size first, each next one half as large.
+    """
+
+    def __init__(self, in_channels: int, classes: int, **shape: Any) -> None:
+        super().__init__()
+        self.shape = s = Shape(**shape)
+        widths = s.widths()
+        self.first = DoubleConv(in_channels, widths[0], s)
+        self.down = nn.ModuleList(Down(a, b, s) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(Up(b, a, s) for a, b in reversed(list(pairwise(widths))))
+        heads = widths[:-1] if s.deep_supervision else widths[:1]
+        self.heads = nn.ModuleList(CONV[s.dimensions](width, classes, 1) for width in heads)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Logits (B, K, *S), or a list of them from fine to coarse while training with deep supervision."""
+        skips = [self.first(x)]
+        for down in self.down:
+            skips.append(down(skips[-1]))
+        x = skips.pop()
+        levels = []
+        for up in self.up:
+            x = up(x, skips.pop())
+            levels.append(x)
+        levels.reverse()
+        if self.training and self.shape.deep_supervision:
+            return [head(level) for head, level in zip(self.heads, levels, strict=True)]
+        logits: Tensor = self.heads[0](levels[0])
+        return logits
+
+
+class DoubleConv(nn.Module):
+    """Twice 3×3 convolution, normalisation, leaky ReLU; with `residual` the input is added to the result."""
+
+    def __init__(self, inside: int, outside: int, s: Shape) -> None:
+        super().__init__()
+        conv = CONV[s.dimensions]
+        bias = s.norm == "none"
+        self.layers = nn.Sequential(
+            conv(inside, outside, 3, padding=1, bias=bias),
+            normalisation(outside, s),
+            nn.LeakyReLU(0.01, inplace=True),
+            DROP[s.dimensions](s.dropout) if s.dropout else nn.Identity(),
+            conv(outside, outside, 3, padding=1, bias=bias),
+            normalisation(outside, s),
+        )
+        self.shortcut = conv(inside, outside, 1, bias=False) if s.residual else None
+        self.activation = nn.LeakyReLU(0.01, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inside, *S) → (B, outside, *S)."""
+        y = self.layers(x)
+        if self.shortcut is not None:
+            y = y + self.shortcut(x)
+        activated: Tensor = self.activation(y)
+        return activated
+
+
+class Down(nn.Module):
+    """Half the size: 2×2 max pooling, or a stride-2 convolution, then a `DoubleConv`."""
+
+    def __init__(self, inside: int, outside: int, s: Shape) -> None:
+        super().__init__()
+        self.shrink = CONV[s.dimensions](inside, inside, 2, stride=2) if s.strided else POOL[s.dimensions](2)
+        self.convolve = DoubleConv(inside, outside, s)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inside, *S) → (B, outside, *S/2)."""
+        y: Tensor = self.convolve(self.shrink(x))
+        return y
+
+
+class Up(nn.Module):
+    """Twice the size: 2×2 up-convolution, concatenation with the encoder's level, then a `DoubleConv`."""
+
+    def __init__(self, inside: int, outside: int, s: Shape) -> None:
+        super().__init__()
+        self.grow = UP[s.dimensions](inside, outside, 2, stride=2)
+        self.convolve = DoubleConv(2 * outside, outside, s)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, inside, *S/2) and (B, outside, *S) → (B, outside, *S)."""
+        y: Tensor = self.convolve(torch.cat([skip, self.grow(x)], dim=1))  # (B, 2·outside, *S)
+        return y
+
+
+def normalisation(channels: int, s: Shape) -> nn.Module:
+    """The layer that `s.norm` names."""
+    if s.norm == "instance":
+        return INSTANCE[s.dimensions](channels, affine=True)
+    if s.norm == "batch":
+        return BATCH[s.dimensions](channels)
+    if s.norm == "group":
+        return nn.GroupNorm(min(8, channels), channels)
+    if s.norm == "none":
+        return nn.Identity()
+    raise ValueError(f"norm={s.norm!r}: must be instance, batch, group or none")

@@ -1,0 +1,79 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.data.cache import CachedCase, cached
+from medseg.data.cases import Case
+from medseg.data.fingerprint import fingerprint
+from medseg.errors import DataError, ImageError
+from medseg.preprocess.geometry import Resample, match_mask
+
+
+def write(path: Path, array: np.ndarray, spacing: float = 2.0) -> Path:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((spacing,) * array.ndim)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    image = np.random.default_rng(0).normal(size=(6, 10, 12)).astype(np.float32)
+    mask = np.zeros((6, 10, 12), np.uint8)
+    mask[1:5, 2:8, 3:9] = 1
+    mask[2, 4, 4] = 2
+    return Case("a", "P", {"ct": write(tmp_path / "a.nii.gz", image)}, write(tmp_path / "am.nii.gz", mask))
+
+
+def prepare(case: Case, folder: Path, settings: str = "s") -> CachedCase:
+    step = Resample((4.0, 4.0, None))
+    return cached(case, folder, settings, lambda images: {n: step(i) for n, i in images.items()}, match_mask)
+
+
+def test_a_case_is_preprocessed_once(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(case, tmp_path / "cache")
+    assert first.image().shape == (1, 6, 5, 6)
+    assert first.mask().shape == (6, 5, 6)
+    assert isinstance(first.image(), np.memmap)
+    monkeypatch.setattr("medseg.data.cache.read_image", lambda *_: pytest.fail("it was read again"))
+    assert prepare(case, tmp_path / "cache") == first
+
+
+def test_other_settings_or_bytes_make_another_entry(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    first = prepare(case, folder)
+    assert prepare(case, folder, "other").folder != first.folder
+    write(case.image, np.ones((6, 10, 12), np.float32))
+    assert prepare(case, folder).folder != first.folder
+    assert len(list(folder.iterdir())) == 3  # nothing half-made is left
+
+
+def test_locations_are_voxels_of_the_label(case: Case, tmp_path: Path) -> None:
+    ready = prepare(case, tmp_path / "cache")
+    for label, places in ready.locations().items():
+        assert np.all(ready.mask()[tuple(places.T)] == label)
+
+
+def test_a_mask_that_does_not_fit_or_is_missing_is_an_image_error(case: Case, tmp_path: Path) -> None:
+    assert case.mask is not None
+    with pytest.raises(ImageError, match="no mask"):
+        prepare(replace(case, mask=None), tmp_path / "cache")
+    write(case.mask, np.zeros((6, 10, 11), np.uint8))
+    with pytest.raises(ImageError, match="does not lie on the grid"):
+        prepare(case, tmp_path / "cache")
+
+
+def test_the_fingerprint_counts_and_checks_labels(case: Case, tmp_path: Path) -> None:
+    ready = prepare(case, tmp_path / "cache")
+    found = fingerprint([ready], {"organ": 1, "spot": 2}, synthetic=False)
+    assert found["voxels"] == {"organ": 4 * 6 * 6 - 1, "spot": 1}
+    assert found["spacing_mm"] == [2, 2, 2]
+    assert found["size"] == [12, 10, 6]
+    assert set(found["intensity"]["ct"]) == {"p0.5", "median", "p99.5", "mean", "sd"}
+    with pytest.raises(DataError, match=r"holds \[2\].*label_2: 2"):
+        fingerprint([ready], {"organ": 1}, synthetic=False)
+    with pytest.raises(DataError, match="no training mask shows ghost"):
+        fingerprint([ready], {"organ": 1, "spot": 2, "ghost": 3}, synthetic=False)

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.data.cache import CachedCase
+from medseg.data.dataset import PassSampler, PatchDataset
+
+
+class Stored(CachedCase):
+    """A cached case that holds its arrays in memory; the image says where each voxel is."""
+
+    def image(self) -> np.ndarray:
+        return np.arange(10 * 20 * 30, dtype=np.float32).reshape(1, 10, 20, 30) + 1
+
+    def mask(self) -> np.ndarray:
+        mask = np.zeros((10, 20, 30), np.uint8)
+        mask[7, 3, 5] = 1
+        mask[2:4, 10:12, 20:22] = 2
+        return mask
+
+    def locations(self) -> dict[int, np.ndarray]:
+        return {label: np.argwhere(self.mask() == label).astype(np.int32) for label in (1, 2)}
+
+
+def dataset(patch: tuple[int, ...], foreground: float, seed: int = 1) -> PatchDataset:
+    return PatchDataset([Stored("a", "P", Path())], patch, foreground, None, seed)
+
+
+@pytest.mark.parametrize("patch", [(8, 8), (16, 16), (32, 48), (4, 8, 8), (16, 8, 64)])
+def test_patches_have_their_size_and_the_mask_fits_the_image(patch: tuple[int, ...]) -> None:
+    data = dataset(patch, 0.5)
+    stored = Stored("a", "P", Path())
+    truth = dict(zip(stored.image().ravel().tolist(), stored.mask().ravel().tolist(), strict=True)) | {0.0: 0}
+    for number in range(20):
+        sample = data[number]
+        assert sample["image"].shape == (1, *patch)
+        assert sample["mask"].shape == patch
+        wanted = [truth[value] for value in sample["image"].flatten().tolist()]
+        assert sample["mask"].flatten().tolist() == wanted
+
+
+def test_foreground_patches_show_each_label_equally_often() -> None:
+    data = dataset((12, 12), 1.0)
+    shown = [set(data[n]["mask"].unique().tolist()) - {0} for n in range(100)]
+    assert all(shown)
+    assert 30 < sum(labels == {1} for labels in shown) < 70
+    anywhere = [set(dataset((12, 12), 0.0)[n]["mask"].unique().tolist()) - {0} for n in range(100)]
+    assert sum(bool(labels) for labels in anywhere) < 50
+
+
+def test_a_number_and_a_seed_fix_the_patch() -> None:
+    one, twin, other = dataset((8, 8), 0.5), dataset((8, 8), 0.5), dataset((8, 8), 0.5, seed=2)
+    assert one[7]["image"].equal(twin[7]["image"])
+    assert not one[7]["image"].equal(other[7]["image"])
+    assert not one[7]["image"].equal(one[8]["image"])
+
+
+def test_epochs_do_not_repeat_patches() -> None:
+    sampler = PassSampler(4)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert (first, list(sampler), len(sampler)) == ([0, 1, 2, 3], [4, 5, 6, 7], 4)

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.preprocess.geometry import Orient, Resample, grid_of, match_mask
+
+
+def ramp(size: tuple[int, ...] = (12, 10, 8), spacing: tuple[float, ...] = (1.0, 1.5, 3.0)) -> sitk.Image:
+    """Intensity = physical x + 2y (+ 3z), so that any right resampling keeps it."""
+    image = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, size, [5.0] * len(size), spacing)
+    parts = [sitk.VectorIndexSelectionCast(image, axis) * (axis + 1) for axis in range(len(size))]
+    return sum(parts[1:], parts[0])
+
+
+def inner_error(image: sitk.Image) -> float:
+    """Largest departure from the ramp, away from the border."""
+    points = sitk.PhysicalPointSource(
+        sitk.sitkVectorFloat64, image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection()
+    )
+    wanted = sitk.GetArrayFromImage(points) @ np.arange(1, image.GetDimension() + 1)
+    inner = (slice(1, -1),) * image.GetDimension()
+    return float(np.abs(sitk.GetArrayFromImage(image) - wanted)[inner].max())
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, None), (0.5, None, 1.5), (3.3, 4.0, 7.0)])
+def test_resampling_keeps_physical_places(spacing: tuple[float | None, ...]) -> None:
+    image = ramp((24, 20, 16))
+    result = Resample(spacing)(image)
+    assert inner_error(result) < 1e-3
+    for axis, wanted in enumerate(spacing):
+        assert result.GetSpacing()[axis] == pytest.approx(wanted or image.GetSpacing()[axis])
+
+
+def test_resampling_averages_what_it_drops() -> None:
+    noise = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(8, 64, 64)).astype(np.float32))
+    result = sitk.GetArrayFromImage(Resample((4.0, 4.0, None))(noise))
+    assert result.shape == (8, 16, 16)
+    assert result.std() == pytest.approx(1 / 4, rel=0.15)  # the mean of 16 independent values
+
+
+def test_a_2d_colour_image_is_resampled_too() -> None:
+    image = sitk.GetImageFromArray(np.full((20, 30, 3), 7, np.uint8), isVector=True)
+    result = Resample((2.0, 2.0, None))(image)
+    assert result.GetSize() == (15, 10)
+    assert np.all(sitk.GetArrayFromImage(result) == 7)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "SLA", "ARI"])
+def test_orienting_turns_axes_and_keeps_places(orientation: str) -> None:
+    image = sitk.DICOMOrient(ramp(), orientation)
+    result = Orient()(image)
+    assert result.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    assert inner_error(result) < 1e-4
+
+
+def test_the_grid_covers_the_same_extent() -> None:
+    image = ramp()
+    grid = grid_of(image, (2.0, 3.0, 6.0))
+    assert grid.GetSize() == (6, 5, 4)
+    half = [-0.5] * 3
+    assert grid.TransformContinuousIndexToPhysicalPoint(half) == pytest.approx(
+        image.TransformContinuousIndexToPhysicalPoint(half)
+    )
+
+
+def test_a_mask_follows_the_image_and_never_invents_a_label() -> None:
+    array = np.zeros((8, 10, 12), np.uint8)
+    array[:, :, :4], array[:, :, 8:] = 1, 3
+    mask = sitk.GetImageFromArray(array)
+    mask.SetSpacing((1.0, 1.5, 3.0))
+    grid = grid_of(mask, (0.7, 1.1, 2.0))
+    result = sitk.GetArrayFromImage(match_mask(mask, grid))
+    assert set(np.unique(result)) == {0, 1, 3}
+    assert result.mean(where=result == 1) == 1
+    assert (result == 1).mean() == pytest.approx(4 / 12, abs=0.06)

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medseg.segmentation.predict import Tiling, predict
+
+CPU = torch.device("cpu")
+
+
+class Pointwise(nn.Module):
+    """Logits that depend on the voxel alone, so that any tiling must give the same map."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-x[:, :1], x[:, :1]], 1) * 3
+
+
+class Sided(nn.Module):
+    """Says 1 in the half of the tile with the low last index, so that mirroring must even it out."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = torch.zeros_like(x)
+        half[..., : x.shape[-1] // 2] = 4
+        return torch.cat([-half, half], 1)
+
+
+@pytest.mark.parametrize(
+    ("patch", "shape"),
+    [
+        ((8, 8), (3, 20, 17)),
+        ((16, 16), (3, 10, 30)),
+        ((4, 8, 8), (9, 20, 17)),
+        ((16, 16, 16), (5, 6, 7)),
+        ((8, 8), (1, 8, 8)),
+    ],
+)
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75])
+def test_tiles_make_up_the_whole(patch: tuple[int, ...], shape: tuple[int, ...], overlap: float) -> None:
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    result = predict(Pointwise(), image, Tiling(patch, overlap, batch=3), CPU)
+    wanted = torch.from_numpy(np.stack([-image[0], image[0]]) * 3).softmax(0).numpy()
+    assert result.shape == (2, *shape)
+    assert result == pytest.approx(wanted, abs=1e-5)
+
+
+def test_steps_are_at_most_what_the_overlap_leaves() -> None:
+    starts = [s for (s,) in Tiling((8,), 0.5).starts([21])]
+    assert starts[0] == 0
+    assert starts[-1] + 8 == 21
+    assert max(np.diff(starts)) <= 4
+
+
+def test_mirrored_predictions_are_averaged() -> None:
+    image = np.zeros((1, 2, 8, 8), np.float32)
+    sided = predict(Sided(), image, Tiling((8, 8)), CPU)
+    even = predict(Sided(), image, Tiling((8, 8), mirror=(1,)), CPU)
+    assert sided[1, 0, 0, 0] > 0.99
+    assert sided[1, 0, 0, 7] == pytest.approx(0.5)
+    assert even[1] == pytest.approx(even[1, ..., ::-1])

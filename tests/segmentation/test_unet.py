@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch import nn
+
+from medseg.segmentation.unet import UNet
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
+def test_every_variant_keeps_the_size(dimensions: int, strided: bool, residual: bool, norm: str) -> None:
+    network = UNet(2, 3, dimensions=dimensions, width=4, depth=2, norm=norm, residual=residual, strided=strided)
+    sizes = (8, 12, 16)[:dimensions]
+    logits = network(torch.rand(2, 2, *sizes))
+    assert logits.shape == (2, 3, *sizes)
+    assert torch.isfinite(logits).all()
+
+
+def test_it_is_the_u_net_of_the_paper() -> None:
+    network = UNet(1, 2, width=4, depth=3, max_width=16)
+    kinds = [type(m) for m in network.modules()]
+    assert kinds.count(nn.MaxPool2d) == kinds.count(nn.ConvTranspose2d) == 3
+    threes = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert len(threes) == 2 * (1 + 3 + 3)
+    assert [m.in_channels for m in threes][-6::2] == [32, 16, 8]  # concatenation doubles each level's channels
+    assert network.shape.widths() == [4, 8, 16, 16]
+
+
+def test_strided_has_no_pooling() -> None:
+    network = UNet(1, 2, width=4, depth=2, strided=True)
+    assert not [m for m in network.modules() if isinstance(m, nn.MaxPool2d)]
+
+
+def test_the_lowest_level_reaches_the_result() -> None:
+    """A pixel's logits depend on pixels beyond what the highest levels see."""
+    torch.manual_seed(0)
+    network = UNet(1, 2, width=8, depth=4, strided=True).eval()
+    image = torch.rand(1, 1, 64, 64, requires_grad=True)
+    network(image)[0, 1, 32, 32].backward()
+    assert image.grad is not None
+    assert float(image.grad[0, 0, 32, 4].abs()) > 0
+
+
+def test_deep_supervision_gives_a_level_each_only_while_training() -> None:
+    network = UNet(1, 2, width=4, depth=3, deep_supervision=True)
+    image = torch.rand(1, 1, 16, 24)
+    assert [tuple(level.shape[2:]) for level in network(image)] == [(16, 24), (8, 12), (4, 6)]
+    assert network.eval()(image).shape == (1, 2, 16, 24)
+
+
+def test_an_unknown_norm_or_setting_is_refused() -> None:
+    with pytest.raises(ValueError, match="norm='layer'"):
+        UNet(1, 2, norm="layer")
+    with pytest.raises(TypeError, match="widht"):
+        UNet(1, 2, widht=4)

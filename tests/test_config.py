@@ -1,0 +1,92 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from medseg.config import build, compose, did_you_mean, group_choices, to_dict, to_yaml
+from medseg.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], ["no organ chosen", "organ=NAME", "lung"]),
+        (["organ=lnug"], ["organ=lnug: no such choice", "did you mean lung?"]),
+        (["organ=lung", "trainer.max_tim=1"], ["trainer.max_tim: no such setting", "did you mean trainer.max_time"]),
+        (["organ=lung", "passes=10"], ["passes: no such setting", "segmenter.passes"]),
+        (["organ=lung", "segmentor=unet2d"], ["segmentor: no such setting", "did you mean segmenter"]),
+        (["organ=lung", "segmenter=unet4d"], ["segmenter=unet4d: no such choice", "did you mean unet3d or unet2d?"]),
+        (["organ=lung", "seed=one"], ["seed='one'", "whole number"]),
+        (["organ=lung", "segmenter.optimizer.lr=fast"], ["segmenter.optimizer.lr='fast'", "number above 0"]),
+        (["organ=lung", "segmenter.ema=true"], ["segmenter.ema=True", "number from 0"]),
+        (["organ=lung", "trainer.max_time=10"], ["trainer.max_time=10", "DD:HH:MM:SS"]),
+        (["organ=lung", "segmenter.patch=[100,100]"], ["multiple of 2^depth = 16", "96 for 100"]),
+        (["organ=lung", "segmenter.patch=[16,16]"], ["one voxel at the lowest level", "32"]),
+        (["organ=lung", "segmenter.patch=[96,96,32]"], ["a 2D network needs 2 sizes", "dimensions=3"]),
+        (["organ=lung", "organ.lateral_pairs=[[a,left_lung]]"], ["'a' is not one of organ.labels"]),
+        (["organ=lung", "organ.labels.left_lung=1"], ["each label needs its own number"]),
+        (["organ=lung", "task=diagnosis", "organ.classes=[one]"], ["at least two organ.classes"]),
+        (["organ=lung", "segmenter.predict.mirror=[x]"], ["lateral pair"]),
+        (["organ=lung", "resume=a", "run_dir=b"], ["leave run_dir out"]),
+        (["organ=lung", "seed"], ["'seed' is not KEY=VALUE"]),
+        (["organ=lung", "experiment=none_such"], ["experiment=none_such"]),
+    ],
+)
+def test_a_wrong_setting_is_one_message_with_the_way_out(overrides: list[str], words: list[str]) -> None:
+    started = time.monotonic()
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    assert time.monotonic() - started < 2
+    assert caught.value.exit_status == 2
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_step_is_removed_and_a_value_is_changed() -> None:
+    values = to_dict(compose(["organ=lung", "~preprocess.window", "segmenter.network.width=8"]))
+    assert list(values["preprocess"]) == ["orient", "resample"]
+    assert values["segmenter"]["network"]["width"] == 8
+
+
+def test_groups_read_the_facts_of_the_organ() -> None:
+    values = to_dict(compose(["organ=lung", "organ.window=[-500,500]"]))
+    assert (values["preprocess"]["window"]["low"], values["preprocess"]["window"]["high"]) == (-500, 500)
+
+
+def test_own_configs_come_from_a_folder_with_blanks(tmp_path: Path) -> None:
+    folder = tmp_path / "my configs" / "trainer"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("defaults: [default, _self_]\nbudget: 0.5\n")
+    config = compose(["organ=lung", "trainer=mine"], folder.parent)
+    assert config.trainer.budget == 0.5
+    assert config.trainer.checkpoint_every == compose(["organ=lung"]).trainer.checkpoint_every
+    with pytest.raises(ConfigError, match="no such folder"):
+        compose(["organ=lung"], tmp_path / "nowhere")
+
+
+def test_yaml_is_resolved_and_composes_to_itself() -> None:
+    assert "${" not in to_yaml(compose(["organ=lung"]))
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "builtins.eval", "medsegevil.run", "pytorch_lightning.loggers.CSVLogger"]
+)
+def test_settings_may_name_only_our_own_classes(target: str) -> None:
+    with pytest.raises(ConfigError, match="is not allowed"):
+        build({"a": [{"_target_": target}]})
+
+
+def test_a_wrong_argument_names_the_target() -> None:
+    with pytest.raises(ConfigError, match=r"medseg\.preprocess\.intensity\.Window"):
+        build({"_target_": "medseg.preprocess.intensity.Window", "lo": 1})
+
+
+def test_suggestions() -> None:
+    assert did_you_mean("lnug", ["lung", "skin"]) == ", did you mean lung?"
+    assert did_you_mean("qqqq", ["lung"]) == ""
+
+
+def test_choices_are_the_files() -> None:
+    assert "lung" in group_choices()["organ"]
+    assert {"default", "quick"} <= set(group_choices()["trainer"])

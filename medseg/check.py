@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from medseg.config import Config
 from medseg.console import progress, warn
-from medseg.data.cases import Case, Columns, read_cases, split_cases
+from medseg.data.cases import Case, Columns, split_cases
+from medseg.data.folders import read_cases
 from medseg.data.image import grid_difference, read_image, read_mask
 from medseg.errors import ImageError, MedsegError
 from medseg.ledger import Entry, Ledger

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medseg.ledger import Ledger
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_show_locals=False, rich_markup_mode="markdown",
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
     help="From biomedical images to a segmentation (U-Net) and on to a diagnosis (LSTM). Research use only.",
 )  # fmt: skip
 data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; check a dataset.")
@@ -189,7 +189,7 @@ def evaluate(
 @app.command()
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, e.g. a segmentation and a diagnosis.")
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, and what evaluate --out wrote.")
     ],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file; else report.html in the first run.")] = None,
 ) -> None:
@@ -197,8 +197,10 @@ def report(
     from medseg.report import write_report
     from medseg.runs import open_run
 
-    opened = [open_run(path).path for path in runs]
-    typer.echo(write_report(opened, out or opened[0] / "report.html"))
+    for path in runs:
+        if not (path / "metrics.json").is_file() or (path / "config.yaml").is_file():  # a model: whole and unaltered
+            open_run(path)
+    typer.echo(write_report(runs, out or runs[0] / "report.html"))
 
 
 @app.command()

@@ -100,6 +100,16 @@ def load(file: Path) -> Config:
     return config
 
 
+def feature_settings(choice: str) -> Config:
+    """A choice of the group `features`, which needs no organ."""
+    names = group_choices()["features"]
+    if choice not in names:
+        raise ConfigError(
+            f"--features {choice}: no such choice{did_you_mean(choice, names)} (choices: {', '.join(names)})"
+        )
+    return load(config_dir() / "features" / f"{choice}.yaml")
+
+
 def build(node: Any, allowed: tuple[str, ...] = OWN_TARGETS, **arguments: Any) -> Any:
     """The object a setting describes; `_target_` may name only what `allowed` begins with."""
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node

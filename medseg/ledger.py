@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import DataError
+from medseg.errors import DataError, MedsegError
 
 EXIT_OK, EXIT_NOTHING, EXIT_USAGE, EXIT_SOME, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -68,6 +68,16 @@ class Ledger:
             "ledger": str(self.file),
             "entries": [asdict(entry) for entry in self.entries],
         }
+
+
+def failure(case: str, path: Path, error: Exception, seconds: float) -> Entry:
+    """The entry of a case that could not be used; its message names the file."""
+    code, text = "case-error", f"{type(error).__name__}: {str(error).strip()[-300:]}"
+    if isinstance(error, MedsegError):
+        code, text = error.code, str(error)
+    if str(path) not in text:
+        text = f"{path}: {text}"
+    return Entry(case, "failed", code, text, round(seconds, 3), str(path))
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:

@@ -132,3 +132,31 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any,
     started = time.monotonic()
     trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
     return time.monotonic() - started
+
+
+class KeepBest(Callback):
+    """Keep the weights of the lowest `valid_loss` and give them back when training ends."""
+
+    def __init__(self) -> None:
+        self.best = math.inf
+        self.state: dict[str, Tensor] | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember the weights where the loss is the lowest so far."""
+        loss = float(trainer.callback_metrics["valid_loss"])
+        if not trainer.sanity_checking and loss < self.best:
+            self.best = loss
+            self.state = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+
+    def on_train_end(self, _trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the best weights back."""
+        if self.state is not None:
+            pl_module.load_state_dict(self.state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in checkpoints."""
+        return {"best": self.best, "state": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore after resuming."""
+        self.best, self.state = state_dict["best"], state_dict["state"]

@@ -14,14 +14,17 @@ import torch
 
 from medseg.config import Config, build, load
 from medseg.console import banner, progress, warn
-from medseg.data.image import find_images, frames, is_image, join_frames, read_image, stem, to_array, write_image
+from medseg.data.cases import Case
+from medseg.data.folders import read_cases
+from medseg.data.image import SUFFIXES, frames, image_suffix, join_frames, read_image, stem, to_array, write_image
 from medseg.errors import ConfigError, ImageError, MedsegError
 from medseg.executor import autocast, device_of, use_threads
-from medseg.ledger import Entry, Ledger, write_json
+from medseg.ledger import Entry, Ledger, failure, write_json
 from medseg.runs import Run
 from medseg.segmentation.predict import Tiling, predict
 
 AXES = ("x", "y", "z")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 class Segmenter:
@@ -61,7 +64,7 @@ class Segmenter:
         sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
         steps = zip(*sequences.values(), strict=True)
         masks = [self._one(dict(zip(sequences, step, strict=True))) for step in steps]
-        return masks[0] if len(masks) == 1 else join_frames(masks)
+        return masks[0] if len(masks) == 1 else join_frames(masks, next(iter(images.values())))
 
     def _one(self, images: dict[str, sitk.Image]) -> sitk.Image:
         reference = next(iter(images.values()))
@@ -146,51 +149,45 @@ def segment_folder(batch: Batch, run: Run, device: str = "auto") -> Ledger:
 
     A case that fails is named and the others go on. labels.json with the label names is written beside the masks.
     """
-    if not batch.source.exists():
-        raise ConfigError(f"{batch.source}: no such file or folder")
-    paths = find_images(batch.source, batch.pattern)
-    if not paths:
-        raise ConfigError(f"{batch.source}: no image found{f' that matches {batch.pattern}' if batch.pattern else ''}")
+    if batch.suffix is not None and batch.suffix not in SUFFIXES:
+        raise ConfigError(f"--format {batch.suffix}: must be one of {', '.join(SUFFIXES)}")
     segmenter = Segmenter.from_run(run, device)
-    if len(segmenter.channels) != 1:
-        raise ConfigError(f"the model needs channels {segmenter.channels}; a plain folder gives one")
-    if run.synthetic and not _is_phantom(batch.source):
-        banner(f"{run.path} was trained on synthetic phantoms only. Its masks of real images mean nothing.")
+    cases = read_cases(batch.source, segmenter.channels, pattern=batch.pattern)
+    warn_synthetic(run, batch.source)
     ledger = Ledger(batch.out / "cases.csv")
     write_json(batch.out / "labels.json", segmenter.labels)
-    with progress("segment", len(paths)) as bar:
-        for path in paths:
-            ledger.add(_segment_one(path, batch, segmenter))
+    taken: set[Path] = set()
+    with progress("segment", len(cases)) as bar:
+        for case in cases:
+            target = _target(case.image, batch)
+            if target in taken:  # two endings of one name
+                target = target.with_name(case.image.name + target.name.removeprefix(stem(case.image)))
+            taken.add(target)
+            ledger.add(_segment_one(case, target, batch.series, segmenter))
             if ledger.entries[-1].status == "failed":
                 warn(ledger.entries[-1].message)
-            bar.advance(1, path.name)
+            bar.advance(1, case.name)
     return ledger
 
 
-def _segment_one(path: Path, batch: Batch, segmenter: Segmenter) -> Entry:
+def _segment_one(case: Case, target: Path, series: str | None, segmenter: Segmenter) -> Entry:
     started = time.monotonic()
-    relative = path.relative_to(batch.source) if path != batch.source else Path(path.name)
-    target = batch.out / relative.parent / (stem(path) + _suffix(path, batch.suffix))
-    case = str(relative.parent / stem(path))
     try:
-        mask = segmenter({segmenter.channels[0]: read_image(path, batch.series)})
-        write_image(mask, target)
-    except MedsegError as error:
-        text = str(error) if str(path) in str(error) else f"{path}: {error}"
-        return Entry(case, "failed", error.code, text, time.monotonic() - started, str(path))
-    except (MemoryError, RuntimeError) as error:  # ITK and torch report both so
-        text = f"{path}: {type(error).__name__}: {str(error).strip().splitlines()[-1][:300] if str(error) else ''}"
-        return Entry(case, "failed", "case-error", text, time.monotonic() - started, str(path))
-    return Entry(case, "ok", "", "", round(time.monotonic() - started, 3), str(path), str(target))
+        images = {channel: read_image(path, series) for channel, path in case.images.items()}
+        write_image(segmenter(images), target)
+    except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
+        return failure(case.name, case.image, error, time.monotonic() - started)
+    return Entry(case.name, "ok", "", "", round(time.monotonic() - started, 3), str(case.image), str(target))
 
 
-def _suffix(path: Path, wanted: str | None) -> str:
-    if wanted is not None:
-        return wanted
-    pictures = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-    return ".png" if is_image(path) and path.name.lower().endswith(pictures) else ".nii.gz"
+def _target(path: Path, batch: Batch) -> Path:
+    relative = path.relative_to(batch.source) if path != batch.source else Path(path.name)
+    suffix = batch.suffix or (".png" if image_suffix(path) in PICTURES else ".nii.gz")
+    return batch.out / relative.parent / (stem(path) + suffix)
 
 
-def _is_phantom(source: Path) -> bool:
-    """Whether the folder, or one above it, says it holds phantoms."""
-    return any((folder / "phantom.json").is_file() for folder in [source, *source.resolve().parents][:4])
+def warn_synthetic(run: Run, source: Path) -> None:
+    """Say it loudly where a model of phantoms meets images that are none."""
+    marked = any((folder / "phantom.json").is_file() for folder in [source, *source.resolve().parents][:4])
+    if run.synthetic and not marked:
+        banner(f"{run.path} was trained on SYNTHETIC PHANTOMS only. What it says of real images means nothing.")

@@ -11,7 +11,8 @@ import yaml
 from medseg import runs
 from medseg.config import Config, build, load, to_yaml
 from medseg.console import banner, say
-from medseg.data.cases import Case, Columns, read_cases, split_cases, split_table
+from medseg.data.cases import Case, Columns, split_cases, split_table
+from medseg.data.folders import read_cases
 from medseg.errors import ConfigError
 from medseg.ledger import atomic_write_text, write_json
 from medseg.runs import Run

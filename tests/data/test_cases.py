@@ -1,111 +1,13 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 
-from medseg.data.cases import Case, Columns, read_cases, report_split, split_cases, split_table
+from medseg.data.cases import Case, report_split, split_cases, split_table
 from medseg.errors import DataError
-
-
-def picture(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4), np.uint8)), str(path))
-    return path
-
-
-def table(root: Path, text: str) -> Path:
-    for name in ("a.png", "b.png", "m.png"):
-        picture(root / name)
-    (root / "cases.csv").write_text(text)
-    return root
 
 
 def cases_of(labels: dict[str, str | None]) -> list[Case]:
     return [Case(p, p, {"c": Path(p)}, label=label) for p, label in labels.items()]
-
-
-def test_cases_csv_says_everything(tmp_path: Path) -> None:
-    root = table(
-        tmp_path,
-        "case,patient,image,mask,label,frame,time,signal,split\n"
-        "x,P1,a.png,m.png,inhale,0,0.5,0.25,train\nx,P1,b.png,,exhale,1,1.0,,train\ny,P2,a.png,,,,,,val\n",
-    )
-    first, second, third = read_cases(root, ["ct"])
-    assert (first.name, first.patient, first.label, first.time, first.signal) == (
-        "x_frame000",
-        "P1",
-        "inhale",
-        0.5,
-        0.25,
-    )
-    assert first.mask == root / "m.png"
-    assert (second.frame, second.mask, second.signal) == (1, None, None)
-    assert (third.name, third.split, third.frame) == ("y", "valid", None)
-
-
-def test_channels_have_a_column_each(tmp_path: Path) -> None:
-    root = table(tmp_path, "case,image_flair,image_t1c\nx,a.png,b.png\n")
-    (case,) = read_cases(root, ["flair", "t1c"])
-    assert {name: path.name for name, path in case.images.items()} == {"flair": "a.png", "t1c": "b.png"}
-    assert case.image.name == "a.png"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("patient,image\nP,a.png\n", "column 'case' is missing; it has patient, image"),
-        ("case,image\nx,none.png\n", "line 2: image none.png does not exist"),
-        ("case,image\nx,\n", "line 2: no image"),
-        ("case,image\n,a.png\n", "line 2: no case name"),
-        ("case,image,frame\nx,a.png,one\n", "line 2: frame='one' is no number"),
-        ("case,image,split\nx,a.png,maybe\n", "split 'maybe' must be train, valid or test"),
-        ("case,image\nx,a.png\nx,b.png\n", "x stands there more than once"),
-        ("case,image\n", "no case found"),
-    ],
-)
-def test_a_wrong_table_names_line_and_value(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(DataError) as caught:
-        read_cases(table(tmp_path, text), ["ct"])
-    assert words in str(caught.value)
-
-
-def test_folders_are_matched_by_stem_whatever_the_ending(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "site1" / "a.jpg")
-    picture(tmp_path / "images" / "b.png")
-    picture(tmp_path / "labels" / "site1" / "a.png")
-    (tmp_path / "labels.csv").write_text("name,who,grade,part\na,P7,2,train\nb,P8,1,test\n")
-    found = read_cases(tmp_path, ["rgb"], Columns(split="part", label="grade", patient="who"))
-    a, b = sorted(found, key=lambda case: case.patient)
-    assert (a.id, a.patient, a.label, a.split) == ("site1/a", "P7", "2", "train")
-    assert a.mask == tmp_path / "labels" / "site1" / "a.png"
-    assert (b.id, b.mask, b.split) == ("b", None, "test")
-
-
-def test_a_mask_suffix_is_stated(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.png")
-    picture(tmp_path / "masks" / "a_segmentation.png")
-    with pytest.raises(DataError, match=r"data\.mask_suffix"):
-        read_cases(tmp_path, ["rgb"])
-    (case,) = read_cases(tmp_path, ["rgb"], Columns(mask_suffix="_segmentation"))
-    assert case.mask is not None
-
-
-def test_a_bare_folder_gives_cases_and_an_empty_one_says_what_is_read(tmp_path: Path) -> None:
-    picture(tmp_path / "one" / "a.png")
-    assert [case.id for case in read_cases(tmp_path / "one", ["g"])] == ["a"]
-    (tmp_path / "two").mkdir()
-    with pytest.raises(DataError, match=r"cases\.csv; or images/"):
-        read_cases(tmp_path / "two", ["g"])
-    with pytest.raises(DataError, match="no such folder"):
-        read_cases(tmp_path / "three", ["g"])
-
-
-def test_two_files_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "a.bmp")
-    with pytest.raises(DataError, match="have one name"):
-        read_cases(tmp_path, ["g"])
 
 
 def test_a_split_is_by_patient_stratified_and_repeatable() -> None:

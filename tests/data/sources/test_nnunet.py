@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.cases import read_cases
+from medseg.data.folders import read_cases
 from medseg.errors import DataError
 
 

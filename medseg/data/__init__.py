@@ -1,0 +1,1 @@
+"""Cases, images and what feeds a network."""

@@ -1,0 +1,187 @@
+"""Reading a dataset folder in any of the layouts we know, or a bare folder of images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medseg.data.cases import SPLIT_NAMES, Case, Columns
+from medseg.data.image import find_images, is_image, stem
+from medseg.errors import DataError
+
+MASK_FOLDERS = ("masks", "labels")
+PLAIN = Columns()
+# what a frame of a sequence may be called: frame_003, phase07, t_12, phase50%
+FRAME = re.compile(r"(?:^|[_\-. ])(?:frame|phase|time|t)[_\-]?(\d{1,4})(?:pct|%)?$", re.IGNORECASE)
+
+
+def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, pattern: str | None = None) -> list[Case]:
+    """Every case of `root`: a dataset folder, a bare folder of images or a single one.
+
+    `pattern` is a glob that images must match. `DataError` names what is missing and the layouts that are read.
+    """
+    if not root.exists():
+        raise DataError(f"{root}: no such folder")
+    if (root / "cases.csv").is_file():
+        cases = _from_table(root / "cases.csv", channels, columns)
+    elif (root / "dataset.json").is_file():
+        from medseg.data.sources.nnunet import read_nnunet
+
+        cases = read_nnunet(root, channels)
+    elif (root / "images").is_dir():
+        cases = _from_folders(root, channels[0], columns)
+    else:
+        cases = _bare(_by_name(root, find_images(root), strict=False), channels[0])
+    if pattern is not None:
+        chosen = set(find_images(root, pattern))
+        cases = [case for case in cases if case.image in chosen]
+    if not cases:
+        matching = f" that matches {pattern}" if pattern else ""
+        raise DataError(
+            f"{root}: no case found{matching}. A dataset is cases.csv; or images/ and masks/ or labels/; "
+            "or nnU-Net's dataset.json, imagesTr, labelsTr; or a folder of images"
+        )
+    return cases
+
+
+def _bare(images: dict[str, Path], channel: str) -> list[Case]:
+    """Images by their names; names that end in a frame's number make up one sequence."""
+    split = {name: frame_of(name) for name in images}
+    return [
+        Case(split[name][0], split[name][0], {channel: path}, frame=split[name][1]) for name, path in images.items()
+    ]
+
+
+def frame_of(name: str) -> tuple[str, int | None]:
+    """The sequence and frame that a name means: ``P1/frame_003`` → (P1, 3); ``scan12`` → (scan12, None)."""
+    folder, _, file = name.rpartition("/")
+    found = FRAME.search(file)
+    if found is None:
+        return name, None
+    rest = file[: found.start()]
+    case = "/".join(part for part in (folder, rest) if part)
+    return case or name, int(found.group(1))
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A CSV file as columns of stripped text."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError, UnicodeError) as error:
+        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
+    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
+    return stripped
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts; a blank is None."""
+    return [{str(key): value or None for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]:
+    table = read_table(file)
+    image_columns = {c: f"image_{c}" if f"image_{c}" in table.columns else "image" for c in channels}
+    for needed in ["case", *image_columns.values()]:
+        if needed not in table.columns:
+            raise DataError(f"{file}: column {needed!r} is missing; it has {', '.join(map(str, table.columns))}")
+    cases = []
+    for number, row in enumerate(_records(table), start=2):
+        where = f"{file}, line {number}"
+        if row["case"] is None:
+            raise DataError(f"{where}: no case name")
+        images = {c: _path(file.parent, row[column], where, column) for c, column in image_columns.items()}
+        mask = _path(file.parent, row["mask"], where, "mask") if row.get("mask") else None
+        cases.append(
+            Case(
+                id=row["case"],
+                patient=row.get(columns.patient) or row["case"],
+                images=images,
+                mask=mask,
+                label=row.get(columns.label),
+                frame=_number(row, "frame", where, int),
+                time=_number(row, "time", where, float),
+                signal=_number(row, "signal", where, float),
+                split=_split_name(row.get(columns.split), where),
+            )
+        )
+    _refuse_twins([case.name for case in cases], file)
+    return cases
+
+
+def _from_folders(root: Path, channel: str, columns: Columns) -> list[Case]:
+    images = _by_name(root / "images", find_images(root / "images"))
+    folder = next((root / name for name in MASK_FOLDERS if (root / name).is_dir()), None)
+    masks = _by_name(folder, [p for p in folder.rglob("*") if is_image(p)]) if folder else {}
+    suffix = columns.mask_suffix or ""
+    if folder and not any(name + suffix in masks for name in images):
+        raise DataError(
+            f"{folder}: no mask is named like an image (image {next(iter(images), 'none')!r}, mask "
+            f"{next(iter(masks), 'none')!r}); say what follows the image's name with data.mask_suffix=…"
+        )
+    facts: dict[str, dict[str, Any]] = {}
+    if (root / "labels.csv").is_file():
+        table = read_table(root / "labels.csv")
+        facts = {str(row["case"]): row for row in _records(table.rename(columns={table.columns[0]: "case"}))}
+    cases = []
+    for name, path in images.items():
+        row = facts.get(name, facts.get(stem(path), {}))
+        cases.append(
+            Case(
+                id=name,
+                patient=row.get(columns.patient) or name,
+                images={channel: path},
+                mask=masks.get(name + suffix),
+                label=row.get(columns.label),
+                split=_split_name(row.get(columns.split), f"{root / 'labels.csv'}, {name}"),
+            )
+        )
+    return cases
+
+
+def _by_name(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str, Path]:
+    """Name of each file: its path below `root` without ending; two of one name are an error, or keep their endings."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = str(path.relative_to(root).parent / stem(path)) if path != root else stem(path)
+        if name in named and not strict:
+            name = str(path.relative_to(root))
+        if name in named:
+            raise DataError(f"{path} and {named[name]} have one name; keep one of them")
+        named[name] = path
+    return named
+
+
+def _path(folder: Path, text: str | None, where: str, column: str) -> Path:
+    """Relative to the table. A file that is not there fails when it is read, as one case among others."""
+    if not text:
+        raise DataError(f"{where}: no {column}")
+    return folder / text
+
+
+def _number(row: dict[str, Any], column: str, where: str, kind: type) -> Any:
+    if row.get(column) is None:
+        return None
+    try:
+        return kind(row[column])
+    except ValueError as error:
+        raise DataError(f"{where}: {column}={row[column]!r} is no number") from error
+
+
+def _split_name(text: str | None, where: str) -> str | None:
+    if text is None:
+        return None
+    if text.lower() not in SPLIT_NAMES:
+        raise DataError(f"{where}: split {text!r} must be train, valid or test")
+    return SPLIT_NAMES[text.lower()]
+
+
+def _refuse_twins(names: list[str], file: Path) -> None:
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise DataError(
+            f"{file}: {', '.join(twins[:5])} stands there more than once; rows of one case need different frames"
+        )

@@ -1,0 +1,295 @@
+"""Read and write images and masks of every supported format without losing geometry or pixels.
+
+Everything is a `SimpleITK.Image` in 2D, 3D or 4D (time last). Photographs (PNG, JPEG, TIFF, BMP) carry a printing
+resolution, not a physical pixel size: they are always read with spacing 1, so that a JPEG and its PNG mask agree.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from medseg.data import dicom, itk, payload
+from medseg.data.payload_photo import bmp_depth
+from medseg.errors import DataError, ImageError
+
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+GRID_TOLERANCE = 1e-3  # voxels; what rounding in text headers and 32-bit NIfTI fields stays far below
+
+# pixel types that a photograph format can hold
+_PHOTO_PIXELS: dict[str, tuple[str, ...]] = {".png": ("uint8", "uint16")}
+_PHOTO_PIXELS |= dict.fromkeys((".jpg", ".jpeg", ".bmp"), ("uint8",))
+_PHOTO_PIXELS |= dict.fromkeys((".tif", ".tiff"), ("uint8", "uint16", "int16", "float32"))
+
+
+def image_suffix(path: Path) -> str:
+    """The supported suffix that `path` ends with, in lower case; empty where there is none."""
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def stem(path: Path) -> str:
+    """File name without its image suffix (`a.nii.gz` gives `a`); other names stay whole (a DICOM folder's)."""
+    suffix = image_suffix(path)
+    return path.name[: -len(suffix)] if suffix else path.name
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name says that this is an image: a supported suffix in any case, and not hidden."""
+    return bool(image_suffix(path)) and not path.name.startswith(".")
+
+
+def find_images(root: Path, pattern: str | None = None) -> list[Path]:
+    """All images below `root`, sorted, without hidden ones; the DICOM files of a folder are one entry: that folder.
+
+    `pattern` is a glob that the name, or the path relative to `root`, must match (`*` also crosses folders).
+    A file given as `root` is the only entry. Raises DataError where `root` does not exist.
+    """
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such file or folder; check the path", code="data-missing")
+    return sorted(path for path in _walk(root) if pattern is None or _matches(path, root, pattern))
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Every image and DICOM folder below `root`; a folder that links make reachable twice is entered once."""
+    seen: set[str] = set()
+    for name, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(name)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
+        folder = Path(name)
+        visible = [folder / file for file in files if not file.startswith(".")]
+        yield from filter(is_image, visible)
+        if dicom.holds_dicom(path for path in visible if not is_image(path)):
+            yield folder
+
+
+def _matches(path: Path, root: Path, pattern: str) -> bool:
+    relative = path.relative_to(root).as_posix()
+    return fnmatch(path.name, pattern) or fnmatch(relative, pattern) or fnmatch(relative, pattern.replace("**/", ""))
+
+
+def read_image(path: Path, series: str | None = None) -> sitk.Image:
+    """Read a 2D, 3D or 4D image; colour comes as a vector image, CT from DICOM in HU.
+
+    `path` is a file, or a folder with one DICOM series; `series` (a SeriesInstanceUID) chooses among several.
+    Raises ImageError with code image-missing, -suffix, -empty, -truncated, -unreadable, -nan or one of dicom-*.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            image = dicom.read_series(path, series)
+        elif path.exists():
+            suffix = _known_suffix(path)
+            payload.verify(path, suffix)
+            with itk.quiet():
+                image = sitk.ReadImage(str(path))
+            image = _as_photo(image, path) if suffix in _PHOTO_PIXELS else image
+        else:
+            raise ImageError(f"{path}: there is no such file or folder; check the path", code="image-missing")
+    except (RuntimeError, OSError) as error:  # ITK raises RuntimeError
+        raise ImageError(f"{path}: cannot be read: {itk.reason(error)}", code="image-unreadable") from error
+    _require_finite(image, path)
+    return _without_headers(image)
+
+
+def _without_headers(image: sitk.Image) -> sitk.Image:
+    """The image without its header entries: they may name a patient and must not travel into what is written later."""
+    try:
+        for key in image.GetMetaDataKeys():
+            image.EraseMetaData(key)
+    except TypeError:  # a key that is not UTF-8 cannot be erased; a filter leaves all behind
+        return sitk.Cast(image, image.GetPixelID())
+    return image
+
+
+def _known_suffix(path: Path) -> str:
+    suffix = image_suffix(path)
+    if not suffix:
+        raise ImageError(
+            f"{path}: the suffix '{path.suffix}' is not supported; use one of {', '.join(SUFFIXES)} "
+            "(DICOM is read as the folder that holds its files)",
+            code="image-suffix",
+        )
+    return suffix
+
+
+def _as_photo(image: sitk.Image, path: Path) -> sitk.Image:
+    """Unit spacing in place of a printing resolution; grey again where ITK made RGB of an 8-bit BMP."""
+    image.SetSpacing([1.0] * image.GetDimension())
+    image.SetOrigin([0.0] * image.GetDimension())
+    if image_suffix(path) == ".bmp" and bmp_depth(path) == 8:
+        return _one_channel(image) or image
+    return image
+
+
+def _one_channel(image: sitk.Image) -> sitk.Image | None:
+    """The grey image behind 2 (grey, alpha), 3 or 4 (RGB, alpha) components; None where the colours differ."""
+    channels = image.GetNumberOfComponentsPerPixel()
+    view = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X, C)
+    colours = {2: 1, 4: 3}.get(channels, channels)
+    grey = all(np.array_equal(view[..., 0], view[..., channel]) for channel in range(1, colours))
+    return sitk.VectorIndexSelectionCast(image, 0) if grey else None
+
+
+def _require_finite(image: sitk.Image, path: Path) -> None:
+    view = sitk.GetArrayViewFromImage(image)
+    if np.iscomplexobj(view):
+        raise ImageError(f"{path}: holds complex numbers; save its magnitude instead", code="image-unreadable")
+    # NaN and infinity both show in the extremes: no mask of the whole volume is needed unless there are some
+    if np.issubdtype(view.dtype, np.integer) or np.isfinite([view.min(), view.max()]).all():
+        return
+    payload.not_finite(path, int(np.isnan(view).sum()), int(np.isinf(view).sum()), view.size)
+
+
+def read_mask(path: Path) -> sitk.Image:
+    """Read integer labels 0..255 as uint8. Grey stored as RGB(A) counts as grey.
+
+    Raises ImageError as `read_image` does, mask-colour for real colours, mask-values for other values.
+    """
+    image = read_image(path)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        image = _one_channel(image)
+        if image is None:
+            raise ImageError(f"{path}: is a colour image, not a mask; save label numbers as grey", code="mask-colour")
+    view = sitk.GetArrayViewFromImage(image)
+    wrong = np.issubdtype(view.dtype, np.floating) and bool((view != np.rint(view)).any())
+    if wrong or view.min() < 0 or view.max() > 255:
+        bad = np.unique(view[(view != np.rint(view)) | (view < 0) | (view > 255)])
+        shown = ", ".join(f"{value:g}" for value in bad[:5]) + (", …" if len(bad) > 5 else "")
+        raise ImageError(
+            f"{path}: a mask holds whole numbers from 0 to 255, this one also {shown}; save it as label numbers",
+            code="mask-values",
+        )
+    if image.GetDimension() == 4:  # ITK casts no more than three dimensions
+        return join_frames([sitk.Cast(frame, sitk.sitkUInt8) for frame in frames(image)], image)
+    return sitk.Cast(image, sitk.sitkUInt8)
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write `image` in the format of the suffix; the file appears whole or not at all, and folders are made.
+
+    It is written, checked and flushed in a hidden folder beside its place, then moved (the pixels of an .mhd first).
+    Raises ImageError: image-suffix, image-dimension, image-pixels where the format cannot hold it, image-write.
+    """
+    path = Path(path)
+    suffix = _known_suffix(path)
+    image = _fit(image, path, suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+            draft = Path(folder) / path.name
+            # an .mhd stays uncompressed so that its data file has one name, .raw
+            with itk.quiet():
+                sitk.WriteImage(image, str(draft), useCompression=suffix in (".nii.gz", ".mha", ".nrrd"))
+            payload.verify(draft, suffix)  # a full disk does not always raise
+            for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(path.parent / part.name)
+    except (RuntimeError, OSError, ImageError) as error:
+        why = f"could not be written: {itk.reason(error)}; check the free space and the rights"
+        raise ImageError(f"{path}: {why}", code="image-write") from error
+
+
+def _fit(image: sitk.Image, path: Path, suffix: str) -> sitk.Image:
+    """The image as its format can hold it, without loss; ITK alone would drop all slices but the first of a PNG."""
+    if suffix not in _PHOTO_PIXELS:
+        return image
+    if image.GetDimension() > (3 if suffix in (".tif", ".tiff") else 2):
+        raise ImageError(f"{path}: {suffix} cannot hold {image.GetSize()}; use .nii.gz", code="image-dimension")
+    view = sitk.GetArrayViewFromImage(image)
+    types = _PHOTO_PIXELS[suffix]
+    if view.dtype.name in types:
+        return image
+    low, high = view.min(), view.max()
+    if np.issubdtype(view.dtype, np.integer) and low >= 0:
+        colour = image.GetNumberOfComponentsPerPixel() > 1
+        if high <= 255:
+            return sitk.Cast(image, sitk.sitkVectorUInt8 if colour else sitk.sitkUInt8)
+        if high <= 65535 and "uint16" in types:
+            return sitk.Cast(image, sitk.sitkVectorUInt16 if colour else sitk.sitkUInt16)
+    raise ImageError(
+        f"{path}: {suffix} holds {' or '.join(types)}, not {view.dtype.name} from {low:g} to {high:g}; "
+        "rescale it or write it as .nii.gz",
+        code="image-pixels",
+    )
+
+
+def frames(image: sitk.Image, time_axis: int | None = None) -> list[sitk.Image]:
+    """The time points of a sequence, each with the geometry of its remaining axes.
+
+    A 4D image gives 3D frames; any other image with a `time_axis` (index into its size) gives frames along it,
+    such as 2D frames of an x·y·t image with `time_axis=2`; without one it is its own only frame.
+    """
+    axis = 3 if image.GetDimension() == 4 and time_axis is None else time_axis
+    if axis is None:
+        return [image]
+    size = list(image.GetSize())
+    if not 0 <= axis < len(size):
+        raise ImageError(f"time axis {axis}: the image has the axes 0 to {len(size) - 1}", code="image-dimension")
+    steps, size[axis] = size[axis], 0
+    # GUESS: where the remaining axes do not span their own subspace (a sagittal film), the direction becomes identity
+    strategy = sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOGUESS
+    starts = ([step if i == axis else 0 for i in range(len(size))] for step in range(steps))
+    return [sitk.Extract(image, size, start, strategy) for start in starts]
+
+
+def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) -> sitk.Image:
+    """Stack frames along a new last axis, 3D to 4D; the inverse of `frames`.
+
+    Frames do not know their time: `like`, the sequence they came from, gives back its grid (else time 0, 1, 2, …).
+    """
+    for number, image in enumerate(images):
+        difference = grid_difference(images[0], image)
+        if difference:
+            raise ImageError(f"frame {number} does not lie on the grid of frame 0: {difference}", code="image-frames")
+    aligned = [sitk.Image(image) for image in images]
+    for image in aligned:
+        image.CopyInformation(images[0])  # the filter refuses even rounding differences
+    joined = sitk.JoinSeries(aligned)
+    if like is not None:
+        joined.CopyInformation(like)
+    return joined
+
+
+def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
+    """None where size, spacing, origin and direction agree within 1e-3 voxel, else a sentence with both values."""
+    if a.GetSize() != b.GetSize():
+        return f"the sizes differ: {a.GetSize()} and {b.GetSize()} voxels"
+    spacing = np.array(a.GetSpacing())
+    # direction cosines have no unit: the tolerance is theirs as it stands
+    for name, unit in (("Spacing", spacing), ("Origin", spacing), ("Direction", 1.0)):
+        first, second = getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()
+        if (np.abs(np.subtract(first, second)) > GRID_TOLERANCE * unit).any():
+            return f"the {name.lower()}s differ: {_numbers(first)} and {_numbers(second)}"
+    return None
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
+def to_array(image: sitk.Image) -> npt.NDArray[np.float32]:
+    """Pixels as float32 (C, Z, Y, X), a copy; Z = 1 in 2D, C = 1 for grey. A 4D image goes through `frames` first."""
+    if image.GetDimension() > 3:
+        raise ImageError(f"an image of size {image.GetSize()}: take its frames first", code="image-dimension")
+    view: npt.NDArray[Any] = sitk.GetArrayViewFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() == 1:
+        view = view[..., None]  # ([Z,] Y, X, C)
+    if image.GetDimension() == 2:
+        view = view[None]  # (Z, Y, X, C)
+    return np.array(np.moveaxis(view, -1, 0), dtype=np.float32, order="C")  # (C, Z, Y, X)

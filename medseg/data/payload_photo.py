@@ -1,0 +1,153 @@
+"""Are PNG, JPEG, TIFF and BMP files as long as their own headers promise? Called by `payload.verify`.
+
+A check takes the open file at its start. It raises Short where bytes are missing and ValueError, with the reason, where
+the content is not of this format or is damaged.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+CHUNK = 1 << 20  # bytes held at once
+JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed FF 00, a fill byte nor a restart
+JPEG_END, JPEG_ALONE = 0xD9, (0x01, 0xD8)  # end of image; markers without a segment
+TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
+TIFF_PIXELS = {273: 279, 324: 325}  # StripOffsets: StripByteCounts, TileOffsets: TileByteCounts
+TIFF_KIND, TIFF_SHAPE = 254, (256, 257, 258, 277)  # NewSubfileType; ImageWidth, -Length, BitsPerSample, SamplesPerPixel
+
+
+class Short(Exception):  # noqa: N818 - not an error yet: `payload.verify` adds the file's name and makes it one
+    """`found` bytes are there where the format promises (at least) `expected`; `where` begins with a space."""
+
+    def __init__(self, expected: int, found: int, where: str = "") -> None:
+        super().__init__(expected, found, where)
+        self.expected, self.found, self.where = expected, found, where
+
+
+def size_of(file: BinaryIO) -> int:
+    """Length of the open file in bytes."""
+    return os.fstat(file.fileno()).st_size
+
+
+def require(expected: int, found: int, where: str = "") -> None:
+    """Raise Short where `found` is less than `expected`."""
+    if found < expected:
+        raise Short(expected, found, where)
+
+
+def read_head(file: BinaryIO, magics: tuple[bytes, ...], length: int) -> bytes:
+    """The first `length` bytes, which must begin with one of `magics`."""
+    head = file.read(length)
+    if not head.startswith(magics) and not any(magic.startswith(head) for magic in magics):
+        raise ValueError(f"the content is not what the suffix says (it begins with {head[:8]!r})")
+    require(length, len(head))
+    return head
+
+
+def check_png(file: BinaryIO) -> None:
+    """Chunk by chunk to IEND, comparing checksums. Source: W3C PNG specification, section 5."""
+    size = size_of(file)
+    position = len(read_head(file, (b"\x89PNG\r\n\x1a\n",), 8))
+    name = b""
+    while name != b"IEND":
+        require(position + 12, size)  # length, name and checksum of the next chunk
+        length, name = struct.unpack(">I4s", file.read(8))
+        position += 12 + length
+        require(position, size)
+        crc = zlib.crc32(name)
+        for start in range(0, length, CHUNK):
+            crc = zlib.crc32(file.read(min(CHUNK, length - start)), crc)
+        if crc != int.from_bytes(file.read(4), "big"):
+            raise ValueError(f"its chunk {name.decode('latin-1')!r} is damaged (checksum)")
+
+
+def check_jpeg(file: BinaryIO) -> None:
+    """Segment by segment to the end-of-image marker. Source: ITU-T T.81, annex B."""
+    size = size_of(file)
+    position = len(read_head(file, (b"\xff\xd8",), 2))
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while marker := JPEG_MARKER.search(data, position):
+            position, code = marker.end(), data[marker.end() - 1]
+            if code == JPEG_END:
+                return
+            if code not in JPEG_ALONE:
+                require(position + 2, size)
+                position += int.from_bytes(data[position : position + 2], "big")
+                require(position + 2, size)  # the end marker at least must follow
+    raise Short(size + 2, size, " before its end marker")
+
+
+def check_tiff(file: BinaryIO) -> None:
+    """Every directory, value, strip and tile lies inside the file. Source: TIFF 6.0, section 2; BigTIFF."""
+    read_head(file, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), 8)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        tiff = _Tiff(data)
+        (directory,) = tiff.unpack(tiff.word, 8 if tiff.big else 4)
+        seen = set()  # a loop of directories ends
+        while directory and directory not in seen:
+            seen.add(directory)
+            directory = tiff.check_directory(directory)
+        if len(tiff.pages) > 1:  # ITK would read past its memory
+            raise ValueError(f"its pages differ in size or pixel type {sorted(tiff.pages)}; save each as its own file")
+
+
+class _Tiff:
+    """A mapped TIFF or BigTIFF file: the layout of its numbers, and the walk through one of its directories."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.order = ">" if data[:1] == b"M" else "<"
+        self.big = b"+" in data[:4]
+        self.word = "Q" if self.big else "I"  # an offset
+        self.pages: set[tuple[int, ...]] = set()  # the different (width, height, bits, …) of the pages
+
+    def unpack(self, layout: str, start: int) -> tuple[int, ...]:
+        layout = self.order + layout
+        require(start + struct.calcsize(layout), len(self.data))
+        return struct.unpack_from(layout, self.data, start)
+
+    def check_directory(self, start: int) -> int:
+        """Raise Short where anything that the directory at `start` names is outside the file; returns the next one."""
+        (count,) = self.unpack("Q" if self.big else "H", start)
+        start += 8 if self.big else 2
+        values: dict[int, tuple[int, ...]] = {}
+        for _ in range(count):
+            tag, kind, number = self.unpack("HH" + self.word, start)
+            inline = struct.calcsize(self.order + self.word)  # bytes; longer values stand elsewhere
+            place, length = start + 4 + inline, number * TIFF_BYTES.get(kind, 1)
+            start = place + inline
+            if length > inline:
+                (place,) = self.unpack(self.word, place)
+                require(place + length, len(self.data))
+            if kind in TIFF_INTEGERS:
+                values[tag] = self.unpack(f"{number}{TIFF_INTEGERS[kind]}", place)
+        for offsets, lengths in TIFF_PIXELS.items():
+            for pair in zip(values.get(offsets, ()), values.get(lengths, ()), strict=False):
+                require(sum(pair), len(self.data))
+        if not (values.get(TIFF_KIND) or (0,))[0] & 1:  # previews are not read
+            self.pages.add(tuple(number for tag in TIFF_SHAPE for number in values.get(tag, ())))
+        return self.unpack(self.word, start)[0]
+
+
+def check_bmp(file: BinaryIO) -> None:
+    """The rows of an uncompressed image, or the stated size of a compressed one. Source: BITMAPINFOHEADER."""
+    head = read_head(file, (b"BM",), 54)
+    offset, width, height = struct.unpack_from("<I", head, 10)[0], *struct.unpack_from("<ii", head, 18)
+    depth, compression, stated = struct.unpack_from("<HII", head, 28)
+    if width < 1 or depth < 1:
+        raise ValueError(f"its header makes no sense (width {width}, {depth} bits a pixel)")
+    rows = (width * depth + 31) // 32 * 4 * abs(height)  # bytes; each row is padded to 4
+    require(offset + (stated if compression in (1, 2) else rows), size_of(file))
+
+
+def bmp_depth(path: Path) -> int:
+    """Bits a pixel of a BMP file."""
+    with path.open("rb") as file:
+        return int.from_bytes(read_head(file, (b"BM",), 54)[28:30], "little")

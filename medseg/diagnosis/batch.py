@@ -1,0 +1,141 @@
+"""Sequences of unequal length as one padded batch, and windows of them for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+FloatArray = np.ndarray[Any, np.dtype[Any]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+UNKNOWN = -100
+"""Class index of a frame without a state, and of padding: cross-entropy's own default to leave out."""
+
+
+class Item(NamedTuple):
+    """One sequence. x: (T, F); steps: (T, S, G) or None; signal: (T,) with NaN where there is none, or None.
+
+    state: class index a frame (T,), or one for the whole (1,); `UNKNOWN` where there is none, or None.
+    """
+
+    x: FloatArray
+    steps: FloatArray | None = None
+    state: IntArray | None = None
+    signal: FloatArray | None = None
+
+
+class Batch(NamedTuple):
+    """B sequences padded to the longest, T. x: (B, T, F); steps: (B, T, S, G) or None; lengths: (B,).
+
+    state: (B, T) or (B, 1), padded with `UNKNOWN`; signal: (B, T), padded with NaN.
+    """
+
+    x: Tensor
+    steps: Tensor | None
+    lengths: Tensor
+    state: Tensor
+    signal: Tensor
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Pad the sequences behind their end."""
+    steps = [torch.as_tensor(item.steps, dtype=torch.float32) for item in items if item.steps is not None]
+    state = [torch.full((len(i.x),), UNKNOWN) if i.state is None else torch.as_tensor(i.state) for i in items]
+    signal = [torch.full((len(i.x),), torch.nan) if i.signal is None else torch.as_tensor(i.signal) for i in items]
+    return Batch(
+        x=pad_sequence([torch.as_tensor(item.x, dtype=torch.float32) for item in items], batch_first=True),
+        steps=pad_sequence(steps, batch_first=True) if steps else None,
+        lengths=torch.tensor([len(item.x) for item in items]),
+        state=pad_sequence([s.long() for s in state], batch_first=True, padding_value=UNKNOWN),
+        signal=pad_sequence([s.float() for s in signal], batch_first=True, padding_value=torch.nan),
+    )
+
+
+class Augmentation(NamedTuple):
+    """How a training window is varied, in units of the normalised features.
+
+    stretch: up to this factor slower or faster, so that breathing rate and frame rate do not matter; gain: up to this
+    factor smaller or larger; noise: standard deviation; drop: chance that a feature is blanked, so that no single one
+    is leant on.
+    """
+
+    stretch: float = 1.0
+    gain: float = 1.0
+    noise: float = 0.0
+    drop: float = 0.0
+
+
+class Windows(Dataset[Item]):
+    """`count` windows of at most `length` frames an epoch, cut at random places of the sequences.
+
+    A sequence is drawn with a chance in proportion to its frames.
+
+    The places come from torch's generator, so that a seeded run is repeatable and data workers differ.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], length: int, count: int, augmentation: Augmentation | None = None
+    ) -> None:
+        self.items = list(items)
+        self.length = length
+        self.count = count
+        self.augmentation = augmentation or Augmentation()
+        frames = np.array([len(item.x) for item in self.items], dtype=float)
+        self.chance = frames / frames.sum()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+        item = self.items[random.choice(len(self.items), p=self.chance)]
+        return augmented(_window(item, self.length, self.augmentation.stretch, random), self.augmentation, random)
+
+
+def augmented(item: Item, augmentation: Augmentation, random: np.random.Generator) -> Item:
+    """The item with gain, noise and blanked features; `stretch` belongs to the cutting."""
+    x = _varied(item.x, augmentation, random)
+    steps = None if item.steps is None else _varied(item.steps, augmentation, random)
+    return item._replace(x=x, steps=steps)
+
+
+def _varied(x: FloatArray, augmentation: Augmentation, random: np.random.Generator) -> FloatArray:
+    features = x.shape[-1]
+    gain = augmentation.gain ** random.uniform(-1, 1, features)
+    kept = random.random(features) >= augmentation.drop
+    return np.asarray((x * gain + augmentation.noise * random.standard_normal(x.shape)) * (kept if kept.any() else 1))
+
+
+def _window(item: Item, length: int, stretch: float, random: np.random.Generator) -> Item:
+    """`length` frames, or all there are, from a random place, up to `stretch` times faster or slower than recorded."""
+    total = len(item.x)
+    speed = stretch ** random.uniform(-1, 1)
+    span = min((length - 1) * speed, total - 1)
+    steps = np.arange(int(span / speed + 1e-6) + 1) * speed
+    at = (random.uniform(0, total - 1 - span) + steps).clip(0, total - 1)  # (L,)
+    if stretch == 1:
+        at = np.round(at)
+    nearest = np.round(at).astype(int)
+    return Item(
+        x=_read(item.x, at),
+        steps=None if item.steps is None else _read(item.steps, at),
+        state=item.state[nearest] if item.state is not None and len(item.state) == total else item.state,
+        signal=None if item.signal is None else _read(item.signal, at),
+    )
+
+
+def _read(values: FloatArray, at: FloatArray) -> FloatArray:
+    """Values (T, ...) at fractional frames (L,), linearly between neighbours."""
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, len(values) - 1)
+    part = (at - low).reshape(-1, *[1] * (values.ndim - 1))
+    # a missing neighbour that has no part in the answer must not make it missing
+    return np.asarray(np.where(part == 0, values[low], values[low] * (1 - part) + values[high] * part))

@@ -1,0 +1,103 @@
+"""The baseline beside the LSTM: logistic regression for the state, ridge for the signal, on lagged features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.diagnosis.lstm import Prediction
+from medseg.errors import DataError
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class LinearBaseline:
+    """Frame t is judged from the features of frames t − back .. t + ahead; slices are not read.
+
+    back, ahead: frames; weights: (K, N + 1) of the classes, N = (back + 1 + ahead)·F, the last column the constant;
+    signal_weights: (N + 1,), empty without a signal. A whole sequence with one class is judged from its mean
+    features.
+    """
+
+    back: int
+    ahead: int
+    per_sequence: bool
+    weights: FloatArray
+    signal_weights: FloatArray
+
+    def predict(self, item: Item) -> Prediction:
+        """Probabilities (T, K), or (1, K) for whole sequences, and the signal (T,) or None."""
+        x = _lagged(item.x, self.back, self.ahead)  # (T, N + 1)
+        judged = x.mean(axis=0, keepdims=True) if self.per_sequence else x
+        signal = x @ self.signal_weights if self.signal_weights.size else None
+        probabilities = softmax(judged @ self.weights.T, axis=1).astype(np.float32)
+        return Prediction(probabilities, None if signal is None else signal.astype(np.float32))
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """All there is to keep, as plain arrays for safetensors."""
+        settings = np.array([self.back, self.ahead, self.per_sequence], dtype=np.float64)
+        return {"settings": settings, "weights": self.weights, "signal_weights": self.signal_weights}
+
+
+def from_arrays(arrays: Mapping[str, FloatArray]) -> LinearBaseline:
+    """The baseline that `LinearBaseline.arrays` was taken from."""
+    back, ahead, per_sequence = arrays["settings"]
+    return LinearBaseline(int(back), int(ahead), bool(per_sequence), arrays["weights"], arrays["signal_weights"])
+
+
+def fit(
+    items: Sequence[Item], classes: int, back: int = 4, ahead: int = 4, c: float = 0.1, alpha: float = 10.0
+) -> LinearBaseline:
+    """Fit on whole sequences, classes weighted inversely to their share.
+
+    c: inverse strength of the penalty on the class weights; alpha: strength of the penalty on the signal's. DataError
+    where fewer than two classes occur.
+    """
+    lagged = [_lagged(item.x, back, ahead) for item in items]
+    per_sequence = all(item.state is not None and len(item.state) == 1 != len(item.x) for item in items)
+    judged = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
+    states = [np.full(len(x), UNKNOWN) if i.state is None else i.state for x, i in zip(judged, items, strict=True)]
+    signals = [np.full(len(x), np.nan) if i.signal is None else i.signal for x, i in zip(lagged, items, strict=True)]
+    weights = _class_weights(np.concatenate(judged), np.concatenate(states), classes, c)
+    signal_weights = _signal_weights(np.concatenate(lagged), np.concatenate(signals), alpha)
+    return LinearBaseline(back, ahead, per_sequence, weights, signal_weights)
+
+
+def _lagged(x: FloatArray, back: int, ahead: int) -> FloatArray:
+    """(T, F) → (T, (back + 1 + ahead)·F + 1): neighbours side by side, the ends repeated, then a constant 1."""
+    frames = np.arange(len(x))[:, None] + np.arange(-back, ahead + 1)  # (T, L)
+    window = np.asarray(x, dtype=np.float64)[frames.clip(0, len(x) - 1)]  # (T, L, F)
+    return np.concatenate([window.reshape(len(x), -1), np.ones((len(x), 1))], axis=1)
+
+
+def _class_weights(x: FloatArray, state: FloatArray, classes: int, c: float) -> FloatArray:
+    known = state != UNKNOWN
+    seen = np.unique(state[known])
+    if len(seen) < 2:
+        raise DataError(
+            f"a baseline needs frames of at least two classes to learn from, got class indices {seen.tolist()}",
+            code="one-class",
+        )
+    model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000)
+    model.fit(x[known, :-1], state[known])
+    weights = np.zeros((classes, x.shape[1]))
+    weights[:, -1] = -1e3  # a class never seen gets no probability
+    learnt = np.concatenate([model.coef_, model.intercept_[:, None]], axis=1)
+    # two classes come as one row, the log-odds of the second
+    weights[seen] = np.concatenate([np.zeros_like(learnt), learnt]) if len(seen) == 2 else learnt
+    return weights
+
+
+def _signal_weights(x: FloatArray, signal: FloatArray, alpha: float) -> FloatArray:
+    known = np.isfinite(signal)
+    if not known.any():
+        return np.empty(0)
+    model = Ridge(alpha=alpha).fit(x[known, :-1], signal[known])
+    return np.append(model.coef_, model.intercept_)

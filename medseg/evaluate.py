@@ -1,0 +1,180 @@
+"""`medseg evaluate`: a folder of masks against a folder of truth, case by case and label by label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+
+from medseg.console import progress, table, warn
+from medseg.data.folders import read_table
+from medseg.data.image import find_images, frames, grid_difference, read_mask, stem
+from medseg.errors import DataError, ImageError, MedsegError
+from medseg.ledger import EXIT_OK, EXIT_SOME, Entry, atomic_write_text, write_json
+from medseg.metrics import SCORES, compare_masks, summarise
+
+EACH_CASE = "Each case counts as a patient: no cases.csv with the columns patient and mask stands by the truth."
+
+
+def evaluate_folders(
+    masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float
+) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
+    """Evaluation rows, their summary (metrics.json) and what went wrong, for masks paired with truth by name.
+
+    A name is the path below the folder without its ending: trees mirror each other, formats may differ. Two files are
+    one pair. `labels` None: those of labels.json in or beside `masks`, else one for each value found. A truth without
+    a mask is missed (Dice 0); a pair that cannot be compared is left out of the means and counted in "n_failed".
+    Raises DataError where no name is shared, MedsegError (exit status 1) where no pair could be compared.
+    """
+    predicted, wanted = _pair(masks, truth)
+    labels = labels or _stated_labels(masks) or _values_found([*predicted.values(), *wanted.values()])
+    patients = _patients(truth)
+    rows: list[dict[str, Any]] = []
+    problems: list[Entry] = []
+    with progress("evaluate", len(wanted)) as bar:
+        for name, path in wanted.items():
+            who = patients.get(path.resolve(), name)
+            try:
+                found = _compare(predicted.get(name), path, labels, tolerance_mm)
+                rows += [{"case": name + frame, "patient": who} | row for frame, row in found]
+            except ImageError as error:
+                problems.append(Entry(name, "failed", error.code, str(error), input=str(path)))
+            else:
+                if name not in predicted:
+                    text = f"{path}: has no mask of this name in {masks}; counted as missed"
+                    problems.append(Entry(name, "failed", "no-prediction", text, input=str(path)))
+            bar.advance(1, name)
+    if not rows:
+        raise MedsegError(f"no pair could be compared; the first: {problems[0].message}", code="nothing-compared")
+    n_failed = sum(problem.code != "no-prediction" for problem in problems)
+    for name in sorted(predicted.keys() - wanted.keys()):
+        text = f"{predicted[name]}: has no truth of this name in {truth}; not counted"
+        problems.append(Entry(name, "skipped", "no-truth", text, input=str(predicted[name])))
+    frame = pd.DataFrame(rows)
+    summary = summarise(frame, labels, tolerance_mm) | {"report_split": None, "n_failed": n_failed}
+    return frame, summary if patients else summary | {"note": EACH_CASE}, problems
+
+
+def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm: float) -> tuple[dict[str, Any], int]:
+    """The command: a table on the screen, files in `out` where one is given; the summary and the exit status."""
+    rows, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm)
+    for problem in problems:
+        warn(problem.message)
+    if out is not None:
+        write_evaluation(rows, summary, out)
+    shown = {**summary["labels"], "mean over labels": summary["macro"]}
+    table(
+        f"{summary['n_cases']} cases, {summary['n_patients']} patients",
+        ["label", *SCORES, "n", "missed"],
+        [
+            [name, *(found[key]["mean"] for key in SCORES), found["dice"]["n"], found.get("missed")]
+            for name, found in shown.items()
+        ],
+    )
+    failed = any(problem.status == "failed" for problem in problems)
+    return summary | {"problems": [asdict(problem) for problem in problems]}, EXIT_SOME if failed else EXIT_OK
+
+
+def write_evaluation(rows: pd.DataFrame, summary: Mapping[str, Any], out: Path) -> None:
+    """evaluation.csv and metrics.json in the folder `out`, each written whole or not at all."""
+    atomic_write_text(out / "evaluation.csv", rows.to_csv(index=False, lineterminator="\n"))
+    write_json(out / "metrics.json", summary)
+
+
+def _pair(masks: Path, truth: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The masks and the truths by name; two single files share the truth's name."""
+    predicted, wanted = _by_name(masks), _by_name(truth)
+    if masks.is_file() and truth.is_file():
+        predicted = dict(zip(wanted, predicted.values(), strict=True))
+    if not predicted.keys() & wanted.keys():
+        raise DataError(
+            f"{masks}: no mask is named like a truth in {truth} (mask {next(iter(predicted), 'none')!r}, truth "
+            f"{next(iter(wanted), 'none')!r}); the path below the folder, without its ending, must be the same"
+        )
+    return predicted, wanted
+
+
+def _compare(
+    predicted: Path | None, truth: Path, labels: Mapping[str, int], tolerance_mm: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(what follows the case's name, row) of each label, and of each frame of a sequence."""
+    wanted = _read(truth, labels)
+    given = _read(predicted, labels) if predicted else [frame * 0 for frame in wanted]
+    difference = grid_difference(given[0], wanted[0])
+    if len(given) != len(wanted):
+        difference = f"{len(given)} frames against {len(wanted)}"
+    if difference:
+        raise ImageError(f"{predicted}: is not on the grid of its truth {truth}: {difference}", code="image-geometry")
+    for number, (a, b) in enumerate(zip(given, wanted, strict=True)):
+        for row in compare_masks(a, b, labels, tolerance_mm):
+            yield f"_frame{number:03d}" if len(wanted) > 1 else "", row
+
+
+def _read(path: Path, labels: Mapping[str, int]) -> list[sitk.Image]:
+    """The frames of a mask; one of a single label may be drawn in black and white (255), as photographs' masks are."""
+    mask = read_mask(path)
+    values = list(labels.values())
+    if len(values) == 1 and _values(mask) == {255}:
+        return [sitk.Cast(frame == 255, sitk.sitkUInt8) * values[0] for frame in frames(mask)]
+    return frames(mask)
+
+
+def _values(mask: sitk.Image) -> set[int]:
+    """The label values in a mask, background left out."""
+    return set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) - {0}
+
+
+def _by_name(root: Path) -> dict[str, Path]:
+    """Every image of a folder by its path below it, without ending."""
+    named: dict[str, Path] = {}
+    for path in find_images(root):
+        name = stem(path) if path == root else (path.relative_to(root).parent / stem(path)).as_posix()
+        if name in named:
+            raise DataError(f"{path} and {named[name]} have one name; keep one of them")
+        named[name] = path
+    return named
+
+
+def _stated_labels(masks: Path) -> dict[str, int] | None:
+    """Names and values from labels.json in the folder of masks or the one above it."""
+    file = next((file for folder in (masks, masks.parent) if (file := folder / "labels.json").is_file()), None)
+    if file is None:
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {str(name): int(value) for name, value in content.get("labels", content).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f'{file}: must hold names and values such as {{"lesion": 1}} ({error})') from error
+
+
+def _values_found(paths: list[Path]) -> dict[str, int]:
+    """A label named after each value in any readable file; the unreadable ones are told of when they are compared."""
+    found: set[int] = set()
+    for path in paths:
+        try:
+            found |= _values(read_mask(path))
+        except ImageError:
+            continue
+    if not found:
+        raise DataError("no mask holds a label, neither the predictions nor the truth; there is nothing to compare")
+    return {str(value): value for value in sorted(found)}
+
+
+def _patients(truth: Path) -> dict[Path, str]:
+    """Patient of each mask file, from the dataset's cases.csv in the folder of truth or the one above it."""
+    for folder in (truth, truth.parent):
+        if (folder / "cases.csv").is_file():
+            cases = read_table(folder / "cases.csv").replace("", np.nan)
+            if {"mask", "patient"} <= set(cases.columns):
+                known = cases.dropna(subset=["mask", "patient"])
+                return {
+                    (folder / mask).resolve(): patient
+                    for mask, patient in zip(known["mask"], known["patient"], strict=True)
+                }
+    return {}

@@ -1,0 +1,226 @@
+"""Measure images: one row a frame, one row a slice, ready for a diagnosis or for a spreadsheet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import SimpleITK as sitk
+
+from medseg.config import Config, build, feature_settings
+from medseg.console import progress, warn
+from medseg.data.cases import Case
+from medseg.data.folders import read_cases, read_table
+from medseg.data.image import find_images, frames, grid_difference, read_image, read_mask, stem
+from medseg.errors import ConfigError, DataError, ImageError, MedsegError
+from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+
+KEYS = ["case", "frame", "step"]
+FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
+MaskOf = Callable[[Case, sitk.Image], sitk.Image]
+
+
+class Tables(NamedTuple):
+    """Features: `frames`, one row a frame; `steps`, one row a slice of a frame, or None."""
+
+    frames: pd.DataFrame
+    steps: pd.DataFrame | None
+
+
+class Extractor:
+    """The measures of `features`: inside masks by frame and by slice, or of a whole sequence without masks."""
+
+    def __init__(self, features: Config, labels: dict[str, int], time_axis: int | None = None) -> None:
+        self.labels, self.time_axis = labels, time_axis
+        self.frame, self.step, self.sequence = (
+            [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
+        )
+        if not (self.frame or self.sequence):
+            raise ConfigError("these features measure nothing; choose others, e.g. features=breathing")
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether any measure looks inside a mask."""
+        return bool(self.frame or self.step)
+
+    def units(self) -> dict[str, str]:
+        """Unit and definition of every measure, by the last part of its name."""
+        found: dict[str, str] = {}
+        for partial in [*self.frame, *self.step, *self.sequence]:
+            found |= sys.modules[partial.func.__module__].UNITS
+        return found
+
+    def __call__(self, rows: list[Case], mask_of: MaskOf | None) -> Tables:
+        """Measure one sequence, the rows of one case in order; raises `ImageError` where a frame cannot be used."""
+        found: list[dict[str, Any]] = []
+        steps: list[pd.DataFrame] = []
+        images: list[sitk.Image] = []
+        for row in rows:
+            image = read_image(row.image)
+            mask = mask_of(row, image) if mask_of is not None and self.needs_masks else None
+            parts = frames(image, self.time_axis)
+            masks = frames(mask, self.time_axis) if mask is not None else [None] * len(parts)
+            for part, inside in zip(parts, masks, strict=True):
+                number = len(found) if row.frame is None else row.frame
+                found.append({**_facts(row), "frame": number, **self._of_frame(part, inside)})
+                if self.step:
+                    steps.append(self._of_steps(part, inside).assign(case=row.id, frame=number))
+            images += parts if self.sequence else []
+        table = pd.DataFrame(found)
+        for measure in self.sequence:
+            table = pd.concat([table, measure(images)], axis=1)
+        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None)
+
+    def _of_frame(self, image: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for measure in self.frame:
+            values |= measure(image, mask, self.labels)
+        return values
+
+    def _of_steps(self, image: sitk.Image, mask: sitk.Image | None) -> pd.DataFrame:
+        whole: pd.DataFrame | None = None
+        for measure in self.step:
+            table = measure(image, mask, self.labels)
+            whole = table if whole is None else whole.merge(table, on=["step", "position_mm"])
+        assert whole is not None
+        return whole
+
+
+def extract_cases(cases: list[Case], extractor: Extractor, mask_of: MaskOf | None, ledger: Ledger) -> Tables:
+    """Measure every sequence among `cases`; one that fails is named in the ledger and left out.
+
+    Raises `DataError` where nothing could be measured.
+    """
+    if extractor.needs_masks and mask_of is None:
+        raise ConfigError("these features look inside masks: give masks, or a model that segments")
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.id, []).append(case)
+    done: list[Tables] = []
+    with progress("measure", len(groups)) as bar:
+        for name, rows in groups.items():
+            started = time.monotonic()
+            rows.sort(key=lambda row: row.frame or 0)
+            try:
+                done.append(extractor(rows, mask_of))
+                ledger.add(Entry(name, "ok", "", "", round(time.monotonic() - started, 3), str(rows[0].image)))
+            except (MedsegError, MemoryError, RuntimeError) as error:  # ITK raises RuntimeError
+                ledger.add(failure(name, rows[0].image, error, time.monotonic() - started))
+                warn(ledger.entries[-1].message)
+            bar.advance(1, name)
+    if not done:
+        raise ImageError(f"nothing could be measured; see {ledger.file} for the reason of each case", code="nothing")
+    steps = [tables.steps for tables in done if tables.steps is not None]
+    return Tables(
+        pd.concat([tables.frames for tables in done], ignore_index=True),
+        pd.concat(steps, ignore_index=True) if steps else None,
+    )
+
+
+def extract_folder(images: Path, masks: Path, out: Path, features: str, pattern: str | None) -> Ledger:
+    """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger."""
+    labels = labels_of(masks)
+    extractor = Extractor(feature_settings(features), labels)
+    cases = read_cases(images, ["image"], pattern=pattern)
+    ledger = Ledger(beside(out, "_cases.csv"))
+    write_tables(extract_cases(cases, extractor, masks_from(images, masks), ledger), out)
+    write_json(beside(out, "_units.json"), extractor.units())
+    return ledger
+
+
+def labels_of(masks: Path) -> dict[str, int]:
+    """labels.json in or above the folder of masks; without one, each value found is a label of that name."""
+    for folder in [masks, *masks.resolve().parents][:3]:
+        if (folder / "labels.json").is_file():
+            import json
+
+            return {str(name): int(value) for name, value in json.loads((folder / "labels.json").read_text()).items()}
+    values: set[int] = set()
+    for path in find_images(masks)[:20]:
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        for mask in frames(read_mask(path)):
+            shape.Execute(mask)
+            values |= set(shape.GetLabels())
+    if not values:
+        raise DataError(f"{masks}: no mask with a label was found")
+    return {f"label_{value}": value for value in sorted(values)}
+
+
+def masks_from(images: Path, masks: Path) -> MaskOf:
+    """Masks by the same path below `masks` as the image has below `images` (or its folder images/), any ending."""
+    if not masks.exists():
+        raise DataError(f"{masks}: no such folder")
+    named = {path.relative_to(masks).parent / stem(path): path for path in find_images(masks)}
+
+    def find(case: Case, image: sitk.Image) -> sitk.Image:
+        name = case.image.relative_to(images).parent / stem(case.image) if case.image != images else Path(stem(images))
+        inner = Path(*name.parts[1:]) if name.parts[0] == "images" else name
+        if name not in named and inner not in named:
+            raise ImageError(f"{case.image}: has no mask {inner}.* in {masks}", code="mask-missing")
+        return fitting(named.get(name) or named[inner], image, case)
+
+    return find
+
+
+def own_masks(case: Case, image: sitk.Image) -> sitk.Image:
+    """The mask that the dataset itself names."""
+    if case.mask is None:
+        raise ImageError(f"{case.image}: the dataset names no mask for it", code="mask-missing")
+    return fitting(case.mask, image, case)
+
+
+def fitting(path: Path, image: sitk.Image, case: Case) -> sitk.Image:
+    """The mask of `path`, which must lie on the grid of the image."""
+    mask = read_mask(path)
+    difference = grid_difference(mask, image)
+    if difference:
+        raise ImageError(f"{path}: does not lie on the grid of {case.image}: {difference}", code="mask-grid")
+    return mask
+
+
+def write_tables(tables: Tables, out: Path) -> None:
+    """OUT.csv and, where there are slices, OUT_steps.csv."""
+    facts = [name for name in FACTS if name in tables.frames and tables.frames[name].notna().any()]
+    features = [name for name in tables.frames if name not in FACTS]
+    atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
+    if tables.steps is not None:
+        atomic_write_text(beside(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
+
+
+def read_tables(file: Path) -> Tables:
+    """Tables as `write_tables` wrote them: numbers as numbers, names as text."""
+    return Tables(
+        _numeric(file), _numeric(beside(file, "_steps.csv")) if beside(file, "_steps.csv").is_file() else None
+    )
+
+
+def beside(out: Path, ending: str) -> Path:
+    """features.csv, "_steps.csv" → features_steps.csv."""
+    return out.with_name(out.name.removesuffix(".csv") + ending)
+
+
+def _numeric(file: Path) -> pd.DataFrame:
+    table = read_table(file)
+    names = {"case", "patient", "label", "split"}
+    for column in table.columns:
+        if column in names:
+            table[column] = table[column].replace("", None)
+            continue
+        try:
+            table[column] = pd.to_numeric(table[column].replace("", None))
+        except ValueError as error:
+            raise DataError(f"{file}: column {column!r} holds something that is no number ({error})") from error
+    return table
+
+
+def _first(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    order = [*names, *(name for name in table if name not in list(names))]
+    return table[order]
+
+
+def _facts(case: Case) -> dict[str, Any]:
+    return {name: getattr(case, "id" if name == "case" else name) for name in FACTS}

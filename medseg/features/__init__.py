@@ -1,0 +1,1 @@
+"""Measures of images, masks and sequences of frames, as named numbers with a unit."""

@@ -1,0 +1,180 @@
+"""Motion of frames without any mask: displacement along the body axis, brightness, dark part, main modes.
+
+The moving region is soft: each place weighs as much as its intensity varies over time. It is matched row by row by
+weighted normalised cross-correlation (NCC), with a parabola through the best three shifts for a fraction of a row.
+One reference frame is not enough: at full inspiration a frame resembles none at expiration, and what stands still
+pulls the match to zero. So `REFERENCES` frames are taken along the first principal component, each is placed by its
+shift against its neighbour, and every frame is placed by the references it resembles.
+
+Rows run from cranial to caudal: the rows of a 2D frame as they are stored, the superior axis of a volume turned to LPS.
+Down is positive, which for a diaphragm is inhaling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from scipy import ndimage
+
+from medseg.errors import ImageError
+
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+UNITS: dict[str, str] = {
+    "displacement_mm": "mm (pixels where the spacing is 1): caudal shift of the moving region, median 0",
+    "match_ncc": "−1..1: the best correlation with a reference; low where a frame looks like none of them",
+    "mean": "the image's unit: mean intensity of the moving region",
+    "dark_fraction": "0..1: part of the moving region darker than Otsu's threshold (air, in CT and MRI of the chest)",
+    "pc1": "standard deviations: score of the first principal component of the moving region over time, its sign such "
+    "that it grows with the displacement, or with the dark fraction if it ignores that",
+    "pc2": "standard deviations: the second component likewise",
+    "pc3": "standard deviations: the third component likewise",
+}
+
+REFERENCES = 8
+COMPONENTS = 3
+WIDTH = 64
+"""Axes beside the rows are averaged down to at most this many voxels; 3D frames would not fit into memory otherwise."""
+
+
+def motion_features(
+    frames: Sequence[sitk.Image], measures: Sequence[str] = ("displacement_mm", "pc1"), reach: float = 0.15
+) -> pd.DataFrame:
+    """One row a frame, in order, columns ``motion.<measure>``.
+
+    frames: 2D or 3D images of one grid, at least two. measures: keys of `UNITS`; by default those that mean the same in
+    every person: brightness, dark fraction and further components follow breathing in one and oppose it in the next.
+    reach: largest shift searched between two frames, as a fraction of their rows. Raises ImageError for unfit frames.
+    """
+    unknown = [measure for measure in measures if measure not in UNITS]
+    if unknown:
+        raise ImageError(f"motion has no measure {unknown[0]!r}, only {', '.join(UNITS)}", code="measure")
+    stack, spacing = _stack(frames)  # (T, R, C)
+    weight = _moving_region(stack)  # (R, C), sums to 1
+    scores = _principal_components(stack, weight)
+    displacement, match = _place(stack, weight, scores[0], max(1, round(reach * stack.shape[1])))
+    dark = (stack < _otsu(stack[:, weight > weight.mean()])).astype(np.float32)
+    dark_fraction = np.einsum("trc,rc->t", dark, weight)
+    found = {
+        "displacement_mm": displacement * spacing,
+        "match_ncc": match,
+        "mean": np.einsum("trc,rc->t", stack, weight),
+        "dark_fraction": dark_fraction,
+    }
+    for number, score in enumerate(scores, start=1):
+        found[f"pc{number}"] = _oriented(score, np.nan_to_num(displacement), dark_fraction)
+    return pd.DataFrame({f"motion.{measure}": found[measure] for measure in measures})
+
+
+def _stack(frames: Sequence[sitk.Image]) -> tuple[FloatArray, float]:
+    """Frames as (T, R, C), rows from cranial to caudal and everything beside them in C, and the row spacing in mm."""
+    sizes = sorted({frame.GetSize() for frame in frames})
+    if len(frames) < 2 or len(sizes) != 1 or len(sizes[0]) not in (2, 3):
+        raise ImageError(
+            f"motion needs at least two 2D or 3D frames of one size, got {len(frames)} of sizes {sizes}; "
+            "split a 4D file into its frames, and give x·y·t files as 2D frames",
+            code="no-sequence",
+        )
+    if len(sizes[0]) == 2:
+        arrays = [_narrow(sitk.GetArrayFromImage(frame)) for frame in frames]
+        return np.stack(arrays), frames[0].GetSpacing()[1]
+    turned = (sitk.DICOMOrient(frame, "LPS") for frame in frames)
+    arrays = [_narrow(sitk.GetArrayFromImage(frame)[::-1]) for frame in turned]
+    return np.stack(arrays), sitk.DICOMOrient(frames[0], "LPS").GetSpacing()[2]
+
+
+def _narrow(array: np.ndarray[Any, Any]) -> FloatArray:
+    """Average all axes but the first down to at most `WIDTH`, then flatten them: (R, C)."""
+    for axis in range(1, array.ndim):
+        starts = np.unique(np.linspace(0, array.shape[axis], WIDTH, endpoint=False).astype(int))
+        counts = np.diff([*starts, array.shape[axis]])
+        shape = [-1 if a == axis else 1 for a in range(array.ndim)]
+        array = np.add.reduceat(array.astype(np.float32), starts, axis=axis) / counts.reshape(shape).astype(np.float32)
+    return array.reshape(len(array), -1).astype(np.float32)  # (R, C)
+
+
+def _moving_region(stack: FloatArray) -> FloatArray:
+    """Weights (R, C) that sum to 1: variance over time, smoothed along the rows; equal where nothing moves."""
+    weight: FloatArray = ndimage.gaussian_filter1d(stack.var(axis=0), sigma=2, axis=0)
+    if not weight.any():
+        return np.full_like(weight, 1 / weight.size)
+    return np.asarray(weight / weight.sum())
+
+
+def _place(stack: FloatArray, weight: FloatArray, score: FloatArray, reach: int) -> tuple[FloatArray, FloatArray]:
+    """Position in rows (T,), down positive, median 0, of each frame, and its best NCC (T,); NaN for a frame like none.
+
+    score: (T,) the first principal component, along which the references are spread evenly.
+    """
+    low, high = np.percentile(score, [2, 98])
+    levels = np.linspace(float(low), float(high), REFERENCES)
+    references = sorted({int(np.abs(score - level).argmin()) for level in levels}, key=lambda t: float(score[t]))
+    shifts, ncc = zip(*(_match(stack, stack[t], weight, reach) for t in references), strict=True)
+    places = [0.0]
+    for k, (here, there) in enumerate(pairwise(references)):
+        # the mean of the match there and of the match back
+        places.append(places[-1] + float(shifts[k][there] - shifts[k + 1][here]) / 2)
+    likeness = np.clip(ncc, 1e-3, 1) ** 32  # (K, T): a high power, so that only the best matches count
+    positions = (likeness * (np.array(places)[:, None] + np.array(shifts))).sum(axis=0) / likeness.sum(axis=0)
+    match = np.max(ncc, axis=0)
+    alike = match > 0
+    middle = np.median(positions[alike]) if alike.any() else 0
+    return np.where(alike, positions - middle, np.nan), match
+
+
+def _match(stack: FloatArray, reference: FloatArray, weight: FloatArray, reach: int) -> tuple[FloatArray, FloatArray]:
+    """Shift in rows (T,) of each frame against one reference, and its NCC (T,)."""
+    ncc = np.stack([_ncc_at(stack, reference, weight, shift) for shift in range(-reach, reach + 1)])  # (shifts, T)
+    best, t = ncc.argmax(axis=0), np.arange(len(stack))
+    inner = best.clip(1, len(ncc) - 2)
+    before, peak, after = ncc[inner - 1, t], ncc[inner, t], ncc[inner + 1, t]
+    curve = before - 2 * peak + after
+    bent = (best == inner) & (curve < 0)
+    fraction = np.where(bent, (before - after) / np.where(bent, 2 * curve, 1), 0)
+    return best - reach + fraction, ncc[best, t]
+
+
+def _ncc_at(stack: FloatArray, reference: FloatArray, weight: FloatArray, shift: int) -> FloatArray:
+    """Weighted NCC (T,) of reference rows r with rows r + shift of every frame, over the rows both have."""
+    height = len(reference)
+    r0, r1 = max(0, -shift), min(height, height - shift)
+    w = weight[r0:r1] / max(float(weight[r0:r1].sum()), 1e-12)
+    a, b = reference[r0:r1], stack[:, r0 + shift : r1 + shift]
+    mean_a, mean_b = float((w * a).sum()), np.einsum("trc,rc->t", b, w)
+    wa = w * (a - mean_a)
+    covariance = np.einsum("trc,rc->t", b, wa)
+    variance = np.einsum("trc,trc,rc->t", b, b, w) - mean_b**2
+    scale = np.sqrt(np.maximum(variance * float((wa * a).sum()), 0))
+    ncc: FloatArray = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0)
+    return ncc
+
+
+def _otsu(values: FloatArray) -> float:
+    """Otsu's threshold of all values."""
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.Execute(sitk.GetImageFromArray(values.reshape(1, -1)))
+    return float(otsu.GetThreshold())
+
+
+def _principal_components(stack: FloatArray, weight: FloatArray) -> list[FloatArray]:
+    """Scores (T,) of the first components of the weighted frames, of standard deviation 1 (0 where there is none)."""
+    rows = ((stack - stack.mean(axis=0)) * np.sqrt(weight)).reshape(len(stack), -1)  # (T, N)
+    values, vectors = np.linalg.eigh(rows @ rows.T)  # ascending
+    scores = [vectors[:, -k] if k <= len(values) else np.zeros(len(stack)) for k in range(1, COMPONENTS + 1)]
+    return [_unit(score) for score in scores]
+
+
+def _unit(score: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    deviation = score.std()
+    return (score - score.mean()) / deviation if deviation > 1e-9 else np.zeros_like(score)
+
+
+def _oriented(score: FloatArray, displacement: FloatArray, dark: FloatArray) -> FloatArray:
+    """The score, turned to rise with the displacement, or with the dark fraction where it ignores the displacement."""
+    agreement = [float((_unit(score) * _unit(anchor)).mean()) for anchor in (displacement, dark)]
+    return -score if next((r for r in agreement if abs(r) >= 0.1), 0) < 0 else score

@@ -1,0 +1,226 @@
+"""From tables of features to arrays: one sequence a case, frames × features, and slices resampled to fixed levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from medseg.errors import DataError
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+NOT_FEATURES = ("case", "patient", "frame", "time", "label", "signal", "split", "step", "position_mm")
+"""Columns of the tables that name or judge a row; every other numeric column is a feature."""
+
+
+@dataclass(frozen=True)
+class FeatureSequence:
+    """The features of one case over its T frames, in order of time.
+
+    x: (T, F), columns as `names`; steps: (T, S, G), columns as `step_names`, from the lowest level to the highest, or
+    None; frames: (T,) numbers as in the table; times: (T,) s, NaN where unknown; labels: a state a frame, None where
+    unknown; signal: (T,), NaN where unknown.
+    """
+
+    case: str
+    patient: str
+    frames: FloatArray
+    times: FloatArray
+    x: FloatArray
+    names: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    signal: FloatArray
+    steps: FloatArray | None = None
+    step_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each feature over a cohort: (F,) and (G,); kept with a model as plain lists."""
+
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    step_mean: tuple[float, ...] = ()
+    step_sd: tuple[float, ...] = ()
+
+
+def sequences(frames: pd.DataFrame, steps: pd.DataFrame | None = None, levels: int = 32) -> list[FeatureSequence]:
+    """One `FeatureSequence` for each `case` of the frames table, in the table's order of cases.
+
+    Missing values inside a sequence are filled along time; a feature that a case does not have at all stays NaN until
+    it is normalised. Raises DataError for a missing column, a repeated frame or a table without features.
+    """
+    _check(frames, steps)
+    names = feature_columns(frames)
+    if not names:
+        raise DataError(f"the table of frames has no numeric feature column, only {list(frames.columns)}", code="table")
+    profiles = {} if steps is None else dict(iter(steps.groupby("case", sort=False)))
+    return [
+        _one(str(case), table, names, profiles.get(case), (steps, levels))
+        for case, table in frames.groupby("case", sort=False)
+    ]
+
+
+def feature_columns(table: pd.DataFrame) -> tuple[str, ...]:
+    """The numeric columns of a table that are features, in its order."""
+    numeric = table.select_dtypes(include=["number", "bool"]).columns
+    return tuple(str(column) for column in numeric if column not in NOT_FEATURES)
+
+
+def select(sequence: FeatureSequence, names: Sequence[str], step_names: Sequence[str] = ()) -> FeatureSequence:
+    """The sequence with just these features in this order, as a trained model expects; DataError names missing ones."""
+    missing = [name for name in names if name not in sequence.names]
+    missing += [name for name in step_names if name not in sequence.step_names]
+    if missing:
+        raise DataError(
+            f"{sequence.case}: the model was trained on features that this table does not have: {', '.join(missing)}; "
+            "extract the features with the same settings as the model's",
+            code="features-missing",
+        )
+    x = sequence.x[:, [sequence.names.index(name) for name in names]]
+    steps = None
+    if step_names and sequence.steps is not None:
+        steps = sequence.steps[:, :, [sequence.step_names.index(name) for name in step_names]]
+    return replace(sequence, x=x, names=tuple(names), steps=steps, step_names=tuple(step_names))
+
+
+def add_slopes(sequence: FeatureSequence, how: Literal["central", "backward"] = "central") -> FeatureSequence:
+    """Append the slope of every feature as ``<name>.slope``: per second, or per frame where times are unknown.
+
+    Central differences look one frame ahead; take "backward" for a causal model.
+    """
+    clock = sequence.times if np.isfinite(sequence.times).all() else sequence.frames
+    if len(clock) < 2:
+        slopes = np.zeros_like(sequence.x)
+    elif how == "central":
+        slopes = np.gradient(sequence.x, clock, axis=0)
+    else:
+        slopes = np.diff(sequence.x, axis=0) / np.diff(clock)[:, None]
+        slopes = np.concatenate([np.zeros_like(slopes[:1]), slopes])  # (T, F)
+    names = (*sequence.names, *(f"{name}.slope" for name in sequence.names))
+    return replace(sequence, x=np.concatenate([sequence.x, slopes], axis=1), names=names)
+
+
+def normalise_case(sequence: FeatureSequence) -> FeatureSequence:
+    """Features as z-scores over the sequence itself: size, spacing and scanner cancel, and so does absolute size.
+
+    Slices lose the case's own mean profile and are divided by the standard deviation of what is left, so that the
+    change over time stays in sight. Constant and missing values become 0.
+    """
+    x = _scaled(sequence.x, *_moments(sequence.x, axis=0))
+    steps = sequence.steps
+    if steps is not None:
+        centred = steps - _moments(steps, axis=0)[0]
+        steps = _scaled(centred, np.zeros(steps.shape[2]), _moments(centred, axis=(0, 1))[1])
+    return replace(sequence, x=x, steps=steps)
+
+
+def cohort(items: Iterable[FeatureSequence]) -> Normalisation:
+    """Moments over all frames of all (training) sequences."""
+    items = list(items)
+    mean, sd = _moments(np.concatenate([item.x for item in items]), axis=0)
+    steps = [item.steps for item in items if item.steps is not None]
+    if not steps:
+        return Normalisation(tuple(mean.tolist()), tuple(sd.tolist()))
+    step_mean, step_sd = _moments(np.concatenate(steps), axis=(0, 1))
+    return Normalisation(*(tuple(v.tolist()) for v in (mean, sd, step_mean, step_sd)))
+
+
+def normalise_cohort(sequence: FeatureSequence, moments: Normalisation) -> FeatureSequence:
+    """Features as z-scores by a cohort's moments: absolute size stays in sight. Missing values become 0."""
+    x = _scaled(sequence.x, np.asarray(moments.mean), np.asarray(moments.sd))
+    steps = sequence.steps
+    if steps is not None:
+        steps = _scaled(steps, np.asarray(moments.step_mean), np.asarray(moments.step_sd))
+    return replace(sequence, x=x, steps=steps)
+
+
+def _check(frames: pd.DataFrame, steps: pd.DataFrame | None) -> None:
+    for name, table, needed in (
+        ("frames", frames, ("case", "frame")),
+        ("steps", steps, ("case", "frame", "step", "position_mm")),
+    ):
+        if table is None:
+            continue
+        missing = [column for column in needed if column not in table.columns]
+        if missing:
+            raise DataError(f"the table of {name} has no column {', '.join(missing)}", code="table")
+        twice = table[table.duplicated(list(needed[:3]))]
+        if len(twice):
+            key = ", ".join(f"{column} {twice.iloc[0][column]}" for column in needed[:3])
+            raise DataError(f"the table of {name} has {key} more than once", code="table")
+
+
+def _one(
+    case: str,
+    table: pd.DataFrame,
+    names: tuple[str, ...],
+    profile: pd.DataFrame | None,
+    settings: tuple[pd.DataFrame | None, int],
+) -> FeatureSequence:
+    """Arrays of one case; `settings`: the whole table of steps, which names its features, and the number of levels."""
+    table = table.sort_values("frame")
+    all_steps, levels = settings
+    step_names = () if all_steps is None else feature_columns(all_steps)
+    empty = pd.Series(np.nan, index=table.index)
+    steps = None
+    if step_names:
+        steps = np.full((len(table), levels, len(step_names)), np.nan)
+        if profile is not None:
+            steps = _profiles(profile, table["frame"], step_names, levels)
+    return FeatureSequence(
+        case=case,
+        patient=str(table["patient"].iloc[0]) if "patient" in table else case,
+        frames=table["frame"].to_numpy(float),
+        times=np.asarray(table.get("time", empty), dtype=np.float64),
+        x=table[list(names)].astype(float).interpolate(limit_direction="both").to_numpy(float),
+        names=names,
+        labels=tuple(None if pd.isna(v) else str(v) for v in table.get("label", empty)),
+        signal=np.asarray(table.get("signal", empty), dtype=np.float64),
+        steps=steps,
+        step_names=step_names,
+    )
+
+
+def _profiles(profile: pd.DataFrame, frames: pd.Series[Any], names: Sequence[str], levels: int) -> FloatArray:
+    """Slices of one case at fixed levels (T, S, G), between the lowest and highest slice that ever hold anything.
+
+    A frame or level without a measure is NaN.
+    """
+    values = profile[list(names)].to_numpy(float)
+    holds = profile["position_mm"][(np.nan_to_num(values) != 0).any(axis=1)]
+    out = np.full((len(frames), levels, len(names)), np.nan)
+    if holds.empty:
+        return out
+    wanted = np.linspace(holds.min(), holds.max(), levels)
+    by_frame = dict(iter(profile.sort_values("position_mm").groupby("frame")))
+    for t, frame in enumerate(frames):
+        if frame not in by_frame:
+            continue
+        position = by_frame[frame]["position_mm"].to_numpy(float)
+        for g, name in enumerate(names):
+            value = by_frame[frame][name].to_numpy(float)
+            known = np.isfinite(value)
+            if known.any():
+                out[t, :, g] = np.interp(wanted, position[known], value[known], left=np.nan, right=np.nan)
+    return out
+
+
+def _moments(values: FloatArray, axis: int | tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of the known values; 0 and 0 where nothing is known."""
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=axis), 1)
+    mean = np.where(known, values, 0).sum(axis=axis) / count
+    deviation = np.where(known, values - np.expand_dims(mean, axis), 0)
+    return mean, np.sqrt((deviation**2).sum(axis=axis) / count)
+
+
+def _scaled(values: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
+    """(values − mean) / sd; 0 where a value is unknown or does not vary beyond rounding."""
+    varies = sd > 1e-9 * np.maximum(1, np.abs(mean))
+    scaled = np.where(varies, (values - mean) / np.where(varies, sd, 1), 0)
+    return np.where(np.isfinite(scaled), scaled, 0)

@@ -1,0 +1,86 @@
+"""An image and its mask as arrays whose axes are anatomical, whatever order or flip the file had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+
+from medseg.data.image import grid_difference
+from medseg.errors import ImageError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Axial(NamedTuple):
+    """A volume turned to LPS: axis 0 runs from inferior to superior.
+
+    values: (Z, Y, X) in the image's unit; mask: (Z, Y, X) labels; spacing: (z, y, x) mm;
+    heights: (Z,) mm, the physical superior coordinate of the centre of each slice;
+    reference: the turned mask image, for positions in all three axes.
+    """
+
+    values: Array
+    mask: Array
+    spacing: tuple[float, float, float]
+    heights: FloatArray
+    reference: sitk.Image
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in mL."""
+        return float(np.prod(self.spacing)) / 1000
+
+    @property
+    def pixel_mm2(self) -> float:
+        """Area of one pixel of an axial slice in mm²."""
+        return self.spacing[1] * self.spacing[2]
+
+
+def axial(image: sitk.Image, mask: sitk.Image) -> Axial:
+    """Turn a volume and its mask to LPS; ImageError where they are no volume or do not fit together."""
+    if image.GetDimension() != 3 or mask.GetDimension() != 3:
+        raise ImageError(
+            f"these measures need a volume and its mask, got {image.GetDimension()}D and {mask.GetDimension()}D; "
+            "give one frame at a time, or use the motion features, which need no mask",
+            code="not-a-volume",
+        )
+    difference = grid_difference(image, mask)
+    if difference:
+        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    turned, reference = sitk.DICOMOrient(image, "LPS"), sitk.DICOMOrient(mask, "LPS")
+    width, depth, count = turned.GetSize()
+    centre = ((width - 1) / 2, (depth - 1) / 2)
+    heights = [turned.TransformContinuousIndexToPhysicalPoint((*centre, float(k)))[2] for k in range(count)]
+    x, y, z = turned.GetSpacing()
+    return Axial(
+        sitk.GetArrayViewFromImage(turned).astype(np.float64),
+        sitk.GetArrayFromImage(reference),
+        (z, y, x),
+        np.asarray(heights),
+        reference,
+    )
+
+
+def table(volume: Axial, labels: Mapping[str, int], measure: Callable[[Array, int], dict[str, float]]) -> pd.DataFrame:
+    """One row a slice, inferior to superior: step, position_mm, then ``<label>.<measure>``.
+
+    `measure` gets the label's pixels in the slice as (Y, X) bool and the slice's number.
+    """
+    rows = []
+    for step, height in enumerate(volume.heights):
+        row: dict[str, float] = {"step": step, "position_mm": float(height)}
+        for name, inside in regions(volume.mask[step], labels):
+            row |= {f"{name}.{key}": value for key, value in measure(inside, step).items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def regions(mask: Array, labels: Mapping[str, int]) -> Iterator[tuple[str, Array]]:
+    """Each label's name and its voxels as bool."""
+    for name, value in labels.items():
+        yield name, mask == value

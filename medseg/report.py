@@ -1,0 +1,275 @@
+"""`medseg report`: one self-contained HTML file from one or more run folders."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import medseg
+from medseg import config, plots
+from medseg.data.folders import read_table
+from medseg.data.image import frames as split_frames
+from medseg.data.image import grid_difference, read_image, read_mask
+from medseg.errors import DataError, ImageError
+from medseg.ledger import atomic_write_text
+from medseg.metrics import correlation
+from medseg.runs import Run
+
+MODEL_NAMES = {"lstm": "LSTM", "linear": "linear baseline"}
+FEW_PATIENTS = 10
+LONG = 300  # frames: more do not fit a page's width
+SEGMENTATION_SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "nsd": "NSD"}
+STATE_SCORES = {
+    "accuracy": "Accuracy per frame",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc": "AUC",
+    "signal_correlation": "Correlation of the signal",
+    "signal_nrmse": "nRMSE of the signal",
+    "period_error_s": "Error of the period (s)",
+}
+
+Json = dict[str, Any]
+
+
+def write_report(runs: Sequence[Path], out: Path) -> Path:
+    """Write the report of `runs` (run folders, or what `medseg evaluate --out` wrote) and return its path.
+
+    `out` is the HTML file, or a folder that gets report.html. Files that a run lacks are left out of its section;
+    without metrics.json there is nothing to report: ModelError.
+    """
+    sections = [_section(Run(path), number) for number, path in enumerate(runs, start=1)]
+    environment = Environment(
+        loader=PackageLoader("medseg"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": _number, "words": lambda name: str(name).replace("_", " ")}
+    target = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
+    page = environment.get_template("report.html.j2")
+    atomic_write_text(target, page.render(sections=sections, cases_of=_cases_of, version=medseg.__version__))
+    return target
+
+
+def _section(run: Run, number: int) -> Json:
+    """Everything that the template shows of one run."""
+    metrics = run.read_json("metrics.json")
+    settings = config.to_dict(config.load(run.file("config.yaml"))) if run.file("config.yaml").is_file() else {}
+    fingerprint = run.read_json("fingerprint.json") if run.file("fingerprint.json").is_file() else {}
+    split = _table(run, "split.csv")
+    section: Json = {
+        "id": f"run{number}",
+        "name": run.path.resolve().name,
+        "metrics": metrics,
+        "organ": settings.get("organ", {}).get("name"),
+        "synthetic": bool(fingerprint.get("synthetic")),
+        "facts": _facts(settings, split, metrics, bool(fingerprint.get("synthetic"))),
+        "warnings": _warnings(metrics, split),
+        "curves": _curves(run),
+        "settings": run.file("config.yaml").read_text(encoding="utf-8") if settings else None,
+        "manifest": run.read_json("manifest.json") if run.file("manifest.json").is_file() else None,
+    }
+    if "n_cases" not in metrics:  # nobody was held out
+        return section
+    if metrics["task"] == "diagnosis":
+        return section | _diagnosis(run, metrics)
+    return section | _segmentation(run, metrics, split, settings)
+
+
+def _facts(settings: Json, split: pd.DataFrame | None, metrics: Json, synthetic: bool) -> dict[str, str]:
+    """What was trained on what, and reported on what."""
+    facts = {}
+    if settings:
+        parts = "diagnoser" if metrics.get("task") == "diagnosis" else "segmenter"
+        target = str((settings.get(parts) or {}).get("_target_", parts)).rsplit(".", 1)[-1]
+        root = (settings.get("data") or {}).get("root")
+        facts["Model"] = f"{target} for {metrics.get('task')}"
+        facts["Data"] = " ".join(filter(None, [root, "synthetic phantoms" if synthetic else None]))
+    for name, part in [] if split is None else sorted(split.groupby("split"), key=lambda item: item[0] != "train"):
+        used = "Trained on" if name == "train" else f"Split {name!r}"
+        facts[used] = _cases_of(part["case"].nunique(), part["patient"].nunique())
+    where = f", split {metrics['report_split']!r}" if metrics.get("report_split") else ""
+    if "n_cases" in metrics:
+        facts["Reported on"] = _cases_of(metrics["n_cases"], metrics["n_patients"]) + where
+    return facts
+
+
+def _cases_of(cases: int, patients: int) -> str:
+    return f"{_count(cases, 'case')} of {_count(patients, 'patient')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _warnings(metrics: Json, split: pd.DataFrame | None) -> list[str]:
+    """What a reader must know before the numbers."""
+    texts = [metrics["note"]] if "note" in metrics else []
+    if split is not None:
+        sides = [set(split.loc[split["split"] == name, "patient"]) for name in ("train", metrics.get("report_split"))]
+        if both := sides[0] & sides[1]:
+            texts.append(f"In training and in the reported split: {_count(len(both), 'patient')}. The numbers flatter.")
+    never = metrics.get("never_predicted") or {}
+    for model, names in (never if isinstance(never, dict) else {"": never}).items():
+        if names:
+            who = MODEL_NAMES.get(model, model) or "model"
+            texts.append(f"The {who} never predicts {', '.join(names)}: this is a failure, whatever the means say.")
+    if metrics.get("n_failed"):
+        texts.append(f"{_count(metrics['n_failed'], 'case')} could not be compared and are not in the numbers.")
+    models = metrics.get("models", {})
+    means = {MODEL_NAMES.get(name, name): scores["accuracy"]["mean"] for name, scores in models.items()}
+    (first, ours), *others = means.items() if means else [("", None)]
+    for name, theirs in others:
+        if ours is not None and theirs is not None and theirs >= ours:
+            texts.append(f"The {name} is at least as accurate as the {first}.")
+    if metrics.get("n_patients", FEW_PATIENTS) < FEW_PATIENTS:
+        texts.append(f"Only {_count(metrics['n_patients'], 'patient')}: intervals from so few are rough.")
+    return texts
+
+
+def _segmentation(run: Run, metrics: Json, split: pd.DataFrame | None, settings: Json) -> Json:
+    """Numbers per label, Dice per case and overlays of the best, median and worst case."""
+    labels = list(metrics["labels"])
+    rows = _table(run, "evaluation.csv")
+    section: Json = {"scores": SEGMENTATION_SCORES, "cases": [], "overlays": [], "strip": None}
+    if rows is None:
+        return section
+    rows["dice"] = pd.to_numeric(rows["dice"])
+    dice = rows.pivot(index="case", columns="label", values="dice").reindex(columns=labels)
+    status = rows.pivot(index="case", columns="label", values="status").reindex(columns=labels)
+    mean = dice.mean(axis=1).sort_values(kind="stable")
+    section["cases"] = [
+        {"case": case, "mean": mean[case], "cells": list(zip(dice.loc[case], status.loc[case], strict=True))}
+        for case in mean.index
+    ]
+    section["strip"] = _image(plots.strip(rows, labels, {name: metrics["labels"][name]["dice"] for name in labels}))
+    ranked = mean.dropna()
+    organ = settings.get("organ") or {}
+    for title, case in _chosen(ranked):
+        entry = {"title": title, "case": case, "dice": ranked[case], "image": None, "missing": None}
+        try:
+            parts = _pictures(run, case, split)
+            entry["image"] = _image(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
+        except (ImageError, DataError) as error:
+            entry["missing"] = str(error)
+        section["overlays"].append(entry)
+    return section
+
+
+def _chosen(ranked: pd.Series[float]) -> Iterator[tuple[str, str]]:
+    """(title, case) of the best, median and worst of cases in rising order; each case once."""
+    names = list(ranked.index)
+    places = {"Best case": len(names) - 1, "Median case": (len(names) - 1) // 2, "Worst case": 0}
+    seen: set[int] = set()
+    for title, place in places.items():
+        if 0 <= place < len(names) and place not in seen:
+            seen.add(place)
+            yield title, str(names[place])
+
+
+def _pictures(run: Run, case: str, split: pd.DataFrame | None) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
+    """Image, truth and prediction of a case on one grid; of a sequence its frame, or the one with most foreground."""
+    known = pd.DataFrame() if split is None else split.dropna(subset=["image", "mask"])
+    for row in known.to_dict("records"):
+        frame = None if pd.isna(row.get("frame")) else int(float(row["frame"]))
+        if case == row["case"] or (frame is not None and case == f"{row['case']}_frame{frame:03d}"):
+            break
+    else:
+        raise DataError(f"no image and truth are named for {case} in {run.file('split.csv')}")
+    files = [run.path / row["image"], run.path / row["mask"], run.file("predictions") / f"{case}.nii.gz"]
+    for file in files:
+        if not file.exists():
+            raise DataError(f"{file} is not there any more")
+    image, truth, pred = split_frames(read_image(files[0])), *(split_frames(read_mask(file)) for file in files[1:])
+    fullest = int(np.argmax([np.count_nonzero(sitk.GetArrayViewFromImage(part)) for part in truth]))
+    number = fullest if frame is None else frame
+    chosen = [parts[number] if len(parts) > 1 else parts[0] for parts in (image, truth, pred)]
+    for part in chosen[1:]:
+        if difference := grid_difference(part, chosen[0]):
+            raise ImageError(f"{case}: mask and image are not on one grid: {difference}")
+    return chosen[0], chosen[1], chosen[2]
+
+
+def _diagnosis(run: Run, metrics: Json) -> Json:
+    """Scores beside the baseline, confusion and per class, and the signal of the best, median and worst case."""
+    classes, models = metrics["classes"], list(metrics["models"])
+    frames = _table(run, "predictions.csv")
+    section: Json = {"scores": STATE_SCORES, "model_names": MODEL_NAMES, "confusions": [], "signals": []}
+    if frames is None:
+        return section
+    for column in map(str, frames.columns):
+        if column not in ("case", "patient", "label") and not column.startswith("predicted"):
+            frames[column] = pd.to_numeric(frames[column])
+    ends = {name: "" if name == models[0] else f"_{name}" for name in models}
+    if "label" in frames:
+        section["confusions"] = [
+            {"model": name, "rows": _confusion(frames.dropna(subset=["label"]), f"predicted{end}", classes)}
+            for name, end in ends.items()
+        ]
+    columns = {
+        MODEL_NAMES.get(name, name): (f"predicted{end}", f"signal{end}" if end else "signal_predicted")
+        for name, end in ends.items()
+    }
+    sequences = {str(case): part.sort_values("frame") for case, part in frames.groupby("case") if len(part) > 1}
+    ranked = pd.Series({case: _agreement(part) for case, part in sequences.items()}, dtype=float).dropna().sort_values()
+    for title, case in _chosen(ranked):
+        part = sequences[case].head(LONG)
+        text = (
+            f"frames 1 to {LONG} of {len(sequences[case])}"
+            if len(part) < len(sequences[case])
+            else f"{len(part)} frames"
+        )
+        picture = _image(plots.breathing(part, classes, columns))
+        section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
+    return section
+
+
+def _agreement(frames: pd.DataFrame) -> float:
+    """How well a case went: correlation of the signal, else accuracy of the state; NaN where truth is unknown."""
+    if {"signal", "signal_predicted"} <= set(frames.columns):
+        both = frames.dropna(subset=["signal", "signal_predicted"])
+        return correlation(both["signal"], both["signal_predicted"]) if len(both) > 1 else float("nan")
+    known = frames.dropna(subset=["label"]) if "label" in frames else frames[:0]
+    return float((known["label"] == known["predicted"]).mean()) if len(known) else float("nan")
+
+
+def _confusion(frames: pd.DataFrame, column: str, classes: Sequence[str]) -> list[Json]:
+    """Per true class: frames per predicted class with their share, sensitivity and precision (None: undefined)."""
+    truth, called = frames["label"].to_numpy(), frames[column].to_numpy()
+    counts = np.array([[int(((truth == a) & (called == b)).sum()) for b in classes] for a in classes])  # (K, K)
+    rows: list[Json] = []
+    for k, name in enumerate(classes):
+        total, all_called = int(counts[k].sum()), int(counts[:, k].sum())
+        cells = [{"n": int(n), "share": float(n / total) if total else 0.0} for n in counts[k]]
+        sensitivity = float(counts[k, k] / total) if total else None
+        precision = float(counts[k, k] / all_called) if all_called else None
+        rows.append({"label": name, "n": total, "cells": cells, "sensitivity": sensitivity, "precision": precision})
+    return rows
+
+
+def _curves(run: Run) -> str | None:
+    """history.csv as a picture."""
+    history = _table(run, "history.csv")
+    if history is None or history.empty:
+        return None
+    return _image(plots.curves_png(history.apply(pd.to_numeric, errors="coerce")))
+
+
+def _table(run: Run, name: str) -> pd.DataFrame | None:
+    """One of the run's tables as text with NaN for blanks, None where the run has none."""
+    return read_table(run.file(name)).replace("", np.nan) if run.file(name).is_file() else None
+
+
+def _image(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _number(value: float | None) -> str:
+    """Three decimals, one from ten on; a dash where there is none."""
+    if value is None or np.isnan(value):
+        return "–"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,0 +1,201 @@
+"""Train a diagnoser on measured features and compare it with a linear baseline on patients it never saw."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from torch.utils.data import DataLoader
+
+from medseg.config import Config
+from medseg.console import progress, say, table, warn
+from medseg.data.cases import Case, report_split
+from medseg.diagnose import Diagnoser, Inputs, as_item, score, to_json
+from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
+from medseg.diagnosis.linear import fit as fit_linear
+from medseg.diagnosis.lstm import SequenceLSTM
+from medseg.diagnosis.module import DiagnosisModule, class_weights
+from medseg.errors import DataError
+from medseg.extract import Extractor, Tables, extract_cases, own_masks, read_tables, write_tables
+from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
+from medseg.ledger import Ledger, atomic_write_text, write_json
+from medseg.lightning import Bar, KeepBest, fit, make_trainer
+from medseg.plots import curves
+from medseg.runs import Run
+
+FEATURES = "features.csv"
+
+
+def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> list[str]:
+    """Fill the run folder: features, weights, history, predictions and metrics of held-out cases; card lines."""
+    tables = _tables(config, run, cases)
+    reported = report_split(cases)
+    split = {case.id: case.split for case in cases}
+    train = _part(tables, [name for name, side in split.items() if side == "train"])
+    _check_labels(train.frames, list(config.organ.classes))
+    inputs = _inputs(config, train)
+    write_json(run.file("diagnoser.json"), to_json(inputs))
+    write_json(run.file("fingerprint.json"), _fingerprint(train, synthetic))
+    pl.seed_everything(config.seed, verbose=False)
+    network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
+    items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
+    seconds, steps = _fit(config, run, network, items)
+    baseline = fit_linear([item for _, item in items.values()], len(inputs.classes), **config.diagnoser.baseline)
+    weights = {f"lstm.{k}": v for k, v in network.state_dict().items()}
+    run.save_weights(weights | {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()})
+    curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
+    held = _part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
+    summary = _measure(run, Diagnoser(inputs, network, baseline), held, reported)
+    passes = steps * config.diagnoser.batch
+    return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)]
+
+
+def _tables(config: Config, run: Run, cases: list[Case]) -> Tables:
+    """features.csv of the dataset where it has one, else measured now; kept in the run."""
+    root = Path(config.data.root) if config.data.root is not None else None
+    if root is not None and (root / FEATURES).is_file():
+        tables = read_tables(root / FEATURES)
+    else:
+        extractor = Extractor(config.features, dict(config.organ.labels), config.data.time_axis)
+        masks = own_masks if any(case.mask for case in cases) else None
+        tables = extract_cases(cases, extractor, masks, Ledger(run.file("cases.csv")))
+    write_tables(tables, run.file(FEATURES))
+    return tables
+
+
+def _part(tables: Tables, names: list[str]) -> Tables:
+    frames = tables.frames[tables.frames["case"].isin(names)]
+    steps = None if tables.steps is None else tables.steps[tables.steps["case"].isin(names)]
+    return Tables(frames, steps)
+
+
+def _check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
+    labels = frames["label"].dropna().astype(str) if "label" in frames else pd.Series(dtype=str)
+    unknown = sorted(set(labels) - set(classes))
+    if unknown:
+        raise DataError(
+            f"label {unknown[0]!r} is not one of organ.classes {classes}; name them all: 'organ.classes=[…]', "
+            "or the right column with data.label_column=…"
+        )
+    if labels.nunique() < 2:
+        raise DataError(
+            f"the training cases show {sorted(set(labels)) or 'no label'}; at least two of {classes} are needed"
+        )
+
+
+def _inputs(config: Config, train: Tables) -> Inputs:
+    settings = config.diagnoser
+    slopes: Literal["", "central", "backward"] = ""
+    if settings.slopes:
+        slopes = "central" if settings.network.bidirectional else "backward"
+    inputs = Inputs(
+        classes=tuple(config.organ.classes),
+        names=feature_columns(train.frames),
+        step_names=() if train.steps is None else feature_columns(train.steps),
+        levels=settings.levels,
+        slopes=slopes,
+        per="frame" if config.organ.label_level == "frame" else "sequence",
+        signal="signal" in train.frames and bool(train.frames["signal"].notna().any()),
+        moments=None,
+    )
+    if settings.normalise == "case":
+        return inputs
+    raw = sequences(train.frames, train.steps, settings.levels)
+    return replace(inputs, moments=cohort(_slopes(raw, inputs)))
+
+
+def _slopes(raw: list[FeatureSequence], inputs: Inputs) -> list[FeatureSequence]:
+    return [add_slopes(item, inputs.slopes) if inputs.slopes else item for item in raw]
+
+
+def _fit(config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple[str, Item]]) -> tuple[float, int]:
+    """Train `network` in place on windows of the items; stop by held-out training patients where there are enough."""
+    settings = config.diagnoser
+    train, held = _inner_split(items, settings.early_stopping.share, config.seed)
+    steps = max(1, math.ceil(settings.passes * config.trainer.budget / settings.batch))
+    module = DiagnosisModule(
+        network, class_weights(train, network.task.classes), settings.signal_weight, **settings.optimizer
+    )
+    checks = min(steps, 40)
+    windows = Windows(
+        train, settings.window, math.ceil(steps / checks) * settings.batch, Augmentation(**settings.augment)
+    )
+    loader: DataLoader[Any] = DataLoader(windows, settings.batch, collate_fn=collate)
+    valid: DataLoader[Any] | None = DataLoader(held, len(held), collate_fn=collate) if held else None  # type: ignore[arg-type]
+    with progress("train", steps) as bar:
+        extra: list[pl.Callback] = [Bar(bar)]
+        if held:
+            extra += [KeepBest(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
+        trainer = make_trainer(config, run, steps, settings.batch, extra)
+        resume = run.checkpoint if config.resume is not None and run.checkpoint.is_file() else None
+        seconds = fit(trainer, module, loader, valid, resume)
+    say(f"trained {trainer.global_step * settings.batch} sequences in {seconds:.0f} s")
+    return seconds, trainer.global_step
+
+
+def _inner_split(items: dict[str, tuple[str, Item]], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Items of most training patients, and of the few that early stopping watches; none of three patients or fewer."""
+    patients = sorted({patient for patient, _ in items.values()})
+    count = round(share * len(patients)) if len(patients) > 3 else 0
+    watched = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
+    sides: tuple[list[Item], list[Item]] = ([], [])
+    for patient, item in items.values():
+        sides[patient in watched].append(item)
+    return sides
+
+
+def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None) -> dict[str, Any] | None:
+    """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
+    if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
+        write_json(
+            run.file("metrics.json"),
+            {"task": "diagnosis", "report_split": None, "reason": "no held-out case with a label"},
+        )
+        return None
+    found = diagnoser(held, baseline=True)
+    atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
+    summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, ["lstm", "linear"])}
+    write_json(run.file("metrics.json"), summary)
+    for model, names in summary["never_predicted"].items():
+        if names:
+            warn(f"{model} never predicts {', '.join(names)}")
+    models = summary["models"]
+    table(
+        f"{reported}: {summary['n_cases']} cases, {summary['n_patients']} patients, {summary['n_frames']} frames",
+        ["score", *models],
+        [[key, *(models[model][key]["mean"] for model in models)] for key in models["lstm"]],
+    )
+    return summary
+
+
+def _fingerprint(train: Tables, synthetic: bool) -> dict[str, Any]:
+    return {
+        "synthetic": synthetic,
+        "cases": int(train.frames["case"].nunique()),
+        "patients": int(train.frames["patient"].nunique()) if "patient" in train.frames else None,
+        "frames": len(train.frames),
+        "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
+    }
+
+
+def _results(summary: dict[str, Any] | None) -> list[str]:
+    if summary is None:
+        return ["Not measured: no held-out case with a label."]
+    models = summary["models"]
+    lines = [
+        f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients.",
+        "",
+        f"| score | {' | '.join(models)} |",
+        f"|---|{'---|' * len(models)}",
+    ]
+    for key in models["lstm"]:
+        means = [models[model][key]["mean"] for model in models]
+        lines.append(f"| {key} | {' | '.join('–' if mean is None else f'{mean:.3f}' for mean in means)} |")
+    return lines

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.data import itk
+from medseg.data.image import read_image
+from medseg.errors import ImageError
+
+
+def test_libraries_are_kept_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with itk.quiet():
+        os.write(1, b"Corrupt JPEG data: 2 extraneous bytes\n")
+        os.write(2, b"TIFFReadDirectory: Warning, Unknown field with tag 42\n")
+    os.write(1, b"answer")
+    os.write(2, b"ours")
+    assert capfd.readouterr() == ("answer", "ours")
+
+
+def test_standard_error_comes_back_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="inside"), itk.quiet():
+        raise ValueError("inside")
+    os.write(2, b"ours")
+    assert capfd.readouterr().err == "ours"
+
+
+def test_jpeg_with_a_hole_is_damaged_though_it_ends_well(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / "a.jpg"))
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + data[-2:])
+    with pytest.raises(ImageError, match=r"its pixels are damaged .*premature end") as caught:
+        read_image(tmp_path / "a.jpg")
+    assert caught.value.code == "image-unreadable"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_reason_is_one_line_without_paths_and_addresses() -> None:
+    noise = "Exception thrown in SimpleITK ImageFileReader_Execute: /b/itkX.cxx:12:\nITK ERROR: IO(0x55bb): too\n big"
+    assert itk.reason(RuntimeError(noise)) == "too big"
+    assert itk.reason(OSError(28, "No space left on device", "x")) == "No space left on device"
+    assert itk.reason(RuntimeError()) == "RuntimeError"

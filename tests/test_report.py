@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from medseg.data.image import write_image
+from medseg.errors import ModelError
+from medseg.metrics import compare_masks, summarise, summarise_states
+from medseg.report import write_report
+
+LABELS = {"right_part": 1, "left_part": 2}
+CLASSES = ["exhale", "inhale"]
+
+
+class Page(HTMLParser):
+    """The text of every element with a data-of attribute, the images, and all text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.cells: dict[str, str] = {}
+        self.images: list[dict[str, str]] = []
+        self.text = ""
+        self._of: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {key: value or "" for key, value in attrs}
+        if tag == "img":
+            self.images.append(found)
+        if tag in ("td", "th"):
+            self._of = found.get("data-of")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._of:
+            self.cells[self._of] = self.cells.get(self._of, "") + data
+
+
+def volume(shift: int = 0) -> sitk.Image:
+    array = np.zeros((9, 14, 16), dtype=np.uint8)
+    array[2:7, 3:9, 2 + shift : 6 + shift] = 1
+    array[2:7, 3:9, 9:13] = 2
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.5, 1.5, 3.0))
+    return image
+
+
+def segmentation_run(folder: Path, synthetic: bool = False) -> dict[str, Any]:
+    rows, split = [], [{"case": "t", "patient": "pt", "image": "gone", "mask": "gone", "split": "train"}]
+    for number, case in enumerate(["a", "b", "c<1>"]):
+        truth, pred = volume(), volume(shift=number)
+        image = sitk.Cast(truth, sitk.sitkFloat32) * -400 + 40
+        write_image(image, folder / f"data/{number}.nii.gz")
+        write_image(truth, folder / f"data/{number}_mask.nii.gz")
+        write_image(pred, folder / f"predictions/{case}.nii.gz")
+        rows += [{"case": case, "patient": f"p{number}"} | row for row in compare_masks(pred, truth, LABELS, 2.0)]
+        split.append(
+            {"case": case, "patient": f"p{number}", "image": f"data/{number}.nii.gz"}
+            | {"mask": f"data/{number}_mask.nii.gz", "split": "valid", "frame": None}
+        )
+    summary = summarise(pd.DataFrame(rows), LABELS, 2.0) | {"report_split": "valid"}
+    pd.DataFrame(rows).to_csv(folder / "evaluation.csv", index=False)
+    pd.DataFrame(split).to_csv(folder / "split.csv", index=False)
+    settings = (
+        "task: segmentation\norgan: {name: some_organ, labels: {right_part: 1, left_part: 2}, window: [-400, 60]}\n"
+    )
+    common_files(folder, summary, settings + "data: {root: /data/set}\n", synthetic)
+    return summary
+
+
+def diagnosis_run(folder: Path) -> dict[str, Any]:
+    parts = []
+    for number in range(4):
+        signal = np.cos(np.arange(24) * 0.7 + number)
+        label = np.where(np.gradient(signal) > 0, "inhale", "exhale")
+        chance = np.clip(0.5 + np.gradient(signal) + 0.2 * np.sin(np.arange(24)), 0, 1)
+        parts.append(
+            pd.DataFrame({"case": f"s{number}", "patient": f"p{number}", "frame": range(24), "time": np.arange(24) / 3})
+            .assign(label=label, signal=signal, predicted=np.where(chance > 0.5, "inhale", "exhale"))
+            .assign(p_exhale=1 - chance, p_inhale=chance, signal_predicted=signal + 0.1 * chance)
+            .assign(predicted_linear="exhale", signal_linear=signal * 0.5)
+        )
+    frames = pd.concat(parts, ignore_index=True)
+    summary = summarise_states(frames, CLASSES) | {"report_split": "test"}
+    folder.mkdir(parents=True)
+    frames.to_csv(folder / "predictions.csv", index=False)
+    common_files(
+        folder, summary, "task: diagnosis\norgan: {name: some_organ, classes: [exhale, inhale]}\n", synthetic=True
+    )
+    return summary
+
+
+def common_files(folder: Path, summary: dict[str, Any], settings: str, synthetic: bool) -> None:
+    (folder / "metrics.json").write_text(json.dumps(summary))
+    (folder / "config.yaml").write_text(settings)
+    (folder / "fingerprint.json").write_text(json.dumps({"synthetic": synthetic}))
+    (folder / "history.csv").write_text("step,passes,lr,train_loss,valid_loss\n1,8,0.1,1.0,\n2,16,0.05,0.5,0.6\n")
+    manifest = {"schema": 1, "medseg": "9.9.9", "finished": "2030-01-01", "python": "3.11", "platform": "Any"}
+    (folder / "manifest.json").write_text(
+        json.dumps(manifest | {"versions": {"torch": "8.8"}, "sha256": {"x": "abc123"}})
+    )
+
+
+def shown(found: dict[str, Any]) -> list[str]:
+    """The numbers of an estimate as the page rounds them."""
+    values = [value for value in (found["mean"], *(found["ci95"] or [])) if value is not None]
+    return [f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" for value in values]
+
+
+def assert_cell(page: Page, key: str, found: dict[str, Any]) -> None:
+    numbers = re.findall(r"-?\d+(?:\.\d+)", page.cells[key].split("n =")[0].split("no interval")[0])
+    assert numbers == shown(found), key
+    if found["mean"] is None:
+        assert found["reason"] in page.cells[key]
+    else:
+        assert f"n = {found['n']}" in page.cells[key]
+
+
+def test_every_number_of_a_segmentation_stands_on_the_page(tmp_path: Path) -> None:
+    summary = segmentation_run(tmp_path / "run")
+    html = write_report([tmp_path / "run"], tmp_path / "out").read_text(encoding="utf-8")
+    page = Page(html)
+    for name, scores in {**summary["labels"], "macro": summary["macro"]}.items():
+        for score in ("dice", "iou", "hd95_mm", "nsd"):
+            assert_cell(page, f"{name}.{score}", scores[score])
+    for count in ("missed", "false_positive", "empty_both"):
+        assert page.cells[f"left_part.{count}"].strip() == str(summary["labels"]["left_part"][count])
+    table = pd.read_csv(tmp_path / "run/evaluation.csv")
+    assert all(f"{value:.3f}" in page.text for value in table["dice"])
+    for text in ("Research use only", "NSD at 2.0 mm", "3 cases of 3 patients", "/data/set", "9.9.9", "8.8", "abc123"):
+        assert text in page.text
+    assert "Worst case: c<1>" in page.text
+    assert "c<1>" not in html  # escaped
+
+
+def test_the_file_stands_alone(tmp_path: Path) -> None:
+    segmentation_run(tmp_path / "run")
+    path = write_report([tmp_path / "run"], tmp_path / "one.html")
+    html = path.read_text(encoding="utf-8")
+    assert path == tmp_path / "one.html"
+    assert not re.search(r"https?://|<script|<link|@import|url\(", html)
+    page = Page(html)
+    assert len(page.images) == 5  # strip, three overlays, curves
+    for image in page.images:
+        assert image["src"].startswith("data:image/png;base64,iVBOR")
+        assert len(image["alt"]) > 20
+    assert write_report([tmp_path / "run"], tmp_path / "two.html").read_text(encoding="utf-8") == html
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_the_banner_appears_for_phantoms_only(tmp_path: Path, synthetic: bool) -> None:
+    segmentation_run(tmp_path / "run", synthetic)
+    page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
+    assert ("SYNTHETIC PHANTOMS" in page.text) is synthetic
+    assert ("/data/set synthetic phantoms" in page.text) is synthetic
+
+
+def test_a_diagnosis_stands_beside_its_baseline(tmp_path: Path) -> None:
+    segmentation_run(tmp_path / "seg")
+    summary = diagnosis_run(tmp_path / "dia")
+    page = Page(write_report([tmp_path / "seg", tmp_path / "dia"], tmp_path).read_text(encoding="utf-8"))
+    for model, scores in summary["models"].items():
+        for key, found in scores.items():
+            assert_cell(page, f"{model}.{key}", found)
+    assert "linear baseline never predicts inhale" in page.text
+    frames = pd.read_csv(tmp_path / "dia/predictions.csv")
+    for truth in CLASSES:
+        for predicted in CLASSES:
+            part = frames[frames["label"] == truth]
+            share = 100 * (part["predicted"] == predicted).mean()
+            assert f"{(part['predicted'] == predicted).sum()}{share:.1f} %" in page.text
+    assert sum("signal over time" in image["alt"] for image in page.images) == 3
+    assert "Overview" in page.text
+
+
+def test_pictures_that_are_gone_are_said_to_be_gone(tmp_path: Path) -> None:
+    segmentation_run(tmp_path / "run")
+    (tmp_path / "run/data/0.nii.gz").unlink()
+    page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
+    assert "0.nii.gz is not there any more" in page.text
+    assert len(page.images) == 4
+
+
+def test_what_flatters_is_said(tmp_path: Path) -> None:
+    summary = segmentation_run(tmp_path / "run")
+    (tmp_path / "run/metrics.json").write_text(json.dumps(summary | {"never_predicted": ["left_part"], "n_failed": 2}))
+    split = pd.read_csv(tmp_path / "run/split.csv")
+    split.assign(patient="p1").to_csv(tmp_path / "run/split.csv", index=False)
+    page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
+    assert "never predicts left_part" in page.text
+    assert "2 cases could not be compared" in page.text
+    assert "In training and in the reported split: 1 patient." in page.text
+
+
+def test_an_evaluation_alone_can_be_reported_and_nothing_cannot(tmp_path: Path) -> None:
+    segmentation_run(tmp_path / "run")
+    for name in ("config.yaml", "split.csv", "fingerprint.json", "history.csv", "manifest.json"):
+        (tmp_path / "run" / name).unlink()
+    page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
+    assert len(page.images) == 1
+    assert "No picture" in page.text
+    (tmp_path / "run/metrics.json").unlink()
+    with pytest.raises(ModelError, match=r"metrics\.json"):
+        write_report([tmp_path / "run"], tmp_path)
+
+
+def test_a_run_that_held_nobody_out_says_why_it_has_no_numbers(tmp_path: Path) -> None:
+    segmentation_run(tmp_path / "run")
+    metrics = {"task": "segmentation", "report_split": None, "reason": "no held-out case with a mask"}
+    (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
+    for runs in (["run"], ["run", "run"]):
+        page = Page(write_report([tmp_path / name for name in runs], tmp_path).read_text(encoding="utf-8"))
+        assert "Not measured: no held-out case with a mask." in page.text
+        assert len(page.images) == len(runs)  # the curves

@@ -150,8 +150,6 @@ def check_combinations(values: dict[str, Any]) -> None:
     mirror = values["segmenter"]["predict"]["mirror"]
     if "x" in mirror and pairs:
         raise ConfigError("segmenter.predict.mirror=[x] would average a lateral pair with its twin; leave x out")
-    if values["resume"] and values["run_dir"]:
-        raise ConfigError("resume continues in its own folder: leave run_dir out")
 
 
 def _check_patch(segmenter: dict[str, Any]) -> None:

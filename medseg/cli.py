@@ -88,7 +88,9 @@ def _train_one(settings: Config) -> None:
     from medseg.config import check
 
     check(settings)
-    task.train(settings)
+    status = task.train(settings).exit_status
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command()
@@ -188,9 +190,7 @@ def evaluate(
 
 @app.command()
 def report(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, and what evaluate --out wrote.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, and what evaluate --out wrote.")],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file; else report.html in the first run.")] = None,
 ) -> None:
     """Write one self-contained HTML file about runs."""

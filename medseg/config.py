@@ -50,11 +50,35 @@ def group_choices(extra: Path | None = None) -> dict[str, list[str]]:
 def compose(overrides: list[str], extra: Path | None = None) -> Config:
     """The checked settings for a command line's ``KEY=VALUE``; raises `ConfigError` with the way out."""
     groups = group_choices(extra)
+    resumed = next((text.partition("=")[2] for text in overrides if _key(text) == "resume"), "null")
+    if resumed != "null":
+        return _resumed(overrides, Path(resumed), extra)
     chosen = [text for text in overrides if _key(text) in groups]
     base = _compose(chosen, extra, groups)
     config = _compose(overrides, extra, groups, known=base) if len(chosen) < len(overrides) else base
     check(config, base)
     return config
+
+
+def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Config:
+    """The settings of a run to be continued, changed only where the command line says so."""
+    if not (run / "config.yaml").is_file():
+        raise ConfigError(f"resume={run}: no run there (config.yaml is missing)")
+    old = load(run / "config.yaml")
+    rest = [text for text in overrides if _key(text) not in ("resume", "organ", "task")]
+    facts = {"organ": old.organ.name, "task": old.task}
+    for text in overrides:
+        key, value = _key(text), text.partition("=")[2]
+        if value != facts.get(key, value):
+            raise ConfigError(f"{text}: the run {run} is {key}={facts[key]}; train another in a new run_dir")
+        if key == "run_dir":
+            raise ConfigError("resume continues in its own folder: leave run_dir out")
+    new = compose([*(f"{key}={value}" for key, value in facts.items()), *rest], extra)
+    for text in rest:
+        OmegaConf.update(old, _key(text), OmegaConf.select(new, _key(text)), merge=False)
+    old.resume = str(run)
+    check(old)
+    return old
 
 
 def check(config: Config, base: Config | None = None) -> None:

@@ -68,3 +68,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
     warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
+    # a resumed training may be told to save at other steps
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -46,7 +46,12 @@ class History(Callback):
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss became {loss} at step {trainer.global_step}")
         self._losses.append(loss)
-        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+        if trainer.global_step % self.every == 0:
+            self._add(trainer, None)
+
+    def on_train_end(self, trainer: pl.Trainer, *_args: Any) -> None:
+        """The steps since the last row."""
+        if self._losses:
             self._add(trainer, None)
 
     def on_validation_end(self, trainer: pl.Trainer, *_args: Any) -> None:
@@ -73,6 +78,26 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
 
+class RandomState(Callback):
+    """Keep torch's random numbers in checkpoints, so that dropout goes on after a resume as it would have."""
+
+    def __init__(self) -> None:
+        self._restored: Tensor | None = None
+
+    def on_train_start(self, *_args: Any) -> None:
+        """Go on where the checkpoint was."""
+        if self._restored is not None:
+            torch.set_rng_state(self._restored)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the generator on the processor."""
+        return {"cpu": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember it until training starts."""
+        self._restored = state_dict["cpu"]
+
+
 class Bar(Callback):
     """Feeds the console's progress bar."""
 
@@ -95,19 +120,41 @@ def seconds_of(max_time: str | None) -> float | None:
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
-def make_trainer(config: Config, run: Run, steps: int, batch: int, extra: list[Callback]) -> pl.Trainer:
-    """A trainer of `steps` optimiser steps that writes history and checkpoints into the run."""
+class Budget(NamedTuple):
+    """How long to train: `epochs` of `length` optimiser steps of `batch` samples."""
+
+    epochs: int
+    length: int
+    batch: int
+    validations: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return self.epochs * self.length
+
+
+def budget_of(config: Config, passes: int, batch: int, validations: int) -> Budget:
+    """The trainer's share of the recipe's passes, in epochs as far apart as checkpoints or validations shall be."""
+    steps = max(1, math.ceil(passes * config.trainer.budget / batch))
+    length = math.ceil(steps / max(1, validations, math.ceil(steps / config.trainer.checkpoint_every)))
+    return Budget(math.ceil(steps / length), length, batch, validations)
+
+
+def make_trainer(config: Config, run: Run, budget: Budget, extra: list[Callback]) -> pl.Trainer:
+    """A trainer that writes history, and a checkpoint after each epoch, into the run.
+
+    Checkpoints lie between epochs only, so that a resumed training sees every patch once.
+    """
     quiet_libraries()
     use_threads(config.executor.threads)
     device = device_of(config.executor.accelerator)
     callbacks: list[Callback] = [
-        History(run.file("history.csv"), batch, every=max(1, steps // 100)),
-        ModelCheckpoint(
-            run.checkpoint.parent, filename="last", save_top_k=1, every_n_train_steps=config.trainer.checkpoint_every,
-            enable_version_counter=False,
-        ),
+        History(run.file("history.csv"), budget.batch, every=max(1, budget.steps // 100)),
+        RandomState(),
         *extra,
-    ]  # fmt: skip
+        ModelCheckpoint(run.checkpoint.parent, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+    ]
     if config.trainer.max_time is not None:
         callbacks.append(Timer(config.trainer.max_time))
     logger = build(config.logger, TRAINING_TARGETS, save_dir=str(run.path)) if config.logger.get("_target_") else False
@@ -115,7 +162,8 @@ def make_trainer(config: Config, run: Run, steps: int, batch: int, extra: list[C
         accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=config.executor.devices,
         precision=precision_of(config.executor.precision, device),
-        max_steps=steps,
+        max_epochs=budget.epochs,  # not max_steps: only trainings counted in epochs resume at the right one
+        check_val_every_n_epoch=max(1, round(budget.epochs / max(1, budget.validations))),
         callbacks=callbacks,
         logger=logger,
         gradient_clip_val=config.trainer.clip_norm or None,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from medseg import runs
-from medseg.config import Config, build, load, to_yaml
+from medseg.config import Config, build, to_yaml
 from medseg.console import banner, say
 from medseg.data.cases import Case, Columns, split_cases, split_table
 from medseg.data.folders import read_cases
-from medseg.errors import ConfigError
 from medseg.ledger import atomic_write_text, write_json
 from medseg.runs import Run
 
@@ -23,13 +23,17 @@ SYNTHETIC = (
 )
 
 
-def train(config: Config) -> Run:
-    """Train what `config.task` says on the cases it names; returns the finished run."""
+class Trained(NamedTuple):
+    """A finished run, and 0, or 3 where cases had to be left out."""
+
+    run: Run
+    exit_status: int
+
+
+def train(config: Config) -> Trained:
+    """Train what `config.task` says on the cases it names, in a new run folder or the one to resume."""
     started = datetime.now(UTC)
-    if config.resume is not None:
-        config, run = _resumed(config)
-    else:
-        run = runs.create(config.run_dir, config.organ.name)
+    run = Run(Path(config.resume)) if config.resume else runs.create(config.run_dir, config.organ.name)
     root, synthetic = _dataset(config)
     cases = split_cases(_read(config, root), config.data.holdout, config.seed)
     atomic_write_text(run.file("config.yaml"), to_yaml(config))
@@ -39,31 +43,16 @@ def train(config: Config) -> Run:
         from medseg.train_segmenter import train_segmenter
 
         write_json(run.file("labels.json"), dict(config.organ.labels))
-        lines = train_segmenter(config, run, cases, synthetic)
+        lines, ledger = train_segmenter(config, run, cases, synthetic)
     else:
         from medseg.train_diagnoser import train_diagnoser
 
         write_json(run.file("labels.json"), {name: n for n, name in enumerate(config.organ.classes)})
-        lines = train_diagnoser(config, run, cases, synthetic)
+        lines, ledger = train_diagnoser(config, run, cases, synthetic)
     runs.write_card(run, _card(config, cases, root, synthetic) + lines)
     run.seal(started)
     say(f"finished: {run.path}  (medseg report {run.path})")
-    return run
-
-
-def _resumed(config: Config) -> tuple[Config, Run]:
-    """The run's own settings, but for the trainer and executor given now."""
-    run = Run(Path(config.resume))
-    if not run.file("config.yaml").is_file():
-        raise ConfigError(f"resume={config.resume}: no run there (config.yaml is missing)")
-    old = load(run.file("config.yaml"))
-    if old.task != config.task or old.organ.name != config.organ.name:
-        raise ConfigError(
-            f"resume={config.resume}: that run is organ={old.organ.name} task={old.task}, "
-            f"not organ={config.organ.name} task={config.task}"
-        )
-    old.trainer, old.executor, old.resume = config.trainer, config.executor, config.resume
-    return old, run
+    return Trained(run, ledger.exit_status())
 
 
 def _dataset(config: Config) -> tuple[Path, bool]:

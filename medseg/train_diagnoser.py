@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,16 +25,20 @@ from medseg.errors import DataError
 from medseg.extract import Extractor, Tables, extract_cases, own_masks, read_tables, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.ledger import Ledger, atomic_write_text, write_json
-from medseg.lightning import Bar, KeepBest, fit, make_trainer
+from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
 from medseg.plots import curves
 from medseg.runs import Run
 
 FEATURES = "features.csv"
 
 
-def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> list[str]:
-    """Fill the run folder: features, weights, history, predictions and metrics of held-out cases; card lines."""
-    tables = _tables(config, run, cases)
+def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+    """Fill the run folder: features, weights, history, predictions and metrics of held-out cases.
+
+    Returns lines for the card, and what happened to each case.
+    """
+    ledger = Ledger(run.file("cases.csv"))
+    tables = _tables(config, run, cases, ledger)
     reported = report_split(cases)
     split = {case.id: case.split for case in cases}
     train = _part(tables, [name for name, side in split.items() if side == "train"])
@@ -54,10 +57,10 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     held = _part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     summary = _measure(run, Diagnoser(inputs, network, baseline), held, reported)
     passes = steps * config.diagnoser.batch
-    return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)]
+    return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)], ledger
 
 
-def _tables(config: Config, run: Run, cases: list[Case]) -> Tables:
+def _tables(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Tables:
     """features.csv of the dataset where it has one, else measured now; kept in the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
@@ -65,7 +68,7 @@ def _tables(config: Config, run: Run, cases: list[Case]) -> Tables:
     else:
         extractor = Extractor(config.features, dict(config.organ.labels), config.data.time_axis)
         masks = own_masks if any(case.mask for case in cases) else None
-        tables = extract_cases(cases, extractor, masks, Ledger(run.file("cases.csv")))
+        tables = extract_cases(cases, extractor, masks, ledger)
     write_tables(tables, run.file(FEATURES))
     return tables
 
@@ -119,21 +122,18 @@ def _fit(config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple
     """Train `network` in place on windows of the items; stop by held-out training patients where there are enough."""
     settings = config.diagnoser
     train, held = _inner_split(items, settings.early_stopping.share, config.seed)
-    steps = max(1, math.ceil(settings.passes * config.trainer.budget / settings.batch))
     module = DiagnosisModule(
         network, class_weights(train, network.task.classes), settings.signal_weight, **settings.optimizer
     )
-    checks = min(steps, 40)
-    windows = Windows(
-        train, settings.window, math.ceil(steps / checks) * settings.batch, Augmentation(**settings.augment)
-    )
+    budget = budget_of(config, settings.passes, settings.batch, settings.early_stopping.checks)
+    windows = Windows(train, settings.window, budget.length * budget.batch, Augmentation(**settings.augment))
     loader: DataLoader[Any] = DataLoader(windows, settings.batch, collate_fn=collate)
     valid: DataLoader[Any] | None = DataLoader(held, len(held), collate_fn=collate) if held else None  # type: ignore[arg-type]
-    with progress("train", steps) as bar:
+    with progress("train", budget.steps) as bar:
         extra: list[pl.Callback] = [Bar(bar)]
         if held:
             extra += [KeepBest(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
-        trainer = make_trainer(config, run, steps, settings.batch, extra)
+        trainer = make_trainer(config, run, budget, extra)
         resume = run.checkpoint if config.resume is not None and run.checkpoint.is_file() else None
         seconds = fit(trainer, module, loader, valid, resume)
     say(f"trained {trainer.global_step * settings.batch} sequences in {seconds:.0f} s")

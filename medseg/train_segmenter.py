@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from medseg.data.fingerprint import fingerprint
 from medseg.data.image import read_image, read_mask, write_image
 from medseg.errors import DataError, MedsegError
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
-from medseg.lightning import AveragedWeights, Bar, fit, make_trainer, seconds_of
+from medseg.lightning import AveragedWeights, Bar, Budget, budget_of, fit, make_trainer, seconds_of
 from medseg.metrics import compare_masks, summarise
 from medseg.plots import curves
 from medseg.preprocess.geometry import match_mask
@@ -33,8 +32,11 @@ from medseg.segment import Preprocess, Segmenter, make_network
 from medseg.segmentation.module import SegmentationModule
 
 
-def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool) -> list[str]:
-    """Fill the run folder: weights, fingerprint, history, predictions and metrics of held-out cases; card lines."""
+def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+    """Fill the run folder: weights, fingerprint, history, predictions and metrics of held-out cases.
+
+    Returns lines for the card, and what happened to each case.
+    """
     ledger = Ledger(run.file("cases.csv"))
     reported = report_split(cases)
     train = _prepare(config, [c for c in cases if c.split == "train"], ledger)
@@ -51,11 +53,8 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     passes = steps * config.segmenter.batch
     say(f"trained {passes} image passes in {seconds:.0f} s")
     summary = _measure(config, run, network, [c for c in cases if c.split == reported and c.mask])
-    return [
-        f"{sum(p.numel() for p in network.parameters())} weights, {passes} image passes in {seconds:.0f} s.",
-        "",
-        *_results(summary),
-    ]
+    size = sum(p.numel() for p in network.parameters())
+    return [f"{size} weights, {passes} image passes in {seconds:.0f} s.", "", *_results(summary)], ledger
 
 
 def _prepare(config: Config, cases: list[Case], ledger: Ledger) -> list[CachedCase]:
@@ -82,25 +81,27 @@ def _fit(
 ) -> tuple[float, int]:
     """Train `network` in place; seconds and steps it took."""
     settings = config.segmenter
-    steps = max(1, math.ceil(settings.passes * config.trainer.budget / settings.batch))
+    budget = budget_of(config, settings.passes, settings.batch, config.trainer.validate)
     optimizer: dict[str, Any] = {str(key): value for key, value in settings.optimizer.items()}
-    module = SegmentationModule(network, build(settings.loss), optimizer, steps, seconds_of(config.trainer.max_time))
-    train, valid = _loaders(config, data, steps)
-    with progress("train", steps) as bar:
+    module = SegmentationModule(
+        network, build(settings.loss), optimizer, budget.steps, seconds_of(config.trainer.max_time)
+    )
+    train, valid = _loaders(config, data, budget)
+    with progress("train", budget.steps) as bar:
         extra: list[pl.Callback] = [Bar(bar)]
         if settings.ema:
             extra.append(AveragedWeights(settings.ema))
-        trainer = make_trainer(config, run, steps, settings.batch, extra)
+        trainer = make_trainer(config, run, budget, extra)
         resume = run.checkpoint if config.resume is not None and run.checkpoint.is_file() else None
         seconds = fit(trainer, module, train, valid, resume)
     return seconds, trainer.global_step
 
 
 def _loaders(
-    config: Config, data: tuple[list[CachedCase], list[CachedCase]], steps: int
+    config: Config, data: tuple[list[CachedCase], list[CachedCase]], budget: Budget
 ) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
-    """Training patches, an epoch being the steps between two checks; held-out patches, always the same ones."""
-    settings, checks = config.segmenter, config.trainer.validate
+    """Training patches, epoch by epoch, and held-out patches, always the same ones."""
+    settings = config.segmenter
     patch = tuple(reversed(settings.patch))
     labels = config.organ.labels
     pairs = [(labels[one], labels[other]) for one, other in config.organ.get("lateral_pairs") or []]
@@ -109,9 +110,8 @@ def _loaders(
     )
     shared = {"batch_size": settings.batch, "num_workers": config.executor.workers}
     train: Any = PatchDataset(data[0], patch, settings.foreground, augment, config.seed)
-    epoch = math.ceil(steps / max(1, checks)) * settings.batch
-    loader: DataLoader[Any] = DataLoader(train, sampler=PassSampler(epoch), **shared)
-    if not data[1] or checks == 0:
+    loader: DataLoader[Any] = DataLoader(train, sampler=PassSampler(budget.length * budget.batch), **shared)
+    if not data[1] or budget.validations == 0:
         return loader, None
     held: Any = PatchDataset(data[1], patch, 0.5, None, config.seed + 1)
     return loader, DataLoader(held, sampler=PassSampler(8 * settings.batch), **shared)

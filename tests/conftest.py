@@ -23,7 +23,7 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def medseg(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """`medseg("train", "organ=lung")` → exit status and what was printed, with every blank run made one space."""
+    """`medseg("train", "organ=lung")` → exit status and what was printed, the messages without boxes and line ends."""
     from medseg.cli import main
     from medseg.console import be_quiet
 
@@ -37,7 +37,7 @@ def medseg(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         except SystemExit as end:
             status = int(end.code or 0)
         captured = capsys.readouterr()
-        return Result(status, captured.out, " ".join(captured.err.split()))
+        return Result(status, captured.out, " ".join(captured.err.replace("│", " ").split()))
 
     return run
 
@@ -48,3 +48,51 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"no real data in {REAL}")
     return REAL
+
+
+TINY = ["organ=lung", "trainer=quick", "executor=cpu", "executor.threads=1"]
+TINY_UNET = ["organ.spacing_mm=[8,8,null]", "segmenter.network.width=8", "segmenter.network.depth=3"]
+TINY_UNET += ["segmenter.patch=[48,48]", "segmenter.batch=4", "segmenter.optimizer.lr=0.01"]
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five tiny synthetic CTs with masks."""
+    from medseg.data.phantoms.lung import make_cohort
+
+    folder = tmp_path_factory.mktemp("cohort")
+    make_cohort(folder, patients=5, seed=7, frames=1, size="tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def breathing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five tiny synthetic 4DCTs of eight frames with masks and states."""
+    from medseg.data.phantoms.lung import make_cohort
+
+    folder = tmp_path_factory.mktemp("breathing")
+    make_cohort(folder, patients=5, seed=8, frames=8, size="tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenter(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a tiny U-Net that finds the lungs of `cohort` roughly."""
+    from medseg.config import compose
+    from medseg.train import train
+
+    folder = tmp_path_factory.mktemp("segmenter")
+    places = [f"data.root={cohort}", f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}"]
+    train(compose([*TINY, *TINY_UNET, *places, "segmenter.passes=30000"]))
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def diagnoser(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a small LSTM trained on `breathing`."""
+    from medseg.config import compose
+    from medseg.train import train
+
+    folder = tmp_path_factory.mktemp("diagnoser") / "run"
+    train(compose([*TINY, "task=diagnosis", f"data.root={breathing}", f"run_dir={folder}", "trainer.budget=0.1"]))
+    return folder

@@ -74,9 +74,8 @@ class Augmentation(NamedTuple):
 class Windows(Dataset[Item]):
     """`count` windows of at most `length` frames an epoch, cut at random places of the sequences.
 
-    A sequence is drawn with a chance in proportion to its frames.
-
-    The places come from torch's generator, so that a seeded run is repeatable and data workers differ.
+    A sequence is drawn with a chance in proportion to its frames. The places come from torch's generator, so that a
+    seeded run is repeatable and data workers differ.
     """
 
     def __init__(
@@ -97,17 +96,14 @@ class Windows(Dataset[Item]):
             raise IndexError(index)
         random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
         item = self.items[random.choice(len(self.items), p=self.chance)]
-        return augmented(_window(item, self.length, self.augmentation.stretch, random), self.augmentation, random)
-
-
-def augmented(item: Item, augmentation: Augmentation, random: np.random.Generator) -> Item:
-    """The item with gain, noise and blanked features; `stretch` belongs to the cutting."""
-    x = _varied(item.x, augmentation, random)
-    steps = None if item.steps is None else _varied(item.steps, augmentation, random)
-    return item._replace(x=x, steps=steps)
+        window = _window(item, self.length, self.augmentation.stretch, random)
+        x = _varied(window.x, self.augmentation, random)
+        steps = None if window.steps is None else _varied(window.steps, self.augmentation, random)
+        return window._replace(x=x, steps=steps)
 
 
 def _varied(x: FloatArray, augmentation: Augmentation, random: np.random.Generator) -> FloatArray:
+    """Features (..., F) with gain, noise and some of them blanked."""
     features = x.shape[-1]
     gain = augmentation.gain ** random.uniform(-1, 1, features)
     kept = random.random(features) >= augmentation.drop
@@ -120,9 +116,8 @@ def _window(item: Item, length: int, stretch: float, random: np.random.Generator
     speed = stretch ** random.uniform(-1, 1)
     span = min((length - 1) * speed, total - 1)
     steps = np.arange(int(span / speed + 1e-6) + 1) * speed
-    at = (random.uniform(0, total - 1 - span) + steps).clip(0, total - 1)  # (L,)
-    if stretch == 1:
-        at = np.round(at)
+    start = random.uniform(0, total - 1 - span)
+    at = ((start if speed != 1 else round(start)) + steps).clip(0, total - 1)  # (L,)
     nearest = np.round(at).astype(int)
     return Item(
         x=_read(item.x, at),

@@ -24,14 +24,14 @@ def period(signal: FloatArray, times: FloatArray) -> float:
     recording repeats the signal (a peak of at least 0.2), or with fewer than four known values.
     """
     known = np.isfinite(signal) & np.isfinite(times)
-    if known.sum() < 4 or np.nanstd(signal[known]) == 0:
+    if known.sum() < 4:
         return float("nan")
     clock = np.linspace(times[known][0], times[known][-1], int(known.sum()))
     even = scipy_signal.detrend(np.interp(clock, times[known], signal[known]))
     count = len(even)
     overlap = np.arange(count, 0, -1)
     correlation = np.correlate(even, even, mode="full")[count - 1 :] / overlap
-    if correlation[0] <= 0:
+    if correlation[0] <= 1e-12 * float(np.mean(signal[known] ** 2)):  # nothing is left but rounding
         return float("nan")
     correlation = correlation[: max(2, 2 * count // 3)] / correlation[0]
     peaks, _ = scipy_signal.find_peaks(correlation, height=0.2)

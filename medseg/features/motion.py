@@ -49,16 +49,22 @@ def motion_features(
 
     frames: 2D or 3D images of one grid, at least two. measures: keys of `UNITS`; by default those that mean the same in
     every person: brightness, dark fraction and further components follow breathing in one and oppose it in the next.
-    reach: largest shift searched between two frames, as a fraction of their rows. Raises ImageError for unfit frames.
+    reach: largest shift searched between two frames, as a fraction of their rows. A blank frame, or one that looks like
+    no other, is NaN. Raises ImageError for unfit frames.
     """
     unknown = [measure for measure in measures if measure not in UNITS]
     if unknown:
         raise ImageError(f"motion has no measure {unknown[0]!r}, only {', '.join(UNITS)}", code="measure")
-    stack, spacing = _stack(frames)  # (T, R, C)
+    whole, spacing = _stack(frames)  # (T, R, C)
+    filled = np.flatnonzero(np.ptp(whole, axis=(1, 2)) > 0)
+    if len(filled) < 2:
+        raise ImageError(f"of {len(frames)} frames {len(filled)} are not blank; motion needs two", code="blank")
+    stack = whole[filled]
     weight = _moving_region(stack)  # (R, C), sums to 1
     scores = _principal_components(stack, weight)
     displacement, match = _place(stack, weight, scores[0], max(1, round(reach * stack.shape[1])))
-    dark = (stack < _otsu(stack[:, weight > weight.mean()])).astype(np.float32)
+    inside = weight * weight.size > 0.99  # more than its even share; all of it where nothing moves
+    dark = (stack < _otsu(stack[:, inside])).astype(np.float32)
     dark_fraction = np.einsum("trc,rc->t", dark, weight)
     found = {
         "displacement_mm": displacement * spacing,
@@ -68,7 +74,8 @@ def motion_features(
     }
     for number, score in enumerate(scores, start=1):
         found[f"pc{number}"] = _oriented(score, np.nan_to_num(displacement), dark_fraction)
-    return pd.DataFrame({f"motion.{measure}": found[measure] for measure in measures})
+    table = pd.DataFrame({f"motion.{measure}": found[measure] for measure in measures}, index=filled)
+    return table.reindex(range(len(frames)))
 
 
 def _stack(frames: Sequence[sitk.Image]) -> tuple[FloatArray, float]:
@@ -165,8 +172,10 @@ def _principal_components(stack: FloatArray, weight: FloatArray) -> list[FloatAr
     """Scores (T,) of the first components of the weighted frames, of standard deviation 1 (0 where there is none)."""
     rows = ((stack - stack.mean(axis=0)) * np.sqrt(weight)).reshape(len(stack), -1)  # (T, N)
     values, vectors = np.linalg.eigh(rows @ rows.T)  # ascending
-    scores = [vectors[:, -k] if k <= len(values) else np.zeros(len(stack)) for k in range(1, COMPONENTS + 1)]
-    return [_unit(score) for score in scores]
+    rounding = 1e-9 * float(np.einsum("trc,trc,rc->", stack, stack, weight))
+    found = [vectors[:, -k] for k in range(1, len(values) + 1) if values[-k] > rounding][:COMPONENTS]
+    missing = [np.zeros(len(stack))] * (COMPONENTS - len(found))
+    return [_unit(score) for score in (*found, *missing)]
 
 
 def _unit(score: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -2,9 +2,9 @@
 
 The surface under a label is, in each column of voxels along the body axis, the lower face of the label's lowest
 voxel. The dome is the cranial end of that surface: where a diaphragm bulges highest into a lung. Columns through the
-label's rim and apex, or over the heart, are short and end high without a diaphragm under them, so only columns at
-least `TALL` of the tallest count. The mean over the highest tenth of these columns, instead of the single highest,
-ignores stray voxels and resolves motion finer than a slice.
+label's rim and apex, or over the heart, are short and end high without a diaphragm under them, so only tall columns
+count; and the mean over the highest quarter of these, a few mm below the very top, follows motion more smoothly than
+a single column.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ UNITS: dict[str, str] = {
     "apex_to_dome_mm": "mm: top of the label minus dome_mm, free of where the table stood; NaN where absent",
 }
 
-TALL = 0.75
-"""Columns at least this fraction of the tallest take part: at 0.67 some left lungs still gave the top of the heart."""
-HIGHEST = 0.1
-"""This fraction of the columns makes the dome."""
+TALL = 0.8
+"""Columns at least this fraction of the tallest (99th percentile) take part. On simulated breathing of five real chests
+the dome followed the trace with r ≥ .98; at 0.7 it jumped to the heart in one left lung (r .94)."""
+HIGHEST = 0.25
+"""This fraction of the tall columns makes the dome; at 0.1 it jumped by whole slices."""
 
 
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]) -> dict[str, float]:
@@ -44,7 +45,7 @@ def _dome_and_top(inside: Array, volume: Axial) -> tuple[float, float]:
     lowest = columns.argmax(axis=0)
     highest = len(columns) - 1 - columns[::-1].argmax(axis=0)
     extent = highest - lowest + 1
-    floor = np.sort(lowest[extent >= TALL * extent.max()])
+    floor = np.sort(lowest[extent >= TALL * np.percentile(extent, 99)])
     count = max(1, round(HIGHEST * len(floor)))
     half = volume.spacing[0] / 2
     dome = float(volume.heights[floor[-count:]].mean()) - half

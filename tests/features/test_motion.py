@@ -10,13 +10,15 @@ SHIFT = 4 * np.sin(np.arange(24) * 2 * np.pi / 12)  # rows, down positive
 
 
 def scene(shift, noise=0.0):
-    """A bright body with texture under a dark lung, moved down by `shift` rows beside a bright column that stands still."""
+    """A bright textured body under a dark lung, moved by `shift` rows, beside a bright column that stands still."""
     random = np.random.default_rng(0)
     texture = ndimage.gaussian_filter(random.standard_normal((64, 40)), 2) * 60
     still = np.where(np.arange(64)[:, None] > 30, 100 + texture, 5)
     frame = ndimage.shift(still, (shift, 0), order=1, mode="nearest")
     frame[:, :8] = 150 + texture[:, :8]
-    return (frame + noise * np.random.default_rng(int(100 + shift * 50)).standard_normal(frame.shape)).astype(np.float32)
+    return (frame + noise * np.random.default_rng(int(500 + shift * 50)).standard_normal(frame.shape)).astype(
+        np.float32
+    )
 
 
 def images(arrays, spacing=1.0):
@@ -61,5 +63,7 @@ def test_unfit_frames_are_refused():
         motion_features(images([scene(0)]))
     with pytest.raises(ImageError, match="of one size"):
         motion_features(images([scene(0), scene(0)[:-1]]))
+    with pytest.raises(ImageError, match="1 are not blank"):
+        motion_features(images([scene(0), 0 * scene(0)]))
     with pytest.raises(ImageError, match="no measure 'pc9'"):
         motion_features(images([scene(0), scene(1)]), measures=["pc9"])

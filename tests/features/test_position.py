@@ -8,10 +8,10 @@ SPACING = (1.0, 1.0, 2.5)
 
 
 def lung(lift=0.0, spacing=SPACING):
-    """A block 100 mm high on a paraboloid dome whose top is at 40 mm + lift; z = 0 is the centre of the lowest slice."""
-    z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip((50, 40, 40), spacing[::-1], strict=True)), indexing="ij")
+    """A block on a paraboloid dome whose top is at 40 mm + lift; z = 0 is the centre of the lowest slice."""
+    z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip((90, 40, 40), spacing[::-1], strict=True)), indexing="ij")
     floor = 40 + lift - ((y - 20) ** 2 + (x - 20) ** 2) / 30
-    mask = sitk.GetImageFromArray(((z >= floor) & (z <= 110)).astype(np.uint8))
+    mask = sitk.GetImageFromArray(((z >= floor) & (z <= 210)).astype(np.uint8))
     mask.SetSpacing(spacing)
     return mask
 
@@ -32,21 +32,21 @@ def test_a_flat_floor_is_the_lower_face_of_the_lowest_slice():
 
 
 def test_the_dome_is_found_near_its_top():
-    assert dome(lung()) == pytest.approx(40, abs=2.5)
+    assert 36 < dome(lung()) < 40
 
 
 def test_motion_smaller_than_a_slice_is_seen():
-    heights = np.array([dome(lung(lift)) for lift in (0, 1, 2, 3, 4, 5)])
-    assert np.diff(heights) == pytest.approx(1, abs=0.6)
-    assert heights[-1] - heights[0] == pytest.approx(5, abs=0.3)
+    heights = [dome(lung(lift)) for lift in range(6)]
+    assert np.diff(heights) == pytest.approx(1, abs=0.7)
+    assert heights[-1] - heights[0] == pytest.approx(5, abs=0.5)
 
 
 def test_short_columns_at_the_apex_and_stray_voxels_do_not_count():
     mask = lung()
     changed = sitk.Image(mask)
-    changed[0, 0, 49] = 1
-    changed[30:34, 30:34, 0:44] = 0  # short columns hang from the top
-    assert dome(changed) == pytest.approx(dome(mask), abs=0.5)
+    changed[0, 0, 89] = 1
+    changed[30:34, 30:34, 0:60] = 0  # short columns hang from the top
+    assert dome(changed) == pytest.approx(dome(mask), abs=1)
 
 
 def test_an_absent_label_has_no_dome():

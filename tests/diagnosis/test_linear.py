@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.diagnosis.linear import fit, from_arrays
+from medseg.errors import DataError
+
+
+def breaths(seed, classes=2):
+    random = np.random.default_rng(seed)
+    phase = np.arange(120) * 2 * np.pi / 15 + random.uniform(0, 6)
+    x = np.stack([np.sin(phase), random.standard_normal(120)], axis=1)
+    state = (np.cos(phase) > 0).astype(np.int64) if classes == 2 else np.digitize(np.sin(phase), [-0.4, 0.4])
+    return Item(x, None, state, 3 * np.sin(phase) + 1)
+
+
+def test_state_and_signal_are_read_from_the_neighbouring_frames():
+    unseen = breaths(9)
+    found = fit([breaths(0), breaths(1)], classes=2).predict(unseen)
+    assert found.probabilities.shape == (120, 2)
+    assert found.probabilities.sum(axis=1) == pytest.approx(1)
+    assert (found.probabilities.argmax(axis=1) == unseen.state).mean() > 0.9
+    assert found.signal == pytest.approx(unseen.signal, abs=0.3)
+
+
+def test_three_classes_of_which_one_was_never_seen():
+    found = fit([breaths(0, classes=3)], classes=4, back=1, ahead=0).predict(breaths(1, classes=3))
+    assert found.probabilities.shape == (120, 4)
+    assert (found.probabilities[:, 3] < 1e-6).all()
+    assert set(found.probabilities.argmax(axis=1)) == {0, 1, 2} or set(found.probabilities.argmax(axis=1)) == {0, 2}
+
+
+def test_without_frames_ahead_the_future_is_not_seen():
+    model = fit([breaths(0)], classes=2, ahead=0)
+    one = breaths(1)
+    changed = one._replace(x=np.concatenate([one.x[:60], one.x[60:] + 9]))
+    assert np.array_equal(model.predict(one).probabilities[:60], model.predict(changed).probabilities[:60])
+
+
+def test_a_model_survives_as_plain_arrays():
+    model = fit([breaths(0)], classes=2, back=3, ahead=1)
+    arrays = model.arrays()
+    assert all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in arrays.values())
+    again = from_arrays(arrays)
+    assert np.array_equal(again.predict(breaths(1)).probabilities, model.predict(breaths(1)).probabilities)
+    assert np.array_equal(again.predict(breaths(1)).signal, model.predict(breaths(1)).signal)
+
+
+def test_whole_sequences_are_judged_from_their_mean():
+    items = [Item(np.full((5 + k, 1), float(k % 2)), None, np.array([k % 2])) for k in range(8)]
+    found = fit(items, classes=2, back=0, ahead=0, c=100).predict(items[3])
+    assert found.probabilities.shape == (1, 2)
+    assert found.probabilities[0, 1] > 0.5
+    assert found.signal is None
+
+
+def test_one_class_is_not_enough():
+    one = breaths(0)
+    with pytest.raises(DataError, match="at least two classes"):
+        fit([one._replace(state=np.where(one.state == 1, UNKNOWN, 0))], classes=2)

@@ -1,0 +1,184 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, TINY, TINY_UNET
+
+Command = Callable[..., Any]
+MEDSEG = [str(Path(sys.executable).with_name("medseg"))]
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['medseg', '--help']; import medseg.cli\n"
+        "try: medseg.cli.main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'SimpleITK', 'hydra', 'sklearn', 'albumentations'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    best = 9.0
+    for _ in range(3):
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        best = min(best, time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+    assert "extract-features" in done.stdout
+    assert best < 1.0  # 0.2 s on a quiet machine
+
+
+def test_a_misspelt_key_ends_in_two_seconds_with_status_2() -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [*MEDSEG, "train", "organ=lung", "trainer.max_tim=1"], capture_output=True, text=True, check=False
+    )
+    assert time.monotonic() - started < 2
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "did you mean trainer.max_time" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_show_prints_resolved_settings(medseg: Command) -> None:
+    result = medseg("show", "organ=lung", "seed=5")
+    assert result.status == 0
+    assert "\nseed: 5\n" in result.out
+    assert "${" not in result.out
+
+
+def test_a_usage_error_is_status_2(medseg: Command) -> None:
+    assert medseg("segment", "only_one").status == 2
+    assert medseg("nonsense").status == 2
+
+
+def test_doctor_knows_the_machine(medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = medseg("doctor")
+    assert result.status in (0, 1)
+    for word in ("medseg doctor", "torch", "cores", "bf16", "lung"):
+        assert word in result.err
+
+
+def test_phantoms_are_made_and_checked(medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert medseg("data", "phantom", "lung", "p", "--patients", 2).status == 0
+    again = medseg("data", "phantom", "lung", "p")
+    assert again.status == 2
+    result = medseg("data", "check", "p", "organ=lung", "--json")
+    assert result.status == 0
+    assert json.loads(result.out)["counts"] == {"ok": 2}
+
+
+def test_check_lists_all_that_is_wrong_at_once(
+    medseg: Command, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    import SimpleITK as sitk
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(cohort, "d")
+    masks = sorted(Path("d/masks").glob("*"))
+    sitk.WriteImage(sitk.ReadImage(str(masks[0])) * 0, str(masks[0]))
+    sitk.WriteImage(sitk.ReadImage(str(masks[1])) * 4, str(masks[1]))
+    sitk.WriteImage(sitk.ReadImage(str(masks[2]))[:-1], str(masks[2]))
+    masks[3].write_bytes(masks[3].read_bytes()[:-100])
+    result = medseg("data", "check", "d", "organ=lung", "--json")
+    assert result.status == 3
+    found = {entry["case"]: (entry["status"], entry["code"]) for entry in json.loads(result.out)["entries"]}
+    assert found == {
+        "lung000": ("review", "look"),
+        "lung001": ("failed", "mask-label"),
+        "lung002": ("failed", "mask-grid"),
+        "lung003": ("failed", "image-truncated"),
+        "lung004": ("ok", ""),
+    }
+
+
+def test_report_and_evaluate_from_the_command_line(
+    medseg: Command, cohort: Path, segmenter: Path, diagnoser: Path, tmp_path: Path
+) -> None:
+    result = medseg("evaluate", cohort / "masks", cohort / "masks", "--out", tmp_path / "ev", "--json")
+    assert result.status == 0
+    assert json.loads(result.out)["macro"]["dice"]["mean"] == 1
+    result = medseg("report", segmenter, diagnoser, tmp_path / "ev", "--out", tmp_path / "r.html")
+    assert result.status == 0
+    assert result.out.strip() == str(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "esearch use only" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_report_refuses_an_altered_run(medseg: Command, diagnoser: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(diagnoser, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace("accuracy", "acuracy"))
+    result = medseg("report", tmp_path / "run")
+    assert result.status == 2
+    assert "was changed after training" in result.err
+
+
+def test_completion_offers_groups_and_choices() -> None:
+    from medseg.cli import _complete
+
+    assert "organ=" in _complete("or")
+    assert _complete("organ=l") == ["organ=lung"]
+    assert "trainer=quick" in _complete("trainer=")
+
+
+def test_ctrl_c_is_status_130(cohort: Path, tmp_path: Path) -> None:
+    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"]
+    process = subprocess.Popen(
+        [*MEDSEG, "train", *TINY, *TINY_UNET, *places, "segmenter.passes=100000000"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    history = tmp_path / "run" / "fingerprint.json"
+    for _ in range(600):
+        if history.exists():
+            break
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+# Opens no socket but to itself: any other connection ends the process.
+REFUSE = """
+import socket, sys
+def refuse(*_args, **_kw): raise SystemExit("network was asked for")
+socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+from medseg.cli import main
+sys.argv = ["medseg", *sys.argv[1:]]
+main()
+"""
+
+
+def test_training_and_segmenting_ask_for_no_network(cohort: Path, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
+    run = tmp_path / "run"
+    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={run}", "segmenter.passes=200"]
+    train = ["train", *TINY, *TINY_UNET, *places]
+    segment = ["segment", str(cohort / "images"), str(tmp_path / "out"), "--model", str(run)]
+    for words in (train, segment):
+        done = subprocess.run(
+            [sys.executable, "-c", REFUSE, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "network was asked for" not in done.stderr

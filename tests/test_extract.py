@@ -1,0 +1,99 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from medseg.config import compose
+from medseg.extract import Extractor, labels_of, masks_from, own_masks, read_tables
+
+Command = Callable[..., Any]
+
+
+def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
+    medseg: Command, breathing: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / "features.csv"
+    assert medseg("extract-features", breathing, breathing / "masks", out).status == 0
+    frames, steps = read_tables(out)
+    assert steps is not None
+    assert len(frames) == 5 * 8
+    assert list(frames.columns[:6]) == ["case", "patient", "frame", "time", "label", "signal"]
+    one = sitk.ReadImage(str(breathing / "masks" / "lung000" / "frame_000.nii.gz"))
+    inside = sitk.GetArrayFromImage(one) == 1
+    volume = inside.sum() * one.GetSpacing()[0] * one.GetSpacing()[1] * one.GetSpacing()[2] / 1000
+    assert frames["label_1.volume_ml"][0] == pytest.approx(volume)
+    assert len(steps) == 5 * 8 * one.GetSize()[2]
+    units = json.loads((out.parent / "features_units.json").read_text())
+    assert {column.split(".")[1] for column in frames if "." in column} <= set(units)
+    assert json.loads(json.dumps(units))["volume_ml"].startswith("mL")
+
+
+def test_volume_follows_the_signal(medseg: Command, breathing: Path, tmp_path: Path) -> None:
+    medseg("extract-features", breathing, breathing / "masks", tmp_path / "f.csv", "--quiet")
+    frames = read_tables(tmp_path / "f.csv").frames
+    for _, part in frames.groupby("case"):
+        assert part["label_1.volume_ml"].corr(part["signal"]) > 0.95
+
+
+def test_a_missing_mask_and_a_wrong_grid_are_named_and_the_others_go_on(
+    medseg: Command, cohort: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    found = sorted((cohort / "masks").glob("*.nii.gz"))
+    for path in found[:-1]:
+        (masks / path.name).write_bytes(path.read_bytes())
+    moved = sitk.ReadImage(str(found[0]))
+    moved.SetOrigin((1.0, 2.0, 3.0))
+    sitk.WriteImage(moved, str(masks / found[0].name))
+    (masks / "labels.json").write_text('{"right_lung": 1, "left_lung": 2}')
+    result = medseg("extract-features", cohort, masks, tmp_path / "f.csv", "--json")
+    assert result.status == 3
+    codes = {entry["case"]: entry["code"] for entry in json.loads(result.out)["entries"]}
+    assert (codes["lung000"], codes["lung004"], codes["lung002"]) == ("mask-grid", "mask-missing", "")
+    table = pd.read_csv(tmp_path / "f.csv")
+    assert len(table) == 3
+    assert "right_lung.mean_hu" in table
+
+
+def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    path = sorted((cohort / "masks").glob("*.nii.gz"))[0]
+    (tmp_path / "masks" / "other.nii.gz").write_bytes(path.read_bytes())
+    result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv")
+    assert result.status == 1
+    assert "nothing could be measured" in result.err
+    assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv").status == 2
+    assert medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "x").status == 2
+
+
+def test_labels_come_from_the_file_or_from_the_masks(cohort: Path, tmp_path: Path) -> None:
+    assert labels_of(cohort / "masks") == {"label_1": 1, "label_2": 2}
+    (tmp_path / "labels.json").write_text('{"a": 3}')
+    assert labels_of(tmp_path) == {"a": 3}
+
+
+def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        files = sorted((breathing / kind / "lung000").glob("*.nii.gz"))
+        (tmp_path / kind).mkdir()
+        sitk.WriteImage(sitk.JoinSeries([sitk.ReadImage(str(f)) for f in files]), str(tmp_path / kind / "a.nii.gz"))
+    from medseg.data.folders import read_cases
+
+    extractor = Extractor(compose(["organ=lung"]).features, {"right_lung": 1, "left_lung": 2})
+    whole = extractor(read_cases(tmp_path, ["ct"]), masks_from(tmp_path, tmp_path / "masks")).frames
+    rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
+    parts = extractor(rows, own_masks).frames
+    assert whole["frame"].tolist() == parts["frame"].tolist()
+    assert whole["left_lung.volume_ml"].tolist() == pytest.approx(parts["left_lung.volume_ml"].tolist())
+
+
+def test_the_ledger_lies_beside_the_table(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+    medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv")
+    with (tmp_path / "f_cases.csv").open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 5

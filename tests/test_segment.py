@@ -1,0 +1,132 @@
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.data.image import grid_difference, read_image
+from medseg.runs import open_run
+from medseg.segment import Segmenter, to_grid
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def scans(cohort: Path, tmp_path: Path) -> Path:
+    """Three scans in a tree of folders, with a blank and an accent in the names, and one of them is truncated."""
+    folder = tmp_path / "my scans"
+    (folder / "site é").mkdir(parents=True)
+    found = sorted((cohort / "images").glob("*.nii.gz"))
+    shutil.copy(found[0], folder / "a.nii.gz")
+    shutil.copy(found[1], folder / "site é" / "b.nii.gz")
+    (folder / "broken.nii.gz").write_bytes(found[2].read_bytes()[:-2000])
+    return folder
+
+
+def test_a_broken_file_is_named_and_the_others_go_on(
+    medseg: Command, scans: Path, segmenter: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = medseg("segment", scans, out, "--model", segmenter, "--json")
+    assert result.status == 3
+    assert "broken.nii.gz" in result.err
+    assert "Traceback" not in result.err
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.nii.gz")) == ["a.nii.gz", "site é/b.nii.gz"]
+    summary = json.loads(result.out)
+    assert (summary["counts"], summary["exit_status"]) == ({"ok": 2, "failed": 1}, 3)
+    with (out / "cases.csv").open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert rows["broken"]["code"] == "image-truncated"
+    assert rows["site é/b"]["status"] == "ok"
+    assert json.loads((out / "labels.json").read_text()) == {"right_lung": 1, "left_lung": 2}
+
+
+def test_masks_lie_on_the_grid_of_their_images(medseg: Command, scans: Path, segmenter: Path, tmp_path: Path) -> None:
+    image = sitk.DICOMOrient(read_image(scans / "a.nii.gz"), "ASR")
+    image.SetOrigin((12.5, -300.0, 77.0))
+    turned = tmp_path / "turned" / "t.mha"
+    turned.parent.mkdir()
+    sitk.WriteImage(image, str(turned))
+    assert medseg("segment", turned.parent, tmp_path / "out", "--model", segmenter, "--format", ".nrrd").status == 0
+    mask = sitk.ReadImage(str(tmp_path / "out" / "t.nrrd"))
+    assert grid_difference(mask, image) is None
+    assert mask.GetPixelID() == sitk.sitkUInt8
+
+
+def test_turning_the_volume_does_not_turn_left_into_right(segmenter: Path, cohort: Path) -> None:
+    model = Segmenter.from_run(open_run(segmenter), "cpu")
+    image = read_image(sorted((cohort / "images").glob("*.nii.gz"))[0])
+    straight = sitk.GetArrayFromImage(model({"ct": image}))
+    assert set(np.unique(straight)) == {0, 1, 2}
+    for orientation in ("RAS", "LAI", "PIR"):
+        mask = sitk.DICOMOrient(model({"ct": sitk.DICOMOrient(image, orientation)}), "LPS")
+        assert (sitk.GetArrayFromImage(mask) == straight).mean() > 0.999
+
+
+def test_it_learnt_the_lungs(segmenter: Path) -> None:
+    metrics = json.loads((segmenter / "metrics.json").read_text())
+    assert metrics["labels"]["right_lung"]["dice"]["mean"] > 0.6
+    assert metrics["labels"]["left_lung"]["dice"]["mean"] > 0.6
+
+
+def test_a_4d_sequence_gives_a_4d_mask(segmenter: Path, breathing: Path, tmp_path: Path) -> None:
+    files = sorted((breathing / "images").glob("*/*.nii.gz"))[:3]
+    sequence = sitk.JoinSeries([sitk.ReadImage(str(file)) for file in files])
+    mask = Segmenter.from_run(open_run(segmenter), "cpu")({"ct": sequence})
+    assert mask.GetSize() == sequence.GetSize()
+    assert mask.GetSpacing() == sequence.GetSpacing()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["nowhere", "out"], 2, ["nowhere", "no such"]),
+        (["empty", "out"], 2, ["no case found"]),
+        (["scans", "out", "--glob", "*.png"], 2, ["matches *.png"]),
+        (["scans", "out", "--format", ".doc"], 2, ["--format .doc", ".nrrd"]),
+        (["scans", "out", "--glob", "broken*"], 1, ["broken.nii.gz"]),
+        (["scans", "out", "--glob", "a*"], 0, []),
+    ],
+)
+def test_exit_status_and_message(
+    medseg: Command, scans: Path, segmenter: Path, tmp_path: Path, arguments: list[str], status: int, words: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"scans": scans, "out": tmp_path / "out", "empty": tmp_path / "empty", "nowhere": tmp_path / "nowhere"}
+    result = medseg("segment", *(places.get(word, word) for word in arguments), "--model", segmenter)
+    assert result.status == status
+    for word in words:
+        assert word in result.err
+
+
+def test_a_model_of_phantoms_warns_of_other_images(
+    medseg: Command, scans: Path, segmenter: Path, cohort: Path, tmp_path: Path
+) -> None:
+    warned = medseg("segment", scans, tmp_path / "o1", "--model", segmenter, "--glob", "a*", "--quiet")
+    assert "SYNTHETIC PHANTOMS" in warned.err
+    calm = medseg("segment", cohort / "images", tmp_path / "o2", "--model", segmenter, "--glob", "*0.nii.gz", "--quiet")
+    assert calm.err == ""
+
+
+def test_a_wrong_model_is_refused(medseg: Command, scans: Path, diagnoser: Path, tmp_path: Path) -> None:
+    result = medseg("segment", scans, tmp_path / "out", "--model", diagnoser)
+    assert result.status == 2
+    assert "task=segmentation" in result.err
+    assert medseg("segment", scans, tmp_path / "out", "--model", tmp_path).status == 2
+
+
+def test_the_most_probable_label_wins_on_the_inputs_grid() -> None:
+    """Two labels and background, side by side, seen at half the resolution."""
+    probability = np.zeros((3, 1, 4, 6), np.float32)
+    probability[1, ..., :2] = probability[2, ..., 2:4] = probability[0, ..., 4:] = 1
+    grid = sitk.Image([6, 4, 1], sitk.sitkUInt8)
+    grid.SetSpacing((2.0, 2.0, 2.0))
+    reference = sitk.Image([12, 8, 2], sitk.sitkInt16)
+    reference.SetOrigin((-0.5, -0.5, -0.5))
+    mask = sitk.GetArrayFromImage(to_grid(probability, grid, reference, [7, 9]))
+    assert mask[0, 4].tolist() == [7] * 4 + [9] * 4 + [0] * 4

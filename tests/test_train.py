@@ -1,0 +1,181 @@
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import SimpleITK as sitk
+import torch
+from safetensors.torch import load_file
+
+from medseg.config import compose
+from medseg.errors import ConfigError
+from medseg.train import train
+from tests.conftest import TINY, TINY_UNET
+
+Command = Callable[..., Any]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_run_folder_is_the_model(segmenter: Path) -> None:
+    names = {path.name for path in segmenter.iterdir()}
+    assert {"config.yaml", "model.safetensors", "labels.json", "fingerprint.json", "split.csv", "metrics.json"} <= names
+    assert {"history.csv", "curves.png", "card.md", "manifest.json", "evaluation.csv", "predictions"} <= names
+    manifest = json.loads((segmenter / "manifest.json").read_text())
+    assert set(manifest["sha256"]) >= {"model.safetensors", "config.yaml"}
+    assert manifest["versions"]["torch"] == torch.__version__
+    card = (segmenter / "card.md").read_text()
+    assert "Research use only" in card
+    assert "SYNTHETIC PHANTOMS" in card
+
+
+def test_patients_are_split_and_numbers_carry_their_n(segmenter: Path) -> None:
+    rows = read_csv(segmenter / "split.csv")
+    assert {row["split"] for row in rows} == {"train", "test"}
+    metrics = json.loads((segmenter / "metrics.json").read_text())
+    held = [row["case"] for row in rows if row["split"] == "test"]
+    assert metrics["n_cases"] == len(held) == len({row["case"] for row in read_csv(segmenter / "evaluation.csv")})
+    assert metrics["labels"]["left_lung"]["dice"]["n"] == len(held)
+
+
+def test_history_counts_image_passes(segmenter: Path) -> None:
+    rows = read_csv(segmenter / "history.csv")
+    assert int(rows[-1]["passes"]) == 600  # 2 % of 30,000
+    first, last = float(rows[0]["train_loss"]), float([row["train_loss"] for row in rows if row["train_loss"]][-1])
+    assert last < first
+
+
+@pytest.fixture
+def settings(cohort: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    def make(name: str, *more: str) -> list[str]:
+        places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / name}"]
+        return [*TINY, *TINY_UNET, *places, "segmenter.passes=600", *more]
+
+    return make
+
+
+def test_the_same_seed_gives_the_same_weights(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train(compose(settings(name)))
+    train(compose(settings("three", "seed=2")))
+    one, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not all(torch.equal(one[key], three[key]) for key in one)
+
+
+def test_an_interrupted_training_resumes_to_the_same_weights(
+    settings: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["segmenter.passes=2000", "trainer.checkpoint_every=2"]
+    train(compose(settings("whole", *more)))
+    from medseg.segmentation.module import SegmentationModule
+
+    step = SegmentationModule.training_step
+
+    def stop_after_five(self: SegmentationModule, batch: Any, index: int) -> Any:
+        if self.trainer.global_step == 5:
+            raise SystemExit(130)
+        return step(self, batch, index)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", stop_after_five)
+    with pytest.raises(SystemExit):
+        train(compose(settings("cut", *more)))
+    assert not (tmp_path / "cut" / "manifest.json").exists()
+    monkeypatch.undo()
+    for wrong in ("organ=brain", "task=diagnosis", "run_dir=other"):
+        with pytest.raises(ConfigError, match=r"the run .* is|leave run_dir out"):
+            compose([f"resume={tmp_path / 'cut'}", wrong])
+    train(compose([f"resume={tmp_path / 'cut'}", "executor.threads=1"]))
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    steps = [row["step"] for row in read_csv(tmp_path / "cut" / "history.csv") if row["train_loss"]]
+    assert steps == [row["step"] for row in read_csv(tmp_path / "whole" / "history.csv") if row["train_loss"]]
+
+
+def test_a_broken_case_is_left_out_and_named(
+    medseg: Command, cohort: Path, tmp_path: Path, settings: Callable[..., list[str]]
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(cohort, copy)
+    split = read_csv(copy / "cases.csv")
+    broken = copy / split[0]["image"]
+    broken.write_bytes(broken.read_bytes()[:500])
+    result = medseg("train", *settings("run", f"data.root={copy}", "data.holdout=0"))
+    assert result.status == 3
+    assert broken.name in result.err
+    ledger = {row["case"]: row["status"] for row in read_csv(tmp_path / "run" / "cases.csv")}
+    assert sorted(ledger.values()) == ["failed"] + ["ok"] * 4
+    assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_unknown_label_values_are_an_error_with_the_way_out(
+    medseg: Command, cohort: Path, tmp_path: Path, settings: Callable[..., list[str]]
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(cohort, copy)
+    for path in (copy / "masks").glob("*.nii.gz"):
+        sitk.WriteImage(sitk.ReadImage(str(path)) * 2, str(path))
+    result = medseg("train", *settings("run", f"data.root={copy}"))
+    assert result.status == 2
+    assert "label_4: 4" in result.err
+
+
+def test_without_data_it_says_loudly_that_it_learns_from_phantoms(
+    medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = ["organ.phantom.size=tiny", "data.phantom_patients=2", "segmenter.passes=200"]
+    result = medseg("train", *TINY, *TINY_UNET, *tiny)
+    assert result.status == 0
+    assert "SYNTHETIC PHANTOMS" in result.err
+    assert (tmp_path / "runs" / "lung" / "1" / "manifest.json").exists()
+
+
+def test_multirun_runs_every_combination_by_hydra(
+    medseg: Command, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = medseg("train", "-m", *TINY, *TINY_UNET, f"data.root={cohort}", "segmenter.passes=200", "seed=1,2")
+    assert result.status == 0
+    assert [(tmp_path / "runs" / "lung" / n / "metrics.json").exists() for n in "12"] == [True, True]
+
+
+def test_3d_trains_too(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    more = [
+        "segmenter=unet3d",
+        "segmenter.patch=[32,32,16]",
+        "segmenter.network.depth=2",
+        "segmenter.network.width=4",
+        "segmenter.passes=200",
+    ]
+    run = train(compose(settings("deep", *more, "segmenter.network.deep_supervision=true"))).run
+    assert run.read_json("metrics.json")["labels"]["right_lung"]["dice"]["n"] == 1
+
+
+def test_time_is_bounded(settings: Callable[..., list[str]]) -> None:
+    run = train(compose(settings("short", "segmenter.passes=100000000", "trainer.max_time=00:00:00:02"))).run
+    rows = read_csv(run.path / "history.csv")
+    assert float(rows[-1]["lr"]) < 0.003
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["resume=nowhere"], "no run there"),
+        (["data.root=nowhere"], "nowhere: no such folder"),
+        (["task=diagnosis", "organ.classes=[a,b]"], "label 'exhale' is not one of organ.classes"),
+    ],
+)
+def test_what_cannot_be_trained_ends_with_status_2(
+    medseg: Command, breathing: Path, tmp_path: Path, more: list[str], words: str
+) -> None:
+    places = [f"data.root={breathing}"] + ([] if "resume=nowhere" in more else [f"run_dir={tmp_path / 'run'}"])
+    result = medseg("train", *TINY, *places, *more)
+    assert result.status == 2
+    assert words in result.err

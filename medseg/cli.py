@@ -225,7 +225,7 @@ def phantom(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the dataset.")],
     patients: Annotated[int, typer.Option(help="Number of patients.", min=1)] = 10,
     frames: Annotated[int, typer.Option(help="Frames of each patient's sequence; 1: a single image.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed, the same patients.", min=0)] = 1,
 ) -> None:
     """Make a synthetic dataset with known masks: images/, masks/ and cases.csv."""
     from medseg.config import build, compose

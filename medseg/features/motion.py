@@ -47,8 +47,8 @@ def motion_features(
 ) -> pd.DataFrame:
     """One row a frame, in order, columns ``motion.<measure>``.
 
-    frames: 2D or 3D images of one grid, at least two. measures: keys of `UNITS`; by default those that mean the same in
-    every person: brightness, dark fraction and further components follow breathing in one and oppose it in the next.
+    frames: 2D or 3D images of one grid, at least two. measures: keys of `UNITS`; by default the two that rose with
+    inhaling in all three people measured; brightness, dark fraction and further modes rose in one, fell in another.
     reach: largest shift searched between two frames, as a fraction of their rows. A blank frame, or one that looks like
     no other, is NaN. Raises ImageError for unfit frames.
     """

@@ -188,7 +188,7 @@ def _draw_outlines(axes: Axes, plane: Plane, sides: bool) -> None:
 
 
 def breathing(frames: pd.DataFrame, classes: Sequence[str], models: Mapping[str, tuple[str, str]]) -> bytes:
-    """True and predicted signal over time, and below them bars of the true and the predicted states.
+    """True and predicted signal over time, each in its own standard deviations, and bars of the states below.
 
     `frames` is one case's rows of predictions.csv in order; `models` maps a name to its columns of state and signal.
     Without a signal the probabilities of the last class take its place.
@@ -205,12 +205,19 @@ def breathing(frames: pd.DataFrame, classes: Sequence[str], models: Mapping[str,
         for name, column in (lines or {f"p({classes[-1]})": f"p_{classes[-1]}"}).items():
             order = list(models).index(name) if name in models else 0
             look = {"color": "black", "lw": 1.8} if name == "truth" else {"color": (BLUE, RED, GREEN)[order % 3]}
-            upper.plot(time, frames[column], label=name, ls="-" if name == "truth" else ("--", ":")[order % 2], **look)
-        upper.set_ylabel("signal" if lines else "probability")
+            values = _standardised(frames[column]) if lines else frames[column]
+            upper.plot(time, values, label=name, ls="-" if name == "truth" else ("--", ":")[order % 2], **look)
+        upper.set_ylabel("signal (SD)" if lines else "probability")
         upper.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(lines) or 1)
         _draw_states(lower, time, frames, bars, classes)
         lower.set_xlabel("time (s)" if timed else "frame")
         return _png(figure)
+
+
+def _standardised(signal: pd.Series[float]) -> pd.Series[float]:
+    """Mean 0 and standard deviation 1: a true signal may be in mm or mL, a predicted one has no unit."""
+    deviation = float(signal.std(ddof=0))
+    return (signal - signal.mean()) / (deviation if deviation > 0 else 1.0)
 
 
 def _draw_states(

@@ -80,7 +80,7 @@ RULES: dict[str, Test] = {
     "trainer.checkpoint_every": _whole(1),
     "trainer.validate": _whole(0),
     "executor.accelerator": _one_of("auto", "cpu", "cuda"),
-    "executor.devices": _whole(1),
+    "executor.devices": _one_of(1),  # one process writes a run
     "executor.precision": (lambda v: str(v) in ("auto", "32", "bf16", "16"), "one of auto, 32, bf16, 16"),
     "executor.threads": (lambda v: v == "auto" or _whole(1)[0](v), "auto or a whole number of at least 1"),
     "executor.workers": _whole(0),
@@ -143,8 +143,8 @@ def check_combinations(values: dict[str, Any]) -> None:
     for name in {name for pair in pairs for name in pair} - set(labels):
         raise ConfigError(f"organ.lateral_pairs: {name!r} is not one of organ.labels {list(labels)}")
     numbers = sorted(labels.values())
-    if len(set(numbers)) < len(numbers) or (numbers and not 1 <= numbers[0] <= numbers[-1] <= 255):
-        raise ConfigError(f"organ.labels={labels}: each label needs its own number from 1 to 255 (0 is background)")
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise ConfigError(f"organ.labels={labels}: each label needs its own number, 1, 2, 3 … (0 is background)")
     if values["task"] == "diagnosis" and len(organ.get("classes") or []) < 2:
         raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ.get('classes')}")
     mirror = values["segmenter"]["predict"]["mirror"]

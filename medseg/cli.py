@@ -172,7 +172,7 @@ def evaluate(
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to judge.")],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks: the same tree, other endings allowed.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.csv and metrics.json.")] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="Surface distance in mm that agrees.")] = 3.0,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Surface distance in mm that agrees.", min=0)] = 3.0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

@@ -13,7 +13,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,7 +23,9 @@ from medseg.errors import ConfigError, ModelError
 Config = DictConfig
 
 # What a setting may name as `_target_`: medseg's own classes; loggers in a user's own configs, never in a model's.
-OWN_TARGETS = ("medseg.",)
+OWN_TARGETS = tuple(
+    f"medseg.{part}." for part in ("preprocess", "segmentation", "features", "diagnosis", "data.phantoms")
+)
 TRAINING_TARGETS = (*OWN_TARGETS, "pytorch_lightning.loggers.")
 
 
@@ -56,6 +58,8 @@ def compose(overrides: list[str], extra: Path | None = None) -> Config:
     chosen = [text for text in overrides if _key(text) in groups]
     base = _compose(chosen, extra, groups)
     config = _compose(overrides, extra, groups, known=base) if len(chosen) < len(overrides) else base
+    for group, default in (("trainer", "default"), ("executor", "auto")):  # a user's own file may say a part of it
+        config[group] = OmegaConf.merge(OmegaConf.load(config_dir() / group / f"{default}.yaml"), config[group])
     check(config, base)
     return config
 
@@ -92,6 +96,14 @@ def multirun(overrides: list[str], extra: Path | None, job: Callable[[Config], A
     """Run `job` once per combination through Hydra's own multirun, its sweepers and launchers."""
     import hydra
 
+    groups = group_choices(extra)
+    for text in overrides:
+        key, _, values = text.partition("=")
+        if key in ("run_dir", "resume"):
+            raise ConfigError(f"{text}: one folder cannot hold several runs; leave it out with -m")
+        for value in values.split(",") if key in groups else []:
+            if value not in groups[key]:
+                raise ConfigError(_no_choice(key, value, groups))
     argv = sys.argv
     sys.argv = [argv[0], "--multirun", *_with_search_path(overrides, extra)]
     try:
@@ -138,14 +150,15 @@ def build(node: Any, allowed: tuple[str, ...] = OWN_TARGETS, **arguments: Any) -
     """The object a setting describes; `_target_` may name only what `allowed` begins with."""
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
     for target in _targets(plain):
-        if not target.startswith(allowed):
+        # medseg.x.os.system begins with medseg too: what is found there must have been made there
+        if not target.startswith(allowed) or not str(get_object(target).__module__).startswith(allowed):
             raise ConfigError(f"_target_: {target} is not allowed; settings may name only {' or '.join(allowed)}*")
     try:
         return instantiate(plain, **arguments, _convert_="all")
     except HydraException as error:
         cause = error.__cause__
-        if isinstance(cause, TypeError) or cause is None:
-            raise ConfigError(f"{_targets(plain)[0]}: {_first_line(error)}") from error
+        if isinstance(cause, TypeError | ValueError) or cause is None:
+            raise ConfigError(f"{_targets(plain)[0]}: {_first_line(cause or error)}") from error
         raise cause from error
 
 
@@ -189,12 +202,11 @@ def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]
         try:
             OverridesParser.create().parse_override(text)
         except HydraException:
-            return f"{text!r} is not KEY=VALUE (quote values with commas, brackets or blanks: 'key=\"a, b\"')"
+            return f"{text!r} is not KEY=VALUE (quote values with commas, brackets, blanks or =: 'key=\"a, b\"')"
         key, _, value = text.partition("=")
         key = _key(key)
         if key in groups and not text.startswith("~") and value not in groups[key] and value not in ("null", ""):
-            listed = ", ".join(groups[key]) or "none yet"
-            return f"{key}={value}: no such choice{did_you_mean(value, groups[key])} (choices: {listed})"
+            return _no_choice(key, value, groups)
     keys = [*flatten(to_dict(known)), *groups] if known is not None else []
     parents = {part for name in keys for part in _parents(name)}
     for text in overrides if keys else []:
@@ -204,6 +216,11 @@ def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]
     return _first_line(error)
 
 
+def _no_choice(key: str, value: str, groups: dict[str, list[str]]) -> str:
+    listed = ", ".join(groups[key]) or "none yet"
+    return f"{key}={value}: no such choice{did_you_mean(value, groups[key])} (choices: {listed})"
+
+
 def _parents(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
@@ -211,6 +228,7 @@ def _parents(name: str) -> list[str]:
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """``, did you mean X?`` for the nearest known words, or nothing."""
+    known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
     if not near:  # right last part, wrong place
         last = word.rsplit(".", 1)[-1]

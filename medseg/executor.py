@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import torch
 
+from medseg.errors import ConfigError
+
 
 def use_threads(setting: int | str) -> int:
     """Give torch its threads: `setting`, or with "auto" the cores that nobody else keeps busy; returns the number."""
@@ -29,7 +31,11 @@ def free_cores() -> int:
 
 def device_of(accelerator: str) -> torch.device:
     """The device that `executor.accelerator` means here."""
-    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device {accelerator!r}: must be auto, cpu or cuda")
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("cuda was asked for, but torch finds no GPU here (medseg doctor); use cpu or auto")
+    if accelerator == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")
 

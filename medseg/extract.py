@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
@@ -136,15 +138,17 @@ def labels_of(masks: Path) -> dict[str, int]:
     """labels.json in or above the folder of masks; without one, each value found is a label of that name."""
     for folder in [masks, *masks.resolve().parents][:3]:
         if (folder / "labels.json").is_file():
-            import json
-
-            return {str(name): int(value) for name, value in json.loads((folder / "labels.json").read_text()).items()}
+            try:
+                stated = json.loads((folder / "labels.json").read_text())
+                return {str(name): int(value) for name, value in stated.items()}
+            except (ValueError, AttributeError, TypeError) as error:
+                raise DataError(f'{folder / "labels.json"}: must be like {{"right_lung": 1}} ({error})') from error
     values: set[int] = set()
-    for path in find_images(masks)[:20]:
-        shape = sitk.LabelShapeStatisticsImageFilter()
-        for mask in frames(read_mask(path)):
-            shape.Execute(mask)
-            values |= set(shape.GetLabels())
+    for path in find_images(masks):
+        try:
+            values |= set(np.unique(sitk.GetArrayFromImage(read_mask(path))).tolist()) - {0}
+        except ImageError:  # the case that needs it will say so
+            continue
     if not values:
         raise DataError(f"{masks}: no mask with a label was found")
     return {f"label_{value}": value for value in sorted(values)}
@@ -157,7 +161,8 @@ def masks_from(images: Path, masks: Path) -> MaskOf:
     named = {path.relative_to(masks).parent / stem(path): path for path in find_images(masks)}
 
     def find(case: Case, image: sitk.Image) -> sitk.Image:
-        name = case.image.relative_to(images).parent / stem(case.image) if case.image != images else Path(stem(images))
+        below = case.image.is_relative_to(images) and case.image != images
+        name = case.image.relative_to(images).parent / stem(case.image) if below else Path(stem(case.image))
         inner = Path(*name.parts[1:]) if name.parts[0] == "images" else name
         if name not in named and inner not in named:
             raise ImageError(f"{case.image}: has no mask {inner}.* in {masks}", code="mask-missing")
@@ -192,10 +197,15 @@ def write_tables(tables: Tables, out: Path) -> None:
 
 
 def read_tables(file: Path) -> Tables:
-    """Tables as `write_tables` wrote them: numbers as numbers, names as text."""
-    return Tables(
-        _numeric(file), _numeric(beside(file, "_steps.csv")) if beside(file, "_steps.csv").is_file() else None
-    )
+    """Tables as `write_tables` wrote them: numbers as numbers, names as text; `DataError` where it is no such table."""
+    table, steps = _numeric(file), beside(file, "_steps.csv")
+    missing = [name for name in ("case", "frame") if name not in table]
+    if missing or table.empty:
+        what = f"has no column {' and '.join(missing)}" if missing else "has no row"
+        raise DataError(f"{file}: {what}; a features table is what medseg extract-features writes")
+    if "patient" not in table:
+        table["patient"] = table["case"]
+    return Tables(table, _numeric(steps) if steps.is_file() else None)
 
 
 def beside(out: Path, ending: str) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medseg.config import TRAINING_TARGETS, Config, build
 from medseg.console import Progress
+from medseg.errors import MedsegError
 from medseg.executor import device_of, precision_of, quiet_libraries, use_threads
 from medseg.ledger import atomic_write_text
 from medseg.runs import Run
@@ -23,13 +24,13 @@ from medseg.runs import Run
 class AveragedWeights(WeightAveraging):
     """Exponential moving average of the weights; the average counts few steps at first, `decay` later."""
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float, device: torch.device) -> None:
         def average(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
             seen = float(count)
             keep = min(decay, (1 + seen) / (10 + seen))
             return torch.lerp(now, mean, keep) if mean.is_floating_point() else now
 
-        super().__init__(avg_fn=average)
+        super().__init__(device=device, avg_fn=average)
 
 
 class History(Callback):
@@ -44,7 +45,11 @@ class History(Callback):
         """Remember the loss; a NaN ends the training with the step named."""
         loss = float(trainer.callback_metrics["train_loss"])
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss} at step {trainer.global_step}")
+            raise MedsegError(
+                f"the loss became {loss} at step {trainer.global_step}; lower the learning rate, or set "
+                "executor.precision=32",
+                code="loss",
+            )
         self._losses.append(loss)
         if trainer.global_step % self.every == 0:
             self._add(trainer, None)
@@ -82,20 +87,21 @@ class RandomState(Callback):
     """Keep torch's random numbers in checkpoints, so that dropout goes on after a resume as it would have."""
 
     def __init__(self) -> None:
-        self._restored: Tensor | None = None
+        self._restored: dict[str, Any] = {}
 
     def on_train_start(self, *_args: Any) -> None:
         """Go on where the checkpoint was."""
-        if self._restored is not None:
-            torch.set_rng_state(self._restored)
+        if self._restored:
+            torch.set_rng_state(self._restored["cpu"])
+            torch.cuda.set_rng_state_all(self._restored["cuda"][: torch.cuda.device_count()])
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the generator on the processor."""
-        return {"cpu": torch.get_rng_state()}
+        """The generators of the processor and of each GPU."""
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember it until training starts."""
-        self._restored = state_dict["cpu"]
+        self._restored = state_dict
 
 
 class Bar(Callback):
@@ -179,6 +185,9 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any,
     """Train, from a checkpoint where one is given; returns the seconds it took."""
     started = time.monotonic()
     trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, AveragedWeights | KeepBest):  # a resumed training may have been over already
+            callback.on_train_end(trainer, module)
     return time.monotonic() - started
 
 

@@ -113,10 +113,12 @@ def create(run_dir: str | None, organ: str) -> Run:
 def open_run(path: Path) -> Run:
     """An existing run folder, its files checked against their hashes."""
     if not path.is_dir():
-        raise ModelError(f"{path}: no such run folder; --model takes the folder that `medseg train` wrote")
+        raise ModelError(f"{path}: no such run folder; name the folder that `medseg train` wrote")
     run = Run(path)
     if not run.file("manifest.json").is_file():
-        raise ModelError(f"{path}: no finished run (manifest.json is missing); finish it with resume={path}")
+        raise ModelError(
+            f"{path}: no finished run (manifest.json is missing); was it interrupted, finish it with resume={path}"
+        )
     manifest = run.read_json("manifest.json")
     if manifest.get("schema") != SCHEMA:
         raise ModelError(f"{path}: written in schema {manifest.get('schema')}, this medseg reads schema {SCHEMA}")

@@ -16,7 +16,17 @@ from medseg.config import Config, build, load
 from medseg.console import banner, progress, warn
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
-from medseg.data.image import SUFFIXES, frames, image_suffix, join_frames, read_image, stem, to_array, write_image
+from medseg.data.image import (
+    SUFFIXES,
+    frames,
+    grid_difference,
+    image_suffix,
+    join_frames,
+    read_image,
+    stem,
+    to_array,
+    write_image,
+)
 from medseg.errors import ConfigError, ImageError, MedsegError
 from medseg.executor import autocast, device_of, use_threads
 from medseg.ledger import Entry, Ledger, failure, write_json
@@ -64,7 +74,8 @@ class Segmenter:
         sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
         steps = zip(*sequences.values(), strict=True)
         masks = [self._one(dict(zip(sequences, step, strict=True))) for step in steps]
-        return masks[0] if len(masks) == 1 else join_frames(masks, next(iter(images.values())))
+        first = next(iter(images.values()))
+        return join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
 
     def _one(self, images: dict[str, sitk.Image]) -> sitk.Image:
         reference = next(iter(images.values()))
@@ -79,7 +90,7 @@ class Segmenter:
 
 
 class Preprocess:
-    """The steps of `preprocess`, in their order, on every channel; all channels on the first one's grid."""
+    """The steps of `preprocess`, in their order, on every channel; all channels must lie on one grid."""
 
     def __init__(self, config: Config) -> None:
         self.channels = list(config.organ.channels)
@@ -88,7 +99,13 @@ class Preprocess:
     def __call__(self, images: dict[str, sitk.Image]) -> dict[str, sitk.Image]:
         """Raw channels → channels in 0..1 on the network's grid; raises `ImageError` for a wrong channel count."""
         ready: dict[str, sitk.Image] = {}
+        first = next(iter(images.values()))
         for name, image in images.items():
+            difference = grid_difference(image, first)
+            if difference:
+                raise ImageError(
+                    f"channel {name} does not lie on the grid of the first: {difference}", code="image-grid"
+                )
             if image.GetNumberOfComponentsPerPixel() > 1 and len(self.channels) == 1:
                 raise ImageError(
                     f"has {image.GetNumberOfComponentsPerPixel()} colour channels where the model takes one ({name}); "
@@ -115,10 +132,13 @@ def to_grid(probability: Any, grid: sitk.Image, reference: sitk.Image, labels: S
     """
     flat = grid.GetDimension() == 2
     best = result = rest = None
-    for number, values in zip(labels, probability[1:], strict=True):
-        part = sitk.GetImageFromArray(values[0] if flat else values)
+    for number in labels:
+        part = sitk.GetImageFromArray(probability[number][0] if flat else probability[number])
         part.CopyInformation(grid)
-        there = sitk.GetArrayFromImage(sitk.Resample(part, reference, sitk.Transform(), sitk.sitkLinear, 0.0))
+        # the border beyond the outermost voxel centres is as its nearest voxel, not background
+        there = sitk.GetArrayFromImage(
+            sitk.Resample(part, reference, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
+        )
         if best is None or result is None or rest is None:
             best, result, rest = there, np.full(there.shape, number, np.uint8), 1.0 - there
         else:
@@ -154,15 +174,11 @@ def segment_folder(batch: Batch, run: Run, device: str = "auto") -> Ledger:
     segmenter = Segmenter.from_run(run, device)
     cases = read_cases(batch.source, segmenter.channels, pattern=batch.pattern)
     warn_synthetic(run, batch.source)
+    targets = _targets(cases, batch)
     ledger = Ledger(batch.out / "cases.csv")
     write_json(batch.out / "labels.json", segmenter.labels)
-    taken: set[Path] = set()
     with progress("segment", len(cases)) as bar:
-        for case in cases:
-            target = _target(case.image, batch)
-            if target in taken:  # two endings of one name
-                target = target.with_name(case.image.name + target.name.removeprefix(stem(case.image)))
-            taken.add(target)
+        for case, target in zip(cases, targets, strict=True):
             ledger.add(_segment_one(case, target, batch.series, segmenter))
             if ledger.entries[-1].status == "failed":
                 warn(ledger.entries[-1].message)
@@ -180,10 +196,29 @@ def _segment_one(case: Case, target: Path, series: str | None, segmenter: Segmen
     return Entry(case.name, "ok", "", "", round(time.monotonic() - started, 3), str(case.image), str(target))
 
 
-def _target(path: Path, batch: Batch) -> Path:
-    relative = path.relative_to(batch.source) if path != batch.source else Path(path.name)
+def _targets(cases: list[Case], batch: Batch) -> list[Path]:
+    """Where each mask goes: the image's path below the source, else its name; never onto an input."""
+    targets: list[Path] = []
+    for case in cases:
+        target = _target(case, batch)
+        if target in targets:  # two endings of one name
+            target = target.with_name(case.image.name + target.name.removeprefix(stem(case.image)))
+        targets.append(target)
+    inputs = {path.resolve() for case in cases for path in case.images.values()}
+    table = batch.source / "cases.csv"
+    if inputs & {path.resolve() for path in targets} or (batch.out / "cases.csv").resolve() == table.resolve():
+        raise ConfigError(f"{batch.out}: masks would be written over what is read; choose another OUT")
+    return targets
+
+
+def _target(case: Case, batch: Batch) -> Path:
+    path = case.image
     suffix = batch.suffix or (".png" if image_suffix(path) in PICTURES else ".nii.gz")
-    return batch.out / relative.parent / (stem(path) + suffix)
+    if path == batch.source:
+        return batch.out / (stem(path.resolve()) + suffix)
+    if not path.is_relative_to(batch.source) or ".." in path.parts[len(batch.source.parts) :]:
+        return batch.out / (case.name + suffix)
+    return batch.out / path.relative_to(batch.source).parent / (stem(path) + suffix)
 
 
 def warn_synthetic(run: Run, source: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,12 @@ from medseg import runs
 from medseg.config import Config, build, to_yaml
 from medseg.console import banner, say
 from medseg.data.cases import Case, Columns, split_cases, split_table
-from medseg.data.folders import read_cases
+from medseg.data.folders import read_cases, read_table
+from medseg.errors import DataError
 from medseg.ledger import atomic_write_text, write_json
 from medseg.runs import Run
 
+SMALL = 0.2  # of a recipe's passes: below, numbers say nothing of what the recipe can do
 SYNTHETIC = (
     "No data.root was given: this model learns from SYNTHETIC PHANTOMS. It shows that everything works; "
     "it is of no use on real images. Train on yours with data.root=FOLDER."
@@ -33,9 +36,16 @@ class Trained(NamedTuple):
 def train(config: Config) -> Trained:
     """Train what `config.task` says on the cases it names, in a new run folder or the one to resume."""
     started = datetime.now(UTC)
-    run = Run(Path(config.resume)) if config.resume else runs.create(config.run_dir, config.organ.name)
     root, synthetic = _dataset(config)
-    cases = split_cases(_read(config, root), config.data.holdout, config.seed)
+    cases = _read(config, root)
+    if config.resume:
+        run = Run(Path(config.resume))
+        cases = split_cases(_as_before(cases, run), config.data.holdout, config.seed)
+    else:
+        cases = split_cases(cases, config.data.holdout, config.seed)
+        run = runs.create(config.run_dir, config.organ.name)
+    if config.trainer.budget < SMALL:
+        say(f"trainer.budget={config.trainer.budget}: a try that shows everything works, not a model to use")
     atomic_write_text(run.file("config.yaml"), to_yaml(config))
     atomic_write_text(run.file("split.csv"), split_table(cases).to_csv(index=False))
     say(f"run folder {run.path}")
@@ -55,6 +65,16 @@ def train(config: Config) -> Trained:
     return Trained(run, ledger.exit_status())
 
 
+def _as_before(cases: list[Case], run: Run) -> list[Case]:
+    """On a resume, each case on the side where it was: a new draw would report on patients already learnt from."""
+    if not run.file("split.csv").is_file():
+        return cases
+    sides = {str(row["case"]): str(row["split"]) for row in read_table(run.file("split.csv")).to_dict("records")}
+    if sides.keys() != {case.id for case in cases}:
+        raise DataError(f"the dataset has other cases than when {run.path} began; train in a new run_dir")
+    return [replace(case, split=sides[case.id]) for case in cases]
+
+
 def _dataset(config: Config) -> tuple[Path, bool]:
     """The dataset's folder, and whether it is synthetic; makes phantoms where no data were named."""
     if config.data.root is not None:
@@ -63,7 +83,8 @@ def _dataset(config: Config) -> tuple[Path, bool]:
     banner(SYNTHETIC)
     frames = config.data.phantom_frames or (1 if config.task == "segmentation" else 20)
     wanted = {"patients": config.data.phantom_patients, "frames": frames, "seed": config.seed}
-    name = "-".join([config.organ.name, *(f"{key}{value}" for key, value in wanted.items())])
+    made = {**wanted, **{key: value for key, value in config.organ.phantom.items() if key != "_target_"}}
+    name = "-".join([config.organ.name, *(f"{key}{value}" for key, value in made.items())])
     folder = Path(config.data.cache) / "phantoms" / name
     if not (folder / "cases.csv").is_file():
         say(f"making phantoms in {folder}")

@@ -141,14 +141,19 @@ def _fit(config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple
 
 
 def _inner_split(items: dict[str, tuple[str, Item]], share: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """Items of most training patients, and of the few that early stopping watches; none of three patients or fewer."""
+    """Items to train on, and of a few patients to watch for early stopping: none of three, or if a class went."""
     patients = sorted({patient for patient, _ in items.values()})
     count = round(share * len(patients)) if len(patients) > 3 else 0
     watched = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
     sides: tuple[list[Item], list[Item]] = ([], [])
     for patient, item in items.values():
         sides[patient in watched].append(item)
-    return sides
+    everything = [item for _, item in items.values()]
+    return sides if _states(sides[0]) == _states(everything) else (everything, [])
+
+
+def _states(items: list[Item]) -> set[int]:
+    return {int(state) for item in items if item.state is not None for state in item.state}
 
 
 def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None) -> dict[str, Any] | None:

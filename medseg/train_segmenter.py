@@ -13,16 +13,17 @@ import SimpleITK as sitk
 from torch import nn
 from torch.utils.data import DataLoader
 
-from medseg.config import Config, build
+from medseg.config import Config, build, to_dict
 from medseg.console import progress, say, table, warn
 from medseg.data.augment import Augment
 from medseg.data.cache import CachedCase, cached
 from medseg.data.cases import Case, report_split
 from medseg.data.dataset import PassSampler, PatchDataset
-from medseg.data.fingerprint import fingerprint
+from medseg.data.fingerprint import check_labels, fingerprint
 from medseg.data.image import read_image, read_mask, write_image
 from medseg.errors import DataError, MedsegError
-from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
+from medseg.executor import device_of
+from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 from medseg.lightning import AveragedWeights, Bar, Budget, budget_of, fit, make_trainer, seconds_of
 from medseg.metrics import compare_masks, summarise
 from medseg.plots import curves
@@ -43,6 +44,7 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     if not train:
         raise DataError(f"no training case can be used; see {ledger.file} for the reason of each")
     held = _prepare(config, [c for c in cases if c.split == reported and c.mask], ledger)
+    check_labels(held, dict(config.organ.labels))
     write_json(run.file("fingerprint.json"), fingerprint(train, dict(config.organ.labels), synthetic))
     pl.seed_everything(config.seed, verbose=False)
     network = make_network(config)
@@ -52,14 +54,15 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
         curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     passes = steps * config.segmenter.batch
     say(f"trained {passes} image passes in {seconds:.0f} s")
-    summary = _measure(config, run, network, [c for c in cases if c.split == reported and c.mask])
+    usable = {case.name for case in held}
+    summary = _measure(config, run, network, [c for c in cases if c.split == reported and c.name in usable])
     size = sum(p.numel() for p in network.parameters())
     return [f"{size} weights, {passes} image passes in {seconds:.0f} s.", "", *_results(summary)], ledger
 
 
 def _prepare(config: Config, cases: list[Case], ledger: Ledger) -> list[CachedCase]:
     """Cases preprocessed into the cache; one that cannot be used is named and left out."""
-    settings = json.dumps([str(config.preprocess), list(config.organ.channels)])
+    settings = json.dumps([to_dict(config)["preprocess"], list(config.organ.channels)])
     prepare = Preprocess(config)
     ready = []
     with progress("prepare", len(cases)) as bar:
@@ -67,11 +70,11 @@ def _prepare(config: Config, cases: list[Case], ledger: Ledger) -> list[CachedCa
             started = time.monotonic()
             try:
                 ready.append(cached(case, Path(config.data.cache), settings, prepare, match_mask))
-                status, code, message = "ok", "", ""
-            except MedsegError as error:
-                status, code, message = "failed", error.code, str(error)
-                warn(f"{case.name} is left out: {error}")
-            ledger.add(Entry(case.name, status, code, message, round(time.monotonic() - started, 3), str(case.image)))
+                seconds = round(time.monotonic() - started, 3)
+                ledger.add(Entry(case.name, "ok", seconds=seconds, input=str(case.image)))
+            except (MedsegError, MemoryError, RuntimeError) as error:  # ITK raises RuntimeError
+                ledger.add(failure(case.name, case.image, error, time.monotonic() - started))
+                warn(f"{case.name} is left out: {ledger.entries[-1].message}")
             bar.advance(1, case.name)
     return ready
 
@@ -90,7 +93,7 @@ def _fit(
     with progress("train", budget.steps) as bar:
         extra: list[pl.Callback] = [Bar(bar)]
         if settings.ema:
-            extra.append(AveragedWeights(settings.ema))
+            extra.append(AveragedWeights(settings.ema, device_of(config.executor.accelerator)))
         trainer = make_trainer(config, run, budget, extra)
         resume = run.checkpoint if config.resume is not None and run.checkpoint.is_file() else None
         seconds = fit(trainer, module, train, valid, resume)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.config import build, compose, did_you_mean, group_choices, to_dict, to_yaml
+from medseg.config import build, compose, did_you_mean, group_choices, multirun, to_dict, to_yaml
 from medseg.errors import ConfigError
 
 
@@ -90,3 +90,27 @@ def test_suggestions() -> None:
 def test_choices_are_the_files() -> None:
     assert "lung" in group_choices()["organ"]
     assert {"default", "quick"} <= set(group_choices()["trainer"])
+
+
+@pytest.mark.parametrize("target", ["medseg.segmentation.predict.torch.os.system", "medseg.ledger.os.getpid"])
+def test_what_a_module_of_ours_imports_is_not_ours(target: str) -> None:
+    with pytest.raises(ConfigError, match="is not allowed"):
+        build({"_target_": target})
+
+
+def test_a_value_that_a_step_refuses_is_one_message() -> None:
+    with pytest.raises(ConfigError, match=r"Window: .*low must be below high"):
+        build({"_target_": "medseg.preprocess.intensity.Window", "low": 5, "high": 1})
+
+
+def test_a_trainer_of_ones_own_may_say_only_a_part(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "mine.yaml").write_text("max_time: 00:00:00:20\n")
+    config = compose(["organ=lung", "trainer=mine"], tmp_path)
+    assert (config.trainer.max_time, config.trainer.budget) == ("00:00:00:20", 1.0)
+
+
+@pytest.mark.parametrize("wrong", ["trainer=quik,quick", "run_dir=x", "resume=x"])
+def test_multirun_refuses_before_the_first_run(wrong: str) -> None:
+    with pytest.raises(ConfigError):
+        multirun(["organ=lung", wrong], None, lambda _config: pytest.fail("it ran"))

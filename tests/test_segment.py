@@ -128,5 +128,46 @@ def test_the_most_probable_label_wins_on_the_inputs_grid() -> None:
     grid.SetSpacing((2.0, 2.0, 2.0))
     reference = sitk.Image([12, 8, 2], sitk.sitkInt16)
     reference.SetOrigin((-0.5, -0.5, -0.5))
-    mask = sitk.GetArrayFromImage(to_grid(probability, grid, reference, [7, 9]))
-    assert mask[0, 4].tolist() == [7] * 4 + [9] * 4 + [0] * 4
+    mask = sitk.GetArrayFromImage(to_grid(probability, grid, reference, [1, 2]))
+    assert mask[0, 4].tolist() == [1] * 4 + [2] * 4 + [0] * 4
+
+
+def test_inputs_are_never_written_over(medseg: Command, scans: Path, segmenter: Path) -> None:
+    before = (scans / "a.nii.gz").read_bytes()
+    result = medseg("segment", scans, scans, "--model", segmenter)
+    assert result.status == 2
+    assert "written over" in result.err
+    assert (scans / "a.nii.gz").read_bytes() == before
+
+
+def test_label_numbers_and_not_their_order_decide() -> None:
+    """labels {b: 2, a: 1} in any order: channel 2 of the network is label 2."""
+    probability = np.zeros((3, 1, 2, 4), np.float32)
+    probability[1, ..., :2] = probability[2, ..., 2:] = 1
+    grid = sitk.Image([4, 2, 1], sitk.sitkUInt8)
+    for order in ([1, 2], [2, 1]):
+        assert sitk.GetArrayFromImage(to_grid(probability, grid, grid, order))[0, 0].tolist() == [1, 1, 2, 2]
+
+
+def test_a_label_reaches_the_images_border() -> None:
+    """Eleven pixels seen on a grid of two, whose voxels end before the image does."""
+    probability = np.ones((2, 1, 1, 2), np.float32)
+    probability[0] = 0
+    grid = sitk.Image([2, 1, 1], sitk.sitkUInt8)
+    grid.SetSpacing((4.0, 1.0, 1.0))
+    grid.SetOrigin((1.5, 0.0, 0.0))
+    reference = sitk.Image([11, 1, 1], sitk.sitkUInt8)
+    assert sitk.GetArrayFromImage(to_grid(probability, grid, reference, [1])).all()
+
+
+@pytest.mark.parametrize(("device", "words"), [("gpuu", "must be auto, cpu or cuda"), ("cuda", "no GPU")])
+def test_a_device_that_is_not_there_is_said(
+    medseg: Command, scans: Path, segmenter: Path, tmp_path: Path, device: str, words: str
+) -> None:
+    import torch
+
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = medseg("segment", scans, tmp_path / "o", "--model", segmenter, "--device", device)
+    assert result.status == 2
+    assert words in result.err

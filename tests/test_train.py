@@ -179,3 +179,34 @@ def test_what_cannot_be_trained_ends_with_status_2(
     result = medseg("train", *TINY, *places, *more)
     assert result.status == 2
     assert words in result.err
+
+
+def test_other_spacing_does_not_use_old_patches(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    train(compose(settings("coarse")))
+    before = len(list((tmp_path / "cache").iterdir()))
+    train(compose(settings("fine", "organ.spacing_mm=[7,7,null]")))
+    assert len(list((tmp_path / "cache").iterdir())) == 2 * before
+
+
+def test_a_resume_keeps_the_split_and_refuses_other_cases(
+    medseg: Command, cohort: Path, settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(cohort, data)
+    run = train(compose(settings("run", f"data.root={data}"))).run
+    before = run.file("split.csv").read_text()
+    assert medseg("train", f"resume={run.path}", "seed=99").status == 0
+    assert run.file("split.csv").read_text() == before
+    table = (data / "cases.csv").read_text().splitlines()
+    (data / "cases.csv").write_text("\n".join(table[:-1]) + "\n")
+    result = medseg("train", f"resume={run.path}")
+    assert result.status == 2
+    assert "other cases" in result.err
+
+
+def test_resuming_a_finished_training_changes_no_weight(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+    train(compose(settings("run")))
+    before = load_file(tmp_path / "run" / "model.safetensors")
+    train(compose([f"resume={tmp_path / 'run'}", "executor.threads=1"]))
+    after = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)

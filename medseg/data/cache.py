@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from medseg.data.cases import Case
 from medseg.data.image import grid_difference, read_image, read_mask, to_array
 from medseg.errors import ImageError
 
-VERSION = 1
+VERSION = 2
 LOCATIONS = 4000  # voxels remembered per label for sampling
 
 Prepare = Callable[[dict[str, sitk.Image]], dict[str, sitk.Image]]
@@ -65,6 +66,10 @@ def cached(case: Case, folder: Path, settings: str, prepare: Prepare, match: Mat
         return done
     target.parent.mkdir(parents=True, exist_ok=True)
     images = {channel: read_image(path) for channel, path in case.images.items()}
+    if any(image.GetDimension() > 3 for image in images.values()):
+        raise ImageError(
+            f"{case.image}: is a 4D sequence; to learn masks from it, save each frame alone", code="image-4d"
+        )
     mask = _mask_of(case, next(iter(images.values())))
     ready = prepare(images)
     grid = next(iter(ready.values()))
@@ -89,10 +94,19 @@ def cached(case: Case, folder: Path, settings: str, prepare: Prepare, match: Mat
 def _key(case: Case, settings: str) -> str:
     digest = hashlib.sha256(f"{VERSION} {settings} {list(case.images)}".encode())
     for path in [*case.images.values(), *([case.mask] if case.mask else [])]:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path, *detached(path)]:
             if file.is_file():
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:32]
+
+
+def detached(path: Path) -> list[Path]:
+    """The pixel files that the header of a .mhd or .nrrd names; others have none."""
+    if path.suffix.lower() not in (".mhd", ".nrrd") or not path.is_file():
+        return []
+    head = path.read_bytes()[:4096]
+    names = re.findall(rb"(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]+)", head, re.IGNORECASE)
+    return [path.parent / name.decode(errors="replace").strip() for name in names if name.strip() != b"LOCAL"]
 
 
 def _mask_of(case: Case, image: sitk.Image) -> sitk.Image:

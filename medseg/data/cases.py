@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ SPLIT_NAMES = {
     "validation": "valid",
     "test": "test",
 }
+
+# what a frame of a sequence may be called: frame_003, phase07, time_12, phase50%; t1 and t2 are MRI weightings
+FRAME = re.compile(r"(?:^|[_\-. ])(?:frame|phase|time)[_\-]?(\d{1,4})(?:pct|%)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Columns:
     label: str = "label"
     patient: str = "patient"
     mask_suffix: str | None = None
+
+
+def frame_of(name: str) -> tuple[str, int | None]:
+    """The sequence and frame that a name means: ``P1/frame_003`` → (P1, 3); ``scan12`` → (scan12, None)."""
+    folder, _, file = name.rpartition("/")
+    found = FRAME.search(file)
+    if found is None:
+        return name, None
+    rest = file[: found.start()]
+    case = "/".join(part for part in (folder, rest) if part)
+    return case or name, int(found.group(1))
 
 
 def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:

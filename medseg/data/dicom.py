@@ -196,9 +196,9 @@ def _choose(folder: Path, slices: list[Slice], series: str | None) -> list[Slice
         for uid, group in sorted(groups.items())
     )
     if series is None:
-        message = f"{folder}: holds {len(groups)} DICOM series; choose one with series=UID:\n{listed}"
+        message = f"{folder}: holds {len(groups)} DICOM series; choose one by its UID (--series UID):\n{listed}"
         raise ImageError(message, code="dicom-several-series")
-    raise ImageError(f"{folder}: holds no series {series}; series=UID takes one of:\n{listed}", code="dicom-series")
+    raise ImageError(f"{folder}: holds no series {series}; --series takes one of:\n{listed}", code="dicom-series")
 
 
 def _stack(folder: Path, slices: list[Slice]) -> tuple[list[Slice], npt.NDArray[Any], float]:

@@ -16,7 +16,10 @@ def fingerprint(cases: list[CachedCase], labels: dict[str, int], synthetic: bool
     Raises `DataError` where masks hold a number that no label has, or a label that no case shows.
     """
     facts = [case.facts() for case in cases]
-    _check_labels(cases, facts, labels)
+    check_labels(cases, labels)
+    for name, number in labels.items():
+        if not any(fact["voxels"].get(str(number)) for fact in facts):
+            raise DataError(f"no training mask shows {name} (number {number}); check organ.labels={labels}")
     channels = facts[0]["intensity"]
     return {
         "synthetic": synthetic,
@@ -40,16 +43,14 @@ def _median(rows: list[list[float]]) -> list[float]:
     return [float(value) for value in np.median([row[:length] for row in rows], axis=0)]
 
 
-def _check_labels(cases: list[CachedCase], facts: list[dict[str, Any]], labels: dict[str, int]) -> None:
+def check_labels(cases: list[CachedCase], labels: dict[str, int]) -> None:
+    """Raise `DataError` where a mask holds a number that no label has."""
     known = {0, *labels.values()}
-    for case, fact in zip(cases, facts, strict=True):
-        unknown = {int(value) for value in fact["voxels"]} - known
+    for case in cases:
+        unknown = {int(value) for value in case.facts()["voxels"]} - known
         if unknown:
             listed = ", ".join(f"label_{value}: {value}" for value in sorted(unknown))
             raise DataError(
                 f"{case.name}: its mask holds {sorted(unknown)}, but organ.labels knows {labels}; "
                 f"name them with '+organ.labels={{{listed}}}' or mend the mask"
             )
-    for name, number in labels.items():
-        if not any(fact["voxels"].get(str(number)) for fact in facts):
-            raise DataError(f"no training mask shows {name} (number {number}); check organ.labels={labels}")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from medseg.data.cases import SPLIT_NAMES, Case, Columns
+from medseg.data.cases import SPLIT_NAMES, Case, Columns, frame_of
 from medseg.data.image import find_images, is_image, stem
 from medseg.errors import DataError
 
 MASK_FOLDERS = ("masks", "labels")
 PLAIN = Columns()
-# what a frame of a sequence may be called: frame_003, phase07, t_12, phase50%
-FRAME = re.compile(r"(?:^|[_\-. ])(?:frame|phase|time|t)[_\-]?(\d{1,4})(?:pct|%)?$", re.IGNORECASE)
 
 
 def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, pattern: str | None = None) -> list[Case]:
@@ -56,17 +53,6 @@ def _bare(images: dict[str, Path], channel: str) -> list[Case]:
     ]
 
 
-def frame_of(name: str) -> tuple[str, int | None]:
-    """The sequence and frame that a name means: ``P1/frame_003`` → (P1, 3); ``scan12`` → (scan12, None)."""
-    folder, _, file = name.rpartition("/")
-    found = FRAME.search(file)
-    if found is None:
-        return name, None
-    rest = file[: found.start()]
-    case = "/".join(part for part in (folder, rest) if part)
-    return case or name, int(found.group(1))
-
-
 def read_table(file: Path) -> pd.DataFrame:
     """A CSV file as columns of stripped text."""
     try:
@@ -84,7 +70,8 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]:
     table = read_table(file)
-    image_columns = {c: f"image_{c}" if f"image_{c}" in table.columns else "image" for c in channels}
+    plain = len(channels) == 1 and f"image_{channels[0]}" not in table.columns
+    image_columns = {c: "image" if plain else f"image_{c}" for c in channels}
     for needed in ["case", *image_columns.values()]:
         if needed not in table.columns:
             raise DataError(f"{file}: column {needed!r} is missing; it has {', '.join(map(str, table.columns))}")
@@ -125,14 +112,19 @@ def _from_folders(root: Path, channel: str, columns: Columns) -> list[Case]:
     facts: dict[str, dict[str, Any]] = {}
     if (root / "labels.csv").is_file():
         table = read_table(root / "labels.csv")
-        facts = {str(row["case"]): row for row in _records(table.rename(columns={table.columns[0]: "case"}))}
+        named = table.rename(columns={table.columns[0]: "case"})
+        facts = {str(Path(str(row["case"])).parent / stem(Path(str(row["case"])))): row for row in _records(named)}
     cases = []
     for name, path in images.items():
+        if facts and columns.split in next(iter(facts.values())) and name not in facts and stem(path) not in facts:
+            raise DataError(f"{root / 'labels.csv'}: no row for {name}, so its split is not known; add one")
         row = facts.get(name, facts.get(stem(path), {}))
+        case, frame = frame_of(name)
         cases.append(
             Case(
-                id=name,
-                patient=row.get(columns.patient) or name,
+                id=case,
+                patient=row.get(columns.patient) or case,
+                frame=frame,
                 images={channel: path},
                 mask=masks.get(name + suffix),
                 label=row.get(columns.label),

@@ -61,7 +61,8 @@ def fit(
     where fewer than two classes occur.
     """
     lagged = [_lagged(item.x, back, ahead) for item in items]
-    per_sequence = all(item.state is not None and len(item.state) == 1 != len(item.x) for item in items)
+    # a single frame is a whole sequence as well
+    per_sequence = all(item.state is None or len(item.state) == 1 for item in items)
     judged = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
     states = [np.full(len(x), UNKNOWN) if i.state is None else i.state for x, i in zip(judged, items, strict=True)]
     signals = [np.full(len(x), np.nan) if i.signal is None else i.signal for x, i in zip(lagged, items, strict=True)]

@@ -77,3 +77,22 @@ def test_the_fingerprint_counts_and_checks_labels(case: Case, tmp_path: Path) ->
         fingerprint([ready], {"organ": 1}, synthetic=False)
     with pytest.raises(DataError, match="no training mask shows ghost"):
         fingerprint([ready], {"organ": 1, "spot": 2, "ghost": 3}, synthetic=False)
+
+
+def test_other_pixels_behind_the_same_header_are_another_case(tmp_path: Path) -> None:
+    cases = []
+    for name, value in (("one", 1.0), ("two", 2.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        image = write(folder / "ct.mhd", np.full((4, 6, 8), value, np.float32))
+        mask = write(folder / "m.nii.gz", np.eye(6, 8, dtype=np.uint8)[None].repeat(4, 0))
+        cases.append(Case(name, name, {"ct": image}, mask))
+    first, second = (prepare(case, tmp_path / "cache") for case in cases)
+    assert first.folder != second.folder
+
+
+def test_a_4d_image_is_named(tmp_path: Path) -> None:
+    frame = sitk.Image([4, 4, 4], sitk.sitkUInt8)
+    sitk.WriteImage(sitk.JoinSeries([frame, frame]), str(tmp_path / "s.nii.gz"))
+    with pytest.raises(ImageError, match="4D sequence"):
+        prepare(Case("s", "s", {"ct": tmp_path / "s.nii.gz"}, tmp_path / "s.nii.gz"), tmp_path / "cache")

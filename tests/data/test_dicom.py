@@ -120,7 +120,7 @@ def test_several_series_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
     write_series(tmp_path, (0.0, 3.0), prefix="b", SeriesInstanceUID=other, SeriesDescription="Lung B60", Modality="CT")
     error = error_of(tmp_path)
     assert error.code == "dicom-several-series"
-    assert "series=UID" in str(error)
+    assert "--series UID" in str(error)
     assert f"{SERIES}  CT 'Thorax 2.5', 5 slices, 16×16" in str(error)
     assert f"{other}  CT 'Lung B60', 2 slices, 16×16" in str(error)
     assert read_image(tmp_path, series=other).GetSize() == (16, 16, 2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.cases import Columns
-from medseg.data.folders import frame_of, read_cases
+from medseg.data.cases import Columns, frame_of
+from medseg.data.folders import read_cases
 from medseg.errors import DataError
 
 
@@ -112,7 +112,8 @@ def test_two_files_of_one_name_are_two_cases_but_no_guess_at_a_mask(tmp_path: Pa
     [
         ("P1/frame_003", ("P1", 3)),
         ("118_HM10395_phase07", ("118_HM10395", 7)),
-        ("site/P1_t-12", ("site/P1", 12)),
+        ("site/P1_time-12", ("site/P1", 12)),
+        ("P1_t2", ("P1_t2", None)),
         ("scan12", ("scan12", None)),
         ("LCTSC-Test-S1-101", ("LCTSC-Test-S1-101", None)),
         ("frame_001", ("frame_001", 1)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.data.cases import Case
+from medseg.data.cases import Case, frame_of
 from medseg.data.image import is_image, stem
 from medseg.errors import DataError
 
@@ -26,4 +26,8 @@ def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
         for position, channel in enumerate(channels):
             if channel not in images:
                 raise DataError(f"{folder}: {case} has no file {case}_{position:04d}.* for channel {channel!r}")
-    return [Case(case, case, images, masks.get(case)) for case, images in files.items()]
+    found = []
+    for case, images in files.items():
+        sequence, frame = frame_of(case)
+        found.append(Case(sequence, sequence, images, masks.get(case), frame=frame))
+    return found

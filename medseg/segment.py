@@ -50,7 +50,7 @@ class Segmenter:
         patch = tuple(reversed(settings.patch))  # (y, x) or (z, y, x)
         axes = tuple(reversed(AXES[: len(patch)]))
         mirror = tuple(axes.index(axis) for axis in settings.predict.mirror)
-        self.tiling = Tiling(patch, settings.predict.overlap, settings.predict.batch, mirror)
+        self.tiling = Tiling(patch, settings.predict.overlap, settings.predict.batch, mirror, 2**settings.network.depth)
         self.device = device_of(config.executor.accelerator)
         self.precision = config.executor.precision
         self.network = network.to(self.device).eval()

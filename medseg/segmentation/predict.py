@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 Array = npt.NDArray[np.float32]
+LITTLE = 1.25
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,15 @@ class Tiling:
     overlap: float = 0.5
     batch: int = 8
     mirror: tuple[int, ...] = ()  # spatial axes, counted from 0 = first of `patch`, that are averaged mirrored
+    multiple: int = 1  # of which every size of a tile must be one: 2^depth
+
+    def fitted(self, sizes: Sequence[int]) -> Tiling:
+        """With a tile that takes an axis whole where the image is little larger than the patch: 1 tile instead of 4."""
+        patch = [
+            -(-size // self.multiple) * self.multiple if patch < size <= LITTLE * patch else patch
+            for size, patch in zip(sizes, self.patch, strict=True)
+        ]
+        return replace(self, patch=tuple(patch))
 
     def starts(self, sizes: Sequence[int]) -> list[tuple[int, ...]]:
         """First index of every tile: evenly spread, steps of at most (1 − overlap) · patch."""
@@ -39,6 +49,7 @@ def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.devi
     network.eval()
     flat = len(tiling.patch) == 2
     stack = image.transpose(1, 0, 2, 3) if flat else image[None]  # (N, C, *S)
+    tiling = tiling.fitted(stack.shape[2:])
     padded, inner = _pad(stack, tiling.patch)
     sizes = padded.shape[2:]
     starts = tiling.starts(sizes)

@@ -50,6 +50,14 @@ def test_steps_are_at_most_what_the_overlap_leaves() -> None:
     assert max(np.diff(starts)) <= 4
 
 
+def test_an_image_little_larger_than_the_patch_is_one_tile() -> None:
+    tiling = Tiling((32, 32), multiple=8)
+    assert tiling.fitted((33, 40)).patch == (40, 40)
+    assert tiling.fitted((20, 41)).patch == (32, 32)
+    image = np.random.default_rng(0).normal(size=(1, 2, 33, 40)).astype(np.float32)
+    assert predict(Pointwise(), image, tiling, CPU).shape == (2, 2, 33, 40)
+
+
 def test_mirrored_predictions_are_averaged() -> None:
     image = np.zeros((1, 2, 8, 8), np.float32)
     sided = predict(Sided(), image, Tiling((8, 8)), CPU)

@@ -1,4 +1,4 @@
-"""Measures of a respiratory signal: period, amplitude, agreement with a reference, states from its slope."""
+"""A respiratory signal: brought to one scale, and its period."""
 
 from __future__ import annotations
 
@@ -42,36 +42,3 @@ def period(signal: FloatArray, times: FloatArray) -> float:
     before, peak, after = correlation[best - 1 : best + 2]
     shift = (before - after) / (2 * (before - 2 * peak + after))
     return float((best + shift) * (clock[1] - clock[0]))
-
-
-def period_error(truth: FloatArray, predicted: FloatArray, times: FloatArray) -> float:
-    """Absolute difference of the two periods, in the unit of `times`; NaN where either has none."""
-    return abs(period(truth, times) - period(predicted, times))
-
-
-def amplitude(signal: FloatArray) -> float:
-    """Distance from the 5th to the 95th percentile, in the signal's unit: single outliers do not count."""
-    low, high = np.nanpercentile(signal, [5, 95])
-    return float(high - low)
-
-
-def correlation(truth: FloatArray, predicted: FloatArray) -> float:
-    """Pearson's r over the frames where both are known; NaN where either is constant."""
-    known = np.isfinite(truth) & np.isfinite(predicted)
-    if known.sum() < 2 or np.std(truth[known]) == 0 or np.std(predicted[known]) == 0:
-        return float("nan")
-    return float(np.corrcoef(truth[known], predicted[known])[0, 1])
-
-
-def nrmse(truth: FloatArray, predicted: FloatArray) -> float:
-    """Root mean square error over the standard deviation of the truth: 0 is perfect, 1 is as good as its mean."""
-    known = np.isfinite(truth) & np.isfinite(predicted)
-    deviation = np.std(truth[known]) if known.any() else 0.0
-    if deviation == 0:
-        return float("nan")
-    return float(np.sqrt(np.mean((truth[known] - predicted[known]) ** 2)) / deviation)
-
-
-def states(signal: FloatArray, rising: str = "inhale", falling: str = "exhale") -> list[str]:
-    """The state of each frame from the sign of the signal's central difference."""
-    return [rising if slope > 0 else falling for slope in np.gradient(signal)]

@@ -28,32 +28,8 @@ def test_no_breath_has_no_period():
     assert np.isnan(signal.period(sine(4.0)[:3], TIMES[:3]))
 
 
-def test_period_error_is_the_difference_in_seconds():
-    assert signal.period_error(sine(4.0), sine(5.0), TIMES) == pytest.approx(1, rel=0.03)
-
-
-def test_amplitude_ignores_single_outliers():
-    curve = sine(4.0)
-    curve[3] = 100
-    assert signal.amplitude(curve) == pytest.approx(2, rel=0.05)
-
-
-def test_agreement():
-    truth = sine(4.0)
-    assert signal.correlation(truth, 3 * truth + 1) == pytest.approx(1)
-    assert np.isnan(signal.correlation(truth, np.ones_like(truth)))
-    assert signal.nrmse(truth, truth) == 0
-    assert signal.nrmse(truth, np.full_like(truth, truth.mean())) == pytest.approx(1)
-    missing = np.where(np.arange(len(truth)) % 7, truth, np.nan)
-    assert signal.correlation(truth, missing) == pytest.approx(1)
-
-
 def test_normalised_signals_have_mean_0_and_deviation_1():
     done = signal.normalise(np.array([1.0, np.nan, 3.0]))
     assert done[[0, 2]].tolist() == [-1, 1]
     assert np.isnan(done[1])
     assert (signal.normalise(np.full(5, 7.0)) == 0).all()
-
-
-def test_rising_is_one_state_and_falling_the_other():
-    assert signal.states(np.array([0.0, 1, 2, 1, 0])) == ["inhale", "inhale", "exhale", "exhale", "exhale"]

@@ -9,9 +9,10 @@ import SimpleITK as sitk
 
 from medseg.config import Config
 from medseg.console import progress, warn
+from medseg.data.cache import own_mask
 from medseg.data.cases import Case, Columns, split_cases
 from medseg.data.folders import read_cases
-from medseg.data.image import grid_difference, read_image, read_mask
+from medseg.data.image import grid_difference, read_image
 from medseg.errors import ImageError, MedsegError
 from medseg.ledger import Entry, Ledger
 
@@ -51,10 +52,7 @@ def _remarks(case: Case, labels: dict[str, int]) -> list[str]:
             raise ImageError(f"{path}: does not lie on the grid of {case.image.name}: {difference}", code="image-grid")
     if case.mask is None:
         return ["no mask"]
-    mask = read_mask(case.mask)
-    difference = grid_difference(mask, first)
-    if difference:
-        raise ImageError(f"{case.mask}: does not lie on the grid of {case.image.name}: {difference}", code="mask-grid")
+    mask = own_mask(case, first)
     stats = sitk.LabelShapeStatisticsImageFilter()
     stats.Execute(mask)
     found = set(stats.GetLabels())

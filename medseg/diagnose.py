@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from medseg.config import Config, load
 from medseg.console import say, table
+from medseg.data.cache import own_mask
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.diagnosis.batch import UNKNOWN, Item
@@ -23,7 +24,7 @@ from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
 from medseg.diagnosis.signal import normalise, period
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
-from medseg.extract import Extractor, MaskOf, Tables, beside, extract_cases, masks_from, own_masks, read_tables
+from medseg.extract import Extractor, MaskOf, Tables, beside, extract_cases, masks_from, read_tables
 from medseg.features.sequence import (
     FeatureSequence,
     Normalisation,
@@ -179,7 +180,7 @@ def _mask_source(request: Request, cases: list[Case]) -> MaskOf:
         return segmented_by(Segmenter.from_run(request.segmenter))
     if any(case.mask for case in cases):
         say("using the masks that the dataset names")
-        return own_masks
+        return own_mask
     raise ConfigError("this model measures inside masks: give --masks FOLDER, or --segmenter RUN to make them")
 
 

@@ -15,9 +15,10 @@ import SimpleITK as sitk
 
 from medseg.config import Config, build, feature_settings
 from medseg.console import progress, warn
+from medseg.data.cache import fitting_mask
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases, read_table
-from medseg.data.image import find_images, frames, grid_difference, read_image, read_mask, stem
+from medseg.data.image import find_images, frames, read_image, read_mask, stem
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 
@@ -166,25 +167,9 @@ def masks_from(images: Path, masks: Path) -> MaskOf:
         inner = Path(*name.parts[1:]) if name.parts[0] == "images" else name
         if name not in named and inner not in named:
             raise ImageError(f"{case.image}: has no mask {inner}.* in {masks}", code="mask-missing")
-        return fitting(named.get(name) or named[inner], image, case)
+        return fitting_mask(named.get(name) or named[inner], image, case.image)
 
     return find
-
-
-def own_masks(case: Case, image: sitk.Image) -> sitk.Image:
-    """The mask that the dataset itself names."""
-    if case.mask is None:
-        raise ImageError(f"{case.image}: the dataset names no mask for it", code="mask-missing")
-    return fitting(case.mask, image, case)
-
-
-def fitting(path: Path, image: sitk.Image, case: Case) -> sitk.Image:
-    """The mask of `path`, which must lie on the grid of the image."""
-    mask = read_mask(path)
-    difference = grid_difference(mask, image)
-    if difference:
-        raise ImageError(f"{path}: does not lie on the grid of {case.image}: {difference}", code="mask-grid")
-    return mask
 
 
 def write_tables(tables: Tables, out: Path) -> None:

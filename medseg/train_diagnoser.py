@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from medseg.config import Config
 from medseg.console import progress, say, table, warn
+from medseg.data.cache import own_mask
 from medseg.data.cases import Case, report_split
 from medseg.diagnose import Diagnoser, Inputs, as_item, score, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
@@ -22,7 +23,7 @@ from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.module import DiagnosisModule, class_weights
 from medseg.errors import DataError
-from medseg.extract import Extractor, Tables, extract_cases, own_masks, read_tables, write_tables
+from medseg.extract import Extractor, Tables, extract_cases, read_tables, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
@@ -67,7 +68,7 @@ def _tables(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Tabl
         tables = read_tables(root / FEATURES)
     else:
         extractor = Extractor(config.features, dict(config.organ.labels), config.data.time_axis)
-        masks = own_masks if any(case.mask for case in cases) else None
+        masks = own_mask if any(case.mask for case in cases) else None
         tables = extract_cases(cases, extractor, masks, ledger)
     write_tables(tables, run.file(FEATURES))
     return tables

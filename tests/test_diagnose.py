@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medseg.data.cache import own_mask
 from medseg.diagnose import Diagnoser
 from medseg.extract import read_tables
 from medseg.runs import open_run
@@ -23,11 +24,11 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     out = tmp_path / "features.csv"
     from medseg.config import compose
     from medseg.data.folders import read_cases
-    from medseg.extract import Extractor, extract_cases, own_masks, write_tables
+    from medseg.extract import Extractor, extract_cases, write_tables
     from medseg.ledger import Ledger
 
     extractor = Extractor(compose(["organ=lung"]).features, {"right_lung": 1, "left_lung": 2})
-    write_tables(extract_cases(read_cases(breathing, ["ct"]), extractor, own_masks, Ledger(tmp_path / "l.csv")), out)
+    write_tables(extract_cases(read_cases(breathing, ["ct"]), extractor, own_mask, Ledger(tmp_path / "l.csv")), out)
     return out
 
 

@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.config import compose
-from medseg.extract import Extractor, labels_of, masks_from, own_masks, read_tables
+from medseg.data.cache import own_mask
+from medseg.extract import Extractor, labels_of, masks_from, read_tables
 
 Command = Callable[..., Any]
 
@@ -88,7 +89,7 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
     extractor = Extractor(compose(["organ=lung"]).features, {"right_lung": 1, "left_lung": 2})
     whole = extractor(read_cases(tmp_path, ["ct"]), masks_from(tmp_path, tmp_path / "masks")).frames
     rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
-    parts = extractor(rows, own_masks).frames
+    parts = extractor(rows, own_mask).frames
     assert whole["frame"].tolist() == parts["frame"].tolist()
     assert whole["left_lung.volume_ml"].tolist() == pytest.approx(parts["left_lung.volume_ml"].tolist())
 

@@ -70,7 +70,7 @@ def cached(case: Case, folder: Path, settings: str, prepare: Prepare, match: Mat
         raise ImageError(
             f"{case.image}: is a 4D sequence; to learn masks from it, save each frame alone", code="image-4d"
         )
-    mask = _mask_of(case, next(iter(images.values())))
+    mask = own_mask(case, next(iter(images.values())))
     ready = prepare(images)
     grid = next(iter(ready.values()))
     labels = sitk.GetArrayFromImage(match(mask, grid))
@@ -109,13 +109,19 @@ def detached(path: Path) -> list[Path]:
     return [path.parent / name.decode(errors="replace").strip() for name in names if name.strip() != b"LOCAL"]
 
 
-def _mask_of(case: Case, image: sitk.Image) -> sitk.Image:
+def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
+    """The mask that the dataset names for a case, on the grid of its image; `ImageError` where there is none."""
     if case.mask is None:
-        raise ImageError(f"{case.image}: has no mask to learn from", code="mask-missing")
-    mask = read_mask(case.mask)
+        raise ImageError(f"{case.image}: has no mask in the dataset", code="mask-missing")
+    return fitting_mask(case.mask, image, case.image)
+
+
+def fitting_mask(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    """The mask of `path`, which must lie on the grid of the image; `ImageError` says how far it is off."""
+    mask = read_mask(path)
     difference = grid_difference(mask, image)
     if difference:
-        raise ImageError(f"{case.mask}: does not lie on the grid of {case.image.name}: {difference}", code="mask-grid")
+        raise ImageError(f"{path}: does not lie on the grid of {image_path}: {difference}", code="mask-grid")
     return mask
 
 

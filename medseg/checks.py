@@ -48,12 +48,16 @@ RULES: dict[str, Test] = {
     "run_dir": _optional(_text),
     "resume": _optional(_text),
     "data.root": _optional(_text),
-    "data.mask_suffix": _optional(_text),
+    "data.missing_mask": _one_of("unannotated", "absent"),
+    "data.folds": _optional(_whole(2)),
+    "data.fold": _whole(0),
     "data.holdout": _between(0, 0.9),
     "data.time_axis": _optional(_one_of(2, 3)),
     "data.phantom_patients": _whole(2),
     "data.phantom_frames": _optional(_whole(1)),
     "organ.label_level": _one_of("frame", "case"),
+    "organ.components": _one_of(1, 3),
+    "segmenter.threshold": _between(0, 1),
     "segmenter.network.dimensions": _one_of(2, 3),
     "segmenter.network.width": _whole(1),
     "segmenter.network.depth": _whole(1),
@@ -136,23 +140,25 @@ def _kind(value: Any) -> str:
 
 def check_combinations(values: dict[str, Any]) -> None:
     """What each value allows but not together."""
-    _check_patch(values["segmenter"])
     organ = values["organ"]
+    if "network" in values["segmenter"]:
+        _check_network(values["segmenter"], organ)
     labels = organ["labels"]
-    pairs = organ.get("lateral_pairs") or []
+    pairs = organ["lateral_pairs"]
     for name in {name for pair in pairs for name in pair} - set(labels):
         raise ConfigError(f"organ.lateral_pairs: {name!r} is not one of organ.labels {list(labels)}")
     numbers = sorted(labels.values())
     if numbers != list(range(1, len(numbers) + 1)):
         raise ConfigError(f"organ.labels={labels}: each label needs its own number, 1, 2, 3 … (0 is background)")
-    if values["task"] == "diagnosis" and len(organ.get("classes") or []) < 2:
-        raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ.get('classes')}")
-    mirror = values["segmenter"]["predict"]["mirror"]
-    if "x" in mirror and pairs:
+    if values["task"] == "diagnosis" and len(organ["classes"]) < 2:
+        raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ['classes']}")
+    if not organ["exclusive"] and (len(numbers) > 8 or pairs):
+        raise ConfigError("organ.exclusive=false: at most 8 labels may overlap, and none may be a lateral pair")
+
+
+def _check_network(segmenter: dict[str, Any], organ: dict[str, Any]) -> None:
+    if "x" in segmenter["predict"]["mirror"] and organ["lateral_pairs"]:
         raise ConfigError("segmenter.predict.mirror=[x] would average a lateral pair with its twin; leave x out")
-
-
-def _check_patch(segmenter: dict[str, Any]) -> None:
     network, patch = segmenter["network"], segmenter["patch"]
     if len(patch) != network["dimensions"]:
         raise ConfigError(

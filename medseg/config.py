@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg.checks import check_combinations, check_values, flatten
+from medseg.data.labels import Labels
 from medseg.errors import ConfigError, ModelError
 
 Config = DictConfig
@@ -110,6 +111,11 @@ def multirun(overrides: list[str], extra: Path | None, job: Callable[[Config], A
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
     finally:
         sys.argv = argv
+
+
+def labels_of(config: Config) -> Labels:
+    """The organ's labels."""
+    return Labels({str(name): int(number) for name, number in config.organ.labels.items()}, config.organ.exclusive)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

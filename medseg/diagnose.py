@@ -15,9 +15,9 @@ import SimpleITK as sitk
 
 from medseg.config import Config, load
 from medseg.console import say, table
-from medseg.data.cache import own_mask
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
+from medseg.data.truth import own_mask
 from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.linear import LinearBaseline, from_arrays
 from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
@@ -37,7 +37,8 @@ from medseg.features.sequence import (
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import summarise_states
 from medseg.runs import Run
-from medseg.segment import Segmenter, warn_synthetic
+from medseg.segment import warn_synthetic
+from medseg.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

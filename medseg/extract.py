@@ -15,10 +15,10 @@ import SimpleITK as sitk
 
 from medseg.config import Config, build, feature_settings
 from medseg.console import progress, warn
-from medseg.data.cache import fitting_mask
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases, read_table
 from medseg.data.image import find_images, frames, read_image, read_mask, stem
+from medseg.data.truth import fitting_mask
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 

@@ -16,7 +16,9 @@ import medseg
 from medseg import config, plots
 from medseg.data.folders import read_table
 from medseg.data.image import frames as split_frames
-from medseg.data.image import grid_difference, read_image, read_mask
+from medseg.data.image import grid_difference, read_image
+from medseg.data.labels import Labels
+from medseg.data.truth import read_masks
 from medseg.errors import DataError, ImageError
 from medseg.ledger import atomic_write_text
 from medseg.metrics import correlation
@@ -152,7 +154,8 @@ def _segmentation(run: Run, metrics: Json, split: pd.DataFrame | None, settings:
     for title, case in _chosen(ranked):
         entry = {"title": title, "case": case, "dice": ranked[case], "image": None, "missing": None}
         try:
-            parts = _pictures(run, case, split)
+            labels = Labels(organ.get("labels") or {}, organ.get("exclusive", True))
+            parts = _pictures(run, case, split, labels)
             entry["image"] = _image(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
         except (ImageError, DataError) as error:
             entry["missing"] = str(error)
@@ -171,23 +174,25 @@ def _chosen(ranked: pd.Series[float]) -> Iterator[tuple[str, str]]:
             yield title, str(names[place])
 
 
-def _pictures(run: Run, case: str, split: pd.DataFrame | None) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """Image, truth and prediction of a case on one grid; of a sequence its frame, or the one with most foreground."""
-    known = pd.DataFrame() if split is None else split.dropna(subset=["image", "mask"])
+def _pictures(
+    run: Run, case: str, split: pd.DataFrame | None, labels: Labels
+) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
+    """Image, truth and prediction of a case on one grid; labels that overlap as one map, the later label on top."""
+    known = pd.DataFrame() if split is None else split.dropna(subset=["image"])
     for row in known.to_dict("records"):
         frame = None if pd.isna(row.get("frame")) else int(float(row["frame"]))
         if case == row["case"] or (frame is not None and case == f"{row['case']}_frame{frame:03d}"):
             break
     else:
-        raise DataError(f"no image and truth are named for {case} in {run.file('split.csv')}")
-    files = [run.path / row["image"], run.path / row["mask"], run.file("predictions") / f"{case}.nii.gz"]
-    for file in files:
-        if not file.exists():
-            raise DataError(f"{file} is not there any more")
-    image, truth, pred = split_frames(read_image(files[0])), *(split_frames(read_mask(file)) for file in files[1:])
-    fullest = int(np.argmax([np.count_nonzero(sitk.GetArrayViewFromImage(part)) for part in truth]))
-    number = fullest if frame is None else frame
-    chosen = [parts[number] if len(parts) > 1 else parts[0] for parts in (image, truth, pred)]
+        raise DataError(f"no image is named for {case} in {run.file('split.csv')}")
+    file = run.path / row["image"]
+    if not file.exists():
+        raise DataError(f"{file} is not there any more")
+    image = split_frames(read_image(file))
+    truth, pred = (
+        labels.flatten(read_masks(run.file(name) / f"{case}.nii.gz", labels)) for name in ("truth", "predictions")
+    )
+    chosen = [image[frame or 0] if len(image) > 1 else image[0], truth, pred]
     for part in chosen[1:]:
         if difference := grid_difference(part, chosen[0]):
             raise ImageError(f"{case}: mask and image are not on one grid: {difference}")

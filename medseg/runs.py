@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
-HASHED = ("config.yaml", "model.safetensors", "labels.json", "fingerprint.json", "split.csv", "metrics.json", "card.md")
+HASHED = (
+    "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "fingerprint.json", "split.csv",
+    "metrics.json", "card.md",
+)  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "SimpleITK", "albumentations", "hydra-core", "scikit-learn")
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import yaml
 
 from medseg import runs
-from medseg.config import Config, build, to_yaml
+from medseg.config import Config, build, to_dict, to_yaml
 from medseg.console import banner, say
-from medseg.data.cases import Case, Columns, split_cases, split_table
+from medseg.data.cases import Case, Columns, fold_cases, split_cases, split_table
 from medseg.data.folders import read_cases, read_table
 from medseg.errors import DataError
 from medseg.ledger import atomic_write_text, write_json
@@ -37,12 +37,12 @@ def train(config: Config) -> Trained:
     """Train what `config.task` says on the cases it names, in a new run folder or the one to resume."""
     started = datetime.now(UTC)
     root, synthetic = _dataset(config)
-    cases = _read(config, root)
+    cases = read_dataset(config, root)
     if config.resume:
         run = Run(Path(config.resume))
         cases = split_cases(_as_before(cases, run), config.data.holdout, config.seed)
     else:
-        cases = split_cases(cases, config.data.holdout, config.seed)
+        cases = divide(config, cases)
         run = runs.create(config.run_dir, config.organ.name)
     if config.trainer.budget < SMALL:
         say(f"trainer.budget={config.trainer.budget}: a try that shows everything works, not a model to use")
@@ -65,6 +65,13 @@ def train(config: Config) -> Trained:
     return Trained(run, ledger.exit_status())
 
 
+def divide(config: Config, cases: list[Case]) -> list[Case]:
+    """Cases with their side: of the folds asked for, else as given, else by `data.holdout`."""
+    if config.data.folds is not None:
+        return fold_cases(cases, config.data.folds, config.data.fold, config.seed)
+    return split_cases(cases, config.data.holdout, config.seed)
+
+
 def _as_before(cases: list[Case], run: Run) -> list[Case]:
     """On a resume, each case on the side where it was: a new draw would report on patients already learnt from."""
     if not run.file("split.csv").is_file():
@@ -81,7 +88,8 @@ def _dataset(config: Config) -> tuple[Path, bool]:
         root = Path(config.data.root)
         return root, (root / "phantom.json").is_file()
     banner(SYNTHETIC)
-    frames = config.data.phantom_frames or (1 if config.task == "segmentation" else 20)
+    moving = config.task == "diagnosis" and config.organ.label_level == "frame"
+    frames = config.data.phantom_frames or (20 if moving else 1)
     wanted = {"patients": config.data.phantom_patients, "frames": frames, "seed": config.seed}
     made = {**wanted, **{key: value for key, value in config.organ.phantom.items() if key != "_target_"}}
     name = "-".join([config.organ.name, *(f"{key}{value}" for key, value in made.items())])
@@ -92,9 +100,13 @@ def _dataset(config: Config) -> tuple[Path, bool]:
     return folder, True
 
 
-def _read(config: Config, root: Path) -> list[Case]:
-    data = config.data
-    columns = Columns(data.split_column, data.label_column, data.patient_column, data.mask_suffix)
+def read_dataset(config: Config, root: Path) -> list[Case]:
+    """The cases of a dataset folder, as the settings say that its tables and masks are to be read."""
+    data = to_dict(config)["data"]
+    columns = Columns(
+        data["split_column"], data["label_column"], data["patient_column"], data["mask_suffix"],
+        data["missing_mask"], data["mask_values"],
+    )  # fmt: skip
     return read_cases(root, list(config.organ.channels), columns)
 
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from medseg.config import Config
 from medseg.console import progress, say, table, warn
-from medseg.data.cache import own_mask
 from medseg.data.cases import Case, report_split
+from medseg.data.truth import own_mask
 from medseg.diagnose import Diagnoser, Inputs, as_item, score, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
 from medseg.diagnosis.linear import fit as fit_linear

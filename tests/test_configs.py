@@ -8,7 +8,8 @@ import torch
 
 from medseg.config import build, compose, config_dir, group_choices
 from medseg.data.augment import Augment
-from medseg.segment import Preprocess, make_network
+from medseg.pipeline import Preprocess
+from medseg.segmenter import make_network
 
 CHOICES = group_choices()
 PRODUCT = [

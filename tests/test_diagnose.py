@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medseg.data.cache import own_mask
+from medseg.data.truth import own_mask
 from medseg.diagnose import Diagnoser
 from medseg.extract import read_tables
 from medseg.runs import open_run

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.config import compose
-from medseg.data.cache import own_mask
+from medseg.data.truth import own_mask
 from medseg.extract import Extractor, labels_of, masks_from, read_tables
 
 Command = Callable[..., Any]

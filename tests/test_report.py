@@ -59,12 +59,12 @@ def segmentation_run(folder: Path, synthetic: bool = False) -> dict[str, Any]:
         truth, pred = volume(), volume(shift=number)
         image = sitk.Cast(truth, sitk.sitkFloat32) * -400 + 40
         write_image(image, folder / f"data/{number}.nii.gz")
-        write_image(truth, folder / f"data/{number}_mask.nii.gz")
+        write_image(truth, folder / f"truth/{case}.nii.gz")
         write_image(pred, folder / f"predictions/{case}.nii.gz")
         rows += [{"case": case, "patient": f"p{number}"} | row for row in compare_masks(pred, truth, LABELS, 2.0)]
         split.append(
             {"case": case, "patient": f"p{number}", "image": f"data/{number}.nii.gz"}
-            | {"mask": f"data/{number}_mask.nii.gz", "split": "valid", "frame": None}
+            | {"split": "valid", "frame": None}
         )
     summary = summarise(pd.DataFrame(rows), LABELS, 2.0) | {"report_split": "valid"}
     pd.DataFrame(rows).to_csv(folder / "evaluation.csv", index=False)

@@ -11,9 +11,14 @@ import SimpleITK as sitk
 
 from medseg.data.image import grid_difference, read_image
 from medseg.runs import open_run
-from medseg.segment import Segmenter, to_grid
+from medseg.segmenter import Segmenter, most_probable, on_grid
 
 Command = Callable[..., Any]
+
+
+def label_map(probability: Any, grid: sitk.Image, reference: sitk.Image, numbers: list[int]) -> Any:
+    """Labels on the voxels of `reference`."""
+    return most_probable(on_grid(probability, grid, reference, numbers), numbers, keep=False)[0]
 
 
 @pytest.fixture
@@ -128,7 +133,7 @@ def test_the_most_probable_label_wins_on_the_inputs_grid() -> None:
     grid.SetSpacing((2.0, 2.0, 2.0))
     reference = sitk.Image([12, 8, 2], sitk.sitkInt16)
     reference.SetOrigin((-0.5, -0.5, -0.5))
-    mask = sitk.GetArrayFromImage(to_grid(probability, grid, reference, [1, 2]))
+    mask = label_map(probability, grid, reference, [1, 2])
     assert mask[0, 4].tolist() == [1] * 4 + [2] * 4 + [0] * 4
 
 
@@ -146,18 +151,29 @@ def test_label_numbers_and_not_their_order_decide() -> None:
     probability[1, ..., :2] = probability[2, ..., 2:] = 1
     grid = sitk.Image([4, 2, 1], sitk.sitkUInt8)
     for order in ([1, 2], [2, 1]):
-        assert sitk.GetArrayFromImage(to_grid(probability, grid, grid, order))[0, 0].tolist() == [1, 1, 2, 2]
+        assert (label_map(probability, grid, grid, order))[0, 0].tolist() == [1, 1, 2, 2]
 
 
 def test_a_label_reaches_the_images_border() -> None:
-    """Eleven pixels seen on a grid of two, whose voxels end before the image does."""
+    """Ten pixels seen on a grid of two, whose voxels end before the image does."""
     probability = np.ones((2, 1, 1, 2), np.float32)
     probability[0] = 0
     grid = sitk.Image([2, 1, 1], sitk.sitkUInt8)
     grid.SetSpacing((4.0, 1.0, 1.0))
     grid.SetOrigin((1.5, 0.0, 0.0))
-    reference = sitk.Image([11, 1, 1], sitk.sitkUInt8)
-    assert sitk.GetArrayFromImage(to_grid(probability, grid, reference, [1])).all()
+    reference = sitk.Image([10, 1, 1], sitk.sitkUInt8)
+    assert (label_map(probability, grid, reference, [1])).all()
+
+
+def test_beyond_a_crop_there_is_background() -> None:
+    probability = np.ones((2, 1, 4, 4), np.float32)
+    probability[0] = 0
+    grid = sitk.Image([4, 4, 1], sitk.sitkUInt8)
+    grid.SetOrigin((4.0, 4.0, 0.0))
+    mask = label_map(probability, grid, sitk.Image([12, 12, 1], sitk.sitkUInt8), [1])
+    assert mask[0, 4:8, 4:8].all()
+    assert not mask[0, :3].any()
+    assert not mask[0, :, 9:].any()
 
 
 @pytest.mark.parametrize(("device", "words"), [("gpuu", "must be auto, cpu or cuda"), ("cuda", "no GPU")])

@@ -123,7 +123,7 @@ def test_unknown_label_values_are_an_error_with_the_way_out(
         sitk.WriteImage(sitk.ReadImage(str(path)) * 2, str(path))
     result = medseg("train", *settings("run", f"data.root={copy}"))
     assert result.status == 2
-    assert "label_4: 4" in result.err
+    assert "background: [4]" in result.err
 
 
 def test_without_data_it_says_loudly_that_it_learns_from_phantoms(

@@ -46,7 +46,8 @@ class Augment:
             return np.ascontiguousarray(image), np.ascontiguousarray(mask)
         self.compose.set_random_seed(int(rng.integers(2**31)))
         volume = mask.ndim == 3
-        names = ("volume", "mask3d") if volume else ("image", "mask")
+        # slices under one set of parameters; not every transform of albumentations knows "volume"
+        names = ("images", "masks") if volume else ("image", "mask")
         last = np.ascontiguousarray(np.moveaxis(image, 0, -1))  # (*S, C)
         result = self.compose(**{names[0]: last, names[1]: np.ascontiguousarray(mask)})
         varied = result[names[0]].reshape((*mask.shape, -1))  # albumentations may drop a single channel

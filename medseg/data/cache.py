@@ -16,10 +16,14 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.image import grid_difference, read_image, read_mask, to_array
+from medseg.data.image import read_image, to_array
+from medseg.data.labels import Labels
+from medseg.data.truth import Truth, read_truth
+from medseg.data.truth import fitting_mask as fitting_mask
+from medseg.data.truth import own_mask as own_mask
 from medseg.errors import ImageError
 
-VERSION = 2
+VERSION = 3
 LOCATIONS = 4000  # voxels remembered per label for sampling
 
 Prepare = Callable[[dict[str, sitk.Image]], dict[str, sitk.Image]]
@@ -40,7 +44,7 @@ class CachedCase:
         return array
 
     def mask(self) -> npt.NDArray[np.uint8]:
-        """(Z, Y, X), label numbers."""
+        """(Z, Y, X), coded labels."""
         array: npt.NDArray[np.uint8] = np.load(self.folder / "mask.npy", mmap_mode="r")
         return array
 
@@ -49,18 +53,28 @@ class CachedCase:
         content: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
         return content
 
-    def locations(self) -> dict[int, npt.NDArray[np.int32]]:
-        """Up to `LOCATIONS` voxels (n, 3) of each label, indices z y x."""
+    def locations(self) -> dict[str, npt.NDArray[np.int32]]:
+        """Up to `LOCATIONS` voxels (n, 3) of each label that is there, indices z y x."""
         with np.load(self.folder / "locations.npz") as stored:
-            return {int(name): stored[name] for name in stored.files}
+            return {name: stored[name] for name in stored.files}
 
 
-def cached(case: Case, folder: Path, settings: str, prepare: Prepare, match: MatchMask) -> CachedCase:
-    """The case as `prepare` makes it, from the cache where files and settings are the same as before.
+@dataclass(frozen=True)
+class Recipe:
+    """How a case becomes arrays; `settings` is text that changes whenever the result would."""
+
+    prepare: Prepare
+    match: MatchMask
+    labels: Labels
+    settings: str
+
+
+def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
+    """The case as the recipe makes it, from the cache where files and settings are the same as before.
 
     Raises `ImageError` where an image or mask cannot be used or the two do not fit.
     """
-    target = folder / _key(case, settings)
+    target = folder / _key(case, recipe)
     done = CachedCase(case.name, case.patient, target)
     if (target / "facts.json").is_file():
         return done
@@ -70,19 +84,19 @@ def cached(case: Case, folder: Path, settings: str, prepare: Prepare, match: Mat
         raise ImageError(
             f"{case.image}: is a 4D sequence; to learn masks from it, save each frame alone", code="image-4d"
         )
-    mask = own_mask(case, next(iter(images.values())))
-    ready = prepare(images)
+    truth = read_truth(case, next(iter(images.values())), recipe.labels)
+    ready = recipe.prepare(images)
     grid = next(iter(ready.values()))
-    labels = sitk.GetArrayFromImage(match(mask, grid))
-    labels = labels.reshape((-1, *labels.shape[-2:]))  # (Z, Y, X)
+    coded = sitk.GetArrayFromImage(match_coded(truth.mask, grid, recipe))
+    coded = coded.reshape((-1, *coded.shape[-2:]))  # (Z, Y, X)
     array = np.concatenate([to_array(image) for image in ready.values()])  # (C, Z, Y, X)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         part = Path(temporary) / "case"
         part.mkdir()
         np.save(part / "image.npy", array.astype(np.float16))
-        np.save(part / "mask.npy", labels.astype(np.uint8))
-        np.savez(part / "locations.npz", **_locations(labels))  # type: ignore[arg-type]
-        (part / "facts.json").write_text(json.dumps(_facts(images, mask, grid)))
+        np.save(part / "mask.npy", coded.astype(np.uint8))
+        np.savez(part / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
+        (part / "facts.json").write_text(json.dumps(_facts(images, truth, grid, recipe.labels)))
         try:
             part.replace(target)
         except OSError:  # another process made the same one first
@@ -91,9 +105,23 @@ def cached(case: Case, folder: Path, settings: str, prepare: Prepare, match: Mat
     return done
 
 
-def _key(case: Case, settings: str) -> str:
-    digest = hashlib.sha256(f"{VERSION} {settings} {list(case.images)}".encode())
-    for path in [*case.images.values(), *([case.mask] if case.mask else [])]:
+def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: Recipe) -> sitk.Image:
+    """A coded mask on another grid; labels that may overlap go one by one."""
+    if recipe.labels.exclusive:
+        return recipe.match(coded, grid)
+    layers = {name: recipe.match(part, grid) for name, part in recipe.labels.split(coded).items()}
+    joined = sitk.GetImageFromArray(
+        recipe.labels.join({name: sitk.GetArrayFromImage(part) > 0 for name, part in layers.items()})
+    )
+    joined.CopyInformation(grid)
+    return joined
+
+
+def _key(case: Case, recipe: Recipe) -> str:
+    named = {name: path is not None for name, path in case.masks.items()}
+    facts = f"{VERSION} {recipe.settings} {recipe.labels} {list(case.images)} {case.values} {named}"
+    digest = hashlib.sha256(facts.encode())
+    for path in [*case.images.values(), *case.truth_files()]:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path, *detached(path)]:
             if file.is_file():
                 digest.update(file.read_bytes())
@@ -109,41 +137,25 @@ def detached(path: Path) -> list[Path]:
     return [path.parent / name.decode(errors="replace").strip() for name in names if name.strip() != b"LOCAL"]
 
 
-def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
-    """The mask that the dataset names for a case, on the grid of its image; `ImageError` where there is none."""
-    if case.mask is None:
-        raise ImageError(f"{case.image}: has no mask in the dataset", code="mask-missing")
-    return fitting_mask(case.mask, image, case.image)
-
-
-def fitting_mask(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-    """The mask of `path`, which must lie on the grid of the image; `ImageError` says how far it is off."""
-    mask = read_mask(path)
-    difference = grid_difference(mask, image)
-    if difference:
-        raise ImageError(f"{path}: does not lie on the grid of {image_path}: {difference}", code="mask-grid")
-    return mask
-
-
-def _locations(labels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.int32]]:
+def _locations(coded: npt.NDArray[np.uint8], labels: Labels) -> dict[str, npt.NDArray[np.int32]]:
     rng = np.random.default_rng(0)
     found = {}
-    for label in np.unique(labels[labels > 0]):
-        flat = np.flatnonzero(labels == label)
+    for name in labels.numbers:
+        flat = np.flatnonzero(labels.layer(coded, name))
         if len(flat) > LOCATIONS:
             flat = rng.choice(flat, LOCATIONS, replace=False)
-        found[str(label)] = np.stack(np.unravel_index(flat, labels.shape), axis=1).astype(np.int32)
+        if len(flat):
+            found[name] = np.stack(np.unravel_index(flat, coded.shape), axis=1).astype(np.int32)
     return found
 
 
-def _facts(images: dict[str, sitk.Image], mask: sitk.Image, grid: sitk.Image) -> dict[str, Any]:
+def _facts(images: dict[str, sitk.Image], truth: Truth, grid: sitk.Image, labels: Labels) -> dict[str, Any]:
     first = next(iter(images.values()))
-    truth = sitk.GetArrayViewFromImage(mask)
-    values, counts = np.unique(truth, return_counts=True)
-    inside = truth > 0
+    coded = sitk.GetArrayViewFromImage(truth.mask)
+    inside = coded > 0
     intensity = {}
     for channel, image in images.items():
-        array = sitk.GetArrayViewFromImage(image)
+        array = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X[, colours])
         pixels = array[inside] if inside.any() else array.reshape(-1)
         low, middle, high = np.percentile(pixels, [0.5, 50, 99.5])
         intensity[channel] = {
@@ -154,6 +166,7 @@ def _facts(images: dict[str, sitk.Image], mask: sitk.Image, grid: sitk.Image) ->
         "spacing": list(first.GetSpacing()),
         "size": list(first.GetSize()),
         "network_size": list(grid.GetSize()),
-        "voxels": {str(v): int(n) for v, n in zip(values, counts, strict=True)},
+        "voxels": {name: int(labels.layer(coded, name).sum()) for name in truth.known},
+        "known": list(truth.known),
         "intensity": intensity,
     }

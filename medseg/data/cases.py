@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ class Case:
     id: str
     patient: str
     images: dict[str, Path]
-    mask: Path | None = None
+    mask: Path | None = None  # a label map
+    masks: Mapping[str, Path | None] = field(default_factory=dict)  # a file a label; None: looked at, not there
+    values: Mapping[str, tuple[int, ...]] | None = None  # what the pixels of `mask` mean, by label name
     label: str | None = None
     frame: int | None = None
     time: float | None = None  # s
@@ -51,6 +54,15 @@ class Case:
         """The first channel's file."""
         return next(iter(self.images.values()))
 
+    @property
+    def annotated(self) -> bool:
+        """Whether any label is known in it."""
+        return self.mask is not None or bool(self.masks)
+
+    def truth_files(self) -> list[Path]:
+        """The mask files there are."""
+        return [path for path in (self.mask, *self.masks.values()) if path is not None]
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -59,7 +71,9 @@ class Columns:
     split: str = "split"
     label: str = "label"
     patient: str = "patient"
-    mask_suffix: str | None = None
+    mask_suffix: str | Mapping[str, str] | None = None  # after the image's name; or a suffix for each label
+    missing_mask: str = "unannotated"  # of a label's own file that is not there: unannotated | absent
+    mask_values: Mapping[str, int | list[int]] | None = None  # pixel values of each label, by name
 
 
 def frame_of(name: str) -> tuple[str, int | None]:
@@ -96,27 +110,51 @@ def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
     return cases
 
 
+def fold_cases(cases: list[Case], folds: int, fold: int, seed: int) -> list[Case]:
+    """Cases with `fold` of `folds` in split test and the rest in train, by patient; each patient is tested once.
+
+    As many folds as patients is leave one patient out. Raises `DataError` where there are fewer patients than folds.
+    """
+    patients = sorted({case.patient for case in cases})
+    if not 0 <= fold < folds <= len(patients):
+        raise DataError(f"data.fold={fold} of data.folds={folds}: {len(patients)} patients allow folds 0 to fewer")
+    held: set[str] = set()
+    offset = 0
+    for group in _classes(cases):  # classes one after the other, so that each fold has its share of each
+        shuffled = np.random.default_rng(seed).permutation(group)
+        held |= {str(name) for place, name in enumerate(shuffled, offset) if place % folds == fold}
+        offset += len(group)
+    return [replace(case, split="test" if case.patient in held else "train") for case in cases]
+
+
 def report_split(cases: list[Case]) -> str | None:
     """The split whose numbers are reported: test, else valid, else none."""
     names = {case.split for case in cases}
     return next((name for name in ("test", "valid") if name in names), None)
 
 
-def _hold_out(cases: list[Case], share: float, seed: int) -> set[str]:
-    """Patients held out, drawn from each class alike; a class is the patient's set of labels."""
+def _classes(cases: list[Case]) -> list[list[str]]:
+    """Patients of each class; a class is the patient's set of labels."""
     classes: dict[str, set[str]] = {}
     for case in cases:
         classes.setdefault(case.patient, set()).add(case.label or "")
     groups: dict[tuple[str, ...], list[str]] = {}
     for patient, labels in sorted(classes.items()):
         groups.setdefault(tuple(sorted(labels)), []).append(patient)
+    return [patients for _, patients in sorted(groups.items())]
+
+
+def _hold_out(cases: list[Case], share: float, seed: int) -> set[str]:
+    """Patients held out, drawn from each class alike."""
+    groups = _classes(cases)
     rng = np.random.default_rng(seed)
     held: set[str] = set()
-    for _, patients in sorted(groups.items()):
+    for patients in groups:
         wanted = round(share * len(patients))
         held |= {str(name) for name in rng.permutation(patients)[:wanted]}
-    if not held and share > 0 and len(classes) > 1:
-        held = {str(rng.permutation(sorted(classes))[0])}
+    everyone = sorted(name for patients in groups for name in patients)
+    if not held and share > 0 and len(everyone) > 1:
+        held = {str(rng.permutation(everyone)[0])}
     return held
 
 
@@ -124,7 +162,7 @@ def split_table(cases: list[Case]) -> pd.DataFrame:
     """split.csv: where each case stood, with its files."""
     rows = [
         {"case": c.id, "patient": c.patient, "frame": c.frame, "split": c.split, "image": str(c.image.resolve()),
-         "mask": str(c.mask.resolve()) if c.mask else None, "label": c.label}
+         "mask": ";".join(str(path.resolve()) for path in c.truth_files()) or None, "label": c.label}
         for c in cases
     ]  # fmt: skip
     return pd.DataFrame(rows)

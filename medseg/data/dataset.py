@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,46 +13,64 @@ from torch.utils.data import Dataset, Sampler
 
 from medseg.data.augment import Augment
 from medseg.data.cache import CachedCase
+from medseg.data.labels import Labels
+
+
+class Sampling(NamedTuple):
+    """Where patches are cut and how they are varied; the same seed, the same patches."""
+
+    foreground: float
+    augment: Augment | None
+    seed: int
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):
     """Patches of `patch` voxels, (Y, X) for slices or (Z, Y, X), from cases.
 
-    A share `foreground` of the patches is placed on a labelled voxel, each label equally often; the others anywhere.
+    A share `foreground` of the patches is placed on a labelled voxel, each label equally often and, of a label, each
+    case that shows it; the others anywhere.
     """
 
-    def __init__(
-        self, cases: list[CachedCase], patch: tuple[int, ...], foreground: float, augment: Augment | None, seed: int
-    ) -> None:
-        self.patch, self.foreground, self.augment, self.seed = patch, foreground, augment, seed
+    def __init__(self, cases: list[CachedCase], labels: Labels, patch: tuple[int, ...], sampling: Sampling) -> None:
+        self.patch, self.sampling = patch, sampling
         self.images = [case.image() for case in cases]
         self.masks = [case.mask() for case in cases]
         self.locations = [case.locations() for case in cases]
+        self.known = [[name in case.facts()["known"] for name in labels.numbers] for case in cases]
+        self.showing = [
+            showing for name in labels.numbers
+            if (showing := [(n, name) for n, found in enumerate(self.locations) if name in found])
+        ]  # fmt: skip
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        """{"image": (C, *patch) float, "mask": (*patch) long} of patch `number`, any number ≥ 0."""
-        rng = np.random.default_rng([self.seed, number])
-        case = int(rng.integers(len(self.images)))
-        sizes = self.masks[case].shape
-        starts = self._start(self._centre(case, sizes, rng), sizes, rng)
+        """{"image": (C, *patch) float, "mask": (*patch) coded long, "known": (K,) bool} of patch `number` ≥ 0."""
+        rng = np.random.default_rng([self.sampling.seed, number])
+        case, centre = self._place(rng)
+        starts = self._start(centre, self.masks[case].shape, rng)
         image = _crop(self.images[case], starts, self._box()).astype(np.float32)  # (C, Z, Y, X)
         mask = _crop(self.masks[case][None], starts, self._box())[0]  # (Z, Y, X)
         if len(self.patch) == 2:
             image, mask = image[:, 0], mask[0]  # (C, Y, X), (Y, X)
-        if self.augment is not None:
-            image, mask = self.augment(image, mask, rng)
-        return {"image": torch.from_numpy(image), "mask": torch.from_numpy(mask.astype(np.int64))}
+        if self.sampling.augment is not None:
+            image, mask = self.sampling.augment(image, mask, rng)
+        return {
+            "image": torch.from_numpy(image),
+            "mask": torch.from_numpy(mask.astype(np.int64)),
+            "known": torch.tensor(self.known[case]),
+        }
 
     def _box(self) -> tuple[int, ...]:
         return self.patch if len(self.patch) == 3 else (1, *self.patch)
 
-    def _centre(self, case: int, sizes: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        places = self.locations[case]
-        if places and rng.random() < self.foreground:
-            voxels = places[sorted(places)[int(rng.integers(len(places)))]]
-            voxel: npt.NDArray[np.int64] = voxels[int(rng.integers(len(voxels)))].astype(np.int64)
-            return voxel
-        return rng.integers(0, sizes)
+    def _place(self, rng: np.random.Generator) -> tuple[int, npt.NDArray[np.int64]]:
+        """A case, and the voxel z y x about which its patch is cut."""
+        if self.showing and rng.random() < self.sampling.foreground:
+            showing = self.showing[int(rng.integers(len(self.showing)))]
+            case, name = showing[int(rng.integers(len(showing)))]
+            voxels = self.locations[case][name]
+            return case, voxels[int(rng.integers(len(voxels)))].astype(np.int64)
+        case = int(rng.integers(len(self.images)))
+        return case, rng.integers(0, self.masks[case].shape)
 
     def _start(self, centre: npt.NDArray[np.int64], sizes: tuple[int, ...], rng: np.random.Generator) -> list[int]:
         """First voxel of the box: the centre anywhere in its middle half; inside the image where it fits."""

@@ -13,13 +13,12 @@ from medseg.errors import DataError
 def fingerprint(cases: list[CachedCase], labels: dict[str, int], synthetic: bool) -> dict[str, Any]:
     """Medians over cases of spacing (mm), size and foreground intensity, and voxels of each label.
 
-    Raises `DataError` where masks hold a number that no label has, or a label that no case shows.
+    Raises `DataError` where a label shows in no case.
     """
     facts = [case.facts() for case in cases]
-    check_labels(cases, labels)
-    for name, number in labels.items():
-        if not any(fact["voxels"].get(str(number)) for fact in facts):
-            raise DataError(f"no training mask shows {name} (number {number}); check organ.labels={labels}")
+    for name in labels:
+        if not any(fact["voxels"].get(name) for fact in facts):
+            raise DataError(f"no training mask shows {name}; check organ.labels={dict(labels)} and data.mask_values")
     channels = facts[0]["intensity"]
     return {
         "synthetic": synthetic,
@@ -28,7 +27,8 @@ def fingerprint(cases: list[CachedCase], labels: dict[str, int], synthetic: bool
         "spacing_mm": _median([f["spacing"] for f in facts]),
         "size": _median([f["size"] for f in facts]),
         "network_size": _median([f["network_size"] for f in facts]),
-        "voxels": {name: sum(f["voxels"].get(str(number), 0) for f in facts) for name, number in labels.items()},
+        "voxels": {name: sum(f["voxels"].get(name, 0) for f in facts) for name in labels},
+        "annotated": {name: sum(name in f["known"] for f in facts) for name in labels},
         "intensity": {
             channel: {
                 name: float(np.median([f["intensity"][channel][name] for f in facts])) for name in channels[channel]
@@ -41,16 +41,3 @@ def fingerprint(cases: list[CachedCase], labels: dict[str, int], synthetic: bool
 def _median(rows: list[list[float]]) -> list[float]:
     length = min(map(len, rows))
     return [float(value) for value in np.median([row[:length] for row in rows], axis=0)]
-
-
-def check_labels(cases: list[CachedCase], labels: dict[str, int]) -> None:
-    """Raise `DataError` where a mask holds a number that no label has."""
-    known = {0, *labels.values()}
-    for case in cases:
-        unknown = {int(value) for value in case.facts()["voxels"]} - known
-        if unknown:
-            listed = ", ".join(f"label_{value}: {value}" for value in sorted(unknown))
-            raise DataError(
-                f"{case.name}: its mask holds {sorted(unknown)}, but organ.labels knows {labels}; "
-                f"name them with '+organ.labels={{{listed}}}' or mend the mask"
-            )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from medseg.data.image import find_images, is_image, stem
 from medseg.errors import DataError
 
 MASK_FOLDERS = ("masks", "labels")
+ABSENT = "absent"
 PLAIN = Columns()
 
 
@@ -30,12 +33,16 @@ def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, patter
 
         cases = read_nnunet(root, channels)
     elif (root / "images").is_dir():
-        cases = _from_folders(root, channels[0], columns)
+        cases = _from_folders(root, channels, columns)
     else:
         cases = _bare(_by_name(root, find_images(root), strict=False), channels[0])
     if pattern is not None:
         chosen = set(find_images(root, pattern))
         cases = [case for case in cases if case.image in chosen]
+    values = columns.mask_values or _stated_values(root)
+    if values is not None:
+        listed = {str(name): tuple(v if isinstance(v, list) else [v]) for name, v in values.items()}
+        cases = [replace(case, values=listed) for case in cases]
     if not cases:
         matching = f" that matches {pattern}" if pattern else ""
         raise DataError(
@@ -43,6 +50,21 @@ def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, patter
             "or nnU-Net's dataset.json, imagesTr, labelsTr; or a folder of images"
         )
     return cases
+
+
+def _stated_values(root: Path) -> Mapping[str, Any] | None:
+    """Pixel values by label name from the dataset's labels.json or nnU-Net's dataset.json, where it has one."""
+    if (root / "dataset.json").is_file() and not (root / "cases.csv").is_file():
+        from medseg.data.sources.nnunet import stated_labels
+
+        return stated_labels(root)
+    file = root / "labels.json"
+    if not file.is_file():
+        return None
+    try:
+        return {str(name): value for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f'{file}: must hold names and pixel values such as {{"lesion": 255}} ({error})') from error
 
 
 def _bare(images: dict[str, Path], channel: str) -> list[Case]:
@@ -81,13 +103,14 @@ def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]
         if row["case"] is None:
             raise DataError(f"{where}: no case name")
         images = {c: _path(file.parent, row[column], where, column) for c, column in image_columns.items()}
-        mask = _path(file.parent, row["mask"], where, "mask") if row.get("mask") else None
+        mask = file.parent / row["mask"] if row.get("mask") else None
         cases.append(
             Case(
                 id=row["case"],
                 patient=row.get(columns.patient) or row["case"],
                 images=images,
                 mask=mask,
+                masks=_label_files(file.parent, row),
                 label=row.get(columns.label),
                 frame=_number(row, "frame", where, int),
                 time=_number(row, "time", where, float),
@@ -99,15 +122,21 @@ def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]
     return cases
 
 
-def _from_folders(root: Path, channel: str, columns: Columns) -> list[Case]:
-    images = _by_name(root / "images", find_images(root / "images"))
+def _label_files(folder: Path, row: dict[str, Any]) -> dict[str, Path | None]:
+    """Files of the columns mask_<label>; `absent` is a label that was looked for and is not there."""
+    files = {name.removeprefix("mask_"): text for name, text in row.items() if name.startswith("mask_") and text}
+    return {name: None if text.lower() == ABSENT else folder / text for name, text in files.items()}
+
+
+def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Case]:
+    images = _channels(_by_name(root / "images", find_images(root / "images")), root / "images", channels)
     folder = next((root / name for name in MASK_FOLDERS if (root / name).is_dir()), None)
-    masks = _by_name(folder, [p for p in folder.rglob("*") if is_image(p)]) if folder else {}
-    suffix = columns.mask_suffix or ""
-    if folder and not any(name + suffix in masks for name in images):
+    files = _by_name(folder, [p for p in folder.rglob("*") if is_image(p)]) if folder else {}
+    masks = _masks_of(list(images), files, columns)
+    if folder and not any(one or any(several.values()) for one, several in masks.values()):
         raise DataError(
             f"{folder}: no mask is named like an image (image {next(iter(images), 'none')!r}, mask "
-            f"{next(iter(masks), 'none')!r}); say what follows the image's name with data.mask_suffix=…"
+            f"{next(iter(files), 'none')!r}); say what follows the image's name with data.mask_suffix=…"
         )
     facts: dict[str, dict[str, Any]] = {}
     if (root / "labels.csv").is_file():
@@ -115,23 +144,50 @@ def _from_folders(root: Path, channel: str, columns: Columns) -> list[Case]:
         named = table.rename(columns={table.columns[0]: "case"})
         facts = {str(Path(str(row["case"])).parent / stem(Path(str(row["case"])))): row for row in _records(named)}
     cases = []
-    for name, path in images.items():
-        if facts and columns.split in next(iter(facts.values())) and name not in facts and stem(path) not in facts:
+    for name, paths in images.items():
+        short = name.rpartition("/")[2]
+        if facts and columns.split in next(iter(facts.values())) and name not in facts and short not in facts:
             raise DataError(f"{root / 'labels.csv'}: no row for {name}, so its split is not known; add one")
-        row = facts.get(name, facts.get(stem(path), {}))
+        row = facts.get(name, facts.get(short, {}))
         case, frame = frame_of(name)
         cases.append(
             Case(
                 id=case,
                 patient=row.get(columns.patient) or case,
                 frame=frame,
-                images={channel: path},
-                mask=masks.get(name + suffix),
+                images=paths,
+                mask=masks[name][0],
+                masks=masks[name][1],
                 label=row.get(columns.label),
                 split=_split_name(row.get(columns.split), f"{root / 'labels.csv'}, {name}"),
             )
         )
     return cases
+
+
+def _channels(files: dict[str, Path], folder: Path, channels: list[str]) -> dict[str, dict[str, Path]]:
+    """Case name → channel → file. One channel is the file of the case's name; several are `<case>_<channel>`."""
+    if len(channels) == 1:
+        return {name: {channels[0]: path} for name, path in files.items()}
+    cases = {name.removesuffix(f"_{c}") for c in channels for name in files if name.endswith(f"_{c}")}
+    for case in sorted(cases):
+        missing = [channel for channel in channels if f"{case}_{channel}" not in files]
+        if missing:
+            raise DataError(f"{folder}: {case} has no file {case}_{missing[0]}.* for channel {missing[0]!r}")
+    return {case: {channel: files[f"{case}_{channel}"] for channel in channels} for case in sorted(cases)}
+
+
+def _masks_of(
+    names: list[str], files: dict[str, Path], columns: Columns
+) -> dict[str, tuple[Path | None, dict[str, Path | None]]]:
+    """Per case its label map, or a file for each label where `columns.mask_suffix` names each label's."""
+    suffix = columns.mask_suffix or ""
+    if isinstance(suffix, str):
+        return {name: (files.get(name + suffix), {}) for name in names}
+    found = {name: {label: files.get(name + end) for label, end in suffix.items()} for name in names}
+    if columns.missing_mask == "unannotated":
+        found = {name: {label: path for label, path in row.items() if path} for name, row in found.items()}
+    return {name: (None, row) for name, row in found.items()}
 
 
 def _by_name(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str, Path]:

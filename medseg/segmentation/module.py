@@ -43,14 +43,14 @@ class SegmentationModule(pl.LightningModule):
         return logits
 
     def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
-        """Loss of a batch {"image": (B, C, *S), "mask": (B, *S)}."""
-        loss = supervised(self.loss, self.network(batch["image"]), batch["mask"])
+        """Loss of a batch {"image": (B, C, *S), "mask": (B, *S), "known": (B, K)}."""
+        loss = supervised(self.loss, self.network(batch["image"]), batch["mask"], batch.get("known"))
         self.log("train_loss", loss, on_step=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _index: int) -> None:
         """Loss of held-out patches, for the curves only."""
-        loss = supervised(self.loss, self.network(batch["image"]), batch["mask"])
+        loss = supervised(self.loss, self.network(batch["image"]), batch["mask"], batch.get("known"))
         self.log("valid_loss", loss, on_epoch=True, batch_size=len(batch["mask"]))
 
     def configure_optimizers(self) -> Any:

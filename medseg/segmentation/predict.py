@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
+
+from medseg.data.image import to_array
 
 Array = npt.NDArray[np.float32]
 LITTLE = 1.25
@@ -24,6 +27,7 @@ class Tiling:
     batch: int = 8
     mirror: tuple[int, ...] = ()  # spatial axes, counted from 0 = first of `patch`, that are averaged mirrored
     multiple: int = 1  # of which every size of a tile must be one: 2^depth
+    exclusive: bool = True  # softmax over labels and background; else a sigmoid for each label
 
     def fitted(self, sizes: Sequence[int]) -> Tiling:
         """With a tile that takes an axis whole where the image is little larger than the patch: 1 tile instead of 4."""
@@ -45,7 +49,7 @@ class Tiling:
 
 @torch.inference_mode()
 def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.device) -> Array:
-    """Softmax probabilities (K, Z, Y, X) of an image (C, Z, Y, X); a 2D network takes the slices along Z."""
+    """Probabilities (K, Z, Y, X) of an image (C, Z, Y, X); a 2D network takes the slices along Z."""
     network.eval()
     flat = len(tiling.patch) == 2
     stack = image.transpose(1, 0, 2, 3) if flat else image[None]  # (N, C, *S)
@@ -60,7 +64,7 @@ def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.devi
     result: Array | None = None
     for tiles in _batches([(n, start) for n in range(len(padded)) for start in starts], tiling.batch):
         batch = np.stack([padded[n][(slice(None), *_window(start, tiling.patch))] for n, start in tiles])
-        probability = _mirrored(network, torch.from_numpy(batch).to(device), tiling.mirror).float().cpu().numpy()
+        probability = _mirrored(network, torch.from_numpy(batch).to(device), tiling).float().cpu().numpy()
         if result is None:
             result = np.zeros((len(padded), probability.shape[1], *sizes), np.float32)
         for (n, start), values in zip(tiles, probability, strict=True):
@@ -71,13 +75,15 @@ def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.devi
     return np.ascontiguousarray(result.transpose(1, 0, 2, 3) if flat else result[0])  # (K, Z, Y, X)
 
 
-def _mirrored(network: nn.Module, batch: Tensor, mirror: tuple[int, ...]) -> Tensor:
-    """Mean softmax over all combinations of mirrored axes, (B, K, *S)."""
+def _mirrored(network: nn.Module, batch: Tensor, tiling: Tiling) -> Tensor:
+    """Mean probability over all combinations of mirrored axes, (B, K, *S)."""
+    mirror = tiling.mirror
     flips = [c for count in range(len(mirror) + 1) for c in itertools.combinations(mirror, count)]
     total: Tensor | None = None
     for flip in flips:
         axes = [axis + 2 for axis in flip]
-        probability = network(batch.flip(axes)).float().softmax(1).flip(axes)
+        logits = network(batch.flip(axes)).float()
+        probability = (logits.softmax(1) if tiling.exclusive else logits.sigmoid()).flip(axes)
         total = probability if total is None else total + probability
     assert total is not None
     return total / len(flips)
@@ -111,3 +117,16 @@ def _window(start: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]
 def _batches(items: list[tuple[int, tuple[int, ...]]], size: int) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
+
+
+class TiledNetwork:
+    """A network with its tiles and device, behind the face that segmenters without training have as well."""
+
+    def __init__(self, network: nn.Module, tiling: Tiling, device: torch.device, context: torch.autocast) -> None:
+        self.network, self.tiling, self.device, self.context = network.to(device).eval(), tiling, device, context
+
+    def predict(self, images: dict[str, sitk.Image]) -> Array:
+        """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
+        array = np.concatenate([to_array(image) for image in images.values()])  # (C, Z, Y, X)
+        with self.context:
+            return predict(self.network, array, self.tiling, self.device)

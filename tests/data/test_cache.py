@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.cache import CachedCase, cached
+from medseg.data.cache import CachedCase, Recipe, cached
 from medseg.data.cases import Case
 from medseg.data.fingerprint import fingerprint
+from medseg.data.labels import Labels
 from medseg.errors import DataError, ImageError
 from medseg.preprocess.geometry import Resample, match_mask
 
@@ -30,7 +31,16 @@ def case(tmp_path: Path) -> Case:
 
 def prepare(case: Case, folder: Path, settings: str = "s") -> CachedCase:
     step = Resample((4.0, 4.0, None))
-    return cached(case, folder, settings, lambda images: {n: step(i) for n, i in images.items()}, match_mask)
+    return cached(
+        case,
+        folder,
+        Recipe(
+            lambda images: {n: step(i) for n, i in images.items()},
+            match_mask,
+            Labels({"organ": 1, "spot": 2}),
+            settings,
+        ),
+    )
 
 
 def test_a_case_is_preprocessed_once(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +63,8 @@ def test_other_settings_or_bytes_make_another_entry(case: Case, tmp_path: Path) 
 
 def test_locations_are_voxels_of_the_label(case: Case, tmp_path: Path) -> None:
     ready = prepare(case, tmp_path / "cache")
-    for label, places in ready.locations().items():
-        assert np.all(ready.mask()[tuple(places.T)] == label)
+    for name, places in ready.locations().items():
+        assert np.all(ready.mask()[tuple(places.T)] == {"organ": 1, "spot": 2}[name])
 
 
 def test_a_mask_that_does_not_fit_or_is_missing_is_an_image_error(case: Case, tmp_path: Path) -> None:
@@ -73,8 +83,6 @@ def test_the_fingerprint_counts_and_checks_labels(case: Case, tmp_path: Path) ->
     assert found["spacing_mm"] == [2, 2, 2]
     assert found["size"] == [12, 10, 6]
     assert set(found["intensity"]["ct"]) == {"p0.5", "median", "p99.5", "mean", "sd"}
-    with pytest.raises(DataError, match=r"holds \[2\].*label_2: 2"):
-        fingerprint([ready], {"organ": 1}, synthetic=False)
     with pytest.raises(DataError, match="no training mask shows ghost"):
         fingerprint([ready], {"organ": 1, "spot": 2, "ghost": 3}, synthetic=False)
 
@@ -96,3 +104,18 @@ def test_a_4d_image_is_named(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.JoinSeries([frame, frame]), str(tmp_path / "s.nii.gz"))
     with pytest.raises(ImageError, match="4D sequence"):
         prepare(Case("s", "s", {"ct": tmp_path / "s.nii.gz"}, tmp_path / "s.nii.gz"), tmp_path / "cache")
+
+
+def test_labels_that_overlap_are_cached_as_bits(tmp_path: Path) -> None:
+    image = write(tmp_path / "i.png", np.zeros((8, 8), np.uint8))
+    spots = np.zeros((8, 8), np.uint8)
+    spots[:4] = 255
+    both = Labels({"a": 1, "b": 2, "c": 3}, exclusive=False)
+    files = {"a": write(tmp_path / "a.png", spots), "b": write(tmp_path / "b.png", spots.T.copy()), "c": None}
+    recipe = Recipe(lambda images: images, match_mask, both, "s")
+    ready = cached(Case("i", "i", {"photo": image}, masks=files), tmp_path / "cache", recipe)
+    assert ready.mask()[0, 0, [0, 7]].tolist() == [3, 1]
+    assert ready.mask()[0, 7, [0, 7]].tolist() == [2, 0]
+    assert ready.facts()["known"] == ["a", "b", "c"]
+    assert ready.facts()["voxels"] == {"a": 32, "b": 32, "c": 0}
+    assert set(ready.locations()) == {"a", "b"}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.data.cases import Case, report_split, split_cases, split_table
+from medseg.data.cases import Case, fold_cases, report_split, split_cases, split_table
 from medseg.errors import DataError
 
 
@@ -38,3 +38,17 @@ def test_a_torn_patient_and_an_empty_side_are_errors() -> None:
         split_cases(torn, 0.2, 1)
     with pytest.raises(DataError, match="no case is in split 'train'"):
         split_cases([Case("a", "P", {"c": Path("x")}, split="test")], 0.2, 1)
+
+
+def test_folds_test_each_patient_once_and_every_class_in_each() -> None:
+    cases = [Case(f"c{n}", f"p{n // 2}", {"ct": Path("x")}, label="ill" if n < 8 else "well") for n in range(24)]
+    held = []
+    for fold in range(4):
+        found = fold_cases(cases, 4, fold, seed=1)
+        test = {case.patient for case in found if case.split == "test"}
+        assert test.isdisjoint({case.patient for case in found if case.split == "train"})
+        assert {case.label for case in found if case.split == "test"} == {"ill", "well"}
+        held += sorted(test)
+    assert sorted(held) == sorted({case.patient for case in cases})
+    with pytest.raises(DataError, match="fold"):
+        fold_cases(cases, 13, 0, seed=1)

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from medseg.data.cache import CachedCase
-from medseg.data.dataset import PassSampler, PatchDataset
+from medseg.data.dataset import PassSampler, PatchDataset, Sampling
+from medseg.data.labels import Labels
+
+LABELS = Labels({"a": 1, "b": 2})
 
 
 class Stored(CachedCase):
@@ -19,12 +22,15 @@ class Stored(CachedCase):
         mask[2:4, 10:12, 20:22] = 2
         return mask
 
-    def locations(self) -> dict[int, np.ndarray]:
-        return {label: np.argwhere(self.mask() == label).astype(np.int32) for label in (1, 2)}
+    def locations(self) -> dict[str, np.ndarray]:
+        return {name: np.argwhere(self.mask() == n).astype(np.int32) for name, n in LABELS.numbers.items()}
+
+    def facts(self) -> dict[str, object]:
+        return {"known": ["b"]}
 
 
 def dataset(patch: tuple[int, ...], foreground: float, seed: int = 1) -> PatchDataset:
-    return PatchDataset([Stored("a", "P", Path())], patch, foreground, None, seed)
+    return PatchDataset([Stored("a", "P", Path())], LABELS, patch, Sampling(foreground, None, seed))
 
 
 @pytest.mark.parametrize("patch", [(8, 8), (16, 16), (32, 48), (4, 8, 8), (16, 8, 64)])
@@ -47,6 +53,25 @@ def test_foreground_patches_show_each_label_equally_often() -> None:
     assert 30 < sum(labels == {1} for labels in shown) < 70
     anywhere = [set(dataset((12, 12), 0.0)[n]["mask"].unique().tolist()) - {0} for n in range(100)]
     assert sum(bool(labels) for labels in anywhere) < 50
+
+
+def test_a_label_that_was_not_annotated_is_said() -> None:
+    assert dataset((8, 8), 0.5)[0]["known"].tolist() == [False, True]
+
+
+def test_a_rare_label_is_sought_in_the_case_that_shows_it() -> None:
+    """Of twenty cases one shows label a: half the foreground patches come from it all the same."""
+
+    class Other(Stored):
+        def image(self) -> np.ndarray:
+            return np.zeros((1, 10, 20, 30), np.float32)
+
+        def locations(self) -> dict[str, np.ndarray]:
+            return {"b": super().locations()["b"]}
+
+    cases = [Stored("a", "P", Path()), *[Other(f"o{n}", "Q", Path()) for n in range(19)]]
+    data = PatchDataset(cases, LABELS, (12, 12), Sampling(1.0, None, 1))
+    assert 30 < sum(bool(data[n]["image"].any()) for n in range(100)) < 70
 
 
 def test_a_number_and_a_seed_fix_the_patch() -> None:

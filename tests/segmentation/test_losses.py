@@ -43,3 +43,37 @@ def test_deep_supervision_weights_sum_to_one() -> None:
     wrong = [torch.zeros(2, 3, 8 // 2**n, 8 // 2**n) for n in range(3)]
     ce = DiceCrossEntropy(dice=0)
     assert float(supervised(ce, wrong, target)) == pytest.approx(math.log(3), abs=1e-6)
+
+
+def test_overlapping_labels_have_their_own_sigmoid() -> None:
+    target = torch.tensor([[[0, 1, 2, 3]]])  # bits
+    right = torch.tensor([[[[-9.0, 9, -9, 9]], [[-9.0, -9, 9, 9]]]])  # (1, 2, 1, 4)
+    loss = DiceCrossEntropy(exclusive=False)
+    assert loss(right, target) < 0.01
+    assert loss(-right, target) > 5
+
+
+def test_a_label_that_was_not_annotated_gives_no_loss() -> None:
+    target = torch.tensor([[[1, 1, 0, 0]]])
+    known = torch.tensor([[True, False]])
+    for exclusive in (True, False):
+        loss = DiceCrossEntropy(exclusive=exclusive)
+        logits = torch.randn(1, 2 + exclusive, 1, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        if not exclusive:
+            loss(logits, target, known).backward()
+            assert logits.grad is not None
+            assert not logits.grad[:, 1].any()
+            assert logits.grad[:, 0].any()
+        else:  # what is said to be the unknown label counts as background
+            moved = logits.detach().clone()
+            low, high = moved[:, 0].clone(), moved[:, 2].clone()
+            moved[:, 0], moved[:, 2] = high, low
+            assert torch.isclose(loss(logits, target, known), loss(moved, target, known))
+
+
+def test_weights_raise_what_a_label_costs() -> None:
+    target = torch.tensor([[[1, 1, 2, 2]]])
+    logits = torch.zeros(1, 3, 1, 4)
+    logits[:, 1] = 2.0  # wrong on label 2
+    plain, weighted = DiceCrossEntropy(), DiceCrossEntropy(weights=[1.0, 5.0])
+    assert weighted(logits, target) > plain(logits, target)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from medseg.data.cases import Case, frame_of
 from medseg.data.image import is_image, stem
@@ -31,3 +33,15 @@ def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
         sequence, frame = frame_of(case)
         found.append(Case(sequence, sequence, images, masks.get(case), frame=frame))
     return found
+
+
+def stated_labels(root: Path) -> dict[str, Any] | None:
+    """Pixel values by label name from dataset.json, in nnU-Net's order (name: value) or MSD's (value: name)."""
+    try:
+        labels = json.loads((root / "dataset.json").read_text(encoding="utf-8")).get("labels")
+        if labels is None:
+            return None
+        pairs = [(name, value) if not str(name).isdigit() else (value, int(name)) for name, value in labels.items()]
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f'{root / "dataset.json"}: must state labels such as {{"labels": {{"lesion": 1}}}}') from error
+    return {str(name): value for name, value in pairs if value != 0}

@@ -1,0 +1,65 @@
+"""The labels of an organ, and masks coded by them: numbers, or a bit for each label where labels may overlap."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of an organ, in the order of their numbers 1..K; not `exclusive` ones may overlap."""
+
+    numbers: Mapping[str, int]
+    exclusive: bool = True
+
+    def code(self, name: str) -> int:
+        """What stands for the label in a coded mask: its number, or its bit."""
+        return self.numbers[name] if self.exclusive else 1 << (self.numbers[name] - 1)
+
+    def layer(self, coded: npt.NDArray[np.uint8], name: str) -> npt.NDArray[np.bool_]:
+        """Where a coded mask shows the label."""
+        code = self.code(name)
+        found: npt.NDArray[np.bool_] = coded == code if self.exclusive else (coded & code) > 0
+        return found
+
+    def join(self, layers: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.uint8]:
+        """The coded mask of layers of one shape; of exclusive labels the later one wins."""
+        coded = np.zeros(next(iter(layers.values())).shape, np.uint8)
+        for name in self.numbers:
+            if name in layers and self.exclusive:
+                coded[layers[name]] = self.code(name)
+            elif name in layers:
+                coded |= layers[name].astype(np.uint8) * np.uint8(self.code(name))
+        return coded
+
+    def split(self, coded: sitk.Image) -> dict[str, sitk.Image]:
+        """A binary image for each label."""
+        array = sitk.GetArrayViewFromImage(coded)
+        return {name: _like(self.layer(array, name).astype(np.uint8), coded) for name in self.numbers}
+
+    def flatten(self, coded: sitk.Image) -> sitk.Image:
+        """A label map of a coded mask; where labels overlap the later one."""
+        if self.exclusive:
+            return coded
+        array = sitk.GetArrayViewFromImage(coded)
+        flat = np.zeros(array.shape, np.uint8)
+        for name, number in self.numbers.items():
+            flat[self.layer(array, name)] = number
+        return _like(flat, coded)
+
+
+def _like(array: npt.NDArray[np.uint8], image: sitk.Image) -> sitk.Image:
+    made = sitk.GetImageFromArray(array)
+    made.CopyInformation(image)
+    return made
+
+
+def plain(name: str) -> str:
+    """A label's name as datasets spell it in one way: ``Left Lung`` and ``left-lung`` are left_lung."""
+    return re.sub(r"[\s\-]+", "_", name.strip().lower())

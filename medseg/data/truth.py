@@ -1,0 +1,128 @@
+"""What a dataset's mask files say, as one coded mask: label numbers, or a bit for each label that may overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from medseg.data.cases import Case
+from medseg.data.image import grid_difference, image_suffix, read_mask, stem, write_image
+from medseg.data.labels import Labels, plain
+from medseg.errors import ImageError
+
+BACKGROUND = "background"  # in data.mask_values: pixels that are no label
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A coded mask on its image's grid, and which labels were annotated; the others are unknown, not absent."""
+
+    mask: sitk.Image
+    known: tuple[str, ...]
+
+
+def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
+    """The label map that the dataset names for a case, on the grid of its image; `ImageError` where there is none."""
+    if case.mask is None:
+        raise ImageError(f"{case.image}: has no mask in the dataset", code="mask-missing")
+    return fitting_mask(case.mask, image, case.image)
+
+
+def fitting_mask(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    """The mask of `path`, which must lie on the grid of the image; `ImageError` says how far it is off."""
+    mask = read_mask(path)
+    difference = grid_difference(mask, image)
+    if difference:
+        raise ImageError(
+            f"{path}: does not lie on the grid of {image_path}: {difference}; resample one onto the other",
+            code="mask-grid",
+        )
+    return mask
+
+
+def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
+    """The truth of a case on the grid of its image.
+
+    Raises `ImageError`: mask-missing; mask-grid, with the numbers; mask-label for a pixel value no label has, with the
+    setting that names it; and those of `read_mask`.
+    """
+    if not case.annotated:
+        raise ImageError(f"{case.image}: has no mask in the dataset", code="mask-missing")
+    layers: dict[str, npt.NDArray[np.bool_]] = {}
+    if case.mask is not None:
+        mask = fitting_mask(case.mask, image, case.image)
+        layers |= _layers(case, sitk.GetArrayFromImage(mask), labels)
+    for given, path in case.masks.items():
+        name = next((own for own in labels.numbers if plain(own) == plain(given)), None)
+        if name is None:
+            continue
+        if path is None:
+            layers[name] = np.zeros(image.GetSize()[::-1], np.bool_)
+            continue
+        layers[name] = sitk.GetArrayFromImage(fitting_mask(path, image, case.image)) > 0
+    if not layers:
+        raise ImageError(
+            f"{case.image}: none of {', '.join(labels.numbers)} is annotated; the dataset has "
+            f"{', '.join([*case.masks, *(case.values or {})])}; say which is which with data.mask_values",
+            code="mask-missing",
+        )
+    coded = sitk.GetImageFromArray(labels.join(layers))
+    coded.CopyInformation(image)
+    return Truth(coded, tuple(name for name in labels.numbers if name in layers))
+
+
+def _layers(case: Case, array: npt.NDArray[np.uint8], labels: Labels) -> dict[str, npt.NDArray[np.bool_]]:
+    """Layers of a label map, by the dataset's own values where it states them, else by the labels' numbers."""
+    found = {int(value) for value in np.unique(array)} - {0}
+    if case.values is not None:
+        values = {plain(name): tuple(given) for name, given in case.values.items()}
+    elif len(labels.numbers) == 1 and len(found) == 1:  # black and white: 0/1, 0/255
+        values = {plain(next(iter(labels.numbers))): tuple(found)}
+    else:
+        values = {plain(name): (number,) for name, number in labels.numbers.items()}
+    _require_known(case, found, values, labels)
+    return {name: np.isin(array, values[plain(name)]) for name in labels.numbers if plain(name) in values}
+
+
+def _require_known(case: Case, found: set[int], values: Mapping[str, Sequence[int]], labels: Labels) -> None:
+    unknown = sorted(found - {value for given in values.values() for value in given})
+    if not unknown:
+        return
+    listed = {**{name: list(values.get(plain(name), ())) for name in labels.numbers}, BACKGROUND: unknown}
+    text = ", ".join(f"{name}: {value}" for name, value in listed.items())
+    raise ImageError(
+        f"{case.mask}: holds {unknown}, which stand for no label here ({dict(values)}); say what each value means, "
+        f"e.g. 'data.mask_values={{{text}}}', or mend the mask",
+        code="mask-label",
+    )
+
+
+def mask_files(target: Path, labels: Labels) -> dict[str, Path]:
+    """The files that hold a coded mask: `target` alone, or one for each label where labels may overlap."""
+    if labels.exclusive:
+        return {"": target}
+    base, suffix = stem(target), target.name[-len(image_suffix(target)) :]
+    return {name: target.with_name(f"{base}_{name}{suffix}") for name in labels.numbers}
+
+
+def write_masks(coded: sitk.Image, target: Path, labels: Labels) -> None:
+    """Write a coded mask: a label map, or `<name>_<label>` of 0 and 1 for each label where labels may overlap."""
+    parts = {"": coded} if labels.exclusive else labels.split(coded)
+    for name, file in mask_files(target, labels).items():
+        write_image(parts[name], file)
+
+
+def read_masks(target: Path, labels: Labels) -> sitk.Image:
+    """The coded mask that `write_masks` wrote to `target`."""
+    files = mask_files(target, labels)
+    if labels.exclusive:
+        return read_mask(target)
+    parts = {name: read_mask(file) for name, file in files.items()}
+    coded = sitk.GetImageFromArray(labels.join({n: sitk.GetArrayFromImage(p) > 0 for n, p in parts.items()}))
+    coded.CopyInformation(next(iter(parts.values())))
+    return coded

@@ -1,0 +1,77 @@
+"""Preprocessing as a recipe states it: every step on every channel, fitted on training cases where a step learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import SimpleITK as sitk
+
+from medseg.config import Config, build, to_dict
+from medseg.data.image import grid_difference
+from medseg.errors import ImageError
+
+Images = dict[str, sitk.Image]
+State = dict[str, dict[str, Any]]  # channel → step → what it learnt
+
+
+class Preprocess:
+    """The steps of `preprocess`, in their order, on every channel; all channels must lie on one grid."""
+
+    def __init__(self, config: Config, state: State | None = None) -> None:
+        self.channels = list(config.organ.channels)
+        self.components = int(config.organ.components)
+        self.steps: dict[str, dict[str, Any]] = {
+            channel: {name: build(step) for name, step in config.preprocess.items()} for channel in self.channels
+        }
+        self.state: State = {}
+        self._settings = [to_dict(config)["preprocess"], self.channels]
+        for channel, learnt in (state or {}).items():
+            for name, values in learnt.items():
+                self._restore(channel, name, values)
+
+    @property
+    def settings(self) -> str:
+        """Text that changes whenever the result of the steps would."""
+        return json.dumps([*self._settings, self.state], sort_keys=True)
+
+    def fit(self, cases: Callable[[], Iterable[Images]]) -> None:
+        """Let each step that learns see the training cases as the steps before it leave them."""
+        for channel, steps in self.steps.items():
+            before: list[Any] = []
+            for name, step in steps.items():
+                if hasattr(step, "fit"):
+                    seen = (_through(before, images[channel]) for images in cases())
+                    self._restore(channel, name, step.fit(seen))
+                before.append(step)
+
+    def _restore(self, channel: str, name: str, values: dict[str, Any]) -> None:
+        self.steps[channel][name].restore(values)
+        self.state.setdefault(channel, {})[name] = values
+
+    def __call__(self, images: Images) -> Images:
+        """Raw channels → channels in 0..1 on the network's grid; raises `ImageError` for a wrong channel count."""
+        ready: Images = {}
+        first = next(iter(images.values()))
+        for name, image in images.items():
+            difference = grid_difference(image, first)
+            if difference:
+                raise ImageError(
+                    f"channel {name} does not lie on the grid of the first: {difference}", code="image-grid"
+                )
+            ready[name] = _through(self.steps[name].values(), image)
+            found = ready[name].GetNumberOfComponentsPerPixel()
+            if found != self.components:
+                raise ImageError(
+                    f"has {found} colour channels where the model takes {self.components} ({name}); "
+                    "give it images such as it was trained on",
+                    code="image-channels",
+                )
+        return ready
+
+
+def _through(steps: Iterable[Any], image: sitk.Image) -> sitk.Image:
+    for step in steps:
+        image = step(image)
+    return image

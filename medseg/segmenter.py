@@ -1,0 +1,183 @@
+"""A model with everything around it, from the images of one case to its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+import torch
+
+from medseg.config import Config, build, labels_of, load
+from medseg.data.image import frames, join_frames
+from medseg.data.labels import Labels
+from medseg.errors import ConfigError
+from medseg.executor import autocast, device_of, use_threads
+from medseg.pipeline import Images, Preprocess, State
+from medseg.runs import Run
+from medseg.segmentation.predict import TiledNetwork, Tiling
+
+AXES = ("x", "y", "z")
+Scores = npt.NDArray[np.float32]
+
+
+class Model(Protocol):
+    """What finds labels: a network with its tiles, or a segmenter that needs no training."""
+
+    def predict(self, images: Images) -> Scores:
+        """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
+
+
+class Segmenter:
+    """A model with everything around it: preprocessing, the way back to the input's grid, rules after it."""
+
+    def __init__(self, config: Config, model: Model, state: State | None = None) -> None:
+        self.channels = list(config.organ.channels)
+        self.labels = labels_of(config)
+        self.time_axis = config.data.time_axis
+        self.prepare = Preprocess(config, state)
+        self.after = [build(step) for step in config.segmenter.postprocess.values()]
+        self.threshold = float(config.segmenter.threshold)
+        self.model = model
+
+    @classmethod
+    def from_run(cls, run: Run, device: str = "auto") -> Segmenter:
+        """The segmenter that a finished run holds, on `device` auto, cpu or cuda."""
+        config = load(run.file("config.yaml"))
+        if config.task != "segmentation":
+            raise ConfigError(
+                f"{run.path}: is a model for task={config.task}; segmenting needs one trained with task=segmentation"
+            )
+        config.executor.accelerator = device
+        use_threads(config.executor.threads)
+        state = run.read_json("preprocess.json")
+        if not is_trained(config):
+            return cls(config, build(config.segmenter.model), state)
+        network = make_network(config)
+        network.load_state_dict(run.load_weights())
+        return cls(config, tiled(config, network), state)
+
+    def __call__(self, images: Images) -> sitk.Image:
+        """Channels of one case → coded mask on the first channel's own grid; 4D sequences frame by frame."""
+        sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
+        steps = zip(*sequences.values(), strict=True)
+        masks = [self.scored(dict(zip(sequences, step, strict=True)))[0] for step in steps]
+        first = next(iter(images.values()))
+        return join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
+
+    def scored(self, images: Images, keep: bool = False) -> tuple[sitk.Image, dict[str, Scores]]:
+        """Coded mask of one image, and with `keep` the probability of each label, both on the input's own grid."""
+        reference = next(iter(images.values()))
+        ready = self.prepare(images)
+        probability = self.model.predict(ready)  # (K, Z, Y, X)
+        grid = next(iter(ready.values()))
+        numbers = list(self.labels.numbers.values())
+        if self.labels.exclusive:
+            parts = on_grid(probability, grid, reference, numbers)
+            coded, kept = most_probable(parts, numbers, keep)
+        else:
+            parts = on_grid(probability, grid, reference, [number - 1 for number in numbers])
+            coded, kept = above(parts, self.labels, self.threshold, keep)
+        mask = sitk.GetImageFromArray(coded)
+        mask.CopyInformation(reference)
+        return self._clean(mask), dict(zip(self.labels.numbers, kept, strict=False))
+
+    def _clean(self, coded: sitk.Image) -> sitk.Image:
+        """The rules after the model; labels that may overlap go one by one."""
+        if not self.after:
+            return coded
+        if self.labels.exclusive:
+            return _through(self.after, coded)
+        layers = {}
+        for name, part in self.labels.split(coded).items():
+            cleaned = _through(self.after, part * self.labels.numbers[name])
+            layers[name] = sitk.GetArrayViewFromImage(cleaned) > 0
+        joined = sitk.GetImageFromArray(self.labels.join(layers))
+        joined.CopyInformation(coded)
+        return joined
+
+
+def _through(rules: list[Any], mask: sitk.Image) -> sitk.Image:
+    for rule in rules:
+        mask = rule(mask)
+    return mask
+
+
+def is_trained(config: Config) -> bool:
+    """Whether the segmenter has a network; the others need no training."""
+    return "network" in config.segmenter
+
+
+def make_network(config: Config) -> torch.nn.Module:
+    """The network of `segmenter.network` with the organ's channels and labels."""
+    organ = config.organ
+    network: torch.nn.Module = build(
+        config.segmenter.network,
+        in_channels=len(organ.channels) * organ.components,
+        classes=len(organ.labels) + organ.exclusive,
+    )
+    return network
+
+
+def tiled(config: Config, network: torch.nn.Module) -> TiledNetwork:
+    """A network with the tiles, device and precision that the settings say."""
+    settings = config.segmenter
+    patch = tuple(reversed(settings.patch))  # (y, x) or (z, y, x)
+    axes = tuple(reversed(AXES[: len(patch)]))
+    mirror = tuple(axes.index(axis) for axis in settings.predict.mirror)
+    multiple = 2**settings.network.depth
+    tiling = Tiling(patch, settings.predict.overlap, settings.predict.batch, mirror, multiple, config.organ.exclusive)
+    device = device_of(config.executor.accelerator)
+    return TiledNetwork(network, tiling, device, autocast(config.executor.precision, device))
+
+
+def on_grid(probability: Any, grid: sitk.Image, reference: sitk.Image, rows: Sequence[int]) -> Iterator[Scores]:
+    """Rows of probabilities (K, Z, Y, X) on `grid`, each on the voxels of `reference`, linear between voxels.
+
+    One at a time, so that few volumes of the input's size are in memory. Beyond the grid (a crop) it is 0.
+    """
+    flat = grid.GetDimension() == 2
+    border = [1] * grid.GetDimension()
+    for row in rows:
+        part = sitk.GetImageFromArray(probability[row][0] if flat else probability[row])
+        part.CopyInformation(grid)
+        # the border beyond the outermost voxel centres is as its nearest voxel, not background
+        part = sitk.ZeroFluxNeumannPad(part, border, border)
+        there = sitk.Resample(part, reference, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+        yield sitk.GetArrayFromImage(there)
+
+
+def most_probable(
+    parts: Iterator[Scores], numbers: Sequence[int], keep: bool
+) -> tuple[npt.NDArray[np.uint8], list[Scores]]:
+    """The number of the most probable label per voxel, 0 where background is; and the parts, with `keep`."""
+    best = result = rest = None
+    kept = []
+    for number, there in zip(numbers, parts, strict=True):
+        if keep:
+            kept.append(there.copy())
+        if best is None or result is None or rest is None:
+            best, result, rest = there, np.full(there.shape, number, np.uint8), 1.0 - there
+        else:
+            result[there > best] = number
+            rest -= there
+            np.maximum(best, there, out=best)
+    assert result is not None
+    assert best is not None
+    assert rest is not None
+    result[rest >= best] = 0  # background is what is left
+    return result, kept
+
+
+def above(
+    parts: Iterator[Scores], labels: Labels, threshold: float, keep: bool
+) -> tuple[npt.NDArray[np.uint8], list[Scores]]:
+    """The coded mask of labels at least as probable as `threshold`; and the parts, with `keep`."""
+    layers, kept = {}, []
+    for name, there in zip(labels.numbers, parts, strict=True):
+        layers[name] = there >= threshold
+        if keep:
+            kept.append(there)
+    return labels.join(layers), kept

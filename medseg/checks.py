@@ -47,6 +47,7 @@ RULES: dict[str, Test] = {
     "seed": _whole(0),
     "run_dir": _optional(_text),
     "resume": _optional(_text),
+    "plan": _optional(_text),
     "data.root": _optional(_text),
     "data.missing_mask": _one_of("unannotated", "absent"),
     "data.folds": _optional(_whole(2)),
@@ -91,6 +92,13 @@ RULES: dict[str, Test] = {
 }
 
 
+# What a plan can decide from the data.
+AUTO = (
+    "organ.spacing_mm", "organ.picture", "segmenter.patch", "segmenter.batch", "segmenter.network.dimensions",
+    "segmenter.network.depth", "preprocess.intensity", "preprocess.grid",
+)  # fmt: skip
+
+
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """``{"a": {"b": 1}}`` → ``{"a.b": 1}``; lists are leaves."""
     flat: dict[str, Any] = {}
@@ -107,6 +115,8 @@ def check_values(values: dict[str, Any], base: dict[str, Any]) -> None:
     """Every value against its rule, else against the type of its default in `base`."""
     defaults = flatten(base)
     for name, value in flatten(values).items():
+        if value == "auto" and name in AUTO:
+            continue
         if name in RULES:
             test, wanted = RULES[name]
             if not test(value):
@@ -116,7 +126,7 @@ def check_values(values: dict[str, Any], base: dict[str, Any]) -> None:
 
 
 def _same_kind(value: Any, default: Any) -> bool:
-    if default is None or default == {}:
+    if default is None or default in ({}, "auto"):
         return True
     if isinstance(default, float):
         return _is_number(value)
@@ -141,7 +151,7 @@ def _kind(value: Any) -> str:
 def check_combinations(values: dict[str, Any]) -> None:
     """What each value allows but not together."""
     organ = values["organ"]
-    if "network" in values["segmenter"]:
+    if "network" in values["segmenter"] and not any(map(_is_auto, flatten(values["segmenter"]).values())):
         _check_network(values["segmenter"], organ)
     labels = organ["labels"]
     pairs = organ["lateral_pairs"]
@@ -154,6 +164,10 @@ def check_combinations(values: dict[str, Any]) -> None:
         raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ['classes']}")
     if not organ["exclusive"] and (len(numbers) > 8 or pairs):
         raise ConfigError("organ.exclusive=false: at most 8 labels may overlap, and none may be a lateral pair")
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
 
 
 def _check_network(segmenter: dict[str, Any], organ: dict[str, Any]) -> None:

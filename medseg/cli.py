@@ -1,4 +1,4 @@
-"""Commands, their arguments and help; the one place where an error becomes a message. The only user of typer."""
+"""Commands, their arguments and help; the one place where an error becomes a message."""
 
 from __future__ import annotations
 
@@ -13,53 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medseg import __version__
+from medseg.cli_data import data_app
+from medseg.cli_options import AsJson, ConfigDir, Device, Glob, Model, Overrides, Quiet, finish
 from medseg.errors import MedsegError
 
 if TYPE_CHECKING:
     from medseg.config import Config
-    from medseg.ledger import Ledger
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
     help="From biomedical images to a segmentation (U-Net) and on to a diagnosis (LSTM). Research use only.",
 )  # fmt: skip
-data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; check a dataset.")
 app.add_typer(data_app, name="data")
-
-
-def _complete(incomplete: str) -> list[str]:
-    """Choices of config groups for a shell's TAB: `organ=`, `organ=lung`, …"""
-    from medseg.config import group_choices
-
-    words = [f"{group}={name}" for group, names in group_choices().items() for name in names]
-    if "=" not in incomplete:
-        words = [
-            *sorted({word.split("=")[0] + "=" for word in words}),
-            "task=",
-            "data.root=",
-            "run_dir=",
-            "resume=",
-            "seed=",
-        ]
-    return [word for word in words if word.startswith(incomplete)]
-
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings, e.g. organ=lung data.root=FOLDER.", autocompletion=_complete
-    ),
-]
-ConfigDir = Annotated[
-    Path | None, typer.Option("--config-dir", help="A folder with your own configs (organ/…, trainer/…).")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON on standard output.")]
-Glob = Annotated[
-    str | None, typer.Option("--glob", help="Only files whose path below the folder matches, e.g. '*/ct.nii.gz'.")
-]
-Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 
 @app.command(epilog="Example: medseg train organ=lung data.root=my_scans run_dir=runs/lungs")
@@ -102,10 +67,30 @@ def show(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
 
 
 @app.command()
+def plan(
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for fingerprint.json and plan.yaml.")] = Path(),
+    config_dir: ConfigDir = None,
+) -> None:
+    """Look at a dataset and say which settings suit it and this machine, each with its reason."""
+    from medseg.config import compose
+    from medseg.train import plan_settings
+
+    plan_settings(compose(overrides or [], config_dir), out)
+
+
+@app.command()
 def segment(
     source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder with such.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
-    model: Model,
+    model: Annotated[
+        list[Path],
+        typer.Option(
+            "--model",
+            help="A run folder; given again: other labels are merged into one map, the first model having priority, "
+            "the same labels are compared (agreement.csv).",
+        ),
+    ],
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
     suffix: Annotated[str | None, typer.Option("--format", help="Ending of the masks, e.g. .mha or .png.")] = None,
@@ -120,8 +105,8 @@ def segment(
     from medseg.runs import open_run
     from medseg.segment import Batch, segment_folder
 
-    ledger = segment_folder(Batch(source, out, pattern, series, suffix), open_run(model), device)
-    _finish(ledger, as_json)
+    ledger = segment_folder(Batch(source, out, pattern, series, suffix), [open_run(path) for path in model], device)
+    finish(ledger, as_json)
 
 
 @app.command("extract-features")
@@ -140,7 +125,7 @@ def extract_features(
     be_quiet(quiet)
     from medseg.extract import extract_folder
 
-    _finish(extract_folder(images, masks, out, features, pattern), as_json)
+    finish(extract_folder(images, masks, out, features, pattern), as_json)
 
 
 @app.command()
@@ -164,7 +149,7 @@ def diagnose(
     from medseg.runs import open_run
 
     request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern)
-    _finish(diagnose_folder(request, open_run(model)), as_json)
+    finish(diagnose_folder(request, open_run(model)), as_json)
 
 
 @app.command()
@@ -211,59 +196,10 @@ def doctor() -> None:
     raise typer.Exit(examine())
 
 
-@data_app.command("phantom")
-def phantom(
-    organ: Annotated[
-        str,
-        typer.Argument(
-            help="A recipe, e.g. lung.",
-            autocompletion=lambda incomplete: [
-                word.removeprefix("organ=") for word in _complete(f"organ={incomplete}")
-            ],
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the dataset.")],
-    patients: Annotated[int, typer.Option(help="Number of patients.", min=1)] = 10,
-    frames: Annotated[int, typer.Option(help="Frames of each patient's sequence; 1: a single image.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="The same seed, the same patients.", min=0)] = 1,
-) -> None:
-    """Make a synthetic dataset with known masks: images/, masks/ and cases.csv."""
-    from medseg.config import build, compose
-
-    if (out / "cases.csv").exists():
-        raise typer.BadParameter(f"{out} holds a dataset already; choose an empty folder")
-    build(compose([f"organ={organ}"]).organ.phantom, folder=out, patients=patients, frames=frames, seed=seed)
-    typer.echo(out / "cases.csv")
-
-
-@data_app.command("check")
-def check(
-    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset.")],
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read a whole dataset and list everything that is wrong with it."""
-    from medseg.check import check_dataset
-    from medseg.config import compose
-
-    _finish(check_dataset(compose([*(overrides or []), f"data.root={root}"])), as_json)
-
-
 @app.command(hidden=True)
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _finish(ledger: Ledger, as_json: bool) -> None:
-    """Say how a batch went, in words or JSON, and end with its exit status."""
-    from medseg.console import say
-
-    counts = ", ".join(f"{number} {status}" for status, number in sorted(ledger.counts.items()))
-    say(f"{len(ledger.entries)} cases: {counts}. Ledger: {ledger.file}")
-    if as_json:
-        typer.echo(json.dumps(ledger.summary(), indent=2, allow_nan=False))
-    raise typer.Exit(ledger.exit_status())
 
 
 def _prepare_process() -> None:

@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.checks import check_combinations, check_values, flatten
+from medseg.checks import AUTO, check_combinations, check_values, flatten
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError, ModelError
 
@@ -111,6 +111,21 @@ def multirun(overrides: list[str], extra: Path | None, job: Callable[[Config], A
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
     finally:
         sys.argv = argv
+
+
+def auto_keys(config: Config) -> list[str]:
+    """The settings that are left to a plan."""
+    values = flatten(to_dict(config))
+    return [key for key in AUTO if isinstance(values.get(key), str) and values[key] == "auto"]
+
+
+def with_values(config: Config, values: dict[str, Any]) -> Config:
+    """A copy of the settings with some of them, by their dotted names, set; checked again."""
+    copy: Config = OmegaConf.create(dict(OmegaConf.to_container(config, resolve=False)))  # type: ignore[arg-type]
+    for key, value in values.items():
+        OmegaConf.update(copy, key, value, merge=False, force_add=True)
+    check(copy)
+    return copy
 
 
 def labels_of(config: Config) -> Labels:

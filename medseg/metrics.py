@@ -85,6 +85,9 @@ def _status(predicted: bool, present: bool) -> str:
     return "missed" if present else "false_positive" if predicted else "empty_both"
 
 
+ABSENT = "in no case's truth"
+
+
 def summarise(rows: pd.DataFrame, labels: Mapping[str, int], tolerance_mm: float) -> dict[str, Any]:
     """The metrics.json of a segmentation from evaluation rows (case, patient, label, status, scores), less its split.
 
@@ -101,6 +104,9 @@ def summarise(rows: pd.DataFrame, labels: Mapping[str, int], tolerance_mm: float
     per_label: dict[str, Any] = {}
     for name in labels:
         per_label[name] = {score: estimate(tables[score][name], patients, empty) for score in SCORES}
+        shown = status[name].isin(["ok", "missed"])  # truth has it: nothing to gain or lose by empty images
+        per_label[name]["dice_where_present"] = estimate(tables["dice"][name].where(shown), patients, ABSENT)
+        per_label[name]["iou_where_present"] = estimate(tables["iou"][name].where(shown), patients, ABSENT)
         per_label[name] |= {key: int((status[name] == key).sum()) for key in ("missed", "false_positive", "empty_both")}
     return {
         "task": "segmentation",

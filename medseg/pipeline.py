@@ -23,7 +23,8 @@ class Preprocess:
         self.channels = list(config.organ.channels)
         self.components = int(config.organ.components)
         self.steps: dict[str, dict[str, Any]] = {
-            channel: {name: build(step) for name, step in config.preprocess.items()} for channel in self.channels
+            channel: {name: build(step) for name, step in config.preprocess.items() if step is not None}
+            for channel in self.channels
         }
         self.state: State = {}
         self._settings = [to_dict(config)["preprocess"], self.channels]

@@ -154,8 +154,8 @@ def _segmentation(run: Run, metrics: Json, split: pd.DataFrame | None, settings:
     for title, case in _chosen(ranked):
         entry = {"title": title, "case": case, "dice": ranked[case], "image": None, "missing": None}
         try:
-            labels = Labels(organ.get("labels") or {}, organ.get("exclusive", True))
-            parts = _pictures(run, case, split, labels)
+            code = Labels(organ.get("labels") or {}, organ.get("exclusive", True))
+            parts = _pictures(run, case, split, code)
             entry["image"] = _image(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
         except (ImageError, DataError) as error:
             entry["missing"] = str(error)

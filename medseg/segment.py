@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from medseg.console import banner, progress, warn
 from medseg.data.cases import Case
@@ -12,9 +15,9 @@ from medseg.data.folders import read_cases
 from medseg.data.image import SUFFIXES, image_suffix, read_image, stem
 from medseg.data.truth import write_masks
 from medseg.errors import ConfigError, MedsegError
-from medseg.ledger import Entry, Ledger, failure, write_json
+from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+from medseg.panel import Panel
 from medseg.runs import Run
-from medseg.segmenter import Segmenter
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -30,36 +33,48 @@ class Batch:
     suffix: str | None = None  # of the masks; None: .png for pictures, else .nii.gz
 
 
-def segment_folder(batch: Batch, run: Run, device: str = "auto") -> Ledger:
+def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledger:
     """Segment every image below `source` into the same tree below `out`; one entry a case in out/cases.csv.
 
     A case that fails is named and the others go on. labels.json with the label names is written beside the masks.
+    Of several models with the same labels each gets a folder, and agreement.csv tells the Dice between them.
     """
     if batch.suffix is not None and batch.suffix not in SUFFIXES:
         raise ConfigError(f"--format {batch.suffix}: must be one of {', '.join(SUFFIXES)}")
-    segmenter = Segmenter.from_run(run, device)
-    cases = read_cases(batch.source, segmenter.channels, pattern=batch.pattern)
-    warn_synthetic(run, batch.source)
+    panel = Panel(runs, device)
+    cases = read_cases(batch.source, panel.channels, pattern=batch.pattern)
+    for run in runs:
+        warn_synthetic(run, batch.source)
     targets = _targets(cases, batch)
     ledger = Ledger(batch.out / "cases.csv")
-    write_json(batch.out / "labels.json", dict(segmenter.labels.numbers))
+    for folder in panel.folders:
+        write_json(batch.out / folder / "labels.json", dict(panel.labels.numbers))
+    agreed: list[dict[str, Any]] = []
     with progress("segment", len(cases)) as bar:
         for case, target in zip(cases, targets, strict=True):
-            ledger.add(_segment_one(case, target, batch.series, segmenter))
-            if ledger.entries[-1].status == "failed":
-                warn(ledger.entries[-1].message)
+            entry, rows = _segment_one(case, target, batch, panel)
+            ledger.add(entry)
+            agreed += rows
+            if entry.status == "failed":
+                warn(entry.message)
             bar.advance(1, case.name)
+    if panel.compared:
+        atomic_write_text(batch.out / "agreement.csv", pd.DataFrame(agreed).to_csv(index=False))
     return ledger
 
 
-def _segment_one(case: Case, target: Path, series: str | None, segmenter: Segmenter) -> Entry:
+def _segment_one(case: Case, target: Path, batch: Batch, panel: Panel) -> tuple[Entry, list[dict[str, Any]]]:
     started = time.monotonic()
     try:
-        images = {channel: read_image(path, series) for channel, path in case.images.items()}
-        write_masks(segmenter(images), target, segmenter.labels)
+        images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
+        found = panel(images)
+        for folder, mask in found.masks.items():
+            write_masks(mask, batch.out / folder / target.relative_to(batch.out), panel.labels)
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
-        return failure(case.name, case.image, error, time.monotonic() - started)
-    return Entry(case.name, "ok", "", "", round(time.monotonic() - started, 3), str(case.image), str(target))
+        return failure(case.name, case.image, error, time.monotonic() - started), []
+    seconds = round(time.monotonic() - started, 3)
+    rows = [{"case": case.name, **row} for row in found.agreement]
+    return Entry(case.name, "ok", "", "", seconds, str(case.image), str(target)), rows
 
 
 def _targets(cases: list[Case], batch: Batch) -> list[Path]:
@@ -82,7 +97,7 @@ def _target(case: Case, batch: Batch) -> Path:
     suffix = batch.suffix or (".png" if image_suffix(path) in PICTURES else ".nii.gz")
     if path == batch.source:
         return batch.out / (stem(path.resolve()) + suffix)
-    if not path.is_relative_to(batch.source) or ".." in path.parts[len(batch.source.parts) :]:
+    if len(case.images) > 1 or not path.is_relative_to(batch.source) or ".." in path.parts[len(batch.source.parts) :]:
         return batch.out / (case.name + suffix)
     return batch.out / path.relative_to(batch.source).parent / (stem(path) + suffix)
 

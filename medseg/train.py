@@ -17,6 +17,7 @@ from medseg.data.cases import Case, Columns, fold_cases, split_cases, split_tabl
 from medseg.data.folders import read_cases, read_table
 from medseg.errors import DataError
 from medseg.ledger import atomic_write_text, write_json
+from medseg.plan import plan_dataset, resolved
 from medseg.runs import Run
 
 SMALL = 0.2  # of a recipe's passes: below, numbers say nothing of what the recipe can do
@@ -36,13 +37,14 @@ class Trained(NamedTuple):
 def train(config: Config) -> Trained:
     """Train what `config.task` says on the cases it names, in a new run folder or the one to resume."""
     started = datetime.now(UTC)
-    root, synthetic = _dataset(config)
+    root, synthetic = dataset(config)
     cases = read_dataset(config, root)
     if config.resume:
         run = Run(Path(config.resume))
         cases = split_cases(_as_before(cases, run), config.data.holdout, config.seed)
     else:
         cases = divide(config, cases)
+        config = resolved(config, cases)
         run = runs.create(config.run_dir, config.organ.name)
     if config.trainer.budget < SMALL:
         say(f"trainer.budget={config.trainer.budget}: a try that shows everything works, not a model to use")
@@ -65,6 +67,12 @@ def train(config: Config) -> Trained:
     return Trained(run, ledger.exit_status())
 
 
+def plan_settings(config: Config, out: Path) -> None:
+    """Plan for the dataset that the settings name, as `train` would read and split it."""
+    root, _ = dataset(config)
+    plan_dataset(config, divide(config, read_dataset(config, root)), out)
+
+
 def divide(config: Config, cases: list[Case]) -> list[Case]:
     """Cases with their side: of the folds asked for, else as given, else by `data.holdout`."""
     if config.data.folds is not None:
@@ -82,7 +90,7 @@ def _as_before(cases: list[Case], run: Run) -> list[Case]:
     return [replace(case, split=sides[case.id]) for case in cases]
 
 
-def _dataset(config: Config) -> tuple[Path, bool]:
+def dataset(config: Config) -> tuple[Path, bool]:
     """The dataset's folder, and whether it is synthetic; makes phantoms where no data were named."""
     if config.data.root is not None:
         root = Path(config.data.root)

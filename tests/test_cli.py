@@ -128,11 +128,11 @@ def test_report_refuses_an_altered_run(medseg: Command, diagnoser: Path, tmp_pat
 
 
 def test_completion_offers_groups_and_choices() -> None:
-    from medseg.cli import _complete
+    from medseg.cli_options import complete
 
-    assert "organ=" in _complete("or")
-    assert _complete("organ=l") == ["organ=lung"]
-    assert "trainer=quick" in _complete("trainer=")
+    assert "organ=" in complete("or")
+    assert complete("organ=l") == ["organ=lung"]
+    assert "trainer=quick" in complete("trainer=")
 
 
 def test_ctrl_c_is_status_130(cohort: Path, tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
+from medseg.data.fingerprint import facts_of
 from medseg.data.image import read_image, to_array
 from medseg.data.labels import Labels
-from medseg.data.truth import Truth, read_truth
 from medseg.data.truth import fitting_mask as fitting_mask
 from medseg.data.truth import own_mask as own_mask
+from medseg.data.truth import read_truth
 from medseg.errors import ImageError
 
-VERSION = 3
+VERSION = 4
 LOCATIONS = 4000  # voxels remembered per label for sampling
 
 Prepare = Callable[[dict[str, sitk.Image]], dict[str, sitk.Image]]
@@ -90,13 +91,14 @@ def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
     coded = sitk.GetArrayFromImage(match_coded(truth.mask, grid, recipe))
     coded = coded.reshape((-1, *coded.shape[-2:]))  # (Z, Y, X)
     array = np.concatenate([to_array(image) for image in ready.values()])  # (C, Z, Y, X)
+    facts = facts_of(images, truth, recipe.labels) | {"network_size": list(grid.GetSize())}
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         part = Path(temporary) / "case"
         part.mkdir()
         np.save(part / "image.npy", array.astype(np.float16))
         np.save(part / "mask.npy", coded.astype(np.uint8))
         np.savez(part / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
-        (part / "facts.json").write_text(json.dumps(_facts(images, truth, grid, recipe.labels)))
+        (part / "facts.json").write_text(json.dumps(facts))
         try:
             part.replace(target)
         except OSError:  # another process made the same one first
@@ -147,26 +149,3 @@ def _locations(coded: npt.NDArray[np.uint8], labels: Labels) -> dict[str, npt.ND
         if len(flat):
             found[name] = np.stack(np.unravel_index(flat, coded.shape), axis=1).astype(np.int32)
     return found
-
-
-def _facts(images: dict[str, sitk.Image], truth: Truth, grid: sitk.Image, labels: Labels) -> dict[str, Any]:
-    first = next(iter(images.values()))
-    coded = sitk.GetArrayViewFromImage(truth.mask)
-    inside = coded > 0
-    intensity = {}
-    for channel, image in images.items():
-        array = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X[, colours])
-        pixels = array[inside] if inside.any() else array.reshape(-1)
-        low, middle, high = np.percentile(pixels, [0.5, 50, 99.5])
-        intensity[channel] = {
-            "p0.5": float(low), "median": float(middle), "p99.5": float(high),
-            "mean": float(np.mean(pixels)), "sd": float(np.std(pixels)),
-        }  # fmt: skip
-    return {
-        "spacing": list(first.GetSpacing()),
-        "size": list(first.GetSize()),
-        "network_size": list(grid.GetSize()),
-        "voxels": {name: int(labels.layer(coded, name).sum()) for name in truth.known},
-        "known": list(truth.known),
-        "intensity": intensity,
-    }

@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import SimpleITK as sitk
 
-from medseg.data.cache import CachedCase
 from medseg.errors import DataError
 
+if TYPE_CHECKING:
+    from medseg.data.cache import CachedCase
+    from medseg.data.labels import Labels
+    from medseg.data.truth import Truth
 
-def fingerprint(cases: list[CachedCase], labels: dict[str, int], synthetic: bool) -> dict[str, Any]:
-    """Medians over cases of spacing (mm), size and foreground intensity, and voxels of each label.
+Facts = dict[str, Any]
 
-    Raises `DataError` where a label shows in no case.
-    """
+
+def fingerprint(cases: list[CachedCase], labels: Iterable[str], synthetic: bool) -> Facts:
+    """The statistics of cached cases; raises `DataError` where a label shows in no case."""
     facts = [case.facts() for case in cases]
     for name in labels:
         if not any(fact["voxels"].get(name) for fact in facts):
-            raise DataError(f"no training mask shows {name}; check organ.labels={dict(labels)} and data.mask_values")
+            raise DataError(
+                f"no training mask shows {name}; check organ.labels={list(labels)} and data.mask_values, "
+                "or leave the label out"
+            )
+    found = {"synthetic": synthetic, "patients": len({case.patient for case in cases}), **summary_of(facts, labels)}
+    return found | {"network_size": _median([fact["network_size"] for fact in facts])}
+
+
+def facts_of(images: dict[str, sitk.Image], truth: Truth, labels: Labels) -> Facts:
+    """Spacing (mm), size, voxels of each annotated label, and intensity of each channel inside the labels."""
+    first = next(iter(images.values()))
+    coded = sitk.GetArrayViewFromImage(truth.mask)
+    inside = coded > 0
+    intensity = {}
+    for channel, image in images.items():
+        array = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X[, colours])
+        pixels = array[inside] if inside.any() else array.reshape(-1)
+        low, middle, high = np.percentile(pixels, [0.5, 50, 99.5])
+        intensity[channel] = {
+            "p0.5": float(low), "median": float(middle), "p99.5": float(high), "mean": float(np.mean(pixels)),
+            "sd": float(np.std(pixels)), "min": float(array.min()), "max": float(array.max()),
+        }  # fmt: skip
+    return {
+        "spacing": list(first.GetSpacing()),
+        "size": list(first.GetSize()),
+        "components": first.GetNumberOfComponentsPerPixel(),
+        "voxels": {name: int(labels.layer(coded, name).sum()) for name in truth.known},
+        "known": list(truth.known),
+        "intensity": intensity,
+    }
+
+
+def summary_of(facts: list[Facts], labels: Iterable[str]) -> Facts:
+    """Medians over cases of what `facts_of` found in each, and sums of the labels' voxels."""
     channels = facts[0]["intensity"]
     return {
-        "synthetic": synthetic,
-        "cases": len(cases),
-        "patients": len({case.patient for case in cases}),
+        "cases": len(facts),
         "spacing_mm": _median([f["spacing"] for f in facts]),
         "size": _median([f["size"] for f in facts]),
-        "network_size": _median([f["network_size"] for f in facts]),
+        "components": int(np.median([f["components"] for f in facts])),
         "voxels": {name: sum(f["voxels"].get(name, 0) for f in facts) for name in labels},
         "annotated": {name: sum(name in f["known"] for f in facts) for name in labels},
         "intensity": {

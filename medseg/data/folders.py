@@ -35,7 +35,7 @@ def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, patter
     elif (root / "images").is_dir():
         cases = _from_folders(root, channels, columns)
     else:
-        cases = _bare(_by_name(root, find_images(root), strict=False), channels[0])
+        cases = _bare(_channels(_by_name(root, find_images(root), strict=False), root, channels))
     if pattern is not None:
         chosen = set(find_images(root, pattern))
         cases = [case for case in cases if case.image in chosen]
@@ -67,12 +67,10 @@ def _stated_values(root: Path) -> Mapping[str, Any] | None:
         raise DataError(f'{file}: must hold names and pixel values such as {{"lesion": 255}} ({error})') from error
 
 
-def _bare(images: dict[str, Path], channel: str) -> list[Case]:
+def _bare(images: dict[str, dict[str, Path]]) -> list[Case]:
     """Images by their names; names that end in a frame's number make up one sequence."""
     split = {name: frame_of(name) for name in images}
-    return [
-        Case(split[name][0], split[name][0], {channel: path}, frame=split[name][1]) for name, path in images.items()
-    ]
+    return [Case(split[name][0], split[name][0], files, frame=split[name][1]) for name, files in images.items()]
 
 
 def read_table(file: Path) -> pd.DataFrame:

@@ -15,6 +15,33 @@ class Orient:
         return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
 
 
+class SliceAxis:
+    """Put the axis that slices are stacked along last: the one of the fewest mm in all, or the one that is named.
+
+    A slab is thin across its slices, whatever its header calls that axis. In a volume whose extents are alike (none is
+    below 60 % of the others) the patient's z stays.
+    """
+
+    THIN = 0.6
+
+    def __init__(self, axis: int | None = None) -> None:
+        if axis not in (None, 0, 1, 2):
+            raise ValueError(f"axis {axis}: must be 0, 1, 2 or null")
+        self.axis = axis
+
+    def __call__(self, image: sitk.Image) -> sitk.Image:
+        """Volume → the same voxels, axes permuted; 2D images stay."""
+        if image.GetDimension() != 3:
+            return image
+        extents = [size * step for size, step in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+        axis = self.axis
+        if axis is None:
+            axis = extents.index(min(extents))
+            if min(extents) > self.THIN * sorted(extents)[1]:
+                axis = 2
+        return sitk.PermuteAxes(image, [*(other for other in range(3) if other != axis), axis])
+
+
 class Resample:
     """Resample to a spacing in mm per axis x, y(, z); None keeps an axis as it is.
 

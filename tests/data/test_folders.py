@@ -131,3 +131,34 @@ def test_a_phase_folder_is_one_sequence(tmp_path: Path) -> None:
     found = read_cases(tmp_path, ["ct"])
     assert sorted((case.id, case.frame) for case in found if case.id == "P1") == [("P1", 0), ("P1", 10), ("P1", 50)]
     assert [case.name for case in read_cases(tmp_path, ["ct"], pattern="P2*")] == ["P2"]
+
+
+def test_several_channels_are_named_by_what_follows_the_case(tmp_path: Path) -> None:
+    for name in ("images/p1_flair", "images/p1_t1c", "images/p2_flair", "images/p2_t1c", "labels/p1"):
+        picture(tmp_path / f"{name}.nii.gz")
+    one, two = read_cases(tmp_path, ["flair", "t1c"])
+    assert (one.id, one.images["t1c"].name, one.mask) == ("p1", "p1_t1c.nii.gz", tmp_path / "labels" / "p1.nii.gz")
+    assert (two.id, two.mask) == ("p2", None)
+    (tmp_path / "images" / "p2_t1c.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"p2 has no file p2_t1c\.\* for channel 't1c'"):
+        read_cases(tmp_path, ["flair", "t1c"])
+
+
+def test_each_label_may_have_its_own_file(tmp_path: Path) -> None:
+    for name in ("images/a", "images/b", "masks/a_EX", "masks/a_HE", "masks/b_EX"):
+        picture(tmp_path / f"{name}.png")
+    suffix = {"dark": "_HE", "bright": "_EX"}
+    a, b = read_cases(tmp_path, ["photo"], Columns(mask_suffix=suffix, missing_mask="absent"))
+    assert a.masks == {"dark": tmp_path / "masks" / "a_HE.png", "bright": tmp_path / "masks" / "a_EX.png"}
+    assert b.masks == {"dark": None, "bright": tmp_path / "masks" / "b_EX.png"}
+    _, b = read_cases(tmp_path, ["photo"], Columns(mask_suffix=suffix))
+    assert b.masks == {"bright": tmp_path / "masks" / "b_EX.png"}
+
+
+def test_a_table_may_name_a_file_for_each_label_and_the_values_of_a_map(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("case,image,mask_dark,mask_bright,mask_disc\na,a.png,d.png,absent,\n")
+    (case,) = read_cases(tmp_path, ["photo"])
+    assert case.masks == {"dark": tmp_path / "d.png", "bright": None}
+    (tmp_path / "labels.json").write_text('{"lesion": [1, 255], "ring": 2}')
+    assert read_cases(tmp_path, ["photo"])[0].values == {"lesion": (1, 255), "ring": (2,)}
+    assert read_cases(tmp_path, ["photo"], Columns(mask_values={"lesion": 7}))[0].values == {"lesion": (7,)}

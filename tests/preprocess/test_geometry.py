@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.preprocess.geometry import Orient, Resample, grid_of, match_mask
+from medseg.preprocess.geometry import Orient, Resample, SliceAxis, grid_of, match_mask
 
 
 def ramp(size: tuple[int, ...] = (12, 10, 8), spacing: tuple[float, ...] = (1.0, 1.5, 3.0)) -> sitk.Image:
@@ -73,3 +73,19 @@ def test_a_mask_follows_the_image_and_never_invents_a_label() -> None:
     assert set(np.unique(result)) == {0, 1, 3}
     assert result.mean(where=result == 1) == 1
     assert (result == 1).mean() == pytest.approx(4 / 12, abs=0.06)
+
+
+def test_a_slab_gets_its_slices_last() -> None:
+    slab = sitk.Image([60, 10, 50], sitk.sitkFloat32)
+    slab[30, 5, 20] = 1.0
+    turned = SliceAxis()(slab)
+    assert turned.GetSize() == (60, 50, 10)
+    assert turned[30, 20, 5] == 1.0
+    point = slab.TransformIndexToPhysicalPoint((30, 5, 20))
+    assert turned.TransformPhysicalPointToIndex(point) == (30, 20, 5)
+
+
+def test_a_whole_head_keeps_its_axial_slices() -> None:
+    assert SliceAxis()(sitk.Image([240, 240, 155], sitk.sitkUInt8)).GetSize() == (240, 240, 155)
+    assert SliceAxis(0)(sitk.Image([4, 5, 6], sitk.sitkUInt8)).GetSize() == (5, 6, 4)
+    assert SliceAxis()(sitk.Image([9, 7], sitk.sitkUInt8)).GetSize() == (9, 7)

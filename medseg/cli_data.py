@@ -1,0 +1,61 @@
+"""The commands below `medseg data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli_options import AsJson, Overrides, complete, finish
+
+data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; prepare public data; check a dataset.")
+
+
+@data_app.command("phantom")
+def phantom(
+    organ: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, e.g. lung.",
+            autocompletion=lambda incomplete: [word.removeprefix("organ=") for word in complete(f"organ={incomplete}")],
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the dataset.")],
+    patients: Annotated[int, typer.Option(help="Number of patients.", min=1)] = 10,
+    frames: Annotated[int, typer.Option(help="Frames of each patient's sequence; 1: a single image.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed, the same patients.", min=0)] = 1,
+) -> None:
+    """Make a synthetic dataset with known masks: images/, masks/ and cases.csv."""
+    from medseg.config import build, compose
+
+    if (out / "cases.csv").exists():
+        raise typer.BadParameter(f"{out} holds a dataset already; choose an empty folder")
+    build(compose([f"organ={organ}"]).organ.phantom, folder=out, patients=patients, frames=frames, seed=seed)
+    typer.echo(out / "cases.csv")
+
+
+@data_app.command("prepare")
+def prepare(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A public dataset, e.g. isic2017 or idrid.")],
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="Its folder as it was unpacked; never changed.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for cases.csv and links.")],
+    as_json: AsJson = False,
+) -> None:
+    """Turn a public dataset's own layout into a dataset folder."""
+    from medseg.prepare import prepare_dataset
+
+    finish(prepare_dataset(name, raw, out), as_json)
+
+
+@data_app.command("check")
+def check(
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a whole dataset and list everything that is wrong with it."""
+    from medseg.check import check_dataset
+    from medseg.config import compose
+
+    finish(check_dataset(compose([*(overrides or []), f"data.root={root}"])), as_json)

@@ -1,0 +1,58 @@
+"""Arguments that several commands take, and how a batch command ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from medseg.ledger import Ledger
+
+
+def complete(incomplete: str) -> list[str]:
+    """Choices of config groups for a shell's TAB: `organ=`, `organ=lung`, …"""
+    from medseg.config import group_choices
+
+    words = [f"{group}={name}" for group, names in group_choices().items() for name in names]
+    if "=" not in incomplete:
+        words = [
+            *sorted({word.split("=")[0] + "=" for word in words}),
+            "task=",
+            "data.root=",
+            "run_dir=",
+            "resume=",
+            "seed=",
+        ]
+    return [word for word in words if word.startswith(incomplete)]
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings, e.g. organ=lung data.root=FOLDER.", autocompletion=complete
+    ),
+]
+ConfigDir = Annotated[
+    Path | None, typer.Option("--config-dir", help="A folder with your own configs (organ/…, trainer/…).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON on standard output.")]
+Glob = Annotated[
+    str | None, typer.Option("--glob", help="Only files whose path below the folder matches, e.g. '*/ct.nii.gz'.")
+]
+Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+
+
+def finish(ledger: Ledger, as_json: bool) -> None:
+    """Say how a batch went, in words or JSON, and end with its exit status."""
+    from medseg.console import say
+
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(ledger.counts.items()))
+    say(f"{len(ledger.entries)} cases: {counts}. Ledger: {ledger.file}")
+    if as_json:
+        typer.echo(json.dumps(ledger.summary(), indent=2, allow_nan=False))
+    raise typer.Exit(ledger.exit_status())

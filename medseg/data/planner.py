@@ -1,0 +1,130 @@
+"""From a dataset's fingerprint to a network's size, each decision with its reason (after Isensee et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+Facts = dict[str, Any]
+
+ANISOTROPIC = 3.0  # slices further apart than this many in-plane pixels hold little of their neighbours
+FEW_SLICES = 24
+SLICE_PIXELS = {"cpu": 192, "cuda": 320}  # in-plane size that a training of minutes, or of hours, can learn from
+PATCH_PIXELS = {"cpu": 256, "cuda": 512}
+LEAST_DIAMETER = 3.0  # voxels across the smallest structure
+SMALL_LESION = 0.03  # of a picture's long side: below, a shrunken picture loses it
+PICTURE = 128
+
+
+class Decision(NamedTuple):
+    """A setting's value and why."""
+
+    value: Any
+    reason: str
+
+
+def decide(facts: Facts, device: str, batch_memory: float) -> dict[str, Decision]:
+    """Values for the settings that a recipe may leave `auto`, by their names.
+
+    `facts` is a fingerprint: "size", "spacing_mm" (medians per axis), "diameter_mm" per label, "components" of the
+    first channel, "intensity". `device` is cpu or cuda; `batch_memory` is how many bytes a batch may take.
+    """
+    flat = len(facts["size"]) == 2 or facts["size"][2] == 1
+    plan = _picture(facts, device) if flat else _volume(facts, device)
+    patch = plan["segmenter.patch"].value
+    depth = plan["segmenter.network.depth"] = _depth(patch)
+    plan["segmenter.patch"] = Decision(
+        [math.ceil(size / 2**depth.value) * 2**depth.value for size in patch],
+        f"{plan['segmenter.patch'].reason}; a multiple of 2^{depth.value}",
+    )
+    plan["segmenter.batch"] = _batch(plan, batch_memory)
+    plan["preprocess.intensity"] = _intensity(facts, flat)
+    plan["preprocess.grid"] = _grid(plan)
+    return plan
+
+
+def _picture(facts: Facts, device: str) -> dict[str, Decision]:
+    width, height = facts["size"][:2]
+    share = min(facts["diameter_mm"].values()) / (max(width, height) * facts["spacing_mm"][0])
+    plan = {"segmenter.network.dimensions": Decision(2, "the images are pictures")}
+    if share < SMALL_LESION:
+        size = min(PATCH_PIXELS[device], max(width, height))
+        why = f"the smallest label is {share:.1%} of a picture across: patches at full size"
+        plan["organ.picture"] = Decision([round(width), round(height)], why)
+        plan["segmenter.patch"] = Decision([size, size], why)
+        return plan
+    side = min(max(width, height), max(PICTURE, math.ceil(16 / share)))
+    why = f"the smallest label is {share:.0%} of a picture across and keeps {side * share:.0f} pixels: whole pictures"
+    plan["organ.picture"] = plan["segmenter.patch"] = Decision([side, side], why)
+    return plan
+
+
+def _volume(facts: Facts, device: str) -> dict[str, Decision]:
+    size, spacing = facts["size"][:3], facts["spacing_mm"][:3]
+    plane = max(spacing[:2])
+    slices, apart = size[2], spacing[2] / plane
+    limit = SLICE_PIXELS[device]
+    finest = max(size[0] * spacing[0], size[1] * spacing[1]) / limit  # mm a pixel where the plane just fits
+    thin = min(facts["diameter_mm"].values()) / LEAST_DIAMETER
+    step = round(max(plane, min(finest, max(thin, plane))), 2)
+    why = f"median in-plane spacing is {plane:.2f} mm"
+    if step > plane:
+        why += f"; coarser, since {max(size[:2]):.0f} pixels are more than {limit} and the smallest label stays "
+        why += f"{min(facts['diameter_mm'].values()) / step:.0f} voxels across"
+    extent = [round(n * s / step) for n, s in zip(size[:2], spacing[:2], strict=True)]
+    if device == "cpu" or apart > ANISOTROPIC or slices < FEW_SLICES:
+        reason = "no GPU: slices reach a volume's accuracy in a fraction of the time"
+        if apart > ANISOTROPIC:
+            reason = f"slices lie {apart:.1f} pixels apart: neighbours tell little"
+        elif slices < FEW_SLICES:
+            reason = f"{slices:.0f} slices are too few for volumes"
+        return {
+            "segmenter.network.dimensions": Decision(2, reason),
+            "organ.spacing_mm": Decision([step, step, None], f"{why}; slices as they are"),
+            "segmenter.patch": Decision([min(n, PATCH_PIXELS[device]) for n in extent], "a whole slice where it fits"),
+        }
+    deep = round(slices * spacing[2] / max(step, spacing[2]))
+    patch = [min(extent[0], 128), min(extent[1], 128), min(deep, 96)]
+    return {
+        "segmenter.network.dimensions": Decision(3, f"a GPU, and slices lie {apart:.1f} pixels apart"),
+        "organ.spacing_mm": Decision([step, step, round(max(step, spacing[2]), 2)], why),
+        "segmenter.patch": Decision(patch, "as much of a volume as memory allows"),
+    }
+
+
+def _depth(patch: list[int]) -> Decision:
+    """Levels until the smallest axis would fall below four voxels, at most 5."""
+    depth = max(1, min(5, int(math.log2(min(patch) / 4))))
+    return Decision(depth, f"{min(patch)} voxels leave {min(patch) // 2**depth} at the lowest level")
+
+
+def _batch(plan: dict[str, Decision], batch_memory: float) -> Decision:
+    patch = plan["segmenter.patch"].value
+    # a U-Net of 16 channels at full size keeps about 160 values of 4 bytes a voxel for the way back
+    one = math.prod(patch) * 160 * 4.0
+    batch = int(max(2, min(16, batch_memory / one)))
+    return Decision(batch, f"one patch takes about {one / 1e9:.2f} GB; {batch_memory / 1e9:.1f} GB are allowed")
+
+
+def _intensity(facts: Facts, flat: bool) -> Decision:
+    channel = next(iter(facts["intensity"].values()))
+    low, high = channel["p0.5"], channel["p99.5"]
+    window = "medseg.preprocess.intensity.Window"
+    if flat:
+        colour = facts["components"] == 3
+        return Decision({"_target_": "medseg.preprocess.intensity.Photo", "colour": colour}, "pictures of fixed range")
+    if channel["min"] < -500:
+        value = {"_target_": window, "low": float(round(low)), "high": float(round(high))}
+        return Decision(value, f"values down to {channel['min']:.0f} are HU: one window for all, what labels span")
+    return Decision({"_target_": "medseg.preprocess.intensity.ZScore"}, "no fixed unit: each image by its own mean")
+
+
+def _grid(plan: dict[str, Decision]) -> Decision:
+    """The step that brings images to the planned size."""
+    if "organ.spacing_mm" in plan:
+        spacing = plan["organ.spacing_mm"].value
+        return Decision({"_target_": "medseg.preprocess.geometry.Resample", "spacing": spacing}, "the spacing above")
+    if plan["segmenter.patch"].value[0] > plan["organ.picture"].value[0] - 2**5:
+        size = plan["segmenter.patch"].value
+        return Decision({"_target_": "medseg.preprocess.resize.Resize", "size": size}, "the picture above")
+    return Decision(None, "patches are cut at full size")

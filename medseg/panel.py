@@ -1,0 +1,88 @@
+"""Several models on the same images: label maps merged by priority, or masks of the same labels compared."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from medseg.data.labels import Labels
+from medseg.metrics import dice
+from medseg.pipeline import Images
+from medseg.runs import Run
+from medseg.segmentation.merge import merge_maps
+from medseg.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Found:
+    """Coded masks of a case by the folder they belong in ("" for the only one), and how far models agree."""
+
+    masks: dict[str, sitk.Image]
+    agreement: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Panel:
+    """One model, or several.
+
+    Models of the same labels are compared: each writes a folder of its own, and the Dice of each pair is told, which
+    needs no truth. Models of other labels make up one label map: where two claim a voxel, the one named first has it.
+    """
+
+    def __init__(self, runs: list[Run], device: str = "auto") -> None:
+        self.models = dict(zip(_names(runs), (Segmenter.from_run(run, device) for run in runs), strict=True))
+        first = next(iter(self.models.values()))
+        alike = all(model.labels == first.labels for model in self.models.values())
+        self.compared = alike and len(runs) > 1
+        self.channels = list(dict.fromkeys(c for model in self.models.values() for c in model.channels))
+        self.labels = first.labels if alike else self._merged_labels()
+
+    @property
+    def folders(self) -> list[str]:
+        """Below the output folder, one for each compared model."""
+        return list(self.models) if self.compared else [""]
+
+    def __call__(self, images: Images) -> Found:
+        """Channels of a case → its masks."""
+        masks = {
+            name: model({channel: images[channel] for channel in model.channels}) for name, model in self.models.items()
+        }
+        if len(masks) == 1:
+            return Found({"": next(iter(masks.values()))})
+        if self.compared:
+            return Found(masks, agreement(masks, self.labels))
+        return Found({"": merge_maps(self._maps(masks))[0]})
+
+    def _merged_labels(self) -> Labels:
+        blank = {name: sitk.Image([1, 1], sitk.sitkUInt8) for name in self.models}
+        return Labels(merge_maps(self._maps(blank))[1])
+
+    def _maps(self, masks: dict[str, sitk.Image]) -> list[tuple[sitk.Image, dict[str, int]]]:
+        models = self.models
+        return [(models[n].labels.flatten(mask), dict(models[n].labels.numbers)) for n, mask in masks.items()]
+
+
+def agreement(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, Any]]:
+    """Dice of each pair of masks for each label; None where both lack it."""
+    arrays = {name: sitk.GetArrayViewFromImage(mask) for name, mask in masks.items()}
+    rows = []
+    for (one, first), (other, second) in itertools.combinations(arrays.items(), 2):
+        for label in labels.numbers:
+            a, b = labels.layer(first, label), labels.layer(second, label)
+            value = dice(a, b) if a.any() or b.any() else None
+            rows.append({"label": label, "model_a": one, "model_b": other, "dice": value})
+    return rows
+
+
+def _names(runs: list[Run]) -> list[str]:
+    """A name for each run: its folder's, with those above where two share one."""
+    paths = [Path(run.path).resolve() for run in runs]
+    for depth in range(1, 20):
+        names = ["_".join(path.parts[-depth:]) for path in paths]
+        if max(Counter(names).values()) == 1:
+            return names
+    return [f"{path.name}_{number}" for number, path in enumerate(paths, start=1)]  # one run named twice

@@ -1,0 +1,177 @@
+"""`medseg plan`: what a dataset is like, and the settings that suit it and this machine, each with its reason."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import SimpleITK as sitk
+import torch
+import yaml
+
+from medseg.config import Config, auto_keys, build, labels_of, to_dict, with_values
+from medseg.console import progress, say, table, warn
+from medseg.data.cases import Case
+from medseg.data.fingerprint import facts_of, summary_of
+from medseg.data.image import read_image
+from medseg.data.planner import Decision, decide
+from medseg.data.truth import Truth, read_truth
+from medseg.errors import ConfigError, DataError, MedsegError
+from medseg.executor import device_of, use_threads
+from medseg.ledger import atomic_write_text, write_json
+from medseg.preprocess.geometry import Orient, SliceAxis
+
+MANY = 60  # cases: more do not change a median
+MEMORY = 0.25  # of what is free may be one batch
+
+
+def plan_dataset(config: Config, cases: list[Case], out: Path) -> dict[str, Decision]:
+    """Write fingerprint.json and plan.yaml into `out` and print the decisions."""
+    found = survey(config, cases)
+    write_json(out / "fingerprint.json", found)
+    plan = _decisions(config, found)
+    plan |= _costs(config, plan, found)
+    lines = [
+        f"# Plan for organ={config.organ.name} on {found['cases']} cases; edit it as you like, and train with",
+        f"# medseg train organ={config.organ.name} plan={out / 'plan.yaml'} segmenter=auto preprocess=auto",
+    ]
+    for key, decision in plan.items():
+        value = yaml.safe_dump(decision.value, default_flow_style=True, width=10_000).replace("\n...", "").strip()
+        lines += [f"# {decision.reason}", f"{key}: {value}"]
+    atomic_write_text(out / "plan.yaml", "\n".join(lines) + "\n")
+    table("plan", ["setting", "value", "why"], [[key, str(d.value), d.reason] for key, d in plan.items()])
+    say(f"written: {out / 'fingerprint.json'}, {out / 'plan.yaml'}")
+    return plan
+
+
+def resolved(config: Config, cases: list[Case]) -> Config:
+    """The settings with every `auto` value from the plan that they name, or from one made now."""
+    wanted = auto_keys(config)
+    if not wanted:
+        if config.plan is not None:
+            warn(f"plan={config.plan}: no setting is auto, so nothing is taken; add segmenter=auto preprocess=auto")
+        return config
+    if config.plan is not None:
+        values = _read(Path(config.plan))
+    else:
+        say("planning from the data, since settings are auto")
+        values = {key: decision.value for key, decision in _decisions(config, survey(config, cases)).items()}
+    missing = [key for key in wanted if key not in values]
+    if missing:
+        raise ConfigError(f"{missing[0]}=auto: the plan has no value for it; set it, or plan again with medseg plan")
+    return with_values(config, {key: values[key] for key in wanted})
+
+
+def survey(config: Config, cases: list[Case]) -> dict[str, Any]:
+    """The fingerprint of raw training cases, at most `MANY`, evenly chosen; broken ones are named and left out."""
+    learning = [case for case in cases if case.split == "train" and case.annotated]
+    chosen = learning[:: max(1, -(-len(learning) // MANY))]
+    labels = labels_of(config)
+    orient, slices = Orient(), SliceAxis()
+
+    def turn(image: sitk.Image) -> sitk.Image:
+        return slices(orient(image))
+
+    facts: list[dict[str, Any]] = []
+    with progress("survey", len(chosen)) as bar:
+        for case in chosen:
+            try:
+                images = {channel: read_image(path) for channel, path in case.images.items()}
+                truth = read_truth(case, next(iter(images.values())), labels)
+                images = {channel: turn(image) for channel, image in images.items()}
+                truth = Truth(turn(truth.mask), truth.known)
+                facts.append(facts_of(images, truth, labels) | {"diameter_mm": diameters(truth.mask, labels)})
+            except MedsegError as error:
+                warn(f"{case.name} is left out: {error}")
+            bar.advance(1, case.name)
+    if not facts:
+        raise DataError("no case of split train could be read with its mask: there is nothing to plan from")
+    found = summary_of(facts, labels.numbers)
+    known = {name: [f["diameter_mm"][name] for f in facts if name in f["diameter_mm"]] for name in labels.numbers}
+    return found | {"diameter_mm": {name: float(np.median(values)) for name, values in known.items() if values}}
+
+
+def diameters(coded: sitk.Image, labels: Any) -> dict[str, float]:
+    """Median diameter (mm) of each label's connected pieces, as of a disc or ball of their size."""
+    result = {}
+    for name, part in labels.split(coded).items():
+        stats = sitk.LabelShapeStatisticsImageFilter()
+        stats.Execute(sitk.ConnectedComponent(part))
+        sizes = [stats.GetEquivalentSphericalRadius(piece) * 2 for piece in stats.GetLabels()]
+        if sizes:
+            result[name] = float(np.median(sizes))
+    return result
+
+
+def _decisions(config: Config, found: dict[str, Any]) -> dict[str, Decision]:
+    device = device_of(config.executor.accelerator)
+    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return decide(found, device.type, MEMORY * free)
+
+
+def _costs(config: Config, plan: dict[str, Decision], found: dict[str, Any]) -> dict[str, Decision]:
+    """Memory by counting what a training step keeps, time by making one step here."""
+    from medseg.segmentation.losses import DiceCrossEntropy
+
+    device = device_of(config.executor.accelerator)
+    threads = use_threads(config.executor.threads)
+    patch, batch = plan["segmenter.patch"].value, plan["segmenter.batch"].value
+    base = to_dict(config)["segmenter"].get("network") or {"_target_": "medseg.segmentation.unet.UNet"}
+    shape = {key: value for key, value in base.items() if value != "auto"}
+    shape |= {key: plan[f"segmenter.network.{key}"].value for key in ("dimensions", "depth")}
+    count = len(config.organ.labels) + config.organ.exclusive
+    network = build(shape, in_channels=len(config.organ.channels) * found["components"], classes=count).to(device)
+    kept = _kept_bytes(network)
+    image = torch.rand(batch, len(config.organ.channels) * found["components"], *reversed(patch), device=device)
+    target = torch.zeros(batch, *reversed(patch), dtype=torch.long, device=device)
+    loss = DiceCrossEntropy(exclusive=config.organ.exclusive)
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        loss(network(image), target).backward()
+        seconds.append(time.monotonic() - started)
+    weights = sum(p.numel() for p in network.parameters())
+    memory = (sum(kept) + weights * 16) / 1e9  # weights, gradients and two moments of AdamW, 4 bytes each
+    passes = int(to_dict(config)["segmenter"].get("passes") or 10_000)
+    minutes = min(seconds) * passes / batch / 60
+    where = f"{device.type}, {threads} threads" if device.type == "cpu" else device.type
+    return {
+        "estimate.memory_gb": Decision(round(memory, 2), f"{weights} weights and what a step of batch {batch} keeps"),
+        "estimate.minutes": Decision(
+            round(minutes, 1), f"{passes} passes; a step takes {min(seconds):.2f} s ({where})"
+        ),
+    }
+
+
+def _kept_bytes(network: torch.nn.Module) -> list[int]:
+    """Bytes of each layer's output in the next forward pass; they fill up as it runs."""
+    kept: list[int] = []
+    seen = [True]
+
+    def count(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        if seen and isinstance(output, torch.Tensor):
+            kept.append(output.numel() * output.element_size())
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    handles = [leaf.register_forward_hook(count) for leaf in leaves]
+
+    def stop(_module: torch.nn.Module, _inputs: Any, _output: Any) -> None:
+        for handle in handles:
+            handle.remove()
+        seen.clear()
+
+    network.register_forward_hook(stop)
+    return kept
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"plan={file}: cannot be read ({error}); make one with medseg plan") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"plan={file}: must hold lines such as segmenter.batch: 8")
+    return {str(key): value for key, value in content.items()}

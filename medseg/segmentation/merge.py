@@ -1,0 +1,32 @@
+"""Label maps of several models as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+
+from medseg.errors import ImageError
+
+
+def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.Image, dict[str, int]]:
+    """One label map and its names from (label map, names) of one grid; the first has priority over the later ones.
+
+    Labels are numbered anew in the order in which they are named; equal names share a number.
+    """
+    names: dict[str, int] = {}
+    for _, labels in maps:
+        for name in labels:
+            names.setdefault(name, len(names) + 1)
+    first = maps[0][0]
+    merged = np.zeros(sitk.GetArrayViewFromImage(first).shape, np.uint8)
+    for image, labels in reversed(maps):  # what has priority is painted last
+        array = sitk.GetArrayViewFromImage(image)
+        if array.shape != merged.shape:
+            raise ImageError(f"label maps of sizes {first.GetSize()} and {image.GetSize()} cannot be merged")
+        for name, number in labels.items():
+            merged[array == number] = names[name]
+    result = sitk.GetImageFromArray(merged)
+    result.CopyInformation(first)
+    return result, names

@@ -1,0 +1,59 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medseg.config import auto_keys, compose
+from medseg.data.cases import split_cases
+from medseg.data.folders import read_cases
+from medseg.errors import ConfigError
+from medseg.plan import resolved
+from tests.conftest import TINY
+
+Command = Callable[..., Any]
+AUTO = ["segmenter=auto", "preprocess=auto", "executor=cpu", "executor.threads=1"]
+
+
+def test_a_plan_is_written_with_reasons_and_estimates(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+    result = medseg("plan", "organ=lung", f"data.root={cohort}", "executor=cpu", "--out", tmp_path)
+    assert result.status == 0, result.err
+    found = json.loads((tmp_path / "fingerprint.json").read_text())
+    assert found["cases"] == 4
+    assert set(found["diameter_mm"]) == {"right_lung", "left_lung"}
+    text = (tmp_path / "plan.yaml").read_text()
+    plan = yaml.safe_load(text)
+    assert plan["segmenter.network.dimensions"] == 2
+    assert plan["estimate.memory_gb"] > 0
+    assert plan["estimate.minutes"] > 0
+    assert text.count("# ") >= len(plan)
+
+
+def test_auto_values_come_from_the_plan_that_a_user_edited(cohort: Path, tmp_path: Path) -> None:
+    cases = split_cases(read_cases(cohort, ["ct"]), 0.2, 1)
+    config = compose(["organ=lung", *AUTO, f"data.root={cohort}"])
+    assert set(auto_keys(config)) >= {"segmenter.patch", "segmenter.batch", "preprocess.intensity"}
+    planned = resolved(config, cases)
+    assert auto_keys(planned) == []
+    assert planned.preprocess.intensity["_target_"].endswith("Window")
+    (tmp_path / "plan.yaml").write_text(
+        "segmenter.patch: [32, 32]\nsegmenter.batch: 3\nsegmenter.network.depth: 2\nsegmenter.network.dimensions: 2\n"
+        "preprocess.intensity: null\npreprocess.grid: null\n"
+    )
+    edited = resolved(compose(["organ=lung", *AUTO, f"plan={tmp_path / 'plan.yaml'}"]), cases)
+    assert (list(edited.segmenter.patch), edited.segmenter.batch, edited.segmenter.network.depth) == ([32, 32], 3, 2)
+    (tmp_path / "plan.yaml").write_text("segmenter.patch: [32, 32]\n")
+    with pytest.raises(ConfigError, match="the plan has no value for it"):
+        resolved(compose(["organ=lung", *AUTO, f"plan={tmp_path / 'plan.yaml'}"]), cases)
+
+
+def test_what_is_planned_is_trained(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"]
+    more = ["segmenter=auto", "preprocess=auto", "segmenter.network.width=4", "segmenter.passes=200"]
+    result = medseg("train", *TINY, *places, *more)
+    assert result.status == 0, result.err
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert isinstance(saved["segmenter"]["patch"], list)
+    assert medseg("segment", cohort / "images", tmp_path / "out", "--model", tmp_path / "run").status == 0

@@ -57,6 +57,13 @@ class Panel:
             return Found(masks, agreement(masks, self.labels))
         return Found({"": merge_maps(self._maps(masks))[0]})
 
+    def doubts(self, images: Images) -> list[str]:
+        """What any quality gate says against the images, each doubt once."""
+        found = [
+            model.doubts({channel: images[channel] for channel in model.channels}) for model in self.models.values()
+        ]
+        return list(dict.fromkeys(doubt for doubts in found for doubt in doubts))
+
     def _merged_labels(self) -> Labels:
         blank = {name: sitk.Image([1, 1], sitk.sitkUInt8) for name in self.models}
         return Labels(merge_maps(self._maps(blank))[1])

@@ -55,8 +55,8 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
             entry, rows = _segment_one(case, target, batch, panel)
             ledger.add(entry)
             agreed += rows
-            if entry.status == "failed":
-                warn(entry.message)
+            if entry.message:
+                warn(entry.message if entry.status == "failed" else f"{case.name}: look at it: {entry.message}")
             bar.advance(1, case.name)
     if panel.compared:
         atomic_write_text(batch.out / "agreement.csv", pd.DataFrame(agreed).to_csv(index=False))
@@ -67,6 +67,7 @@ def _segment_one(case: Case, target: Path, batch: Batch, panel: Panel) -> tuple[
     started = time.monotonic()
     try:
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
+        doubts = panel.doubts(images)
         found = panel(images)
         for folder, mask in found.masks.items():
             write_masks(mask, batch.out / folder / target.relative_to(batch.out), panel.labels)
@@ -74,7 +75,8 @@ def _segment_one(case: Case, target: Path, batch: Batch, panel: Panel) -> tuple[
         return failure(case.name, case.image, error, time.monotonic() - started), []
     seconds = round(time.monotonic() - started, 3)
     rows = [{"case": case.name, **row} for row in found.agreement]
-    return Entry(case.name, "ok", "", "", seconds, str(case.image), str(target)), rows
+    status, code = ("review", "quality") if doubts else ("ok", "")
+    return Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(target)), rows
 
 
 def _targets(cases: list[Case], batch: Batch) -> list[Path]:

@@ -38,7 +38,8 @@ class Segmenter:
         self.labels = labels_of(config)
         self.time_axis = config.data.time_axis
         self.prepare = Preprocess(config, state)
-        self.after = [build(step) for step in config.segmenter.postprocess.values()]
+        self.checks = [build(check) for check in config.quality.values()]
+        self.after = [build(step) for step in config.postprocess.values()]
         self.threshold = float(config.segmenter.threshold)
         self.model = model
 
@@ -66,6 +67,12 @@ class Segmenter:
         masks = [self.scored(dict(zip(sequences, step, strict=True)))[0] for step in steps]
         first = next(iter(images.values()))
         return join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
+
+    def doubts(self, images: Images) -> list[str]:
+        """What the quality gate says against the raw images of a case; nothing where all is well."""
+        return [
+            f"{name}: {doubt}" for name, image in images.items() for check in self.checks if (doubt := check(image))
+        ]
 
     def scored(self, images: Images, keep: bool = False) -> tuple[sitk.Image, dict[str, Scores]]:
         """Coded mask of one image, and with `keep` the probability of each label, both on the input's own grid."""

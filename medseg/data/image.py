@@ -1,7 +1,8 @@
 """Read and write images and masks of every supported format without losing geometry or pixels.
 
 Everything is a `SimpleITK.Image` in 2D, 3D or 4D (time last). Photographs (PNG, JPEG, TIFF, BMP) carry a printing
-resolution, not a physical pixel size: they are always read with spacing 1, so that a JPEG and its PNG mask agree.
+resolution, not a physical pixel size: they are always read with spacing 1, so that a JPEG and its PNG mask agree, and
+upright, as their EXIF orientation says and every viewer shows them.
 """
 
 from __future__ import annotations
@@ -17,17 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data import dicom, itk, payload
-from medseg.data.payload_photo import bmp_depth
+from medseg.data import dicom, itk, payload, photo
 from medseg.errors import DataError, ImageError
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 GRID_TOLERANCE = 1e-3  # voxels; what rounding in text headers and 32-bit NIfTI fields stays far below
-
-# pixel types that a photograph format can hold
-_PHOTO_PIXELS: dict[str, tuple[str, ...]] = {".png": ("uint8", "uint16")}
-_PHOTO_PIXELS |= dict.fromkeys((".jpg", ".jpeg", ".bmp"), ("uint8",))
-_PHOTO_PIXELS |= dict.fromkeys((".tif", ".tiff"), ("uint8", "uint16", "int16", "float32"))
 
 
 def image_suffix(path: Path) -> str:
@@ -95,9 +90,11 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
         elif path.exists():
             suffix = _known_suffix(path)
             payload.verify(path, suffix)
-            with itk.quiet():
-                image = sitk.ReadImage(str(path))
-            image = _as_photo(image, path) if suffix in _PHOTO_PIXELS else image
+            if suffix in photo.PIXELS:
+                image = photo.read(path, suffix)
+            else:
+                with itk.quiet():
+                    image = sitk.ReadImage(str(path))
         else:
             raise ImageError(f"{path}: there is no such file or folder; check the path", code="image-missing")
     except (RuntimeError, OSError) as error:  # ITK raises RuntimeError
@@ -127,24 +124,6 @@ def _known_suffix(path: Path) -> str:
     return suffix
 
 
-def _as_photo(image: sitk.Image, path: Path) -> sitk.Image:
-    """Unit spacing in place of a printing resolution; grey again where ITK made RGB of an 8-bit BMP."""
-    image.SetSpacing([1.0] * image.GetDimension())
-    image.SetOrigin([0.0] * image.GetDimension())
-    if image_suffix(path) == ".bmp" and bmp_depth(path) == 8:
-        return _one_channel(image) or image
-    return image
-
-
-def _one_channel(image: sitk.Image) -> sitk.Image | None:
-    """The grey image behind 2 (grey, alpha), 3 or 4 (RGB, alpha) components; None where the colours differ."""
-    channels = image.GetNumberOfComponentsPerPixel()
-    view = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X, C)
-    colours = {2: 1, 4: 3}.get(channels, channels)
-    grey = all(np.array_equal(view[..., 0], view[..., channel]) for channel in range(1, colours))
-    return sitk.VectorIndexSelectionCast(image, 0) if grey else None
-
-
 def _require_finite(image: sitk.Image, path: Path) -> None:
     view = sitk.GetArrayViewFromImage(image)
     if np.iscomplexobj(view):
@@ -162,7 +141,7 @@ def read_mask(path: Path) -> sitk.Image:
     """
     image = read_image(path)
     if image.GetNumberOfComponentsPerPixel() > 1:
-        image = _one_channel(image)
+        image = photo.one_channel(image)
         if image is None:
             raise ImageError(f"{path}: is a colour image, not a mask; save label numbers as grey", code="mask-colour")
     view = sitk.GetArrayViewFromImage(image)
@@ -187,7 +166,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
     """
     path = Path(path)
     suffix = _known_suffix(path)
-    image = _fit(image, path, suffix)
+    image = photo.fitted(image, path, suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
@@ -203,30 +182,6 @@ def write_image(image: sitk.Image, path: Path) -> None:
     except (RuntimeError, OSError, ImageError) as error:
         why = f"could not be written: {itk.reason(error)}; check the free space and the rights"
         raise ImageError(f"{path}: {why}", code="image-write") from error
-
-
-def _fit(image: sitk.Image, path: Path, suffix: str) -> sitk.Image:
-    """The image as its format can hold it, without loss; ITK alone would drop all slices but the first of a PNG."""
-    if suffix not in _PHOTO_PIXELS:
-        return image
-    if image.GetDimension() > (3 if suffix in (".tif", ".tiff") else 2):
-        raise ImageError(f"{path}: {suffix} cannot hold {image.GetSize()}; use .nii.gz", code="image-dimension")
-    view = sitk.GetArrayViewFromImage(image)
-    types = _PHOTO_PIXELS[suffix]
-    if view.dtype.name in types:
-        return image
-    low, high = view.min(), view.max()
-    if np.issubdtype(view.dtype, np.integer) and low >= 0:
-        colour = image.GetNumberOfComponentsPerPixel() > 1
-        if high <= 255:
-            return sitk.Cast(image, sitk.sitkVectorUInt8 if colour else sitk.sitkUInt8)
-        if high <= 65535 and "uint16" in types:
-            return sitk.Cast(image, sitk.sitkVectorUInt16 if colour else sitk.sitkUInt16)
-    raise ImageError(
-        f"{path}: {suffix} holds {' or '.join(types)}, not {view.dtype.name} from {low:g} to {high:g}; "
-        "rescale it or write it as .nii.gz",
-        code="image-pixels",
-    )
 
 
 def frames(image: sitk.Image, time_axis: int | None = None) -> list[sitk.Image]:

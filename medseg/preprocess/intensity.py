@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
+
+from medseg.data.image import grid_difference
+from medseg.errors import DataError, ImageError, MedsegError
+
+Array = npt.NDArray[np.float32]
+Field = Callable[[sitk.Image], sitk.Image]  # image → uint8 mask on its grid, 1 inside
 
 
 class Window:
@@ -33,3 +43,190 @@ class Percentiles:
         if high <= low:
             return sitk.Cast(image, sitk.sitkFloat32) * 0.0
         return Window(float(low), float(high))(image)
+
+
+class ZScore:
+    """Mean 0 and standard deviation 1 inside `field` (None: the whole image), then −clip..clip scaled to 0..1.
+
+    The mean becomes 0.5 and outside the field everything is 0. Components of a vector image go one by one, a constant
+    one becomes 0.5. `clip` is in standard deviations: 5, because a bright tumour lies at 4 to 5 in FLAIR.
+    """
+
+    def __init__(self, field: Field | None = None, clip: float = 5.0) -> None:
+        if not clip > 0:
+            raise ValueError(f"clip={clip}: must be above 0 standard deviations")
+        self.field, self.clip = field, float(clip)
+
+    def __call__(self, image: sitk.Image) -> sitk.Image:
+        """Image of any intensity → 32-bit image in 0..1; ImageError (field-empty) where the field is empty."""
+        array = sitk.GetArrayFromImage(image).astype(np.float32)  # ([Z,] Y, X[, C])
+        inside = inside_field(image, self.field)  # ([Z,] Y, X)
+        values = array[inside]  # (N,) or (N, C)
+        mean, sd = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+        scale = np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-30), 1 / np.maximum(sd, 1e-30), 0.0)
+        z = (array - mean.astype(np.float32)) * scale.astype(np.float32)
+        array = np.clip(z / (2 * self.clip) + 0.5, 0, 1)
+        array[~inside] = 0
+        return like(array, image)
+
+
+class Photo:
+    """Photographs and screenshots of any pixel type → 0..1 by the type's range; 3 components where `colour`, else 1.
+
+    uint8 is divided by 255; other whole numbers by the largest of 8, 12 or 16 bits that holds their maximum, because
+    12-bit cameras write 16-bit files; floats within 0..1 stay, others are scaled by their own range. Alpha is laid
+    onto black. Grey is repeated where colour is wanted; colours whose components agree within 3 of 255 (what JPEG
+    adds to grey) become their mean where grey is wanted.
+    """
+
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+
+    def __call__(self, image: sitk.Image) -> sitk.Image:
+        """Grey, grey + alpha, RGB or RGBA → 32-bit image in 0..1; ImageError (image-channels) for other channels."""
+        channels = image.GetNumberOfComponentsPerPixel()
+        if channels > 4:
+            raise ImageError(
+                f"has {channels} channels, not 1 to 4 (grey or RGB, each with alpha); save it as RGB or grey",
+                code="image-channels",
+            )
+        array = sitk.GetArrayViewFromImage(image)
+        array = array[..., None] if channels == 1 else array  # ([Z,] Y, X, C)
+        shown = _unit_range(array[..., :-1] if channels in (2, 4) else array)
+        if channels in (2, 4):
+            shown = shown * _unit_alpha(array[..., -1:])
+        if self.colour:
+            return like(np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown, image)
+        return like(_grey(shown), image)
+
+
+class Nyul:
+    """Histogram landmarks of every image moved to those of the training images (Nyúl and Udupa 1999).
+
+    The outermost percentiles of `percentiles` inside `field` are put at 0.1 and 0.9; the landmarks between lie where
+    they lie on average in the training images. Between landmarks the map is linear; beyond, it goes on with the slope
+    of the last piece and is clipped to 0..1. Outside the field everything is 0. Needs fitting.
+    """
+
+    def __init__(
+        self, field: Field | None = None, percentiles: Sequence[float] = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99)
+    ) -> None:
+        given = [float(value) for value in percentiles]
+        if len(given) < 2 or sorted(set(given)) != given or given[0] < 0 or given[-1] > 100:
+            raise ValueError(f"percentiles {given}: need at least two, rising, within 0..100")
+        self.field, self.percentiles = field, given
+        self.standard: Array | None = None  # of each percentile, 0.1..0.9
+
+    def fit(self, images: Iterable[sitk.Image]) -> dict[str, Any]:
+        """Training images, one at a time → {"landmarks": [...]}; DataError (nyul-constant) where all are constant."""
+        found = []
+        for image in images:
+            marks = self._landmarks(image)[1]
+            if marks[-1] > marks[0]:
+                found.append(0.1 + 0.8 * (marks - marks[0]) / (marks[-1] - marks[0]))
+        if not found:
+            raise DataError("no training image has different intensities to take landmarks from", code="nyul-constant")
+        return {"landmarks": [float(value) for value in np.mean(found, axis=0)]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `fit` returned; MedsegError (step-state) where it was learnt with other percentiles."""
+        landmarks = np.asarray(state["landmarks"], np.float32)
+        if len(landmarks) != len(self.percentiles):
+            raise MedsegError(
+                f"{len(landmarks)} landmarks were learnt, but the step has {len(self.percentiles)} percentiles; "
+                "use the percentiles it was trained with",
+                code="step-state",
+            )
+        self.standard = landmarks
+
+    def __call__(self, image: sitk.Image) -> sitk.Image:
+        """Image of one channel → 32-bit image in 0..1; a constant image becomes 0."""
+        if self.standard is None:
+            raise MedsegError("Nyul has learnt no landmarks yet; fit it on training images first", code="step-unfitted")
+        inside, marks = self._landmarks(image)
+        array = sitk.GetArrayFromImage(image).astype(np.float32)
+        result = np.zeros_like(array)
+        if marks[-1] > marks[0]:
+            # equal landmarks (many voxels of one value) are parted by next to nothing
+            tiny = (marks[-1] - marks[0]) * 1e-6 * np.arange(len(marks))
+            result[inside] = np.clip(_piecewise(array[inside], marks + tiny, self.standard), 0, 1)
+        return like(result, image)
+
+    def _landmarks(self, image: sitk.Image) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+        """Where the field is, and the intensities at the percentiles there."""
+        channels = image.GetNumberOfComponentsPerPixel()
+        if channels > 1:
+            raise ImageError(
+                f"has {channels} channels; landmarks are for one: use ZScore for colour", code="image-channels"
+            )
+        inside = inside_field(image, self.field)
+        marks = np.percentile(sitk.GetArrayViewFromImage(image)[inside], self.percentiles)
+        return inside, np.asarray(marks, np.float64)
+
+
+def inside_field(image: sitk.Image, field: Field | None) -> npt.NDArray[np.bool_]:
+    """Where the field is, ([Z,] Y, X); everywhere without one. ImageError: field-empty, field-grid."""
+    if field is None:
+        return np.ones(image.GetSize()[::-1], np.bool_)
+    mask = field(image)
+    difference = grid_difference(mask, image)
+    if difference:
+        raise ImageError(f"the field does not lie on the image's grid: {difference}", code="field-grid")
+    inside: npt.NDArray[np.bool_] = sitk.GetArrayFromImage(mask) > 0
+    if not inside.any():
+        raise ImageError(
+            "the field holds no voxel: the image is blank or its object was not found; look at the image, "
+            "or use the step without a field",
+            code="field-empty",
+        )
+    return inside
+
+
+def like(array: npt.NDArray[np.floating], image: sitk.Image) -> sitk.Image:
+    """An array ([Z,] Y, X[, C]) as a 32-bit image with the geometry of `image`."""
+    made = sitk.GetImageFromArray(array.astype(np.float32, copy=False), isVector=array.ndim > image.GetDimension())
+    made.CopyInformation(image)
+    return made
+
+
+def _piecewise(values: Array, marks: npt.NDArray[np.float64], standard: Array) -> Array:
+    """Linear between landmarks; beyond, the slope of the last piece."""
+    slopes = np.diff(standard) / np.diff(marks)
+    moved = np.interp(values, marks, standard)
+    moved += np.minimum(values - marks[0], 0) * slopes[0] + np.maximum(values - marks[-1], 0) * slopes[-1]
+    return np.asarray(moved, np.float32)
+
+
+def _unit_range(array: npt.NDArray[Any]) -> Array:
+    """Colours of any type in 0..1, all components by one range so that hues stay."""
+    low, high = float(array.min()), float(array.max())
+    if low >= 0 and (array.dtype == np.uint8 or (np.issubdtype(array.dtype, np.integer) and high <= 65535)):
+        return array.astype(np.float32) / np.float32(_full_scale(array.dtype, high))
+    if low >= 0 and high <= 1:
+        return array.astype(np.float32)
+    return ((array.astype(np.float64) - low) / max(high - low, 1e-30)).astype(np.float32)
+
+
+def _unit_alpha(alpha: npt.NDArray[Any]) -> Array:
+    """Opacity in 0..1; the most opaque pixel of a float image beyond 1 is fully opaque."""
+    high = float(alpha.max())
+    full = _full_scale(alpha.dtype, high) if np.issubdtype(alpha.dtype, np.integer) else max(high, 1.0)
+    return np.clip(alpha.astype(np.float32) / np.float32(full), 0, 1)
+
+
+def _full_scale(dtype: np.dtype[Any], high: float) -> float:
+    return 255.0 if dtype == np.uint8 else next((full for full in (255.0, 4095.0, 65535.0) if high <= full), high)
+
+
+def _grey(shown: Array) -> Array:
+    """Colours ([Z,] Y, X, C) as one component ([Z,] Y, X), where they are grey."""
+    if shown.shape[-1] == 1:
+        return shown[..., 0]
+    difference = float(np.ptp(shown, axis=-1).max())
+    if difference > 3.5 / 255:
+        raise ImageError(
+            f"is a colour image (components differ by up to {difference * 255:.0f} of 255) where grey is wanted; "
+            "save it as grey, or train a model for colour with organ.components=3",
+            code="image-channels",
+        )
+    return np.asarray(shown.mean(axis=-1), np.float32)

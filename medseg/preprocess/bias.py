@@ -1,0 +1,93 @@
+"""The smooth brightness field that MRI coils leave, found and divided out."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from medseg.errors import ImageError
+from medseg.preprocess.intensity import Field, inside_field
+
+NEGATIVE = 0.01  # share of the field's voxels below zero that interpolation may leave; more is no raw image
+
+
+class N4:
+    """Nonparametric bias field correction (N4, Tustison 2010).
+
+    The field is estimated inside `field` (None: where Otsu finds the image bright) on every `shrink`-th voxel, with
+    `levels` levels of B-splines, each twice as fine as the one before, of at most `iterations` iterations. Its
+    logarithm is interpolated to the image's own voxels and has mean 0 inside, so that the brightness keeps its level.
+    """
+
+    def __init__(self, field: Field | None = None, shrink: int = 4, levels: int = 4, iterations: int = 50) -> None:
+        if min(shrink, levels, iterations) < 1:
+            raise ValueError(f"shrink={shrink}, levels={levels}, iterations={iterations}: each must be at least 1")
+        self.field, self.shrink, self.levels, self.iterations = field, shrink, levels, iterations
+
+    def __call__(self, image: sitk.Image) -> sitk.Image:
+        """MRI of one channel, 2D or 3D, values from 0 → 32-bit image of the same grid; a blank image stays blank.
+
+        Raises ImageError: image-channels; image-negative; bias-failed; and those of the field.
+        """
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            raise ImageError("is a colour image; N4 corrects MRI of one channel: remove it", code="image-channels")
+        image = sitk.Cast(image, sitk.sitkFloat32)
+        array = sitk.GetArrayViewFromImage(image)
+        if array.min() == array.max():
+            return image
+        inside = sitk.GetImageFromArray(inside_field(image, self.field or _bright).astype(np.uint8))
+        inside.CopyInformation(image)
+        negative = float((array < 0).mean(where=sitk.GetArrayViewFromImage(inside) > 0))
+        if negative > NEGATIVE:
+            raise ImageError(
+                f"{negative:.0%} of its voxels are below 0; N4 needs the scanner's own intensities: leave it out "
+                "(~preprocess.bias) where images are already normalised",
+                code="image-negative",
+            )
+        correction = sitk.Exp(sitk.Resample(-self._log_field(image, inside), image, *_TO_EDGES))
+        return image * sitk.Cast(correction, sitk.sitkFloat32)
+
+    def _log_field(self, image: sitk.Image, inside: sitk.Image) -> sitk.Image:
+        """Logarithm of the field on a coarse grid that reaches as far as the image, mean 0 inside."""
+        steps = [_step(size, self.shrink) for size in image.GetSize()]
+        image, inside = sitk.Shrink(sitk.Clamp(image, lowerBound=0.0), steps), sitk.Shrink(inside, steps)
+        padding = _thin_axes(image)
+        image, inside = (sitk.ConstantPad(each, padding, padding, 0.0) for each in (image, inside))
+        n4 = sitk.N4BiasFieldCorrectionImageFilter()
+        n4.SetMaximumNumberOfIterations([self.iterations] * self.levels)
+        try:
+            n4.Execute(image, inside)
+            log = n4.GetLogBiasFieldAsImage(image)  # on the grid it was estimated on: ITK maps grids by index
+        except RuntimeError as error:
+            raise ImageError(
+                f"N4 found no bias field: {error}; leave it out (~preprocess.bias)", code="bias-failed"
+            ) from error
+        log = sitk.Crop(log, padding, padding)
+        inside = sitk.Crop(inside, padding, padding)
+        return log - float(sitk.GetArrayViewFromImage(log).mean(where=sitk.GetArrayViewFromImage(inside) > 0))
+
+
+_TO_EDGES = (sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)  # beyond the outer centres as they are
+
+
+def _bright(image: sitk.Image) -> sitk.Image:
+    return sitk.OtsuThreshold(image, 0, 1, 200)
+
+
+def _step(size: int, shrink: int) -> int:
+    """Voxels to step over along an axis: at most `shrink`, and at least 8 stay where there are as many."""
+    return max(1, min(shrink, size // 8))
+
+
+def _thin_axes(image: sitk.Image) -> list[int]:
+    """Voxels to add on both sides of each axis that is shorter than half of the longest.
+
+    Splines divide each axis into as many pieces: without this, a slab 18 mm thick would get pieces of 2 mm along it,
+    and the field would follow tissue. Added voxels lie outside the mask.
+    """
+    lengths = [size * spacing for size, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    wanted = max(lengths) / 2
+    gaps = [
+        max(0.0, wanted - length) / 2 / spacing for length, spacing in zip(lengths, image.GetSpacing(), strict=True)
+    ]
+    return [int(np.ceil(gap)) for gap in gaps]

@@ -1,0 +1,185 @@
+"""Train and measure every recipe on real data from the command line, and write docs/ACCURACY.md from the runs.
+
+python scripts/accuracy.py DATA OUT [--only NAME ...] [--ablations]
+DATA holds brain/ breast/ lung/ retina/ skin/. A run that is finished is not made again: an interrupted table goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+CLASSICAL = ("otsu", "watershed", "em", "superpixels")
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "ACCURACY.md"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One dataset: how it is trained, and what is asked of it."""
+
+    name: str
+    title: str
+    folder: str
+    settings: tuple[str, ...]
+    score: str  # of metrics.json
+    asked: dict[str, tuple[float, float]]  # label: must, goal
+    folds: int = 1
+    classical: tuple[str, ...] = ()
+    ablations: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    trained: bool = True
+
+
+EXPERIMENTS = [
+    Experiment(
+        "brain_tissue", "Brain tissue, T1 (PTBP, a quarter of the children held out)", "brain/ptbp_tissue",
+        ("organ=brain", "experiment=ptbp"), "dice", {"csf": (0.85, 0.92), "gm": (0.88, 0.93), "wm": (0.92, 0.95)},
+        classical=("otsu", "em", "superpixels"),
+        ablations={"without z-score inside the head": ("preprocess.zscore.field=null",), "with N4": ("+preprocess=mri_n4",)},
+    ),
+    Experiment(
+        "brain_tumour", "Brain tumour, FLAIR + T1c (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
+        ("organ=brain_tumour", "experiment=brats2015"), "dice", {"whole_tumour": (0.70, 0.85)}, folds=4,
+    ),
+    Experiment(
+        "retina", "Retina (IDRiD, 40 train, 14 reported at full size; AUPR over all pixels)", "retina/idrid_seg",
+        ("organ=retina", "experiment=idrid"), "aupr", {"hard_exudates": (0.70, 0.85), "haemorrhages": (0.45, 0.65)},
+    ),
+    Experiment(
+        "skin", "Skin (ISIC 2017 at 256 pixels, 1700 train, 300 reported; Jaccard)", "skin/isic2017_256",
+        ("organ=skin", "experiment=isic2017"), "iou", {"lesion": (0.74, 0.78)}, classical=CLASSICAL,
+    ),
+    Experiment(
+        "skin_untrained", "Skin, without training (ISIC 2017 at 1024 pixels, 56 reported; Jaccard)", "skin/isic2017_hires",
+        ("organ=skin", "experiment=isic2017", "data.holdout=1.0"), "iou", {"lesion": (0.65, 0.72)},
+        classical=CLASSICAL, trained=False,
+    ),
+    Experiment(
+        "lung", "Lung (LCTSC, 3 train, 2 reported)", "lung/lctsc",
+        ("organ=lung", "data.split_column=split_in_repo"), "dice", {"right_lung": (0.95, 0.975), "left_lung": (0.95, 0.975)},
+        classical=("otsu", "watershed", "em", "superpixels"),
+    ),
+    Experiment(
+        "breast", "Breast (BUSI at 256 pixels, a fifth of the groups held out; Dice of images with a lesion)", "breast/busi_256",
+        ("organ=breast", "experiment=busi"), "dice_where_present", {"tumour": (0.70, 0.80)}, classical=CLASSICAL,
+    ),
+]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", default=[e.name for e in EXPERIMENTS])
+    parser.add_argument("--ablations", action="store_true", help="also train without each preprocessing step")
+    parser.add_argument("--table", action="store_true", help="write the page from the runs there are, train nothing")
+    given = parser.parse_args()
+    lines = [
+        "# Accuracy on real data", "",
+        "Made by `make accuracy DATA=…` (`scripts/accuracy.py`): every number comes from a run of the command beside it.",
+        "Scores are means over images with a 95 % interval drawn by patient; a missed structure counts 0; nothing was",
+        "chosen on the reported images. Simple rules without training stand beside the U-Net.", "",
+    ]  # fmt: skip
+    for experiment in EXPERIMENTS:
+        if experiment.name in given.only and not given.table:
+            make(experiment, given.data, given.out, given.ablations)
+        lines += section(experiment, given.out)
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text("\n".join(lines))
+    print(PAGE)
+
+
+def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ...]]:
+    """Name → settings of each run of an experiment."""
+    found: dict[str, tuple[str, ...]] = {"U-Net": ()} if experiment.trained else {}
+    found |= {name: (f"segmenter={name}",) for name in experiment.classical}
+    if not experiment.trained:  # hair is what their data were chosen for
+        found |= {f"{name}, no hair removal": (f"segmenter={name}", "~preprocess.hair") for name in experiment.classical}
+    if ablations:
+        found |= experiment.ablations
+    return found
+
+
+def make(experiment: Experiment, data: Path, out: Path, ablations: bool) -> None:
+    """Every run of an experiment that is not there yet."""
+    for name, settings in variants(experiment, ablations).items():
+        for fold in range(experiment.folds):
+            run = folder(experiment, out, name, fold)
+            if (run / "manifest.json").is_file():
+                continue
+            folds = (f"data.fold={fold}",) if experiment.folds > 1 else ()
+            words = [*experiment.settings, *settings, *folds, f"data.root={data / experiment.folder}"]
+            command = ["medseg", "train", *words, f"data.cache={out / 'cache'}", f"run_dir={run}"]
+            print("$", " ".join(command), flush=True)
+            subprocess.run(command, check=False)
+
+
+def folder(experiment: Experiment, out: Path, variant: str, fold: int) -> Path:
+    name = variant.replace(" ", "_").replace(",", "")
+    return out / experiment.name / (f"{name}_{fold}" if experiment.folds > 1 else name)
+
+
+def section(experiment: Experiment, out: Path) -> list[str]:
+    """The lines of one experiment; nothing where no run is there."""
+    rows = []
+    for name in variants(experiment, ablations=True):
+        runs = [folder(experiment, out, name, fold) for fold in range(experiment.folds)]
+        runs = [run for run in runs if (run / "manifest.json").is_file()]
+        if runs:
+            rows += [row(experiment, name, label, runs) for label in labels_of(runs[0])]
+    if not rows:
+        return []
+    command = f"medseg train {' '.join(experiment.settings)} data.root=DATA/{experiment.folder}"
+    head = ["segmenter", "label", "n", experiment.score.replace("_", " "), "95 % CI", "asked", "goal"]
+    lines = [f"## {experiment.title}", "", f"`{command}`", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return [*lines, *rows, "", *by_hair(experiment, out)]
+
+
+def labels_of(run: Path) -> list[str]:
+    return list(json.loads((run / "metrics.json").read_text())["labels"])
+
+
+def row(experiment: Experiment, name: str, label: str, runs: list[Path]) -> str:
+    """A label's score: of one run with its interval; over folds the mean and the lowest and highest fold."""
+    found = [json.loads((run / "metrics.json").read_text())["labels"][label].get(experiment.score) for run in runs]
+    values = [f["mean"] for f in found if f and f["mean"] is not None]
+    must, goal = experiment.asked.get(label, (None, None))
+    text = f"{np.mean(values):.3f}" if values else "–"
+    if experiment.folds > 1:
+        interval = f"{min(values):.3f}–{max(values):.3f} (folds)" if values else "–"
+        count = len(values)
+    else:
+        limits = found[0]["ci95"] if found[0] else None
+        interval = f"{limits[0]:.3f}–{limits[1]:.3f}" if limits else "–"
+        count = found[0]["n"] if found[0] else 0
+    cells = [name, label.replace("_", " "), str(count), text, interval, str(must or "–"), str(goal or "–")]
+    return "| " + " | ".join(cells) + " |"
+
+
+def by_hair(experiment: Experiment, out: Path) -> list[str]:
+    """Jaccard with and without hair removal by the amount of hair, where the dataset tells it."""
+    if experiment.trained:
+        return []
+    rows = []
+    for name in experiment.classical:
+        with_, without = (folder(experiment, out, n, 0) for n in (name, f"{name}, no hair removal"))
+        if not ((with_ / "evaluation.csv").is_file() and (without / "evaluation.csv").is_file()):
+            continue
+        table = pd.read_csv(with_ / "evaluation.csv")[["case", "iou"]]
+        table = table.merge(pd.read_csv(without / "evaluation.csv")[["case", "iou"]], on="case", suffixes=("", "_raw"))
+        root = pd.read_csv(with_ / "split.csv")["image"].iloc[0]
+        facts = pd.read_csv(Path(root).parent.parent / "labels.csv")[["case_id", "hair"]]
+        table = table.merge(facts, left_on="case", right_on="case_id")
+        for hair, part in table.groupby("hair"):
+            rows.append(f"| {name} | {hair} | {len(part)} | {part['iou_raw'].mean():.3f} | {part['iou'].mean():.3f} |")
+    head = ["", "| segmenter | hair | n | as it is | hair removed |", "|---|---|---|---|---|"]
+    return [*head, *rows, ""] if rows else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.errors import ImageError
+from medseg.preprocess.field import Body, CropToField, Dermoscope, FitField, Fundus, Head, Sector
+
+Y, X = np.indices((300, 400)).astype(np.float32)
+
+
+def colour(grey: np.ndarray, tint: tuple[float, float, float] = (1.0, 0.7, 0.5)) -> sitk.Image:
+    noise = np.random.default_rng(0).normal(0, 0.01, grey.shape)
+    return sitk.GetImageFromArray(((grey + noise)[..., None] * np.array(tint)).clip(0, 1).astype(np.float32), True)
+
+
+def overlap(found: sitk.Image, truth: np.ndarray) -> float:
+    mask = sitk.GetArrayFromImage(found) > 0
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+@pytest.mark.parametrize("surround", [0.0, 0.05])
+def test_a_fundus_is_found_though_it_is_clipped_and_unevenly_lit(surround: float) -> None:
+    disc = np.hypot(Y - 150, X - 200) < 170  # wider than the image is tall
+    light = 0.35 + 0.4 * X / 400
+    image = colour(np.where(disc, light, surround))
+    assert overlap(Fundus()(image), disc) > 0.97
+
+
+def test_a_dark_haemorrhage_is_inside_the_fundus() -> None:
+    disc = np.hypot(Y - 150, X - 200) < 140
+    spot = np.hypot(Y - 150, X - 240) < 25
+    assert overlap(Fundus()(colour(np.where(disc & ~spot, 0.5, 0.02))), disc) > 0.97
+
+
+def test_dark_corners_are_left_out_and_a_lesion_that_touches_them_is_not() -> None:
+    disc = np.hypot(Y - 150, X - 200) < 190
+    lesion = np.hypot(Y - 150, X - 330) < 60  # reaches beyond the circle
+    image = colour(np.where(disc, np.where(lesion, 0.2, 0.8), 0.05))
+    assert overlap(Dermoscope()(image), disc) > 0.95
+    mask = sitk.GetArrayFromImage(Dermoscope()(image)) > 0
+    assert (lesion & disc & ~mask).sum() < 0.05 * (lesion & disc).sum()
+
+
+def test_without_corners_the_whole_image_is_field() -> None:
+    lesion = np.hypot(Y - 20, X - 200) < 90  # dark, and cut by the border
+    assert sitk.GetArrayFromImage(Dermoscope()(colour(np.where(lesion, 0.15, 0.8)))).all()
+
+
+def test_an_ultrasound_sector_leaves_out_margins_and_text() -> None:
+    sector = (np.hypot(Y + 60, X - 200) < 330) & (np.abs(X - 200) < 0.5 * (Y + 80)) & (Y > 5)
+    speckle = np.random.default_rng(1).rayleigh(0.25, Y.shape)
+    image = np.where(sector, speckle, 0.0)
+    image[20:30, 5:40] = 0.9  # text
+    found = Sector()(sitk.GetImageFromArray(image.clip(0, 1).astype(np.float32)))
+    assert overlap(found, sector) > 0.88  # its convex hull
+    assert not sitk.GetArrayFromImage(found)[20:30, 5:40].any()
+
+
+def head() -> tuple[np.ndarray, np.ndarray]:
+    _, y, x = np.indices((12, 120, 100)).astype(np.float32) / 2
+    inside = np.hypot((y - 30) / 24, (x - 25) / 18) < 1
+    noise = np.abs(np.random.default_rng(2).normal(0, 3, inside.shape))
+    hollow = np.hypot(y - 30, x - 25) < 6
+    return np.where(inside & ~hollow, 100.0, noise).astype(np.float32), inside
+
+
+def test_the_head_is_found_with_its_ventricles() -> None:
+    array, inside = head()
+    assert overlap(Head()(sitk.GetImageFromArray(array)), inside) > 0.93
+
+
+def test_a_stripped_brain_is_what_differs_from_its_surround() -> None:
+    array, inside = head()
+    array = np.where(inside, array - 60, -7.0).astype(np.float32)
+    assert overlap(Head()(sitk.GetImageFromArray(array)), inside) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+def test_the_body_holds_the_lungs_and_not_the_table(windowed: bool) -> None:
+    _, y, x = np.indices((6, 80, 100)).astype(np.float32)
+    inside = np.hypot((y - 35) / 28, (x - 50) / 42) < 1
+    lungs = (np.hypot((y - 35) / 18, (x - 30) / 12) < 1) | (np.hypot((y - 35) / 18, (x - 70) / 12) < 1)
+    hu = np.where(lungs, -850.0, np.where(inside, 40.0, -1000.0))
+    hu[:, 70:72, 20:80] = 100.0  # table
+    image = sitk.GetImageFromArray((((hu + 1000) / 1400).clip(0, 1) if windowed else hu).astype(np.float32))
+    assert overlap(Body()(image), inside) > 0.97
+
+
+def test_cropping_keeps_physical_coordinates() -> None:
+    array, _ = head()
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((2.0, 3.0, 4.0))
+    image.SetOrigin((-5.0, 7.0, 9.0))
+    part = CropToField(Head())(image)
+    assert part.GetSize()[0] < image.GetSize()[0]
+    assert part.GetSize()[2] == 12
+    point = part.TransformIndexToPhysicalPoint((3, 4, 5))
+    assert image.TransformPhysicalPointToIndex(point) is not None
+    assert image[image.TransformPhysicalPointToIndex(point)] == part[3, 4, 5]
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (600, 800)])
+def test_a_field_gets_its_width_whatever_the_camera(shape: tuple[int, int]) -> None:
+    y, x = np.indices(shape).astype(np.float32) * 300 / shape[0]
+    disc = np.hypot(y - 150, x - 200) < 120
+    fitted = FitField(Fundus(), 100)(colour(np.where(disc, 0.5, 0.0)))
+    assert fitted.GetSize()[0] == pytest.approx(100, abs=1)
+    assert fitted.GetSize()[1] == pytest.approx(100, abs=2)
+
+
+def test_a_black_image_has_no_field() -> None:
+    with pytest.raises(ImageError, match="no field of view"):
+        FitField(lambda image: sitk.Image(image.GetSize(), sitk.sitkUInt8), 100)(sitk.Image([40, 40], sitk.sitkFloat32))

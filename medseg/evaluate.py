@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,9 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.console import progress, table, warn
-from medseg.data.folders import read_table
-from medseg.data.image import find_images, frames, grid_difference, read_mask, stem
+from medseg.data.folders import by_name, read_table
+from medseg.data.image import find_images, frames, grid_difference, read_mask
+from medseg.data.stated import labels_found, stated_labels, values_of
 from medseg.errors import DataError, ImageError, MedsegError
 from medseg.ledger import EXIT_OK, EXIT_SOME, Entry, atomic_write_text, write_json
 from medseg.metrics import SCORES, compare_masks, summarise
@@ -33,7 +33,8 @@ def evaluate_folders(
     Raises DataError where no name is shared, MedsegError (exit status 1) where no pair could be compared.
     """
     predicted, wanted = _pair(masks, truth)
-    labels = labels or _stated_labels(masks) or _values_found([*predicted.values(), *wanted.values()])
+    labels = labels or stated_labels(masks) or labels_found([*predicted.values(), *wanted.values()])
+    layered = all(_ending(name, labels) for name in wanted)
     patients = _patients(truth)
     rows: list[dict[str, Any]] = []
     problems: list[Entry] = []
@@ -41,8 +42,9 @@ def evaluate_folders(
         for name, path in wanted.items():
             who = patients.get(path.resolve(), name)
             try:
-                found = _compare(predicted.get(name), path, labels, tolerance_mm)
-                rows += [{"case": name + frame, "patient": who} | row for frame, row in found]
+                case, own = _layer(name, labels, layered)
+                found = _compare(predicted.get(name), path, own, tolerance_mm)
+                rows += [{"case": case + frame, "patient": who} | row for frame, row in found]
             except ImageError as error:
                 problems.append(Entry(name, "failed", error.code, str(error), input=str(path)))
             else:
@@ -59,6 +61,17 @@ def evaluate_folders(
     frame = pd.DataFrame(rows)
     summary = summarise(frame, labels, tolerance_mm) | {"report_split": None, "n_failed": n_failed}
     return frame, summary if patients else summary | {"note": EACH_CASE}, problems
+
+
+def _ending(name: str, labels: Mapping[str, int]) -> str | None:
+    """The label that a file of its own is named after: ``eye1_haemorrhages`` → haemorrhages."""
+    return next((label for label in sorted(labels, key=len, reverse=True) if name.endswith(f"_{label}")), None)
+
+
+def _layer(name: str, labels: Mapping[str, int], layered: bool) -> tuple[str, Mapping[str, int]]:
+    """The case of a file, and the labels it holds: all, or the one it is named after, which is then drawn as 1."""
+    label = _ending(name, labels) if layered else None
+    return (name, labels) if label is None else (name.removesuffix(f"_{label}"), {label: 1})
 
 
 def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm: float) -> tuple[dict[str, Any], int]:
@@ -89,7 +102,7 @@ def write_evaluation(rows: pd.DataFrame, summary: Mapping[str, Any], out: Path) 
 
 def _pair(masks: Path, truth: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """The masks and the truths by name; two single files share the truth's name."""
-    predicted, wanted = _by_name(masks), _by_name(truth)
+    predicted, wanted = (by_name(root, find_images(root)) for root in (masks, truth))
     if masks.is_file() and truth.is_file():
         predicted = dict(zip(wanted, predicted.values(), strict=True))
     if not predicted.keys() & wanted.keys():
@@ -120,50 +133,9 @@ def _read(path: Path, labels: Mapping[str, int]) -> list[sitk.Image]:
     """The frames of a mask; one of a single label may be drawn in black and white (255), as photographs' masks are."""
     mask = read_mask(path)
     values = list(labels.values())
-    if len(values) == 1 and _values(mask) == {255}:
+    if len(values) == 1 and values_of(mask) == {255}:
         return [sitk.Cast(frame == 255, sitk.sitkUInt8) * values[0] for frame in frames(mask)]
     return frames(mask)
-
-
-def _values(mask: sitk.Image) -> set[int]:
-    """The label values in a mask, background left out."""
-    return set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) - {0}
-
-
-def _by_name(root: Path) -> dict[str, Path]:
-    """Every image of a folder by its path below it, without ending."""
-    named: dict[str, Path] = {}
-    for path in find_images(root):
-        name = stem(path) if path == root else (path.relative_to(root).parent / stem(path)).as_posix()
-        if name in named:
-            raise DataError(f"{path} and {named[name]} have one name; keep one of them")
-        named[name] = path
-    return named
-
-
-def _stated_labels(masks: Path) -> dict[str, int] | None:
-    """Names and values from labels.json in the folder of masks or the one above it."""
-    file = next((file for folder in (masks, masks.parent) if (file := folder / "labels.json").is_file()), None)
-    if file is None:
-        return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {str(name): int(value) for name, value in content.get("labels", content).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f'{file}: must hold names and values such as {{"lesion": 1}} ({error})') from error
-
-
-def _values_found(paths: list[Path]) -> dict[str, int]:
-    """A label named after each value in any readable file; the unreadable ones are told of when they are compared."""
-    found: set[int] = set()
-    for path in paths:
-        try:
-            found |= _values(read_mask(path))
-        except ImageError:
-            continue
-    if not found:
-        raise DataError("no mask holds a label, neither the predictions nor the truth; there is nothing to compare")
-    return {str(value): value for value in sorted(found)}
 
 
 def _patients(truth: Path) -> dict[Path, str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
@@ -17,7 +15,8 @@ from medseg.config import Config, build, feature_settings
 from medseg.console import progress, warn
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases, read_table
-from medseg.data.image import find_images, frames, read_image, read_mask, stem
+from medseg.data.image import find_images, frames, read_image, stem
+from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import fitting_mask
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
@@ -126,33 +125,13 @@ def extract_cases(cases: list[Case], extractor: Extractor, mask_of: MaskOf | Non
 
 def extract_folder(images: Path, masks: Path, out: Path, features: str, pattern: str | None) -> Ledger:
     """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger."""
-    labels = labels_of(masks)
+    labels = stated_labels(masks) or labels_found(find_images(masks))
     extractor = Extractor(feature_settings(features), labels)
     cases = read_cases(images, ["image"], pattern=pattern)
     ledger = Ledger(beside(out, "_cases.csv"))
     write_tables(extract_cases(cases, extractor, masks_from(images, masks), ledger), out)
     write_json(beside(out, "_units.json"), extractor.units())
     return ledger
-
-
-def labels_of(masks: Path) -> dict[str, int]:
-    """labels.json in or above the folder of masks; without one, each value found is a label of that name."""
-    for folder in [masks, *masks.resolve().parents][:3]:
-        if (folder / "labels.json").is_file():
-            try:
-                stated = json.loads((folder / "labels.json").read_text())
-                return {str(name): int(value) for name, value in stated.items()}
-            except (ValueError, AttributeError, TypeError) as error:
-                raise DataError(f'{folder / "labels.json"}: must be like {{"right_lung": 1}} ({error})') from error
-    values: set[int] = set()
-    for path in find_images(masks):
-        try:
-            values |= set(np.unique(sitk.GetArrayFromImage(read_mask(path))).tolist()) - {0}
-        except ImageError:  # the case that needs it will say so
-            continue
-    if not values:
-        raise DataError(f"{masks}: no mask with a label was found")
-    return {f"label_{value}": value for value in sorted(values)}
 
 
 def masks_from(images: Path, masks: Path) -> MaskOf:

@@ -41,7 +41,7 @@ def test_a_missing_mask_is_missed_and_a_surplus_one_is_named(tmp_path: Path) -> 
     write_image(mask((1, 2), (2, 6)), tmp_path / "pred/a.nii.gz")
     write_image(mask((1, 2)), tmp_path / "pred/c.nii.gz")
     rows, summary, problems = evaluate_folders(tmp_path / "pred", tmp_path / "truth", None, 1.0)
-    assert list(summary["labels"]) == ["1", "2"]  # no names given: one label for each value
+    assert list(summary["labels"]) == ["label_1", "label_2"]  # no names given: one label for each value
     assert summary["macro"]["dice"]["mean"] == pytest.approx(0.5)
     assert rows.loc[rows["case"] == "b", "status"].unique().tolist() == ["missed"]
     assert [(problem.case, problem.status, problem.code) for problem in problems] == [
@@ -126,7 +126,7 @@ def test_broken_label_names_are_an_error(tmp_path: Path, text: str) -> None:
 def test_masks_without_any_label_cannot_be_compared(tmp_path: Path) -> None:
     for folder in ("truth", "pred"):
         write_image(mask(), tmp_path / folder / "a.nii.gz")
-    with pytest.raises(DataError, match="no mask holds a label"):
+    with pytest.raises(DataError, match="no mask with a label"):
         evaluate_folders(tmp_path / "pred", tmp_path / "truth", None, 1.0)
 
 
@@ -141,3 +141,14 @@ def test_the_command_writes_tells_and_ends_with_its_status(tmp_path: Path, capsy
     assert (tmp_path / "out/evaluation.csv").is_file()
     (tmp_path / "truth/b.nii.gz").unlink()
     assert evaluate_and_write(tmp_path / "pred", tmp_path / "truth", None, 1.0)[1] == 0
+
+
+def test_labels_with_files_of_their_own_make_one_case(tmp_path: Path) -> None:
+    (tmp_path / "pred").mkdir()
+    (tmp_path / "pred/labels.json").write_text('{"dark": 1, "bright": 2}')
+    for folder, start in (("pred", 2), ("truth", 3)):
+        write_image(mask((1, start)), tmp_path / f"{folder}/eye_dark.nii.gz")
+        write_image(mask((1, 2)), tmp_path / f"{folder}/eye_bright.nii.gz")
+    rows, summary, _ = evaluate_folders(tmp_path / "pred", tmp_path / "truth", None, 1.0)
+    assert summary["n_cases"] == 1
+    assert rows.set_index("label")["dice"].to_dict() == pytest.approx({"bright": 1.0, "dark": 0.75})

@@ -9,8 +9,10 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.config import compose
+from medseg.data.image import find_images
+from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import own_mask
-from medseg.extract import Extractor, labels_of, masks_from, read_tables
+from medseg.extract import Extractor, masks_from, read_tables
 
 Command = Callable[..., Any]
 
@@ -74,9 +76,9 @@ def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: P
 
 
 def test_labels_come_from_the_file_or_from_the_masks(cohort: Path, tmp_path: Path) -> None:
-    assert labels_of(cohort / "masks") == {"label_1": 1, "label_2": 2}
+    assert labels_found(find_images(cohort / "masks")) == {"label_1": 1, "label_2": 2}
     (tmp_path / "labels.json").write_text('{"a": 3}')
-    assert labels_of(tmp_path) == {"a": 3}
+    assert stated_labels(tmp_path) == {"a": 3}
 
 
 def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, patter
     elif (root / "images").is_dir():
         cases = _from_folders(root, channels, columns)
     else:
-        cases = _bare(_channels(_by_name(root, find_images(root), strict=False), root, channels))
+        cases = _bare(_channels(by_name(root, find_images(root), strict=False), root, channels))
     if pattern is not None:
         chosen = set(find_images(root, pattern))
         cases = [case for case in cases if case.image in chosen]
@@ -127,9 +127,9 @@ def _label_files(folder: Path, row: dict[str, Any]) -> dict[str, Path | None]:
 
 
 def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Case]:
-    images = _channels(_by_name(root / "images", find_images(root / "images")), root / "images", channels)
+    images = _channels(by_name(root / "images", find_images(root / "images")), root / "images", channels)
     folder = next((root / name for name in MASK_FOLDERS if (root / name).is_dir()), None)
-    files = _by_name(folder, [p for p in folder.rglob("*") if is_image(p)]) if folder else {}
+    files = by_name(folder, [p for p in folder.rglob("*") if is_image(p)]) if folder else {}
     masks = _masks_of(list(images), files, columns)
     if folder and not any(one or any(several.values()) for one, several in masks.values()):
         raise DataError(
@@ -188,7 +188,7 @@ def _masks_of(
     return {name: (None, row) for name, row in found.items()}
 
 
-def _by_name(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str, Path]:
+def by_name(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str, Path]:
     """Name of each file: its path below `root` without ending; two of one name are an error, or keep their endings."""
     named: dict[str, Path] = {}
     for path in paths:

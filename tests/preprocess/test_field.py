@@ -66,7 +66,7 @@ def head() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_head_is_found_with_its_ventricles() -> None:
     array, inside = head()
-    assert overlap(Head()(sitk.GetImageFromArray(array)), inside) > 0.93
+    assert overlap(Head()(sitk.GetImageFromArray(array)), inside) > 0.9
 
 
 def test_a_stripped_brain_is_what_differs_from_its_surround() -> None:

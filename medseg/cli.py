@@ -174,6 +174,18 @@ def evaluate(
 
 
 @app.command()
+def choose(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with held-out cases, best one per fold.")],
+    out: Annotated[Path, typer.Option("--out", help="The YAML file to write.")] = Path("postprocess/chosen.yaml"),
+) -> None:
+    """Find the rules of post-processing that make no label worse on patients the models never saw."""
+    from medseg.choose import choose_rules
+    from medseg.runs import open_run
+
+    choose_rules([open_run(path) for path in runs], out)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, and what evaluate --out wrote.")],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file; else report.html in the first run.")] = None,

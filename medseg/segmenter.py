@@ -89,21 +89,21 @@ class Segmenter:
             coded, kept = above(parts, self.labels, self.threshold, keep)
         mask = sitk.GetImageFromArray(coded)
         mask.CopyInformation(reference)
-        return self._clean(mask), dict(zip(self.labels.numbers, kept, strict=False))
+        return clean(mask, self.after, self.labels), dict(zip(self.labels.numbers, kept, strict=False))
 
-    def _clean(self, coded: sitk.Image) -> sitk.Image:
-        """The rules after the model; labels that may overlap go one by one."""
-        if not self.after:
-            return coded
-        if self.labels.exclusive:
-            return _through(self.after, coded)
-        layers = {}
-        for name, part in self.labels.split(coded).items():
-            cleaned = _through(self.after, part * self.labels.numbers[name])
-            layers[name] = sitk.GetArrayViewFromImage(cleaned) > 0
-        joined = sitk.GetImageFromArray(self.labels.join(layers))
-        joined.CopyInformation(coded)
-        return joined
+
+def clean(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
+    """A coded mask after the rules of post-processing; labels that may overlap go one by one."""
+    if not rules:
+        return coded
+    if labels.exclusive:
+        return _through(rules, coded)
+    layers = {}
+    for name, part in labels.split(coded).items():
+        layers[name] = sitk.GetArrayFromImage(_through(rules, part * labels.numbers[name])) > 0
+    joined = sitk.GetImageFromArray(labels.join(layers))
+    joined.CopyInformation(coded)
+    return joined
 
 
 def _through(rules: list[Any], mask: sitk.Image) -> sitk.Image:

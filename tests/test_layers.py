@@ -11,6 +11,7 @@ TASKS = [
     "train_segmenter",
     "train_diagnoser",
     "measure",
+    "choose",
     "plan",
     "panel",
     "prepare",

@@ -201,7 +201,7 @@ def _unit_range(array: npt.NDArray[Any]) -> Array:
     """Colours of any type in 0..1, all components by one range so that hues stay."""
     low, high = float(array.min()), float(array.max())
     if low >= 0 and (array.dtype == np.uint8 or (np.issubdtype(array.dtype, np.integer) and high <= 65535)):
-        return array.astype(np.float32) / np.float32(_full_scale(array.dtype, high))
+        return np.asarray(array.astype(np.float32) / np.float32(_full_scale(array.dtype, high)), np.float32)
     if low >= 0 and high <= 1:
         return array.astype(np.float32)
     return ((array.astype(np.float64) - low) / max(high - low, 1e-30)).astype(np.float32)
@@ -211,7 +211,7 @@ def _unit_alpha(alpha: npt.NDArray[Any]) -> Array:
     """Opacity in 0..1; the most opaque pixel of a float image beyond 1 is fully opaque."""
     high = float(alpha.max())
     full = _full_scale(alpha.dtype, high) if np.issubdtype(alpha.dtype, np.integer) else max(high, 1.0)
-    return np.clip(alpha.astype(np.float32) / np.float32(full), 0, 1)
+    return np.asarray(np.clip(alpha.astype(np.float32) / np.float32(full), 0, 1), np.float32)
 
 
 def _full_scale(dtype: np.dtype[Any], high: float) -> float:

@@ -1,3 +1,5 @@
+"""Two tissues times a field that is known: N4 must find it, in heads, slabs and slices."""
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -5,28 +7,85 @@ import SimpleITK as sitk
 from medseg.errors import ImageError
 from medseg.preprocess.bias import N4
 
-
-@pytest.mark.parametrize("slices", [10, 40])
-def test_a_known_field_is_taken_out(slices: int) -> None:
-    """Two tissues times a smooth field: the variation within each falls below 40 % of what it was."""
-    z, y, x = np.indices((slices, 64, 64)).astype(np.float32)
-    brain = np.hypot(y - 32, x - 32) < 28
-    tissue = np.where(np.hypot(y - 32, x - 32) < 16, 1.0, 0.6)
-    field = np.exp(0.35 * np.cos(np.pi * x / 80) + 0.3 * np.sin(np.pi * y / 90))
-    noise = np.random.default_rng(0).normal(0, 0.005, tissue.shape)
-    image = sitk.GetImageFromArray((np.where(brain, tissue * field, 0) + noise).astype(np.float32))
-    image.SetSpacing((1.0, 1.5, 4.0))
-    mask = sitk.GetImageFromArray(brain.astype(np.uint8))
-    mask.CopyInformation(image)
-    corrected = N4(field=lambda _image: mask)(image)
-    assert corrected.GetSpacing() == image.GetSpacing()
-    before, after = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(corrected)
-    for part in (brain & (tissue == 1.0), brain & (tissue == 0.6)):
-        spread = [array[part].std() / array[part].mean() for array in (before, after)]
-        assert spread[1] < 0.4 * spread[0]
+WHITE, GREY = 800.0, 500.0
 
 
-def test_an_empty_field_is_said() -> None:
-    with pytest.raises(ImageError, match="field"):
-        noise = np.random.default_rng(0).random((8, 20, 20)).astype(np.float32)
-        N4(field=lambda image: sitk.Image(image.GetSize(), sitk.sitkUInt8))(sitk.GetImageFromArray(noise))
+def tissues(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[sitk.Image, np.ndarray]:
+    """Label map (Z, Y, X) of a ball of folded tissues (1 grey, 2 white) and the field it is seen through."""
+    grid = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, size, [0.0] * 3, spacing)
+    points = sitk.GetArrayFromImage(grid)
+    x, y, z = np.moveaxis(points - points.mean(axis=(0, 1, 2)), -1, 0)
+    radius = np.hypot(np.hypot(x, y), z)
+    white = np.sin(x / 7) + np.sin(y / 6 + x / 20) + np.cos(z / 8) > 0.4
+    labels = sitk.GetImageFromArray(((radius < 75) * (1 + white)).astype(np.uint8))
+    labels.CopyInformation(grid)
+    field = np.exp(0.35 * np.sin(x / 60 + 0.5) * np.cos(y / 70) + 0.2 * z / 80)
+    return labels, field
+
+
+def scan(labels: sitk.Image, field: np.ndarray) -> sitk.Image:
+    clean = np.array([0, GREY, WHITE])[sitk.GetArrayFromImage(labels)]
+    noise = np.random.default_rng(0).normal(0, 10, clean.shape)
+    image = sitk.GetImageFromArray(np.maximum(clean * field + noise, 0).astype(np.float32))
+    image.CopyInformation(labels)
+    return image
+
+
+def variation(image: sitk.Image, labels: sitk.Image, label: int) -> float:
+    values = sitk.GetArrayFromImage(image)[sitk.GetArrayFromImage(labels) == label]
+    return float(values.std() / values.mean())
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing"),
+    [((80, 80, 40), (2, 2, 4)), ((80, 80, 18), (2, 2, 1)), ((18, 80, 80), (1, 2, 2)), ((80, 80, 1), (2, 2, 5))],
+    ids=["head", "axial slab", "sagittal slab", "one slice"],
+)
+def test_a_known_field_is_taken_out(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+    labels, field = tissues(size, spacing)
+    image = scan(labels, field)
+    result = N4(lambda _: labels > 0)(image)
+    for label in (1, 2):
+        assert variation(result, labels, label) <= 0.4 * variation(image, labels, label)
+    assert result.GetPixelID() == sitk.sitkFloat32
+    assert result.GetSpacing() == image.GetSpacing()
+    inside = sitk.GetArrayFromImage(labels) > 0
+    found = sitk.GetArrayFromImage(image)[inside] / sitk.GetArrayFromImage(result)[inside]
+    assert np.log(found).mean() == pytest.approx(0, abs=0.02)  # the level of brightness stays
+    assert np.corrcoef(found, field[inside])[0, 1] > 0.97
+
+
+def test_turned_axes_give_the_same_correction() -> None:
+    labels, field = tissues((80, 80, 40), (2, 2, 4))
+    image = scan(labels, field)
+    turned = N4(lambda image: sitk.DICOMOrient(labels, "PSL") > 0)(sitk.DICOMOrient(image, "PSL"))
+    assert variation(sitk.DICOMOrient(turned, "LPS"), labels, 2) <= 0.4 * variation(image, labels, 2)
+
+
+def test_without_a_field_finder_the_bright_part_counts_and_2d_works() -> None:
+    labels, field = tissues((80, 80, 1), (2, 2, 5))
+    image = scan(labels, field)[:, :, 0]
+    result = N4()(image)
+    assert result.GetDimension() == 2
+    assert variation(result, labels[:, :, 0], 2) <= 0.4 * variation(image, labels[:, :, 0], 2)
+
+
+def test_an_even_image_stays_nearly_as_it_is_and_a_blank_one_exactly() -> None:
+    labels, field = tissues((40, 40, 20), (4, 4, 8))
+    image = scan(labels, np.ones_like(field))
+    result = sitk.GetArrayFromImage(N4(lambda _: labels > 0, iterations=10)(image))
+    inside = sitk.GetArrayFromImage(labels) > 0
+    assert np.abs(result / np.maximum(sitk.GetArrayFromImage(image), 1) - 1)[inside].max() < 0.05
+    blank = sitk.Image([8, 8, 8], sitk.sitkInt16)
+    assert not sitk.GetArrayFromImage(N4()(blank)).any()
+
+
+def test_images_that_cannot_be_corrected_are_named() -> None:
+    labels, field = tissues((40, 40, 20), (4, 4, 8))
+    with pytest.raises(ImageError, match=r"below 0.*~preprocess.bias") as error:
+        N4(lambda _: labels > 0)(scan(labels, field) - 600)
+    assert error.value.code == "image-negative"
+    with pytest.raises(ImageError, match="one channel"):
+        N4()(sitk.Image([8, 8], sitk.sitkVectorFloat32, 3))
+    with pytest.raises(ValueError, match="at least 1"):
+        N4(shrink=0)

@@ -4,8 +4,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.errors import ImageError, MedsegError
+from medseg.errors import DataError, ImageError, MedsegError
 from medseg.preprocess.intensity import Nyul, Percentiles, Photo, Window, ZScore
+
+
+def picture(array: np.ndarray, colour: bool = False) -> sitk.Image:
+    image = sitk.GetImageFromArray(array, isVector=colour)
+    image.SetSpacing([0.5, 2.0, 3.0][: image.GetDimension()])
+    image.SetOrigin([7.0, -3.0, 1.0][: image.GetDimension()])
+    return image
+
+
+def above_zero(image: sitk.Image) -> sitk.Image:
+    return image > 0
+
+
+def values(image: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayFromImage(image)
 
 
 def test_a_window_maps_hounsfield_units_to_0_1() -> None:
@@ -27,67 +42,160 @@ def test_an_empty_range_is_refused(make: object) -> None:
         make()  # type: ignore[operator]
 
 
-def picture(array: np.ndarray) -> sitk.Image:
-    return sitk.GetImageFromArray(array, isVector=array.ndim == 3)
+def test_z_scores_are_those_of_the_field_and_outside_is_0() -> None:
+    image = picture(np.array([[0, 0, 2, 4, 6]], np.int16))  # inside: mean 4, variance 8/3
+    result = ZScore(above_zero, clip=5)(image)
+    step = 2 / np.sqrt(8 / 3) / 10
+    assert values(result).ravel() == pytest.approx([0, 0, 0.5 - step, 0.5, 0.5 + step])
+    assert result.GetPixelID() == sitk.sitkFloat32
+    assert result.GetOrigin() == image.GetOrigin()
+    assert values(image).ravel().tolist() == [0, 0, 2, 4, 6]
+
+
+def test_z_scores_of_a_whole_volume_ignore_gain_and_offset() -> None:
+    array = np.random.default_rng(0).normal(size=(4, 6, 8)).astype(np.float32)
+    first, second = (values(ZScore()(picture(each))) for each in (array, 1000 + 50 * array))
+    np.testing.assert_allclose(first, second, atol=1e-4)
+    assert first.mean() == pytest.approx(0.5, abs=1e-5)
+    assert first.std() == pytest.approx(0.1, abs=1e-5)
+
+
+def test_z_scores_clip_and_take_components_one_by_one() -> None:
+    grey = np.append(np.zeros(999), 1.0).reshape(10, 100)
+    image = picture(np.stack([grey, 7 - 3 * grey, np.full((10, 100), 0.1)], axis=-1), colour=True)
+    result = values(ZScore(clip=2)(image))
+    assert result.shape == (10, 100, 3)
+    assert result[-1, -1].tolist() == [1, 0, 0.5]
+    np.testing.assert_allclose(result[..., 0] + result[..., 1], 1, atol=1e-6)
+    assert np.all(result[..., 2] == 0.5)
+
+
+def test_a_field_without_a_voxel_or_on_another_grid_is_refused() -> None:
+    image = picture(np.ones((4, 4), np.float32))
+    with pytest.raises(ImageError, match="holds no voxel") as blank:
+        ZScore(lambda image: image < 0)(image)
+    assert blank.value.code == "field-empty"
+    with pytest.raises(ImageError, match="grid") as other:
+        ZScore(lambda image: (image > 0)[1:])(image)
+    assert other.value.code == "field-grid"
+    with pytest.raises(ValueError, match="above 0"):
+        ZScore(clip=0)
 
 
 @pytest.mark.parametrize(
     ("array", "wanted"),
     [
-        (np.array([[0, 255]], np.uint8), [0.0, 1.0]),
-        (np.array([[0, 51]], np.uint8), [0.0, 0.2]),
-        (np.array([[0, 65535]], np.uint16), [0.0, 1.0]),
-        (np.array([[0, 4095]], np.uint16), [0.0, 1.0]),  # 12 bits in 16
-        (np.array([[0.25, 0.5]], np.float32), [0.25, 0.5]),
-        (np.array([[-10.0, 30.0]], np.float32), [0.0, 1.0]),
+        (np.array([[0, 51, 102]], np.uint8), [0, 0.2, 0.4]),
+        (np.array([[0, 819, 4095]], np.uint16), [0, 0.2, 1]),
+        (np.array([[0, 13107, 65535]], np.uint16), [0, 0.2, 1]),
+        (np.array([[0, 51, 255]], np.uint16), [0, 0.2, 1]),
+        (np.array([[0, 819, 4095]], np.int16), [0, 0.2, 1]),
+        (np.array([[-10, 0, 40]], np.int16), [0, 0.2, 1]),
+        (np.array([[0.1, 0.2, 0.4]], np.float32), [0.1, 0.2, 0.4]),
+        (np.array([[-10, 0, 40]], np.float64), [0, 0.2, 1]),
+        (np.array([[9, 9, 9]], np.float32), [0, 0, 0]),
     ],
 )
-def test_a_grey_picture_is_scaled_by_its_type(array: np.ndarray, wanted: list[float]) -> None:
-    assert sitk.GetArrayFromImage(Photo(colour=False)(picture(array)))[0] == pytest.approx(wanted)
+def test_photographs_of_every_type_come_to_0_1(array: np.ndarray, wanted: list[float]) -> None:
+    image = picture(array)
+    grey, colour = Photo(colour=False)(image), Photo(colour=True)(image)
+    assert values(grey).ravel() == pytest.approx(wanted)
+    assert grey.GetPixelID() == sitk.sitkFloat32
+    assert colour.GetPixelID() == sitk.sitkVectorFloat32
+    assert colour.GetNumberOfComponentsPerPixel() == 3
+    assert colour.GetSpacing() == image.GetSpacing()
+    assert all(values(colour)[..., c].ravel() == pytest.approx(wanted) for c in range(3))
 
 
-def test_colour_and_grey_and_transparency_become_three_components() -> None:
-    grey = Photo(colour=True)(picture(np.array([[51, 255]], np.uint8)))
-    assert grey.GetNumberOfComponentsPerPixel() == 3
-    assert sitk.GetArrayFromImage(grey)[0, 0] == pytest.approx([0.2] * 3)
-    clear = Photo(colour=True)(picture(np.array([[[255, 51, 0, 0], [255, 51, 0, 255]]], np.uint8)))
-    assert sitk.GetArrayFromImage(clear)[0, 0].tolist() == [0, 0, 0]
-    assert sitk.GetArrayFromImage(clear)[0, 1] == pytest.approx([1.0, 0.2, 0.0])
+def test_colours_stay_and_keep_one_range() -> None:
+    array = np.array([[[0, 51, 255], [102, 0, 0]]], np.uint8)
+    assert values(Photo(colour=True)(picture(array, True))) == pytest.approx(array / 255)
+    other = values(Photo(colour=True)(picture(array.astype(np.float32) - 51, True)))
+    assert other == pytest.approx(array / 255)  # the range of all components is -51 to 204
 
 
-def test_grey_in_three_components_is_grey_and_colour_is_not() -> None:
-    same = Photo(colour=False)(picture(np.full((2, 2, 3), 51, np.uint8)))
-    assert same.GetNumberOfComponentsPerPixel() == 1
-    with pytest.raises(ImageError, match="grey is wanted"):
-        Photo(colour=False)(picture(np.array([[[255, 51, 0]]], np.uint8)))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_alpha_is_laid_onto_black(dtype: type) -> None:
+    full = 65535 if dtype == np.uint16 else 255  # floats beyond 0..1 too
+    share = [1.0, 0.4, 0.0]
+    alpha = np.rint(np.array([share]) * full)
+    grey = np.full((1, 3), full)
+    grey[0, 2] = 0
+    two = picture(np.stack([grey, alpha], axis=-1).astype(dtype), True)
+    assert values(Photo(colour=False)(two)).ravel() == pytest.approx(share, abs=1e-4)
+    four = picture(np.stack([grey, 0 * grey, grey, alpha], axis=-1).astype(dtype), True)
+    result = values(Photo(colour=True)(four))
+    assert result.shape == (1, 3, 3)
+    assert result[0, :, 0] == pytest.approx(share, abs=1e-4)
+    assert not result[..., 1].any()
+    assert values(Photo(colour=True)(two)).shape == (1, 3, 3)
 
 
-def half(image: sitk.Image) -> sitk.Image:
-    mask = np.zeros(sitk.GetArrayViewFromImage(image).shape, np.uint8)
-    mask[:, 2:] = 1
-    return sitk.GetImageFromArray(mask)
+def test_grey_in_three_components_is_grey_but_a_colour_is_refused() -> None:
+    array = np.full((4, 4, 3), 100, np.uint8)
+    array[0, 0] = 100, 101, 99  # what JPEG makes of grey
+    result = values(Photo(colour=False)(picture(array, True)))
+    assert result == pytest.approx(np.full((4, 4), 100 / 255))
+    array[0, 0] = 200, 100, 100
+    with pytest.raises(ImageError, match=r"colour image .*100 of 255.*organ.components=3") as error:
+        Photo(colour=False)(picture(array, True))
+    assert error.value.code == "image-channels"
+    with pytest.raises(ImageError, match="5 channels") as error:
+        Photo(colour=True)(picture(np.zeros((2, 2, 5), np.uint8), True))
+    assert error.value.code == "image-channels"
 
 
-def test_the_z_score_counts_inside_the_field_only() -> None:
-    image = picture(np.array([[900.0, 900.0, 10.0, 30.0]], np.float32))
-    found = sitk.GetArrayFromImage(ZScore(half, clip=4.0)(image))[0]
-    assert found == pytest.approx([0.0, 0.0, 0.5 - 1 / 8, 0.5 + 1 / 8])
-    assert sitk.GetArrayFromImage(ZScore()(picture(np.full((2, 2), 7.0, np.float32)))) == pytest.approx(0.5)
+def head(seed: int, gain: float = 1.0, gamma: float = 1.0) -> sitk.Image:
+    """Background 0 and three tissues with noise, as another scanner would show them."""
+    tissue = np.repeat([0.0, 0.3, 0.6, 0.8], [2000, 500, 1500, 1500])
+    array = np.maximum(tissue + 0.02 * np.random.default_rng(seed).normal(size=tissue.shape) * (tissue > 0), 0)
+    return picture((gain * array**gamma).reshape(50, 110).astype(np.float32))
 
 
-def test_nyul_undoes_gain_and_offset_of_a_scanner() -> None:
-    rng = np.random.default_rng(0)
-    tissue = rng.gamma(3.0, 1.0, (3, 40, 40)).astype(np.float32)
-    scans = [picture(part * gain + shift) for part, gain, shift in zip(tissue, (1, 40, 7), (0, 100, -3), strict=True)]
-    step = Nyul()
-    with pytest.raises(MedsegError, match="fit it"):
-        step(scans[0])
-    state = step.fit(scans)
+def test_landmarks_bring_scanners_together() -> None:
+    images = [head(0), head(1, 300, 1.3), head(2, 5, 0.8)]
+    step = Nyul(above_zero)
+    state = json.loads(json.dumps(step.fit(iter(images))))
     step.restore(state)
-    medians = [float(np.median(sitk.GetArrayFromImage(step(scan)))) for scan in scans]
-    assert max(medians) - min(medians) < 0.005
-    again = Nyul()
-    again.restore(json.loads(json.dumps(state)))
-    assert np.array_equal(sitk.GetArrayFromImage(again(scans[1])), sitk.GetArrayFromImage(step(scans[1])))
-    assert sitk.GetArrayFromImage(step(scans[2])).min() >= 0
-    assert sitk.GetArrayFromImage(step(scans[2])).max() <= 1
+    assert state["landmarks"][0] == pytest.approx(0.1)
+    assert state["landmarks"][-1] == pytest.approx(0.9)
+    flat = [values(step(image)).ravel() for image in [*images, head(3, 40, 1.1)]]
+    for first, count in ((2500, 1500), (4000, 1500)):
+        medians = [np.median(each[first : first + count]) for each in flat]
+        assert np.ptp(medians) < 0.02
+    assert not any(each[:2000].any() for each in flat)  # outside the field
+    assert all(each.min() >= 0 and each.max() <= 1 for each in flat)
+
+
+def test_an_image_with_the_average_landmarks_is_mapped_linearly() -> None:
+    image = picture(np.linspace(0, 100, 1001, dtype=np.float32)[None])
+    step = Nyul(percentiles=(10, 50, 90))
+    step.restore(step.fit([image]))
+    result = values(step(image)).ravel()
+    assert result[[100, 500, 900]] == pytest.approx([0.1, 0.5, 0.9])
+    np.testing.assert_allclose(result, np.linspace(0, 1, 1001), atol=1e-5)  # the tails go on
+
+
+def test_many_voxels_of_one_value_and_a_constant_image_are_mapped() -> None:
+    step = Nyul()
+    state = step.fit([head(0), picture(np.full((3, 3), 4.0))])  # the constant one is passed over
+    assert state == step.fit([head(0)])
+    step.restore(state)
+    result = values(step(head(0)))
+    assert np.isfinite(result).all()
+    assert np.all(np.diff(result.ravel()[np.argsort(values(head(0)).ravel())]) >= -1e-6)
+    assert not values(step(picture(np.full((3, 3), 4.0)))).any()
+
+
+def test_landmarks_are_needed_and_must_fit() -> None:
+    with pytest.raises(MedsegError, match="fit it") as error:
+        Nyul()(head(0))
+    assert error.value.code == "step-unfitted"
+    with pytest.raises(MedsegError, match="2 landmarks"):
+        Nyul().restore({"landmarks": [0.1, 0.9]})
+    with pytest.raises(DataError, match="no training image"):
+        Nyul().fit([picture(np.ones((2, 2)))])
+    with pytest.raises(ImageError, match="3 channels"):
+        Nyul().fit([picture(np.ones((2, 2, 3)), True)])
+    with pytest.raises(ValueError, match="rising"):
+        Nyul(percentiles=(10, 10, 90))

@@ -1,0 +1,105 @@
+"""`medseg choose`: which rules of post-processing help, decided on patients that the models never saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import yaml
+
+from medseg.config import build, config_dir, labels_of, load
+from medseg.console import progress, say, table
+from medseg.data.folders import read_table
+from medseg.data.labels import Labels
+from medseg.data.truth import read_masks
+from medseg.errors import ConfigError, DataError
+from medseg.ledger import atomic_write_text
+from medseg.metrics import dice
+from medseg.runs import Run
+from medseg.segmenter import clean
+
+Pairs = list[tuple[sitk.Image, sitk.Image]]
+
+
+def choose_rules(runs: list[Run], out: Path) -> list[str]:
+    """Try every rule of the group `postprocess` on the held-out predictions of `runs`; write the helpful ones as YAML.
+
+    A rule is kept where no label's mean Dice falls and one rises, on top of the rules kept before it. Returns their
+    names. Raises `ConfigError` where a run already has rules, or the runs have different labels.
+    """
+    settings = [load(run.file("config.yaml")) for run in runs]
+    labels = labels_of(settings[0])
+    for run, config in zip(runs, settings, strict=True):
+        if labels_of(config) != labels:
+            raise ConfigError(f"{run.path}: has other labels than {runs[0].path}; choose for one organ at a time")
+        if config.postprocess:
+            raise ConfigError(f"{run.path}: was measured with rules already; train it with postprocess=none")
+    pairs = _pairs(runs, labels)
+    rules = _rules()
+    kept: dict[str, dict[str, Any]] = {}
+    best = scores(pairs, [], labels)
+    rows = [["as it is", *map(_shown, best), ""]]
+    with progress("choose", len(rules)) as bar:
+        for name, rule in rules.items():
+            found = scores(pairs, [*map(build, kept.values()), build(rule)], labels)
+            helps = helpful(best, found)
+            rows.append([name, *map(_shown, found), "kept" if helps else "left out"])
+            if helps:
+                kept[name], best = rule, found
+            bar.advance(1, name)
+    table(f"mean Dice of {len(pairs)} held-out cases", ["rule", *labels.numbers, ""], rows)
+    head = f"# Rules that helped on {len(pairs)} held-out cases of {len(runs)} runs and made no label worse.\n"
+    names = {name.replace(".", "_"): rule for name, rule in kept.items()}
+    atomic_write_text(out, head + yaml.safe_dump(names, sort_keys=False))
+    say(f"written: {out}; use it as postprocess={out.stem} with --config-dir, in its folder postprocess/")
+    return list(kept)
+
+
+def scores(pairs: Pairs, rules: list[Any], labels: Labels) -> list[float]:
+    """Mean Dice of each label over the cases that show it, truth or prediction; NaN where none does."""
+    table: list[list[float]] = []
+    for mask, truth in pairs:
+        found = sitk.GetArrayFromImage(clean(mask, rules, labels))
+        wanted = sitk.GetArrayFromImage(truth)
+        row = []
+        for name in labels.numbers:
+            a, b = labels.layer(found, name), labels.layer(wanted, name)
+            row.append(dice(a, b) if a.any() or b.any() else np.nan)
+        table.append(row)
+    columns = np.array(table).T
+    return [float(np.nanmean(column)) if not np.isnan(column).all() else float("nan") for column in columns]
+
+
+def helpful(before: list[float], after: list[float], least: float = 1e-4) -> bool:
+    """Whether no label got worse and one got better by at least `least`."""
+    known = [(a, b) for a, b in zip(before, after, strict=True) if not (np.isnan(a) or np.isnan(b))]
+    return all(b >= a - 1e-9 for a, b in known) and any(b >= a + least for a, b in known)
+
+
+def _pairs(runs: list[Run], labels: Labels) -> Pairs:
+    pairs: Pairs = []
+    for run in runs:
+        file = run.file("evaluation.csv")
+        if not file.is_file():
+            raise DataError(f"{run.path}: has no held-out case, so nothing can be chosen on it")
+        for case in dict.fromkeys(read_table(file)["case"]):
+            name = f"{case}.nii.gz"
+            folders = (run.file("predictions"), run.file("truth"))
+            mask, truth = (read_masks(folder / name, labels) for folder in folders)
+            pairs.append((mask, truth))
+    return pairs
+
+
+def _rules() -> dict[str, dict[str, Any]]:
+    """Every rule of every choice of the group, as choice.rule."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((config_dir() / "postprocess").glob("*.yaml")):
+        for name, rule in (yaml.safe_load(file.read_text()) or {}).items():
+            found[f"{file.stem}.{name}"] = rule
+    return found
+
+
+def _shown(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.4f}"

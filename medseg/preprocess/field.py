@@ -83,19 +83,28 @@ class Sector:
 class Head:
     """The head in MRI before air; of a skull-stripped volume the brain (what differs from its constant surround)."""
 
+    STRIPPED = 0.4  # of the voxels are of one value: air is never so equal unless it was set to one
+    LARGE = 0.02  # of the largest piece: smaller ones are noise
+
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Volume of any intensity → mask."""
-        array = sitk.GetArrayViewFromImage(image)
-        border = array.ravel()[0]
-        same = array == border
-        if same.mean() > 0.4:  # air is never so equal unless it was set to one value
-            inside = ~same
+        array = sitk.GetArrayFromImage(image).astype(np.float32)
+        planes = tuple(range(1, array.ndim)) if array.ndim == 3 else None
+        filled = np.ptp(array, axis=planes) > 0  # slices that hold anything, (Z,) or one number
+        held = array[filled] if array.ndim == 3 else array
+        if not np.any(filled):
+            return _like(np.zeros(array.shape, np.bool_), image)
+        if (held == held.ravel()[0]).mean() > self.STRIPPED:
+            inside = _solid(array != held.ravel()[0], opening=0)
         else:
-            smooth = ndimage.gaussian_filter(np.asarray(array, np.float32), 0.5)
+            smooth = ndimage.gaussian_filter(array, 0.5)
             split = _otsu(smooth)
             air, head = smooth[smooth <= split].mean(), smooth[smooth > split].mean()
-            inside = smooth > air + 0.3 * (head - air)  # Otsu may lie right above the noise, or between tissues
-        return _like(_solid(inside, opening=0), image)
+            bright = smooth > air + 0.3 * (head - air)  # Otsu may lie right above the noise, or between tissues
+            inside = _hulls(_large(bright, self.LARGE))  # with the fluid and bone that are as dark as air
+        if array.ndim == 3:  # a slab is open at both ends, so that no hole of it is one in 3D
+            inside = np.stack([ndimage.binary_fill_holes(part) for part in inside])
+        return _like(inside, image)
 
 
 class Body:
@@ -183,6 +192,23 @@ def _largest(mask: Bools) -> Bools:
     if count < 2:
         return mask
     return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])))
+
+
+def _large(mask: Bools, share: float) -> Bools:
+    """The pieces of at least `share` of the largest one's size."""
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= share * sizes.max())[parts] & mask)
+
+
+def _hulls(mask: Bools) -> Bools:
+    """The convex hull of each slice."""
+    planes = mask if mask.ndim == 3 else mask[None]
+    hulls = np.stack([convex_hull_image(part) if part.any() else part for part in planes])
+    return np.asarray(hulls if mask.ndim == 3 else hulls[0])
 
 
 def _solid(mask: Bools, opening: int) -> Bools:

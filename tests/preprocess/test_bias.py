@@ -58,7 +58,7 @@ def test_a_known_field_is_taken_out(size: tuple[int, int, int], spacing: tuple[f
 def test_turned_axes_give_the_same_correction() -> None:
     labels, field = tissues((80, 80, 40), (2, 2, 4))
     image = scan(labels, field)
-    turned = N4(lambda image: sitk.DICOMOrient(labels, "PSL") > 0)(sitk.DICOMOrient(image, "PSL"))
+    turned = N4(lambda _: sitk.DICOMOrient(labels, "PSL") > 0)(sitk.DICOMOrient(image, "PSL"))
     assert variation(sitk.DICOMOrient(turned, "LPS"), labels, 2) <= 0.4 * variation(image, labels, 2)
 
 

@@ -111,3 +111,14 @@ def test_a_field_gets_its_width_whatever_the_camera(shape: tuple[int, int]) -> N
 def test_a_black_image_has_no_field() -> None:
     with pytest.raises(ImageError, match="no field of view"):
         FitField(lambda image: sitk.Image(image.GetSize(), sitk.sitkUInt8), 100)(sitk.Image([40, 40], sitk.sitkFloat32))
+
+
+def test_fluid_between_brain_and_skull_belongs_to_the_head_in_a_slab_with_blank_ends() -> None:
+    _, y, x = np.indices((7, 120, 100)).astype(np.float32)
+    r = np.hypot((y - 60) / 50, (x - 50) / 40)
+    slab = np.where(r < 0.8, 100.0, np.where(r < 0.9, 12.0, np.where(r < 1.0, 70.0, 2.0))).astype(np.float32)
+    slab += np.random.default_rng(0).normal(0, 1, slab.shape).astype(np.float32)
+    slab[:2] = slab[-2:] = 0
+    found = sitk.GetArrayFromImage(Head()(sitk.GetImageFromArray(slab))) > 0
+    assert (found[2:5] & (r < 1)[2:5]).sum() > 0.97 * (r < 1)[2:5].sum()
+    assert not found[:2].any()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
+
+from medseg.errors import ImageError
 
 
 class KeepLargest:
@@ -29,22 +33,205 @@ class FillHoles:
         return _each_label(mask, self.labels, sitk.BinaryFillhole)
 
 
+class MinimumSize:
+    """Drop connected components (faces touching) smaller than `mm2` in 2D or `mm3` in 3D.
+
+    Photographs have spacing 1, so there mm² are pixels. With `keep_largest` each label's largest component stays,
+    whatever its size.
+    """
+
+    def __init__(
+        self,
+        mm2: float | None = None,
+        mm3: float | None = None,
+        labels: list[int] | None = None,
+        keep_largest: bool = False,
+    ) -> None:
+        if mm2 is None and mm3 is None:
+            raise ValueError("minimum size: give mm2 (2D images), mm3 (3D images) or both")
+        self.least = {2: mm2, 3: mm3}
+        self.labels, self.keep_largest = labels, keep_largest
+
+    def __call__(self, mask: sitk.Image) -> sitk.Image:
+        """Mask → mask; ImageError (image-dimension) for a dimension without a minimum."""
+        least = self.least.get(mask.GetDimension())
+        if least is None:
+            raise ImageError(
+                f"the minimum size has no value for a {mask.GetDimension()}D mask; give mm2 for 2D, mm3 for 3D",
+                code="image-dimension",
+            )
+        # 1e-6: a component of exactly the minimum stays, whatever the spacing's last digits
+        voxels = least / float(np.prod(mask.GetSpacing())) * (1 - 1e-6)
+        return _each_label(mask, self.labels, lambda part: _large(part, voxels, self.keep_largest))
+
+
+class Inside:
+    """Keep label `inner` only where label `outer` is, holes of `outer` (such as those `inner` itself makes) included.
+
+    A component (faces touching) of `inner` stays whole where it lies in that region or touches it; with `cut` its
+    voxels outside the region go as well. Without any `outer` nothing of `inner` stays.
+    """
+
+    def __init__(self, inner: int, outer: int, cut: bool = False) -> None:
+        if inner == outer:
+            raise ValueError(f"inner and outer are both label {inner}; they must differ")
+        self.inner, self.outer, self.cut = inner, outer, cut
+
+    def __call__(self, mask: sitk.Image) -> sitk.Image:
+        """Mask → mask."""
+        inner, region = mask == self.inner, sitk.BinaryFillhole(mask == self.outer)
+        if self.cut:
+            kept = inner * region
+        else:
+            pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(inner))
+            reach = sitk.BinaryDilate(region, [1] * mask.GetDimension(), sitk.sitkCross)
+            touched = np.unique(pieces[sitk.GetArrayViewFromImage(reach) > 0])
+            kept = _like(np.isin(pieces, touched[touched > 0]), mask)
+        return mask * sitk.Cast((inner == 0) + kept, mask.GetPixelID())
+
+
+class LateralSplit:
+    """Two organs of a pair put on the patient's sides, `left` on the patient's left, however the voxels are numbered.
+
+    Both labels, and `merged` where a network has one label for the pair, are taken together. The two largest parts
+    that lie beside one another along the patient's lateral axis (physical x, + to the left, whatever the orientation)
+    are the organs; where they are fused, what is thin is worn away until they part. Every other voxel belongs to the
+    part it is nearest to. Where the labels' own border differs from that by a sliver (less than `sliver` of a part),
+    it stays. A pair of which one organ is missing (no second part of at least `least` of the first) keeps its labels.
+    """
+
+    def __init__(
+        self, left: int, right: int, merged: int | None = None, least: float = 0.15, sliver: float = 0.05
+    ) -> None:
+        if len({left, right, merged}) < 3:
+            raise ValueError(f"left={left}, right={right}, merged={merged}: must be three different labels")
+        self.left, self.right, self.merged, self.least, self.sliver = left, right, merged, least, sliver
+        self._pair = [left, right] if merged is None else [left, right, merged]
+
+    def __call__(self, mask: sitk.Image) -> sitk.Image:
+        """Mask → mask without the label `merged`."""
+        pair = _like(np.isin(sitk.GetArrayViewFromImage(mask), self._pair), mask)
+        shape = _shapes(pair)
+        if not shape.HasLabel(1):
+            return sitk.Image(mask)
+        box = _window(shape.GetBoundingBox(1))
+        inner = mask[box]
+        given = sitk.GetArrayFromImage(inner)
+        cores = _two_cores(pair[box], self.least)
+        if cores is None:
+            given[given == self.merged] = self._only_side(mask, shape.GetCentroid(1)[0], given)
+        else:
+            sides = np.where(sitk.GetArrayFromImage(_territories(pair[box], cores)) == 1, self.left, self.right)
+            given = self._divide(given, sides.astype(np.uint8))
+        result = sitk.Image(mask)
+        result[box] = sitk.Cast(_like(given, inner), mask.GetPixelID())
+        return result
+
+    def _divide(self, given: npt.NDArray[np.uint8], sides: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Labels after `sides`, except slivers that hang on to a label which reaches over from its own side."""
+        divided = given.copy()
+        if self.merged is not None:
+            divided[given == self.merged] = sides[given == self.merged]
+        for own, other in ((self.left, self.right), (self.right, self.left)):
+            limit = self.sliver * np.isin(given, self._pair)[sides == other].sum()
+            home = (given == own) & (sides == own)
+            strays = sitk.GetArrayFromImage(sitk.ConnectedComponent(_binary((given == own) & (sides == other))))
+            sizes = np.bincount(strays.ravel())
+            hanging = np.unique(strays[_grown(home)])
+            stays = np.isin(strays, [n for n in hanging if n and sizes[n] < limit])
+            divided[(strays > 0) & ~stays] = other
+        return divided
+
+    def _only_side(self, mask: sitk.Image, x: float, given: npt.NDArray[np.uint8]) -> int:
+        """The side of a single part whose centre lies at `x` mm: its labels', else that of the image's middle."""
+        left, right = (int((given == label).sum()) for label in (self.left, self.right))
+        if left or right:
+            return self.left if left >= right else self.right
+        middle = mask.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in mask.GetSize()])
+        return self.left if x > middle[0] else self.right
+
+
+def _two_cores(pair: sitk.Image, least: float) -> sitk.Image | None:
+    """Where the two organs of a binary pair certainly are: 1 the left one, 2 the right one; None where there is one.
+
+    Voxels nearer to the surface than a limit are worn away, the limit growing, until two parts lie side by side.
+    """
+    edge = [1] * pair.GetDimension()  # an organ that the image cuts off is worn away there too
+    distance = sitk.SignedMaurerDistanceMap(
+        sitk.ConstantPad(pair, edge, edge, 0), insideIsPositive=True, squaredDistance=False, useImageSpacing=True
+    )
+    distance = sitk.Crop(distance, edge, edge)
+    deepest = float(sitk.GetArrayViewFromImage(distance).max())
+    for worn in (0.0, *np.geomspace(min(pair.GetSpacing()), max(deepest, min(pair.GetSpacing())), 12)[:-1]):
+        solid = pair if worn == 0 else distance > worn
+        parts = sitk.RelabelComponent(sitk.ConnectedComponent(solid), sortByObjectSize=True)
+        stats = _shapes(parts)
+        if stats.GetNumberOfLabels() < 2 or stats.GetNumberOfPixels(2) < least * stats.GetNumberOfPixels(1):
+            continue
+        gap = np.subtract(stats.GetCentroid(1), stats.GetCentroid(2))
+        if abs(gap[0]) < np.linalg.norm(gap) / 2:  # above or before one another: pieces of one organ
+            continue
+        first, second = (1, 2) if gap[0] > 0 else (2, 1)
+        return sitk.Cast((parts == first) + (parts == second) * 2, sitk.sitkUInt8)
+    return None
+
+
+def _territories(pair: sitk.Image, cores: sitk.Image) -> sitk.Image:
+    """Which core each voxel belongs to: flooded from the cores, deep voxels before shallow ones."""
+    depth = sitk.SignedMaurerDistanceMap(pair, squaredDistance=False, useImageSpacing=True)  # negative inside
+    return sitk.MorphologicalWatershedFromMarkers(depth, cores, markWatershedLine=False)
+
+
 def _largest(part: sitk.Image) -> sitk.Image:
     return sitk.RelabelComponent(sitk.ConnectedComponent(part), sortByObjectSize=True) == 1
 
 
-def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[sitk.Image], sitk.Image]) -> sitk.Image:
-    """Apply `change` to each label as a binary image, within the label's bounding box, which makes it cheap."""
+def _large(part: sitk.Image, voxels: float, keep_largest: bool) -> sitk.Image:
+    pieces = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(part), sortByObjectSize=True))
+    enough = np.bincount(pieces.ravel()) >= voxels
+    enough[0] = False
+    if keep_largest and len(enough) > 1:
+        enough[1] = True
+    return _like(enough[pieces], part)
+
+
+def _shapes(mask: sitk.Image) -> sitk.LabelShapeStatisticsImageFilter:
+    """Each label's size (voxels), centre (mm) and box."""
     stats = sitk.LabelShapeStatisticsImageFilter()
     stats.ComputePerimeterOff()
     stats.Execute(mask)
+    return stats
+
+
+def _window(box: tuple[int, ...]) -> tuple[slice, ...]:
+    half = len(box) // 2
+    return tuple(slice(first, first + size) for first, size in zip(box[:half], box[half:], strict=True))
+
+
+def _binary(array: npt.NDArray[np.bool_]) -> sitk.Image:
+    return sitk.GetImageFromArray(array.astype(np.uint8))
+
+
+def _like(array: npt.NDArray[np.generic], image: sitk.Image) -> sitk.Image:
+    made = sitk.GetImageFromArray(array.astype(np.uint8))
+    made.CopyInformation(image)
+    return made
+
+
+def _grown(array: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """One voxel further over faces."""
+    grown = sitk.BinaryDilate(_binary(array), [1] * array.ndim, sitk.sitkCross)
+    return np.asarray(sitk.GetArrayFromImage(grown) > 0)
+
+
+def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[sitk.Image], sitk.Image]) -> sitk.Image:
+    """Apply `change` to each label as a binary image, within the label's bounding box, which makes it cheap."""
+    stats = _shapes(mask)
     result = sitk.Image(mask)
     for label in labels if labels is not None else stats.GetLabels():
         if not stats.HasLabel(label):
             continue
-        box = stats.GetBoundingBox(label)
-        half = len(box) // 2
-        window = tuple(slice(first, first + size) for first, size in zip(box[:half], box[half:], strict=True))
+        window = _window(stats.GetBoundingBox(label))
         region = result[window]
         part = region == label
         changed = sitk.Cast(change(part), sitk.sitkUInt8)

@@ -1,0 +1,162 @@
+"""What segmenters without training share: the scene they look at, and how their answer becomes probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+
+from medseg.errors import ConfigError
+
+Field = Callable[[sitk.Image], sitk.Image]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Appearance = dict[str, str | int]
+
+BLUE = 2  # of RGB: melanin stands out most (FORMULAS of the field: Otsu on blue beats grey)
+PIECE = 0.02  # of the largest: smaller pieces of a pair are noise
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image, shrunken: `value` (Z, Y, X) is what is thresholded, `colours` (Z, Y, X, C), `field` where to look."""
+
+    value: Floats
+    colours: Floats
+    field: Bools
+
+
+class Classical:
+    """A segmenter without training; a method fills in `region` and `tissues`.
+
+    `appearance` says how bright each label is: one label "dark" or "bright" against its surround; several of equal
+    appearance are the patient's sides, right first; ranks 1..K are tissues in order of brightness. Raises `ConfigError`
+    with `no_classical` where the recipe states none.
+    """
+
+    def __init__(
+        self, appearance: Appearance | None, field: Field | None = None, no_classical: str = "", side: int = 256
+    ) -> None:
+        name = type(self).__name__.lower()
+        if not appearance:
+            raise ConfigError(f"segmenter={name} makes no sense here: {no_classical}; use a U-Net")
+        kinds = set(appearance.values())
+        if kinds - {"dark", "bright"} and sorted(map(str, kinds)) != [str(n + 1) for n in range(len(appearance))]:
+            raise ConfigError(
+                f"organ.appearance={appearance}: must be dark, bright, or the ranks 1, 2, 3 … of brightness"
+            )
+        self.appearance, self.field, self.side = appearance, field, side
+
+    def predict(self, images: dict[str, sitk.Image]) -> Floats:
+        """The first channel in 0..1, 2D or 3D → probabilities (K+1, Z, Y, X), background first."""
+        image = next(iter(images.values()))
+        scene, small = self._scene(image)
+        if self.ranked:
+            layers = self._ranked_layers(scene)
+        else:
+            dark = next(iter(self.appearance.values())) == "dark"
+            region = self.region(scene if dark else Scene(1 - scene.value, 1 - scene.colours, scene.field))
+            layers = [region] if len(self.appearance) == 1 else sides(region, small)
+        parts = [_enlarged(layer, small, image) for layer in layers]
+        total = np.clip(sum(parts), 0.0, 1.0)
+        return np.stack([1 - total, *parts]).astype(np.float32)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the labels are tissues in order of brightness."""
+        return not isinstance(next(iter(self.appearance.values())), str)
+
+    def region(self, scene: Scene) -> Bools:
+        """Where the dark structure is (Z, Y, X)."""
+        raise NotImplementedError
+
+    def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
+        """0 outside the field, 1..count by rising brightness (Z, Y, X)."""
+        raise NotImplementedError
+
+    def _ranked_layers(self, scene: Scene) -> list[Bools]:
+        found = self.tissues(scene, len(self.appearance))
+        return [np.asarray(found == rank) for rank in self.appearance.values()]
+
+    def _scene(self, image: sitk.Image) -> tuple[Scene, sitk.Image]:
+        factor = max(1, -(-max(image.GetSize()[:2]) // self.side))
+        factors = [factor, factor, *[1] * (image.GetDimension() - 2)]
+        small = sitk.BinShrink(image, factors) if factor > 1 else image
+        array = sitk.GetArrayFromImage(small).astype(np.float32)
+        if small.GetNumberOfComponentsPerPixel() == 1:
+            array = array[..., None]
+        if small.GetDimension() == 2:
+            array = array[None]  # (Z, Y, X, C)
+        field = np.ones(array.shape[:3], np.bool_)
+        if self.field is not None:
+            found = sitk.GetArrayFromImage(self.field(small)).reshape(array.shape[:3]) > 0
+            field = found if found.any() else field
+        value = array[..., BLUE] if array.shape[-1] > BLUE else array[..., 0]
+        blur = 0.5 if self.ranked else 1.0  # tissues may be a voxel thick
+        smooth = np.stack([ndimage.gaussian_filter(part, blur) for part in value])
+        return Scene(smooth, array, field), small
+
+
+def centred_piece(mask: Bools, centre: float) -> Bools:
+    """The piece of a picture (Y, X) of most pixels, those far from the middle counting less; holes filled.
+
+    A pixel's weight falls as a Gaussian of `centre` times half the picture; 0: all alike. A dermatologist puts the
+    lesion into the middle.
+    """
+    parts, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    axes = [np.linspace(-1, 1, size) for size in mask.shape]
+    distance = np.hypot(*np.meshgrid(*axes, indexing="ij"))
+    weight = np.exp(-0.5 * (distance / centre) ** 2) if centre > 0 else np.ones(mask.shape)
+    scores = np.bincount(parts.ravel(), weight.ravel())
+    scores[0] = 0
+    return np.asarray(ndimage.binary_fill_holes(parts == int(np.argmax(scores))))
+
+
+def grown(mask: Bools, share: float) -> Bools:
+    """A region wider by `share` of its diameter: people draw the outer end of a soft border, thresholds its middle."""
+    steps = round(share * 2 * float(np.sqrt(mask.sum() / np.pi)))
+    return np.asarray(ndimage.binary_dilation(mask, iterations=steps)) if steps else mask
+
+
+def sides(region: Bools, image: sitk.Image) -> list[Bools]:
+    """Right and left of a region by its pieces' centres along the patient's lateral axis (LPS: right is lower x)."""
+    parts, count = ndimage.label(region)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    keep = [n for n in range(1, count + 1) if sizes[n] >= PIECE * sizes.max()]
+    centres = {n: np.argwhere(parts == n).mean(axis=0)[::-1] for n in keep}
+    middle = _lateral(image, np.array(region.shape)[::-1] / 2 - 0.5)
+    right, left = np.zeros_like(region), np.zeros_like(region)
+    for n, centre in centres.items():
+        (right if _lateral(image, centre) < middle else left)[parts == n] = True
+    if not right.any() or not left.any():  # fused: cut in the middle
+        whole = right | left
+        columns = np.arange(region.shape[2]) < region.shape[2] / 2
+        low = whole & columns[None, None, :]
+        return [low, whole & ~low] if image.GetDirection()[0] > 0 else [whole & ~low, low]
+    return [right, left]
+
+
+def _lateral(image: sitk.Image, index: npt.NDArray[np.float64]) -> float:
+    point = image.TransformContinuousIndexToPhysicalPoint([float(v) for v in index[: image.GetDimension()]])
+    return float(point[0])
+
+
+def _enlarged(layer: Bools, small: sitk.Image, image: sitk.Image) -> Floats:
+    """A layer on the image's own grid (Z, Y, X), soft at its border."""
+    flat = image.GetDimension() == 2
+    part = sitk.GetImageFromArray((layer[0] if flat else layer).astype(np.float32))
+    part.CopyInformation(small)
+    border = [1] * image.GetDimension()
+    reference = sitk.Image(image.GetSize(), sitk.sitkFloat32)
+    reference.CopyInformation(image)
+    padded = sitk.ZeroFluxNeumannPad(part, border, border)
+    array = sitk.GetArrayFromImage(sitk.Resample(padded, reference, sitk.Transform(), sitk.sitkLinear, 0.0))
+    result: Floats = array[None] if flat else array
+    return result

@@ -1,0 +1,49 @@
+"""Otsu's threshold (1979): the floor that any other segmenter must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.filters import threshold_multiotsu, threshold_otsu
+
+from medseg.segmentation.classical import Appearance, Bools, Classical, Field, Scene, centred_piece, grown
+
+
+class Otsu(Classical):
+    """Pixels of the field below the threshold; in a picture opened, and the piece nearest the middle; grown a little.
+
+    `opening` is a share of the picture's width, `centre` and `grow` as in `centred_piece` and `grown`.
+    """
+
+    def __init__(
+        self, appearance: Appearance | None, field: Field | None = None, no_classical: str = "",
+        opening: float = 0.01, centre: float = 0.5, grow: float = 0.03,
+    ) -> None:  # fmt: skip
+        super().__init__(appearance, field, no_classical)
+        self.opening, self.centre, self.grow = opening, centre, grow
+
+    def region(self, scene: Scene) -> Bools:
+        """Dark pixels of the field (Z, Y, X)."""
+        dark = (scene.value < threshold(scene)) & scene.field
+        return self.tidy(dark, scene)
+
+    def tidy(self, dark: Bools, scene: Scene) -> Bools:
+        """One solid piece of a picture, slightly grown; of a volume every piece."""
+        if len(dark) > 1 or len(self.appearance) > 1:
+            return np.asarray(ndimage.binary_opening(dark))
+        steps = max(1, round(self.opening * dark.shape[2]))
+        opened = ndimage.binary_opening(dark[0], iterations=steps)
+        piece = centred_piece(opened if opened.any() else dark[0], self.centre)
+        return np.asarray((grown(piece, self.grow) & scene.field[0])[None])
+
+    def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
+        """Several thresholds at once (Liao et al. 2001) inside the field."""
+        limits = threshold_multiotsu(scene.value[scene.field], classes=count, nbins=128)
+        return np.asarray(np.where(scene.field, np.digitize(scene.value, limits) + 1, 0))
+
+
+def threshold(scene: Scene) -> float:
+    """Otsu's threshold inside the field; a constant scene gives its value, below which nothing lies."""
+    inside = scene.value[scene.field]
+    return float(threshold_otsu(inside)) if np.ptp(inside) > 1e-6 else float(inside.min())

@@ -30,4 +30,7 @@ types: setup  ## mypy --strict
 bench: setup  ## speed and memory on this machine, side by side with a naive way
 	$(BIN)/python scripts/bench.py
 
-.PHONY: help setup demo test lint types bench
+accuracy: setup  ## every recipe on real data: make accuracy DATA=folder [OUT=runs/accuracy]; hours
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/accuracy.py $(or $(DATA),$(error DATA=folder with brain/ breast/ lung/ retina/ skin/)) $(or $(OUT),runs/accuracy)
+
+.PHONY: help setup demo test lint types bench accuracy

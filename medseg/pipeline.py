@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
@@ -27,7 +29,7 @@ class Preprocess:
             for channel in self.channels
         }
         self.state: State = {}
-        self._settings = [to_dict(config)["preprocess"], self.channels]
+        self._settings = [to_dict(config)["preprocess"], self.channels, _code()]
         for channel, learnt in (state or {}).items():
             for name, values in learnt.items():
                 self._restore(channel, name, values)
@@ -70,6 +72,14 @@ class Preprocess:
                     code="image-channels",
                 )
         return ready
+
+
+def _code() -> str:
+    """Digest of the steps' own code: what was cached by another version of it is made anew."""
+    digest = hashlib.sha256()
+    for file in sorted((Path(__file__).parent / "preprocess").glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _through(steps: Iterable[Any], image: sitk.Image) -> sitk.Image:

@@ -13,7 +13,7 @@ from medseg.errors import ConfigError
         ([], ["no organ chosen", "organ=NAME", "lung"]),
         (["organ=lnug"], ["organ=lnug: no such choice", "did you mean lung?"]),
         (["organ=lung", "trainer.max_tim=1"], ["trainer.max_tim: no such setting", "did you mean trainer.max_time"]),
-        (["organ=lung", "passes=10"], ["passes: no such setting", "segmenter.passes"]),
+        (["organ=lung", "passes=10"], ["passes: no such setting", "did you mean organ.passes?"]),
         (["organ=lung", "segmentor=unet2d"], ["segmentor: no such setting", "did you mean segmenter"]),
         (["organ=lung", "segmenter=unet4d"], ["segmenter=unet4d: no such choice", "did you mean unet3d or unet2d?"]),
         (["organ=lung", "seed=one"], ["seed='one'", "whole number"]),

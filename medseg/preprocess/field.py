@@ -1,6 +1,7 @@
-"""The part of an image that shows anatomy: found on a shrunken copy, and cropping to it.
+"""Which part of a picture was imaged at all: finders of the field of view, and steps that cut or scale to it.
 
-A finder takes an image and returns a uint8 mask (1 inside) on its grid.
+A finder is `image → uint8 mask` (1 inside) on the image's grid. It works on a shrunken copy, so that its time does not
+grow with the camera. Where no field stands out, the whole image is the field.
 """
 
 from __future__ import annotations
@@ -8,262 +9,281 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
-from skimage.filters import threshold_otsu
-from skimage.measure import CircleModel, ransac
-from skimage.morphology import convex_hull_image
 
 from medseg.errors import ImageError
-from medseg.preprocess.geometry import Resample
+from medseg.preprocess.outline import Array, Mask, enlarge, hull, largest, rounded, thumbnail
+from medseg.preprocess.resize import to_size
 
-Field = Callable[[sitk.Image], sitk.Image]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
-SIDE = 256  # pixels of the longer side that a field is sought on
+Finder = Callable[[sitk.Image], sitk.Image]
 
 
 class Fundus:
-    """The lit disc of a fundus photograph before its dark surround, also where the camera clips top and bottom.
+    """The illuminated disc of a fundus photograph, also where it is clipped; the surround may be black, grey or white.
 
-    Lit is what is brighter than `share` of the way from the darkest to the 95th percentile of brightness.
+    `contrast` is how far a pixel must differ from the surround, as a share of how far the middle of the disc does.
     """
 
-    def __init__(self, share: float = 0.12) -> None:
-        self.share = share
+    SIDE = 512  # pixels of the shrunken copy: the edge is found to a thousandth of its width
+
+    def __init__(self, contrast: float = 0.12) -> None:
+        if not 0 < contrast < 1:
+            raise ValueError(f"contrast {contrast}: must be between 0 and 1")
+        self.contrast = float(contrast)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Photograph → mask."""
-        small, grey = _small(image, brightest=True)
-        low, high = np.percentile(grey, [0.5, 95])
-        lit = grey > low + self.share * (high - low)
-        return _back(_solid(lit, opening=2), small, image)
+        """Photograph (2D, grey or colour) → mask; the whole image where its corners show no surround."""
+        values, steps = _picture(image, self.SIDE)
+        values = ndimage.median_filter(values, (3, 3, 1))
+        height, width = values.shape[:2]
+        corners = _corners(values, max(1, min(height, width) // 25))  # (N, C)
+        surround = np.median(corners, 0)
+        away = np.abs(values - surround).max(-1)  # (Y, X)
+        noise = float(np.percentile(np.abs(corners - surround).max(-1), 90))
+        middle = float(
+            np.percentile(away[height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None], 50)
+        )
+        if middle < 4 * noise or middle == 0:
+            return enlarge(np.ones((height, width), bool), image, steps)
+        lit = away > max(self.contrast * middle, 2 * noise)
+        lit = largest(ndimage.binary_opening(ndimage.binary_fill_holes(lit), iterations=max(1, min(lit.shape) // 100)))
+        return enlarge(rounded(lit) if lit.any() else ~lit, image, steps)
 
 
 class Dermoscope:
-    """What a round dermoscope shows: dark corners are left out; an image without them is all field.
+    """The picture without the black corners or ring of a round dermoscope; the whole image where there are none.
 
-    Corners are dark below `dark` of the skin's brightness (its 75th percentile). A circle is fitted to where they end,
-    seen from outside, so that a dark lesion which touches them stays inside.
+    `dark` is how bright, as a share of the skin, a pixel may be to count as black. Black must reach two corners at
+    least, and the field is round or convex: a dark lesion at its edge therefore stays inside. Coloured stickers that
+    reach in from the border are left out.
     """
 
-    def __init__(self, dark: float = 0.45, least: float = 0.01) -> None:
-        self.dark, self.least = dark, least
+    SIDE = 256
+
+    def __init__(self, dark: float = 0.35) -> None:
+        if not 0 < dark < 1:
+            raise ValueError(f"dark {dark}: must be between 0 and 1")
+        self.dark = float(dark)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Photograph → mask."""
-        small, grey = _small(image, brightest=False)
-        shadow = ndimage.gaussian_filter(grey, 1.5) < self.dark * np.percentile(grey, 75)
-        parts, _ = ndimage.label(shadow)
-        corners = {int(parts[y, x]) for y in (0, -1) for x in (0, -1)} - {0}
-        outside = np.isin(parts, list(corners))
-        field = np.ones(grey.shape, np.bool_)
-        if outside.mean() >= self.least:
-            circle = _circle(outside)
-            # without a circle only what lies beyond the inscribed ellipse can be a corner
-            field = ~(outside & (_radius(grey.shape) > 1.0)) if circle is None else circle
-        return _back(field, small, image)
+        """Photograph (2D, grey or colour) → mask."""
+        values, steps = _picture(image, self.SIDE)
+        foreign = _stickers(values) if values.shape[-1] >= 3 else np.zeros(values.shape[:2], bool)
+        return enlarge(self._round(values) & ~foreign, image, steps)
+
+    def _round(self, values: Array) -> Mask:
+        """The round field (Y, X) of a thumbnail (Y, X, C), or all of it."""
+        bright = ndimage.median_filter(values.max(-1), 3)  # the strongest channel: brown is not black
+        skin = float(np.percentile(bright, 75))
+        parts, _ = ndimage.label(bright < self.dark * skin)
+        corner = max(1, min(bright.shape) // 50)
+        found = [set(np.unique(part[part > 0])) for part in _corner_blocks(parts, corner)]
+        if sum(map(bool, found)) < 2:
+            return np.ones(bright.shape, bool)
+        lit = ~np.isin(parts, list(set().union(*found)))
+        lit = largest(ndimage.binary_opening(lit, iterations=2))
+        return rounded(lit) if lit.any() else ~lit
 
 
 class Sector:
-    """The echo area of an ultrasound image, without black margins and the text beside it."""
+    """The echo area of an ultrasound picture without black margins, text and scales beside it.
 
-    def __init__(self, least: float = 0.03) -> None:
-        self.least = least
+    `black` is the brightest a margin may be, in shares of the full range: echo-poor tissue still holds noise above it.
+    """
+
+    SIDE = 256
+
+    def __init__(self, black: float = 0.016) -> None:
+        if not 0 <= black < 1:
+            raise ValueError(f"black {black}: must be 0 or more and below 1")
+        self.black = float(black)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image in 0..1 or 0..255 → mask."""
-        small, grey = _small(image, brightest=True)
-        top = 255.0 if grey.max() > 1.5 else 1.0
-        lit = ndimage.gaussian_filter(grey / top, 2.0) > self.least
-        return _back(convex_hull_image(_solid(lit, opening=3)), small, image)
+        """B-mode picture (2D, grey or colour) → mask: convex hull of the largest area that is not black."""
+        values, steps = _picture(image, self.SIDE)
+        grey = values.max(-1)
+        lit = ndimage.maximum_filter(grey, 3) > self.black * full_range(image)
+        lit = ndimage.binary_fill_holes(lit)
+        lit = largest(ndimage.binary_opening(lit, iterations=max(1, min(lit.shape) // 40)))
+        return enlarge(hull(lit) if lit.any() else ~lit, image, steps)
 
 
 class Head:
-    """The head in MRI before air; of a skull-stripped volume the brain (what differs from its constant surround)."""
+    """MRI: the head without the air around it; of a volume whose background is one constant value, what is not that."""
 
-    STRIPPED = 0.4  # of the voxels are of one value: air is never so equal unless it was set to one
-    LARGE = 0.02  # of the largest piece: smaller ones are noise
+    SIDE = 128
+    CONSTANT = 0.2  # share of equal voxels from which a background was blanked rather than measured
+    PIECE = 0.02  # of the largest piece: smaller ones are noise
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Volume of any intensity → mask."""
-        array = sitk.GetArrayFromImage(image).astype(np.float32)
-        planes = tuple(range(1, array.ndim)) if array.ndim == 3 else None
-        filled = np.ptp(array, axis=planes) > 0  # slices that hold anything, (Z,) or one number
-        held = array[filled] if array.ndim == 3 else array
-        if not np.any(filled):
-            return _like(np.zeros(array.shape, np.bool_), image)
-        if (held == held.ravel()[0]).mean() > self.STRIPPED:
-            inside = _solid(array != held.ravel()[0], opening=0)
-        else:
-            smooth = ndimage.gaussian_filter(array, 0.5)
-            split = _otsu(smooth)
-            air, head = smooth[smooth <= split].mean(), smooth[smooth > split].mean()
-            bright = smooth > air + 0.3 * (head - air)  # Otsu may lie right above the noise, or between tissues
-            inside = _hulls(_large(bright, self.LARGE))  # with the fluid and bone that are as dark as air
-        if array.ndim == 3:  # a slab is open at both ends, so that no hole of it is one in 3D
-            inside = np.stack([ndimage.binary_fill_holes(part) for part in inside])
-        return _like(inside, image)
+        """Volume (or 2D slice) of any range → mask, holes filled slice by slice."""
+        _need_scalar(image, "Head")
+        values, steps = thumbnail(image, self.SIDE)
+        blank = float(np.median(_corner_voxels(values)))
+        inside = values != blank
+        low, high = (float(value) for value in np.percentile(values[inside], [1, 98])) if inside.any() else (0.0, 0.0)
+        faint = np.mean(values[inside] < low + 0.1 * (high - low)) if inside.any() else 0.0
+        if (~inside).mean() < self.CONSTANT or faint > 0.2:
+            inside = values > 0.6 * _otsu(np.clip(values, None, high))
+            # the hull holds the fluid and bone that are as dark as air
+            inside = _hull_slices(_pieces(inside, self.PIECE))
+        inside = _fill_slices(ndimage.binary_closing(np.pad(inside, 3), iterations=2)[(slice(3, -3),) * inside.ndim])
+        inside = largest(inside)
+        return enlarge(inside if inside.any() else ~inside, image, steps)
 
 
 class Body:
-    """The body in CT (HU, or a window of it in 0..1) before air and table; air inside the body belongs to it."""
+    """CT: the body without air, clothes and table. `threshold` in HU lies between air (−1000) and fat (−100)."""
 
-    def __init__(self, threshold: float = -400.0) -> None:
-        self.threshold = threshold
+    SIDE = 160
+
+    def __init__(self, threshold: float = -350.0) -> None:
+        self.threshold = float(threshold)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Volume or slice → mask."""
-        array = sitk.GetArrayViewFromImage(image)
-        limit = self.threshold if array.min() < -10 else _otsu(np.asarray(array, np.float32))
-        tissue = ndimage.binary_opening(array > limit, iterations=1)
-        body = _largest(tissue)
-        if array.ndim == 2:
-            return _like(ndimage.binary_fill_holes(body), image)
-        filled = np.stack([ndimage.binary_fill_holes(part) for part in body])  # lungs open to air only at the ends
-        return _like(filled, image)
+        """CT in HU, or windowed to 0..1 → mask, lungs and bowel gas filled slice by slice."""
+        _need_scalar(image, "Body")
+        values, steps = thumbnail(image, self.SIDE)
+        windowed = values.min() >= 0 and values.max() <= 1
+        tissue = values > (_otsu(values) if windowed else self.threshold)
+        plane = ndimage.generate_binary_structure(2, 1)
+        disc = ndimage.iterate_structure(plane, 2)
+        disc = disc if values.ndim == 2 else disc[None]
+        # filled first: the wall between lung and air is thin, the table's shell is thin and hollow
+        body = ndimage.binary_opening(_fill_slices(tissue), disc)
+        body = _fill_slices(largest(body))
+        return enlarge(body if body.any() else ~body, image, steps)
 
 
 class CropToField:
-    """Crop to the box around the field, with a margin as a share of its size. A blank field leaves the image whole."""
+    """Cut to the bounding box of the field, wider by `margin` (a share of the box) on every side."""
 
-    def __init__(self, field: Field, margin: float = 0.0) -> None:
-        self.field, self.margin = field, margin
+    def __init__(self, field: Finder, margin: float = 0.0) -> None:
+        if margin < 0:
+            raise ValueError(f"margin {margin}: must be 0 or more")
+        self.field, self.margin = field, float(margin)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image → part of it; the origin says where it lay."""
-        box = _box(self.field(image), self.margin)
-        return image if box is None else image[box]
+        """Image → the part of it that holds the field; pixels and physical coordinates stay."""
+        starts, ends = field_box(self.field(image))
+        wider = [round(self.margin * (end - start)) for start, end in zip(starts, ends, strict=True)]
+        starts = [max(0, start - more) for start, more in zip(starts, wider, strict=True)]
+        ends = [min(size, end + more) for size, end, more in zip(image.GetSize(), ends, wider, strict=True)]
+        return sitk.RegionOfInterest(image, [end - start for start, end in zip(starts, ends, strict=True)], starts)
 
 
 class FitField:
-    """Crop to the field and resample so that it is `diameter` pixels wide: cameras become comparable."""
+    """Cut to the field's bounding box and resample it so that its longer side in plane has `diameter` pixels.
 
-    def __init__(self, field: Field, diameter: int, margin: float = 0.0) -> None:
-        if diameter < 8:
-            raise ValueError(f"diameter {diameter}: must be at least 8 pixels")
-        self.field, self.diameter, self.margin = field, int(diameter), margin
+    The longer side of a clipped disc is its true diameter, so structures get one size for every camera.
+    """
+
+    def __init__(self, field: Finder, diameter: int) -> None:
+        if diameter < 1:
+            raise ValueError(f"diameter {diameter}: must be at least 1 pixel")
+        self.crop, self.diameter = CropToField(field), int(diameter)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """2D image → 2D image; raises `ImageError` where no field is found."""
-        mask = self.field(image)
-        box = _box(mask, 0.0)
-        if box is None:
-            raise ImageError("no field of view is found: the image is dark or constant", code="image-field")
-        wide = (box[0].stop - box[0].start) * image.GetSpacing()[0]
-        step = wide / self.diameter
-        cropped = image[_box(mask, self.margin) or box]
-        return Resample([step, step, *[None] * (image.GetDimension() - 2)])(cropped)
+        """Image → 32-bit float image of square pixels; slices of a volume stay."""
+        part = self.crop(image)
+        sides = [size * step for size, step in zip(part.GetSize()[:2], part.GetSpacing()[:2], strict=True)]
+        plane = [max(1, round(self.diameter * side / max(sides))) for side in sides]
+        return to_size(part, (*plane, *part.GetSize()[2:]))
 
 
-def _small(image: sitk.Image, brightest: bool) -> tuple[sitk.Image, Floats]:
-    """A copy of at most `SIDE` pixels a side, and its brightness: the highest or the mean of its colours."""
-    factors = [max(1, -(-size // SIDE)) for size in image.GetSize()[:2]] + [1] * (image.GetDimension() - 2)
-    factor = max(factors[:2])
-    small = sitk.BinShrink(image, [factor, factor, *factors[2:]]) if factor > 1 else image
-    array = sitk.GetArrayFromImage(small).astype(np.float32)
+def field_box(mask: sitk.Image) -> tuple[list[int], list[int]]:
+    """First index, and index after the last, per axis x, y(, z) of a mask; ImageError where it is empty."""
+    inside = sitk.GetArrayViewFromImage(mask) > 0
+    if not inside.any():
+        raise ImageError(
+            "the field of view found in this image is empty: look at the image, or take the step out",
+            code="image-field",
+        )
+    starts, ends = [], []
+    for axis in reversed(range(inside.ndim)):
+        where = np.flatnonzero(inside.any(tuple(other for other in range(inside.ndim) if other != axis)))
+        starts.append(int(where[0]))
+        ends.append(int(where[-1]) + 1)
+    return starts, ends
+
+
+def full_range(image: sitk.Image) -> float:
+    """Brightest value a picture can hold: 1 for floating point up to 1, 255 for 8 bits, else the largest value seen."""
+    top = float(sitk.GetArrayViewFromImage(image).max())
+    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkVectorFloat32, sitk.sitkFloat64, sitk.sitkVectorFloat64):
+        return 1.0 if top <= 1.01 else max(top, 255.0)
+    return max(top, 255.0)
+
+
+def _picture(image: sitk.Image, side: int) -> tuple[Array, list[int]]:
+    """Thumbnail (Y, X, C) of a 2D picture; grey has C = 1."""
+    if image.GetDimension() != 2:
+        raise ImageError(f"a picture is needed here, this is a volume of {image.GetSize()}", code="image-dimension")
+    values, steps = thumbnail(image, side)
+    return values.reshape(*values.shape[:2], -1), steps
+
+
+def _need_scalar(image: sitk.Image, who: str) -> None:
     if image.GetNumberOfComponentsPerPixel() > 1:
-        colours = array[..., :3]
-        array = colours.max(axis=-1) if brightest else colours.mean(axis=-1)
-    return small, array
+        raise ImageError(f"{who} needs one value per pixel, this image has colour", code="image-components")
 
 
-def _back(mask: Bools, small: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """A mask on the shrunken copy, on the image's own grid."""
-    found = _like(mask, small)
-    if small.GetSize() == image.GetSize():
-        return found
-    border = [1] * image.GetDimension()
-    grown = sitk.ZeroFluxNeumannPad(found, border, border)  # edges of the copy may end before the image does
-    reference = sitk.Image(image.GetSize(), sitk.sitkUInt8)
-    reference.CopyInformation(image)
-    return sitk.Resample(grown, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, sitk.sitkUInt8)
+def _corner_blocks(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], size: int) -> list[Array]:
+    """The four corner squares of an array (Y, X, …)."""
+    ends = (slice(None, size), slice(-size, None))
+    return [values[rows, columns] for rows in ends for columns in ends]  # type: ignore[misc]
 
 
-def _like(mask: Bools, image: sitk.Image) -> sitk.Image:
-    result = sitk.GetImageFromArray(mask.astype(np.uint8))
-    result.CopyInformation(image)
-    return result
+def _corners(values: Array, size: int) -> Array:
+    return np.concatenate([block.reshape(-1, values.shape[-1]) for block in _corner_blocks(values, size)])
 
 
-def _largest(mask: Bools) -> Bools:
-    parts, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])))
+def _corner_voxels(values: Array) -> Array:
+    return np.asarray(values[np.ix_(*[(0, size - 1) for size in values.shape])])
 
 
-def _large(mask: Bools, share: float) -> Bools:
+def _stickers(values: Array) -> Mask:
+    """Pieces (Y, X) of a colour thumbnail that touch its border and are bright, with far more or far less blue beside
+    their red than skin of any tone has."""
+    smooth = ndimage.gaussian_filter(values[..., :3], (1.5, 1.5, 0))
+    ratio = smooth[..., 2] / np.maximum(smooth[..., 0], 1e-6)
+    light = smooth.max(-1)
+    strange = ndimage.binary_opening((light > 0.5 * np.percentile(light, 75)) & ((ratio < 0.3) | (ratio > 1.08)))
+    parts, _ = ndimage.label(strange)
+    rim = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    sizes = np.bincount(parts.ravel())
+    reaching = [part for part in np.unique(rim) if part and sizes[part] > 0.01 * parts.size]
+    return np.asarray(ndimage.binary_dilation(np.isin(parts, reaching), iterations=3))
+
+
+def _pieces(mask: Mask, share: float) -> Mask:
     """The pieces of at least `share` of the largest one's size."""
     parts, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    sizes = np.bincount(parts.ravel())
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
     sizes[0] = 0
     return np.asarray((sizes >= share * sizes.max())[parts] & mask)
 
 
-def _hulls(mask: Bools) -> Bools:
-    """The convex hull of each slice."""
-    planes = mask if mask.ndim == 3 else mask[None]
-    hulls = np.stack([convex_hull_image(part) if part.any() else part for part in planes])
-    return np.asarray(hulls if mask.ndim == 3 else hulls[0])
+def _hull_slices(mask: Mask) -> Mask:
+    """The convex hull in plane, (Y, X) or of each slice of (Z, Y, X)."""
+    planes = mask.reshape(-1, *mask.shape[-2:])
+    return np.stack([hull(plane) if plane.any() else plane for plane in planes]).reshape(mask.shape)
 
 
-def _solid(mask: Bools, opening: int) -> Bools:
-    """The largest piece without holes, after thin bridges are cut."""
-    opened = ndimage.binary_opening(mask, iterations=opening) if opening else mask
-    piece = _largest(opened if opened.any() else mask)
-    return np.asarray(ndimage.binary_fill_holes(piece))
+def _fill_slices(mask: Mask) -> Mask:
+    """Holes filled in plane, (Y, X) or each slice of (Z, Y, X)."""
+    planes = mask.reshape(-1, *mask.shape[-2:])
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(mask.shape)
 
 
-def _otsu(array: Floats) -> float:
-    return float(threshold_otsu(array)) if array.max() > array.min() else float(array.max())
-
-
-def _box(mask: sitk.Image, margin: float) -> tuple[slice, ...] | None:
-    """Slices x y (z) around what is 1, wider by `margin` of each size."""
-    stats = sitk.LabelShapeStatisticsImageFilter()
-    stats.ComputePerimeterOff()
-    stats.Execute(mask)
-    if not stats.HasLabel(1):
-        return None
-    box = stats.GetBoundingBox(1)
-    half = len(box) // 2
-    result = []
-    for first, size, whole in zip(box[:half], box[half:], mask.GetSize(), strict=True):
-        more = round(size * margin)
-        result.append(slice(max(0, first - more), min(whole, first + size + more)))
-    return tuple(result)
-
-
-def _radius(shape: tuple[int, ...]) -> Floats:
-    """Distance from the middle, 1 on the inscribed ellipse."""
-    axes = [np.linspace(-1, 1, size) for size in shape]
-    return np.asarray(np.hypot(*np.meshgrid(*axes, indexing="ij")), np.float32)
-
-
-def _circle(outside: Bools) -> Bools | None:
-    """The circle inside which nothing of `outside` lies but what crosses it; None where no circle fits."""
-    height, width = outside.shape
-    middle = np.array([(height - 1) / 2, (width - 1) / 2])
-    points = []
-    for angle in np.linspace(0, 2 * np.pi, 240, endpoint=False):
-        way = np.array([np.sin(angle), np.cos(angle)])
-        reach = min((middle[0] / abs(way[0])) if way[0] else np.inf, (middle[1] / abs(way[1])) if way[1] else np.inf)
-        steps = np.arange(reach, 0.4 * reach, -0.5)
-        ys, xs = np.rint(middle[:, None] + way[:, None] * steps).astype(int)
-        dark = outside[ys, xs]
-        if dark[0] and not dark.all():
-            points.append(middle + way * steps[int(np.argmin(dark))])
-    if len(points) < 12:
-        return None
-    model, _ = ransac(
-        np.array(points), CircleModel, min_samples=3, residual_threshold=2.5, max_trials=200,
-        rng=np.random.default_rng(0),
-    )  # fmt: skip
-    if model is None or not 0.3 * min(height, width) < model.radius < 1.2 * max(height, width):
-        return None
-    ys, xs = np.indices(outside.shape)
-    return np.asarray(np.hypot(ys - model.center[0], xs - model.center[1]) < model.radius - 1)
+def _otsu(values: Array) -> float:
+    """The threshold that parts a histogram best in two (Otsu 1979)."""
+    counts, edges = np.histogram(values, 256)
+    middles = (edges[1:] + edges[:-1]) / 2
+    below = counts.cumsum()
+    above = below[-1] - below
+    sums = (counts * middles).cumsum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(middles[np.nanargmax(between[:-1])])

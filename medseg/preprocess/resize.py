@@ -1,4 +1,4 @@
-"""Images brought to a size in pixels, whatever their spacing. Shrinking averages, so that nothing aliases."""
+"""Images brought to a size in pixels. What shrinks is averaged; physical coordinates bring a mask back."""
 
 from __future__ import annotations
 
@@ -6,36 +6,47 @@ from collections.abc import Sequence
 
 import SimpleITK as sitk
 
-from medseg.preprocess.geometry import Resample
+from medseg.preprocess.geometry import grid_of
 
 
 class Resize:
-    """Resample the plane to `size` pixels (x, y), whatever the aspect; slices of a volume stay as many."""
+    """Bring an image, or each slice of a volume in plane, to `size` pixels (x, y) whatever its aspect."""
 
     def __init__(self, size: Sequence[int]) -> None:
         if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"size {list(size)}: must be two whole numbers above 0, pixels x y")
+            raise ValueError(f"size {list(size)}: needs two numbers of pixels (x, y), each at least 1")
         self.size = (int(size[0]), int(size[1]))
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image → the same extent on `size` pixels."""
-        pairs = zip(image.GetSize()[:2], image.GetSpacing()[:2], self.size, strict=True)
-        plane: list[float | None] = [count * step / wanted for count, step, wanted in pairs]
-        return Resample([*plane, *[None] * (image.GetDimension() - 2)])(image)
+        """Image of any size → 32-bit float image of this size and the same extent."""
+        return to_size(image, (*self.size, *image.GetSize()[2:]))
 
 
 class LongSide:
-    """Resample the plane so that its longer side has `pixels`; the aspect stays. `enlarge` false: only ever smaller."""
+    """Shrink or enlarge an image, or each slice of a volume, until its longer side has `pixels` pixels; aspect kept."""
 
-    def __init__(self, pixels: int, enlarge: bool = True) -> None:
+    def __init__(self, pixels: int) -> None:
         if pixels < 1:
-            raise ValueError(f"pixels {pixels}: must be above 0")
-        self.pixels, self.enlarge = int(pixels), enlarge
+            raise ValueError(f"{pixels} pixels: must be at least 1")
+        self.pixels = int(pixels)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image → the same extent, the longer side of the plane in `pixels`."""
-        extents = [count * step for count, step in zip(image.GetSize()[:2], image.GetSpacing()[:2], strict=True)]
-        step = max(extents) / self.pixels
-        if not self.enlarge:
-            step = max(step, *image.GetSpacing()[:2])
-        return Resample([step, step, *[None] * (image.GetDimension() - 2)])(image)
+        """Image of any size → 32-bit float image of the same extent, square pixels (mm along x and y alike)."""
+        width, height = (size * step for size, step in zip(image.GetSize()[:2], image.GetSpacing()[:2], strict=True))
+        step = max(width, height) / self.pixels
+        return to_size(image, (max(1, round(width / step)), max(1, round(height / step)), *image.GetSize()[2:]))
+
+
+def to_size(image: sitk.Image, size: Sequence[int]) -> sitk.Image:
+    """The image at `size` pixels per axis: same extent, 32-bit float, linear; twofold or more shrinking averages."""
+    colour = image.GetNumberOfComponentsPerPixel() > 1
+    if tuple(size) == image.GetSize():
+        return sitk.Cast(image, sitk.sitkVectorFloat32 if colour else sitk.sitkFloat32)
+    spacing = [own * old / new for own, old, new in zip(image.GetSpacing(), image.GetSize(), size, strict=True)]
+    grid = grid_of(image, spacing)
+    shrink = [max(1, old // new) for old, new in zip(image.GetSize(), size, strict=True)]
+    small = sitk.Cast(image, sitk.sitkVectorFloat32 if colour else sitk.sitkFloat32)
+    if max(shrink) > 1:
+        small = sitk.BinShrink(small, shrink)
+    # bins cover whole multiples only: the last pixels of the grid may lie outside, and take the nearest value
+    return sitk.Resample(small, grid, sitk.Transform(), sitk.sitkLinear, 0.0, small.GetPixelID(), True)

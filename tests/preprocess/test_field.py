@@ -109,7 +109,7 @@ def test_a_field_gets_its_width_whatever_the_camera(shape: tuple[int, int]) -> N
 
 
 def test_a_black_image_has_no_field() -> None:
-    with pytest.raises(ImageError, match="no field of view"):
+    with pytest.raises(ImageError, match="field of view"):
         FitField(lambda image: sitk.Image(image.GetSize(), sitk.sitkUInt8), 100)(sitk.Image([40, 40], sitk.sitkFloat32))
 
 
@@ -122,3 +122,14 @@ def test_fluid_between_brain_and_skull_belongs_to_the_head_in_a_slab_with_blank_
     found = sitk.GetArrayFromImage(Head()(sitk.GetImageFromArray(slab))) > 0
     assert (found[2:5] & (r < 1)[2:5]).sum() > 0.97 * (r < 1)[2:5].sum()
     assert not found[:2].any()
+
+
+def test_a_coloured_sticker_at_the_border_is_left_out_and_a_blue_lesion_is_not() -> None:
+    values = np.full((*Y.shape, 3), (0.85, 0.62, 0.5), np.float32)
+    sticker = np.hypot(Y - 60, X - 400) < 70
+    lesion = np.hypot(Y - 160, X - 180) < 40
+    values[sticker] = (0.3, 0.5, 0.8)
+    values[lesion] = (0.45, 0.43, 0.55)
+    found = sitk.GetArrayFromImage(Dermoscope()(sitk.GetImageFromArray(values, isVector=True))) > 0
+    assert not (found & sticker).any()
+    assert found[lesion].all()

@@ -1,0 +1,123 @@
+"""Outlines found on a shrunken copy of an image: what every field finder is built from."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+def thumbnail(image: sitk.Image, side: int) -> tuple[Array, list[int]]:
+    """Every n-th pixel of an image, so that no axis is much longer than `side` pixels, and n per axis x, y(, z).
+
+    Array (Y, X), (Y, X, C), (Z, Y, X) or (Z, Y, X, C). In plane both axes are thinned alike, so that shapes stay.
+    """
+    size = image.GetSize()
+    plane = max(1, max(size[:2]) // side)
+    steps = [plane, plane, max(1, size[2] // side)] if len(size) == 3 else [plane, plane]
+    view = sitk.GetArrayViewFromImage(image)
+    return np.asarray(view[tuple(slice(None, None, step) for step in reversed(steps))], np.float32), steps
+
+
+def enlarge(mask: Mask, image: sitk.Image, steps: list[int]) -> sitk.Image:
+    """A mask of the thumbnail as uint8 mask (1 inside) on the image's own grid, its edge smoothed."""
+    if mask.all() or max(steps) == 1:
+        full = sitk.GetImageFromArray(mask.astype(np.uint8)) if max(steps) == 1 else sitk.Image(image.GetSize(), 1) + 1
+        full.CopyInformation(image)
+        return full
+    sigma = [0.7 if step > 1 else 0.0 for step in reversed(steps)]
+    small = sitk.GetImageFromArray(ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="nearest"))
+    small.SetSpacing([own * step for own, step in zip(image.GetSpacing(), steps, strict=True)])
+    small.SetOrigin(image.GetOrigin())  # pixel i of the thumbnail is pixel n·i of the image
+    small.SetDirection(image.GetDirection())
+    full = sitk.Resample(small, image, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
+    return sitk.Greater(full, 0.5)
+
+
+def largest(mask: Mask) -> Mask:
+    """The largest connected part (faces touching); an empty mask stays empty."""
+    parts, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(parts == sizes.argmax())
+
+
+def hull(mask: Mask) -> Mask:
+    """Convex hull (Y, X) of a mask (Y, X) that is not empty."""
+    points = np.argwhere(mask)[:, ::-1].astype(np.int32)  # (N, 2) as x, y
+    filled = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(filled, cv2.convexHull(points), 1)
+    return filled.astype(bool)
+
+
+def rounded(lit: Mask) -> Mask:
+    """The round field (Y, X) of a lit part: a circle or upright ellipse where its edge fits one, else the hull.
+
+    The edge of the image and straight cuts (a disc clipped above or below) are no part of the fit; they cut the result.
+    A dark piece at the edge, such as a lesion, is then inside.
+    """
+    around = hull(lit)
+    rows, columns = np.flatnonzero(around.any(1)), np.flatnonzero(around.any(0))
+    box = (rows[0], rows[-1], columns[0], columns[-1])
+    edge = around & lit & ~ndimage.binary_erosion(around, border_value=1) & ~_flat_sides(around, box)
+    y, x = np.nonzero(edge)
+    for circle in (True, False):
+        disc = _ellipse(x, y, around.shape, circle)
+        if disc is None:
+            continue
+        disc[: box[0]], disc[box[1] + 1 :], disc[:, : box[2]], disc[:, box[3] + 1 :] = False, False, False, False
+        if abs(int(disc.sum()) - int(around.sum())) < 0.15 * around.sum():
+            return disc
+    return around
+
+
+def _flat_sides(around: Mask, box: tuple[int, int, int, int]) -> Mask:
+    """The two outermost pixels of each side of the box that a straight cut follows for a third of its length."""
+    flat = np.zeros_like(around)
+    top, bottom, left, right = box
+    for lines, length in (
+        ((slice(top, top + 2), slice(None)), right - left),
+        ((slice(bottom - 1, bottom + 1), slice(None)), right - left),
+        ((slice(None), slice(left, left + 2)), bottom - top),
+        ((slice(None), slice(right - 1, right + 1)), bottom - top),
+    ):
+        # a whole circle of radius r is within two pixels of its box over 4 √r pixels only
+        if around[lines].any(int(np.argmin(around[lines].shape))).sum() > max(length / 3, 3 * np.sqrt(length)):
+            flat[lines] = True
+    return flat
+
+
+def _ellipse(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], shape: tuple[int, ...], circle: bool) -> Mask | None:
+    """Circle or upright ellipse through most of the edge points, by trimmed least squares; None where none fits."""
+    if len(x) < 12:
+        return None
+    middle = np.array([shape[1], shape[0]]) / 2
+    scale = max(shape) / 2
+    u, v = (x - middle[0]) / scale, (y - middle[1]) / scale
+    kept = np.ones(len(u), bool)
+    columns = [u * u + v * v, u, v] if circle else [u * u, v * v, u, v]
+    design = np.stack(columns, 1)  # (N, 3 or 4)
+    for _ in range(8):
+        factors = np.linalg.lstsq(design[kept], np.ones(int(kept.sum())), rcond=None)[0]
+        a, b, c, d = (factors[0], *factors) if circle else factors
+        if min(a, b) <= 0:
+            return None
+        centre = (-c / (2 * a), -d / (2 * b))
+        reach = 1 + a * centre[0] ** 2 + b * centre[1] ** 2
+        radii = np.sqrt(reach / a), np.sqrt(reach / b)
+        away = np.hypot((u - centre[0]) / radii[0], (v - centre[1]) / radii[1])
+        misses = np.abs(away - 1) * min(radii) * scale  # pixels
+        kept = misses <= max(1.5, 2 * float(np.median(misses)))
+    if np.mean(misses <= 2.5) < 0.7 or not 0.5 < radii[0] / radii[1] < 2 or max(map(abs, centre)) > 0.5:
+        return None
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    far = ((cols - middle[0]) / scale - centre[0]) ** 2 / radii[0] ** 2
+    far = far + ((rows - middle[1]) / scale - centre[1]) ** 2 / radii[1] ** 2
+    return np.asarray(far <= (1 + 0.5 / (min(radii) * scale)) ** 2)  # edge points are the last pixels inside

@@ -52,7 +52,7 @@ RULES: dict[str, Test] = {
     "data.missing_mask": _one_of("unannotated", "absent"),
     "data.folds": _optional(_whole(2)),
     "data.fold": _whole(0),
-    "data.holdout": _between(0, 0.9),
+    "data.holdout": _between(0, 1),
     "data.time_axis": _optional(_one_of(2, 3)),
     "data.phantom_patients": _whole(2),
     "data.phantom_frames": _optional(_whole(1)),
@@ -162,6 +162,8 @@ def check_combinations(values: dict[str, Any]) -> None:
         raise ConfigError(f"organ.labels={labels}: each label needs its own number, 1, 2, 3 … (0 is background)")
     if values["task"] == "diagnosis" and len(organ["classes"]) < 2:
         raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ['classes']}")
+    if values["data"]["holdout"] == 1 and "network" in values["segmenter"]:
+        raise ConfigError("data.holdout=1 leaves nothing to learn from; it is for segmenters without training")
     if not organ["exclusive"] and (len(numbers) > 8 or pairs):
         raise ConfigError("organ.exclusive=false: at most 8 labels may overlap, and none may be a lateral pair")
 

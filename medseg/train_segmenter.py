@@ -40,17 +40,19 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     """
     ledger = Ledger(run.file("cases.csv"))
     reported = report_split(cases)
-    learning = [c for c in cases if c.split == "train"]
+    fitted = is_trained(config) or any(hasattr(build(step), "fit") for step in config.preprocess.values() if step)
+    learning = [c for c in cases if c.split == "train"] if fitted else []  # a rule learns nothing from them
     prepare = Preprocess(config)
-    prepare.fit(lambda: _readable(learning))
+    if learning:
+        prepare.fit(lambda: _readable(learning))
     write_json(run.file("preprocess.json"), prepare.state)
     recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings)
     train = _prepare(config, learning, recipe, ledger)
-    if not train:
+    if not train and is_trained(config):
         why = f"; the first: {ledger.entries[0].message}" if ledger.entries else ""
         raise DataError(f"no training case can be used; see {ledger.file} for the reason of each{why}")
     held = _prepare(config, [c for c in cases if c.split == reported and c.annotated], recipe, ledger)
-    write_json(run.file("fingerprint.json"), fingerprint(train, dict(config.organ.labels), synthetic))
+    write_json(run.file("fingerprint.json"), fingerprint(train or held, dict(config.organ.labels), synthetic))
     pl.seed_everything(config.seed, verbose=False)
     lines, segmenter = _learn(config, run, (train, held), prepare.state)
     usable = {case.name for case in held}

@@ -40,7 +40,10 @@ EXPERIMENTS = [
         "brain_tissue", "Brain tissue, T1 (PTBP, a quarter of the children held out)", "brain/ptbp_tissue",
         ("organ=brain", "experiment=ptbp"), "dice", {"csf": (0.85, 0.92), "gm": (0.88, 0.93), "wm": (0.92, 0.95)},
         classical=("otsu", "em", "superpixels"),
-        ablations={"without z-score inside the head": ("preprocess.zscore.field=null",), "with N4": ("+preprocess=mri_n4",)},
+        ablations={
+            "U-Net, with N4": ("+preprocess.n4._target_=medseg.preprocess.bias.N4",),
+            "U-Net, z-score of the whole image": ("preprocess.zscore.field=null",),
+        },
     ),
     Experiment(
         "brain_tumour", "Brain tumour, FLAIR + T1c (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
@@ -55,17 +58,19 @@ EXPERIMENTS = [
         ("organ=skin", "experiment=isic2017"), "iou", {"lesion": (0.74, 0.78)}, classical=CLASSICAL,
     ),
     Experiment(
-        "skin_untrained", "Skin, without training (ISIC 2017 at 1024 pixels, 56 reported; Jaccard)", "skin/isic2017_hires",
+        "skin_untrained", "Skin, without training (ISIC 2017 at 1024 pixels, 56 reported; Jaccard)",
+        "skin/isic2017_hires",
         ("organ=skin", "experiment=isic2017", "data.holdout=1.0"), "iou", {"lesion": (0.65, 0.72)},
         classical=CLASSICAL, trained=False,
     ),
     Experiment(
         "lung", "Lung (LCTSC, 3 train, 2 reported)", "lung/lctsc",
-        ("organ=lung", "data.split_column=split_in_repo"), "dice", {"right_lung": (0.95, 0.975), "left_lung": (0.95, 0.975)},
-        classical=("otsu", "watershed", "em", "superpixels"),
+        ("organ=lung", "data.split_column=split_in_repo"), "dice",
+        {"right_lung": (0.95, 0.975), "left_lung": (0.95, 0.975)}, classical=CLASSICAL,
     ),
     Experiment(
-        "breast", "Breast (BUSI at 256 pixels, a fifth of the groups held out; Dice of images with a lesion)", "breast/busi_256",
+        "breast", "Breast (BUSI at 256 pixels, a fifth of the groups held out; Dice of images with a lesion)",
+        "breast/busi_256",
         ("organ=breast", "experiment=busi"), "dice_where_present", {"tumour": (0.70, 0.80)}, classical=CLASSICAL,
     ),
 ]  # fmt: skip
@@ -81,7 +86,7 @@ def main() -> None:
     given = parser.parse_args()
     lines = [
         "# Accuracy on real data", "",
-        "Made by `make accuracy DATA=…` (`scripts/accuracy.py`): every number comes from a run of the command beside it.",
+        "Made by `make accuracy DATA=…` (`scripts/accuracy.py`): every number comes from a run of the command above it.",
         "Scores are means over images with a 95 % interval drawn by patient; a missed structure counts 0; nothing was",
         "chosen on the reported images. Simple rules without training stand beside the U-Net.", "",
     ]  # fmt: skip
@@ -99,7 +104,9 @@ def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ..
     found: dict[str, tuple[str, ...]] = {"U-Net": ()} if experiment.trained else {}
     found |= {name: (f"segmenter={name}",) for name in experiment.classical}
     if not experiment.trained:  # hair is what their data were chosen for
-        found |= {f"{name}, no hair removal": (f"segmenter={name}", "~preprocess.hair") for name in experiment.classical}
+        found |= {
+            f"{name}, no hair removal": (f"segmenter={name}", "~preprocess.hair") for name in experiment.classical
+        }
     if ablations:
         found |= experiment.ablations
     return found

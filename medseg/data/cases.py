@@ -90,8 +90,12 @@ def frame_of(name: str) -> tuple[str, int | None]:
 def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
     """Cases with a split each, by patient: the given one, else `holdout` of the patients to test, per class alike.
 
+    With `holdout` 1 every case is tested, whatever split it has: for rules that learn nothing.
+
     Raises `DataError` where a patient stands on both sides or a side is empty.
     """
+    if holdout == 1:
+        return [replace(case, split="test") for case in cases]
     if any(case.split for case in cases):
         cases = [replace(case, split=case.split or "train") for case in cases]
     else:

@@ -52,3 +52,8 @@ def test_folds_test_each_patient_once_and_every_class_in_each() -> None:
     assert sorted(held) == sorted({case.patient for case in cases})
     with pytest.raises(DataError, match="fold"):
         fold_cases(cases, 13, 0, seed=1)
+
+
+def test_a_rule_may_be_tested_on_everything() -> None:
+    cases = [Case("a", "a", {"ct": Path("x")}, split="train"), Case("b", "b", {"ct": Path("x")})]
+    assert {case.split for case in split_cases(cases, 1.0, 1)} == {"test"}

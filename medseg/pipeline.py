@@ -19,7 +19,7 @@ State = dict[str, dict[str, Any]]  # channel → step → what it learnt
 
 
 class Preprocess:
-    """The steps of `preprocess`, in their order, on every channel; all channels must lie on one grid."""
+    """The steps of `preprocess`, in their order, on every channel; raw channels must lie on one grid."""
 
     def __init__(self, config: Config, state: State | None = None) -> None:
         self.channels = list(config.organ.channels)
@@ -71,7 +71,16 @@ class Preprocess:
                     "give it images such as it was trained on",
                     code="image-channels",
                 )
-        return ready
+        return _on_one_grid(ready)
+
+
+def _on_one_grid(ready: Images) -> Images:
+    """Channels on the grid of the first: a field is found in each by itself, so that crops may differ a little."""
+    first = next(iter(ready.values()))
+    return {
+        name: image if grid_difference(image, first) is None else sitk.Resample(image, first, sitk.Transform())
+        for name, image in ready.items()
+    }
 
 
 def _code() -> str:

@@ -137,7 +137,8 @@ def _loaders(
     augment = Augment(
         dict(config.augment.mirror), {n: dict(given) for n, given in config.augment.transforms.items()}, pairs
     )
-    shared = {"batch_size": settings.batch, "num_workers": config.executor.workers}
+    workers = config.executor.workers
+    shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}
     train: Any = PatchDataset(data[0], code, patch, Sampling(settings.foreground, augment, config.seed))
     loader: DataLoader[Any] = DataLoader(train, sampler=PassSampler(budget.length * budget.batch), **shared)
     if not data[1] or budget.validations == 0:

@@ -86,7 +86,7 @@ def main() -> None:
     given = parser.parse_args()
     lines = [
         "# Accuracy on real data", "",
-        "Made by `make accuracy DATA=…` (`scripts/accuracy.py`): every number comes from a run of the command above it.",
+        "Made by `make accuracy DATA=…` (`scripts/accuracy.py`): each number is a run's of the command above it.",
         "Scores are means over images with a 95 % interval drawn by patient; a missed structure counts 0; nothing was",
         "chosen on the reported images. Simple rules without training stand beside the U-Net.", "",
     ]  # fmt: skip

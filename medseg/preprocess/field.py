@@ -11,9 +11,22 @@ from collections.abc import Callable
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from medseg.errors import ImageError
-from medseg.preprocess.outline import Array, Mask, enlarge, hull, largest, rounded, thumbnail
+from medseg.preprocess.outline import (
+    Array,
+    Mask,
+    enlarge,
+    fill_slices,
+    hull,
+    hull_slices,
+    largest,
+    opened,
+    pieces,
+    rounded,
+    thumbnail,
+)
 from medseg.preprocess.resize import to_size
 
 Finder = Callable[[sitk.Image], sitk.Image]
@@ -41,13 +54,11 @@ class Fundus:
         surround = np.median(corners, 0)
         away = np.abs(values - surround).max(-1)  # (Y, X)
         noise = float(np.percentile(np.abs(corners - surround).max(-1), 90))
-        middle = float(
-            np.percentile(away[height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None], 50)
-        )
+        middle = float(np.median(away[height // 4 : height - height // 4, width // 4 : width - width // 4]))
         if middle < 4 * noise or middle == 0:
             return enlarge(np.ones((height, width), bool), image, steps)
         lit = away > max(self.contrast * middle, 2 * noise)
-        lit = largest(ndimage.binary_opening(ndimage.binary_fill_holes(lit), iterations=max(1, min(lit.shape) // 100)))
+        lit = largest(opened(ndimage.binary_fill_holes(lit), max(1, min(lit.shape) // 100)))
         return enlarge(rounded(lit) if lit.any() else ~lit, image, steps)
 
 
@@ -60,6 +71,7 @@ class Dermoscope:
     """
 
     SIDE = 256
+    LEAST = 0.2  # of the picture: a smaller field is none
 
     def __init__(self, dark: float = 0.35) -> None:
         if not 0 < dark < 1:
@@ -76,14 +88,17 @@ class Dermoscope:
         """The round field (Y, X) of a thumbnail (Y, X, C), or all of it."""
         bright = ndimage.median_filter(values.max(-1), 3)  # the strongest channel: brown is not black
         skin = float(np.percentile(bright, 75))
-        parts, _ = ndimage.label(bright < self.dark * skin)
+        black = bright < self.dark * skin
+        parts, _ = ndimage.label(opened(black, 3))  # hair is thinner
         corner = max(1, min(bright.shape) // 50)
         found = [set(np.unique(part[part > 0])) for part in _corner_blocks(parts, corner)]
+        whole = np.ones(bright.shape, bool)
         if sum(map(bool, found)) < 2:
-            return np.ones(bright.shape, bool)
-        lit = ~np.isin(parts, list(set().union(*found)))
-        lit = largest(ndimage.binary_opening(lit, iterations=2))
-        return rounded(lit) if lit.any() else ~lit
+            return whole
+        lit = largest(opened(~np.isin(parts, list(set().union(*found))), 2))
+        # hair that covers the picture is no ring: a ring leaves a field, and what lies outside it is black
+        inside = rounded(lit) if lit.mean() > self.LEAST else whole
+        return inside if inside.all() or black[~inside].mean() > 0.5 else whole
 
 
 class Sector:
@@ -93,6 +108,7 @@ class Sector:
     """
 
     SIDE = 256
+    PIECE = 0.1  # of the largest area
 
     def __init__(self, black: float = 0.016) -> None:
         if not 0 <= black < 1:
@@ -100,12 +116,13 @@ class Sector:
         self.black = float(black)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """B-mode picture (2D, grey or colour) → mask: convex hull of the largest area that is not black."""
+        """B-mode picture (2D, grey or colour) → mask: convex hull of the large areas that are not black."""
         values, steps = _picture(image, self.SIDE)
         grey = values.max(-1)
         lit = ndimage.maximum_filter(grey, 3) > self.black * full_range(image)
         lit = ndimage.binary_fill_holes(lit)
-        lit = largest(ndimage.binary_opening(lit, iterations=max(1, min(lit.shape) // 40)))
+        # text and scales are thin; a black cyst may part the echoes in two
+        lit = pieces(opened(lit, max(1, min(lit.shape) // 40)), self.PIECE)
         return enlarge(hull(lit) if lit.any() else ~lit, image, steps)
 
 
@@ -125,11 +142,10 @@ class Head:
         low, high = (float(value) for value in np.percentile(values[inside], [1, 98])) if inside.any() else (0.0, 0.0)
         faint = np.mean(values[inside] < low + 0.1 * (high - low)) if inside.any() else 0.0
         if (~inside).mean() < self.CONSTANT or faint > 0.2:
-            inside = values > 0.6 * _otsu(np.clip(values, None, high))
+            inside = values > 0.6 * threshold_otsu(np.clip(values, None, high))
             # the hull holds the fluid and bone that are as dark as air
-            inside = _hull_slices(_pieces(inside, self.PIECE))
-        inside = _fill_slices(ndimage.binary_closing(np.pad(inside, 3), iterations=2)[(slice(3, -3),) * inside.ndim])
-        inside = largest(inside)
+            inside = hull_slices(pieces(inside, self.PIECE))
+        inside = largest(fill_slices(inside))
         return enlarge(inside if inside.any() else ~inside, image, steps)
 
 
@@ -146,13 +162,13 @@ class Body:
         _need_scalar(image, "Body")
         values, steps = thumbnail(image, self.SIDE)
         windowed = values.min() >= 0 and values.max() <= 1
-        tissue = values > (_otsu(values) if windowed else self.threshold)
+        tissue = values > (threshold_otsu(values) if windowed else self.threshold)
         plane = ndimage.generate_binary_structure(2, 1)
         disc = ndimage.iterate_structure(plane, 2)
         disc = disc if values.ndim == 2 else disc[None]
         # filled first: the wall between lung and air is thin, the table's shell is thin and hollow
-        body = ndimage.binary_opening(_fill_slices(tissue), disc)
-        body = _fill_slices(largest(body))
+        body = ndimage.binary_opening(fill_slices(tissue), disc)
+        body = fill_slices(largest(body))
         return enlarge(body if body.any() else ~body, image, steps)
 
 
@@ -244,46 +260,19 @@ def _corner_voxels(values: Array) -> Array:
 
 
 def _stickers(values: Array) -> Mask:
-    """Pieces (Y, X) of a colour thumbnail that touch its border and are bright, with far more or far less blue beside
-    their red than skin of any tone has."""
+    """Coloured stickers (Y, X) of a colour thumbnail: convex, touching its border, and bright, with far more or far
+    less blue beside their red than the picture's usual colour (a colour cast is no sticker, a dark lesion neither)."""
     smooth = ndimage.gaussian_filter(values[..., :3], (1.5, 1.5, 0))
-    ratio = smooth[..., 2] / np.maximum(smooth[..., 0], 1e-6)
-    light = smooth.max(-1)
-    strange = ndimage.binary_opening((light > 0.5 * np.percentile(light, 75)) & ((ratio < 0.3) | (ratio > 1.08)))
-    parts, _ = ndimage.label(strange)
-    rim = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    sizes = np.bincount(parts.ravel())
-    reaching = [part for part in np.unique(rim) if part and sizes[part] > 0.01 * parts.size]
-    return np.asarray(ndimage.binary_dilation(np.isin(parts, reaching), iterations=3))
-
-
-def _pieces(mask: Mask, share: float) -> Mask:
-    """The pieces of at least `share` of the largest one's size."""
-    parts, count = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    return np.asarray((sizes >= share * sizes.max())[parts] & mask)
-
-
-def _hull_slices(mask: Mask) -> Mask:
-    """The convex hull in plane, (Y, X) or of each slice of (Z, Y, X)."""
-    planes = mask.reshape(-1, *mask.shape[-2:])
-    return np.stack([hull(plane) if plane.any() else plane for plane in planes]).reshape(mask.shape)
-
-
-def _fill_slices(mask: Mask) -> Mask:
-    """Holes filled in plane, (Y, X) or each slice of (Z, Y, X)."""
-    planes = mask.reshape(-1, *mask.shape[-2:])
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(mask.shape)
-
-
-def _otsu(values: Array) -> float:
-    """The threshold that parts a histogram best in two (Otsu 1979)."""
-    counts, edges = np.histogram(values, 256)
-    middles = (edges[1:] + edges[:-1]) / 2
-    below = counts.cumsum()
-    above = below[-1] - below
-    sums = (counts * middles).cumsum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(middles[np.nanargmax(between[:-1])])
+    ratio, light = smooth[..., 2] / np.maximum(smooth[..., 0], 1e-6), smooth.max(-1)
+    usual, skin = float(np.median(ratio)), float(np.percentile(light, 75))
+    blue = (ratio > max(1.08, 1.25 * usual)) & (light > 0.5 * skin)
+    yellow = (ratio < min(0.35, 0.6 * usual)) & (light > 0.9 * skin)  # a brown lesion is darker than skin
+    parts, _ = ndimage.label(ndimage.binary_opening(blue | yellow))
+    found = np.zeros(ratio.shape, bool)
+    for number in np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])):
+        piece = ndimage.binary_fill_holes(parts == number)
+        if number and 0.01 < piece.mean() < 0.5:
+            around = hull(piece)
+            if piece.sum() > 0.8 * around.sum():
+                found |= around
+    return np.asarray(ndimage.binary_dilation(found, iterations=3) if found.any() else found)

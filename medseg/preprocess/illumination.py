@@ -1,6 +1,7 @@
-"""Uneven light in photographs: slow changes of brightness estimated inside the field, and taken out.
+"""Uneven light: slow changes of brightness estimated inside the field, and taken out; contrast raised tile by tile.
 
-Images are 2D in 0..1, grey or colour. Outside the field they become 0.
+Images are in 0..1, grey or colour; slices of a volume are treated one by one. Outside the field they become 0, as
+padding is, so that the field can still be found afterwards.
 """
 
 from __future__ import annotations
@@ -14,137 +15,273 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
+from medseg.errors import ImageError
+from medseg.preprocess.colour import from_lab, to_lab
+from medseg.preprocess.intensity import like
+
 cv2.setNumThreads(0)  # its pool would fight with torch's
 
 Field = Callable[[sitk.Image], sitk.Image]
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
-SMALL = {"gaussian": 256, "median": 96}  # pixels of the longer side on which slow changes are estimated
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Change = Callable[[Array, Mask], Array]  # one plane (Y, X, C) and its field (Y, X) → the plane changed
+SMALL = {"gaussian": 128, "median": 96}  # pixels of the longer side on which slow changes are estimated
+WINDOW = 8  # pixels that a window has at least on that copy
+BINS = 256  # of a tile's histogram: the levels of an 8-bit photograph
 
 
 class Background:
     """Divide by, or subtract, the slow background; the mean inside the field stays.
 
-    The background is a median or Gaussian of `size` times the field's width, of each colour by itself. Division had the
-    lowest variation of a comparison on fundus photographs (PMC4335144).
+    The background is a median or a Gaussian-weighted straight fit over `size` times the field's width, of `each`
+    channel or of the CIE `lightness` alone. Division had the lowest variation of a comparison on fundus photographs
+    (PMC4335144); it takes a gain out, subtraction an added glow.
     """
 
     def __init__(
-        self, mode: str = "divide", kind: str = "gaussian", size: float = 0.15, field: Field | None = None
+        self,
+        mode: str = "divide",
+        kind: str = "gaussian",
+        size: float = 0.15,
+        field: Field | None = None,
+        channels: str = "each",
     ) -> None:
-        if mode not in ("divide", "subtract") or kind not in ("gaussian", "median"):
+        if mode not in ("divide", "subtract") or kind not in SMALL:
             raise ValueError(f"mode {mode!r}, kind {kind!r}: must be divide or subtract, gaussian or median")
-        self.mode, self.kind, self.size, self.field = mode, kind, size, field
+        if not 0 < size <= 2:
+            raise ValueError(f"size {size}: a share of the field's width, must be above 0 and at most 2")
+        self.mode, self.kind, self.size, self.field, self.channels = mode, kind, size, field, _known(channels)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image in 0..1 → image in 0..1."""
-        values, inside = _parts(image, self.field)
+        return _by_plane(image, self.field, self.channels, self._even)
+
+    def _even(self, values: Array, inside: Mask) -> Array:
         slow = background(values, inside, self.size, self.kind)
-        level = values[inside].mean(axis=0)
-        flat = values / np.maximum(slow, 1e-3) * level if self.mode == "divide" else values - slow + level
-        return _whole(flat, inside, image)
+        level = _mean(values, inside)
+        if self.mode == "subtract":
+            detail = values - slow
+            return np.asarray(detail + (level - _mean(detail, inside)), np.float32)
+        flat = values / np.maximum(slow, np.maximum(0.05 * level, 1e-4))  # at most 20 times brighter: the rest is noise
+        return np.asarray(flat * (level / np.maximum(_mean(flat, inside), 1e-4)), np.float32)
 
 
 class Graham:
-    """4·I − 4·G(I, r/30) + ½ inside the field, r its radius (Graham 2015, in 0..1): colours and light of all cameras
-    alike, small structures four times as strong."""
+    """4·I − 4·G(I, r/30) + ½ inside the field, r its radius: light and colours of all cameras alike, small structures
+    four times as strong (Graham 2015, whose surround is ½; here it is 0 as everywhere)."""
 
     def __init__(self, field: Field | None = None, gain: float = 4.0, share: float = 1 / 30) -> None:
+        if gain <= 0 or not 0 < share <= 1:
+            raise ValueError(f"gain {gain}, share {share}: the gain must be above 0, the share of the radius in 0..1")
         self.field, self.gain, self.share = field, gain, share
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image in 0..1 → image in 0..1."""
-        values, inside = _parts(image, self.field)
-        slow = background(values, inside, self.share / 2, "gaussian")
-        return _whole(self.gain * (values - slow) + 0.5, inside, image)
+        # σ is half of size · width there, so share · radius
+        return _by_plane(
+            image,
+            self.field,
+            "each",
+            lambda values, inside: self.gain * (values - background(values, inside, self.share, "gaussian")) + 0.5,
+        )
 
 
 class Homomorphic:
     """Slow light and fast detail apart in the logarithm: light to the power `light`, detail to `detail` (Oppenheim)."""
 
-    def __init__(self, light: float = 0.5, detail: float = 1.0, size: float = 0.15, field: Field | None = None) -> None:
-        self.light, self.detail, self.size, self.field = light, detail, size, field
+    def __init__(
+        self,
+        light: float = 0.5,
+        detail: float = 1.0,
+        size: float = 0.15,
+        field: Field | None = None,
+        channels: str = "each",
+    ) -> None:
+        if light < 0 or detail <= 0 or not 0 < size <= 2:
+            raise ValueError(f"light {light}, detail {detail}, size {size}: must not be negative; size is at most 2")
+        self.light, self.detail, self.size, self.field, self.channels = light, detail, size, field, _known(channels)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image in 0..1 → image in 0..1, the mean inside the field kept."""
-        values, inside = _parts(image, self.field)
-        logs = np.log(values + 0.01)
+        """Image in 0..1 → image in 0..1, the mean of the logarithm inside the field kept."""
+        return _by_plane(image, self.field, self.channels, self._part)
+
+    def _part(self, values: Array, inside: Mask) -> Array:
+        logs = np.log(values + np.float32(0.01))
         slow = background(logs, inside, self.size, "gaussian")
-        level = slow[inside].mean(axis=0)
-        mapped = np.exp(self.light * (slow - level) + level + self.detail * (logs - slow)) - 0.01
-        return _whole(mapped, inside, image)
+        level = _mean(slow, inside)
+        mapped = np.exp(self.light * (slow - level) + level + self.detail * (logs - slow))
+        return np.asarray(mapped - np.float32(0.01), np.float32)
 
 
 class Clahe:
-    """Contrast limited adaptive histogram equalisation (Zuiderveld 1994), of colour on CIE lightness alone."""
+    """Contrast limited adaptive histogram equalisation (Zuiderveld 1994), of colour on CIE lightness alone.
+
+    Only pixels of the field count in a tile's histogram. Contrast rises by `clip` + 1 at most, whatever the size of the
+    image; there are `tiles` tiles along either side.
+    """
 
     def __init__(self, clip: float = 2.0, tiles: int = 8, field: Field | None = None) -> None:
-        self.clip, self.tiles, self.field = clip, tiles, field
+        if clip < 1 or tiles < 1:
+            raise ValueError(f"clip {clip}, tiles {tiles}: both must be at least 1")
+        self.clip, self.tiles, self.field = float(clip), int(tiles), field
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image in 0..1 → image in 0..1."""
-        values, inside = _parts(image, self.field)
-        equalise = cv2.createCLAHE(self.clip, (self.tiles, self.tiles))
-        if values.shape[-1] == 1:
-            mapped = _levels(values[..., 0], 1.0, equalise)[..., None]
-        else:
-            lab: Any = cv2.cvtColor(np.ascontiguousarray(values[..., :3]), cv2.COLOR_RGB2LAB)
-            lab[..., 0] = _levels(np.asarray(lab[..., 0], np.float32), 100.0, equalise)
-            mapped = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
-        return _whole(np.asarray(mapped, np.float32), inside, image)
+        return _by_plane(image, self.field, "lightness", self._equalise)
+
+    def _equalise(self, values: Array, inside: Mask) -> Array:
+        plane = np.clip(values[..., 0], 0, 1)
+        tiles = min(self.tiles, *plane.shape)
+        rows, columns = (np.linspace(0, size, tiles + 1).round().astype(int) for size in plane.shape)
+        curves = _curves(plane, inside, rows, columns, self.clip)
+        return _blend(plane, curves, rows, columns)[..., None]
 
 
-def background(values: Floats, inside: Bools, size: float, kind: str) -> Floats:
-    """The slow part of values (Y, X, C) inside a field, estimated on a shrunken copy; the dark surround has no say.
+def background(values: Array, inside: Mask, size: float, kind: str) -> Array:
+    """The slow part of values (Y, X, C) inside a field (Y, X), estimated on a shrunken copy; the surround has no say.
 
-    `size` is a share of the field's width: twice the Gaussian's σ, or the side of the median's window.
+    `size` is a share of the longer side of the field: twice the Gaussian's σ, or the side of the median's window.
     """
-    factor = max(1, max(inside.shape) // SMALL[kind])
-    if size * max(inside.shape) < 8 * factor:  # too small a window to be seen on that copy
-        factor = max(1, int(size * max(inside.shape) / 8))
+    spans = [np.flatnonzero(inside.max(axis)) for axis in (0, 1)]
+    width = max(int(span[-1] - span[0]) + 1 if len(span) else max(inside.shape) for span in spans)
+    factor = max(1.0, min(max(inside.shape) / SMALL[kind], size * width / WINDOW))
+    shape = [max(1, round(length / factor)) for length in inside.shape[::-1]]  # x y
     weight = inside.astype(np.float32)
-    shape = (-(-inside.shape[1] // factor), -(-inside.shape[0] // factor))  # x y
     held = np.asarray(cv2.resize(weight, shape, interpolation=cv2.INTER_AREA), np.float32)
-    width = float(np.ptp(np.flatnonzero(held.max(axis=0) > 0.5))) + 1 if (held > 0.5).any() else float(shape[0])
-    result = np.empty_like(values)
-    for channel in range(values.shape[-1]):
-        small = cv2.resize(values[..., channel] * weight, shape, interpolation=cv2.INTER_AREA)
-        slow = _slow(np.asarray(small, np.float32), held, size * width, kind)
-        result[..., channel] = cv2.resize(slow, weight.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    small = cv2.resize(values if inside.all() else values * weight[..., None], shape, interpolation=cv2.INTER_AREA)
+    sums = np.asarray(small, np.float32).reshape(*held.shape, -1)  # (y, x, C), cv2 drops a last axis of 1
+    window = max(1.0, size * width / factor)
+    slow = np.stack([_slow(sums[..., channel], held, window, kind) for channel in range(sums.shape[-1])], axis=-1)
+    full = cv2.resize(slow, inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full, np.float32).reshape(values.shape)
+
+
+def _slow(sums: Array, held: Array, window: float, kind: str) -> Array:
+    fitted = _local_line(sums, held, window / 2)
+    if kind == "gaussian":
+        return fitted
+    # beyond the rim the straight fit goes on, so that windows there see neither black nor one side only
+    margin = round(window) // 2 + 1
+    beyond = _local_line(np.pad(sums, margin), np.pad(held, margin), window / 4)
+    known = np.pad(held, margin) > 0.5
+    filled = np.where(known, np.pad(sums, margin) / np.maximum(np.pad(held, margin), 0.5), beyond)
+    middle = (slice(margin, -margin),) * 2
+    return np.asarray(ndimage.median_filter(filled, max(3, round(window)))[middle], np.float32)
+
+
+def _local_line(sums: Array, held: Array, sigma: float) -> Array:
+    """Straight fit around every pixel with Gaussian weights (Knutsson and Westin 1993), from weighted values (Y, X).
+
+    Well inside it is the Gaussian mean; at the rim, where that mean leans inwards, a ramp still comes out as it is.
+    """
+    y, x = (axis / sigma for axis in np.indices(held.shape))
+
+    def mean(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        return np.asarray(ndimage.gaussian_filter(values.astype(np.float64), sigma, mode="constant"))
+
+    total = np.maximum(mean(held), 1e-9)
+    mx, my, mv = (mean(part) / total for part in (held * x, held * y, sums))
+    # moments about the local mean; the small ridge makes it a mean where too little is held for a slope
+    xx, yy = (mean(held * axis * axis) / total - m * m + 0.01 for axis, m in ((x, mx), (y, my)))
+    xy = mean(held * x * y) / total - mx * my
+    vx, vy = (mean(sums * axis) / total - mv * m for axis, m in ((x, mx), (y, my)))
+    spread = xx * yy - xy * xy
+    slope_x, slope_y = (vx * yy - vy * xy) / spread, (vy * xx - vx * xy) / spread
+    # far outside the field nothing is held and nothing is asked for
+    return np.asarray(mv + slope_x * np.clip(x - mx, -2, 2) + slope_y * np.clip(y - my, -2, 2), np.float32)
+
+
+def _curves(
+    plane: Array, inside: Mask, rows: npt.NDArray[np.int_], columns: npt.NDArray[np.int_], clip: float
+) -> npt.NDArray[np.float64]:
+    """Per tile how levels are mapped: the clipped histogram summed, at the edges of the bins (T, T, BINS + 1)."""
+    tiles = len(rows) - 1
+    levels = np.minimum(plane * BINS, BINS - 1).astype(np.uint8)
+    curves = np.zeros((tiles, tiles, BINS + 1))
+    empty = np.ones((tiles, tiles), np.bool_)
+    for row, column in np.ndindex(tiles, tiles):
+        part = slice(rows[row], rows[row + 1]), slice(columns[column], columns[column + 1])
+        counts = np.bincount(levels[part][inside[part]], minlength=BINS).astype(np.float64)
+        total = counts.sum()
+        if total < 0.02 * inside[part].size or total == 0:
+            continue
+        limit = clip * total / BINS
+        counts = np.minimum(counts, limit) + np.maximum(counts - limit, 0).sum() / BINS
+        curves[row, column, 1:] = counts.cumsum() / total
+        empty[row, column] = False
+    # a tile without field maps as the nearest tile does
+    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
+    return np.asarray(curves[tuple(nearest)])
+
+
+def _blend(
+    plane: Array, curves: npt.NDArray[np.float64], rows: npt.NDArray[np.int_], columns: npt.NDArray[np.int_]
+) -> Array:
+    """Every pixel mapped by the four tiles whose centres surround it, bilinearly."""
+    fine = 4096  # steps of a look-up table: between the bins' edges curves are straight
+    steps = np.linspace(0, BINS, fine)
+    tables = np.apply_along_axis(lambda curve: np.interp(steps, np.arange(BINS + 1), curve), -1, curves)
+    tables = tables.astype(np.float32)  # (T, T, fine)
+    index = (plane * (fine - 1) + 0.5).astype(np.uint16)
+    result = np.empty_like(plane)
+    tiles = len(rows) - 1
+    (y_cuts, y_share), (x_cuts, x_share) = (_between(edges) for edges in (rows, columns))
+    for row, column in np.ndindex(tiles + 1, tiles + 1):
+        part = slice(y_cuts[row], y_cuts[row + 1]), slice(x_cuts[column], x_cuts[column + 1])
+        up, down = max(row - 1, 0), min(row, tiles - 1)
+        left, right = max(column - 1, 0), min(column, tiles - 1)
+        wy, wx = y_share[part[0], None], x_share[None, part[1]]
+        seen = index[part]
+        above = tables[up, left][seen] * (1 - wx) + tables[up, right][seen] * wx
+        below = tables[down, left][seen] * (1 - wx) + tables[down, right][seen] * wx
+        result[part] = above * (1 - wy) + below * wy
     return result
 
 
-def _slow(small: Floats, held: Floats, width: float, kind: str) -> Floats:
-    if kind == "gaussian":
-        above, below = (ndimage.gaussian_filter(part, width / 2) for part in (small, held))
-        return np.asarray(above / np.maximum(below, 1e-4), np.float32)
-    # outside takes the nearest value inside, so that windows at the rim see no black
-    nearest = ndimage.distance_transform_edt(held < 0.5, return_distances=False, return_indices=True)
-    filled = (small / np.maximum(held, 0.5))[tuple(nearest)]
-    return np.asarray(ndimage.median_filter(filled, max(3, round(width))), np.float32)
+def _between(edges: npt.NDArray[np.int_]) -> tuple[list[int], Array]:
+    """Cuts at the centres of tiles, and per pixel how far it lies from one centre to the next, 0..1."""
+    centres = (edges[1:] + edges[:-1] - 1) / 2
+    cuts = [0, *(int(np.ceil(centre)) for centre in centres), int(edges[-1])]
+    places = np.arange(edges[-1])
+    share = np.interp(places, centres, np.arange(len(centres)))
+    before = np.searchsorted(np.ceil(centres), places, side="right") - 1
+    return cuts, np.clip(share - before, 0, 1).astype(np.float32)
 
 
-def _levels(values: Floats, top: float, equalise: cv2.CLAHE) -> Floats:
-    """CLAHE on 16-bit levels of values in 0..top."""
-    levels = np.clip(values / top * 65535, 0, 65535).astype(np.uint16)
-    return np.asarray(equalise.apply(levels) / 65535 * top, np.float32)
+def _known(channels: str) -> str:
+    if channels not in ("each", "lightness"):
+        raise ValueError(f"channels {channels!r}: must be each or lightness")
+    return channels
 
 
-def _parts(image: sitk.Image, field: Field | None) -> tuple[Floats, Bools]:
-    """Values (Y, X, C) and the field (Y, X); everywhere where there is none."""
-    values = sitk.GetArrayFromImage(image).astype(np.float32)
-    if image.GetNumberOfComponentsPerPixel() == 1:
-        values = values[..., None]
-    inside = np.ones(values.shape[:-1], np.bool_)
+def _mean(values: Array, inside: Mask) -> Array:
+    """Mean (C,) of values (Y, X, C) inside the field."""
+    return np.asarray(cv2.mean(values, inside.astype(np.uint8))[: values.shape[-1]], np.float32)
+
+
+def _by_plane(image: sitk.Image, field: Field | None, channels: str, change: Change) -> sitk.Image:
+    """Change each plane of an image in 0..1, colour by its channels or by its lightness; 0 outside the field."""
+    colour = image.GetNumberOfComponentsPerPixel()
+    values = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
+    if not -0.01 <= float(values.min()) <= float(values.max()) <= 1.01:
+        raise ImageError(
+            f"light is evened in images of 0..1, this one has {values.min():g}..{values.max():g}: "
+            "put Photo, Window or Percentiles before this step",
+            code="image-range",
+        )
+    if colour not in (1, 3):
+        raise ImageError(f"has {colour} channels, not 1 or 3: pick them with Channel or ToGrey", code="image-channels")
+    planes = values.reshape(-1, *values.shape[values.ndim - (3 if colour > 1 else 2) :][:2], colour)  # (Z, Y, X, C)
+    inside = np.ones(planes.shape[:-1], np.bool_)
     if field is not None:
-        found = sitk.GetArrayFromImage(field(image)) > 0
+        found = sitk.GetArrayFromImage(field(image)).reshape(inside.shape) > 0
         inside = found if found.any() else inside
-    return values, inside
-
-
-def _whole(values: Floats, inside: Bools, image: sitk.Image) -> sitk.Image:
-    values = np.clip(values, 0, 1) * inside[..., None]
-    vector = image.GetNumberOfComponentsPerPixel() > 1
-    made = sitk.GetImageFromArray((values if vector else values[..., 0]).astype(np.float32), isVector=vector)
-    made.CopyInformation(image)
-    return made
+    for plane, part in zip(planes, inside, strict=True):
+        if part.any() and colour > 1 and channels == "lightness":
+            lab = to_lab(plane)
+            lab[..., :1] = np.clip(change(lab[..., :1] / np.float32(100), part), 0, 1) * 100
+            plane[:] = from_lab(lab)
+        elif part.any():
+            plane[:] = change(plane, part)
+    planes = np.clip(planes, 0, 1, out=planes) * inside[..., None]
+    return like(planes.reshape(values.shape), image)

@@ -49,6 +49,32 @@ def largest(mask: Mask) -> Mask:
     return np.asarray(parts == sizes.argmax())
 
 
+def pieces(mask: Mask, share: float) -> Mask:
+    """The connected parts of at least `share` of the largest one's size."""
+    parts, count = ndimage.label(mask)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return np.asarray((sizes >= share * sizes.max())[parts] & mask)
+
+
+def opened(mask: Mask, radius: int) -> Mask:
+    """Opening of a mask (Y, X) that goes on beyond the border, so that its corners stay."""
+    wider = np.pad(mask, radius, mode="edge")
+    return np.asarray(ndimage.binary_opening(wider, iterations=radius)[radius:-radius, radius:-radius])
+
+
+def fill_slices(mask: Mask) -> Mask:
+    """Holes filled in plane, (Y, X) or each slice of (Z, Y, X)."""
+    planes = mask.reshape(-1, *mask.shape[-2:])  # (Z, Y, X)
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(mask.shape)
+
+
+def hull_slices(mask: Mask) -> Mask:
+    """The convex hull in plane, (Y, X) or of each slice of (Z, Y, X)."""
+    planes = mask.reshape(-1, *mask.shape[-2:])  # (Z, Y, X)
+    return np.stack([hull(plane) if plane.any() else plane for plane in planes]).reshape(mask.shape)
+
+
 def hull(mask: Mask) -> Mask:
     """Convex hull (Y, X) of a mask (Y, X) that is not empty."""
     points = np.argwhere(mask)[:, ::-1].astype(np.int32)  # (N, 2) as x, y
@@ -115,7 +141,7 @@ def _ellipse(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], shape: tuple[in
         away = np.hypot((u - centre[0]) / radii[0], (v - centre[1]) / radii[1])
         misses = np.abs(away - 1) * min(radii) * scale  # pixels
         kept = misses <= max(1.5, 2 * float(np.median(misses)))
-    if np.mean(misses <= 2.5) < 0.7 or not 0.5 < radii[0] / radii[1] < 2 or max(map(abs, centre)) > 0.5:
+    if np.mean(misses <= 2.5) < 0.7 or not 0.5 < radii[0] / radii[1] < 2 or max(map(abs, centre)) > 0.35:
         return None
     rows, cols = np.ogrid[: shape[0], : shape[1]]
     far = ((cols - middle[0]) / scale - centre[0]) ** 2 / radii[0] ** 2

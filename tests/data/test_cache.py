@@ -82,7 +82,7 @@ def test_the_fingerprint_counts_and_checks_labels(case: Case, tmp_path: Path) ->
     assert found["voxels"] == {"organ": 4 * 6 * 6 - 1, "spot": 1}
     assert found["spacing_mm"] == [2, 2, 2]
     assert found["size"] == [12, 10, 6]
-    assert set(found["intensity"]["ct"]) == {"p0.5", "median", "p99.5", "mean", "sd"}
+    assert set(found["intensity"]["ct"]) == {"p0.5", "median", "p99.5", "mean", "sd", "min", "max"}
     with pytest.raises(DataError, match="no training mask shows ghost"):
         fingerprint([ready], {"organ": 1, "spot": 2, "ghost": 3}, synthetic=False)
 

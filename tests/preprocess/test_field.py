@@ -133,3 +133,98 @@ def test_a_coloured_sticker_at_the_border_is_left_out_and_a_blue_lesion_is_not()
     found = sitk.GetArrayFromImage(Dermoscope()(sitk.GetImageFromArray(values, isVector=True))) > 0
     assert not (found & sticker).any()
     assert found[lesion].all()
+
+
+@pytest.mark.parametrize("size", [(64, 80), (300, 400), (1400, 2100)])
+@pytest.mark.parametrize("surround", [0.0, 0.12, 0.95])
+@pytest.mark.parametrize("radius", [0.42, 0.6])
+def test_painted_discs_are_found_at_any_size(size: tuple[int, int], surround: float, radius: float) -> None:
+    y, x = np.indices(size).astype(np.float32)
+    away = np.hypot(y - size[0] * 0.5, x - size[1] * 0.48) / size[0]
+    light = 0.75 - 0.5 * away  # darker to the rim
+    image = colour(np.where(away < radius, light, surround), (1.0, 0.6, 0.3) if surround < 0.9 else (1.0, 1.0, 1.0))
+    image.SetSpacing((0.3, 0.4))
+    found = Fundus()(image)
+    assert overlap(found, away < radius) > 0.98
+    assert found.GetSpacing() == image.GetSpacing()
+
+
+def test_a_photograph_without_surround_is_all_field() -> None:
+    light = 0.4 + 0.2 * np.sin(X / 30) * np.sin(Y / 40)
+    assert sitk.GetArrayFromImage(Fundus()(colour(light))).all()
+    assert sitk.GetArrayFromImage(Fundus()(sitk.Image([60, 50], sitk.sitkUInt8))).all()
+    assert sitk.GetArrayFromImage(Sector()(sitk.Image([60, 50], sitk.sitkUInt8) + 90)).all()
+
+
+@pytest.mark.parametrize("axes", [(140, 140), (140, 190), (190, 190)])
+def test_a_round_dermoscope_is_found_also_where_its_picture_was_squashed(axes: tuple[int, int]) -> None:
+    disc = np.hypot((Y - 150) / axes[0], (X - 205) / axes[1]) < 1
+    image = colour(np.where(disc, 0.8, 0.04))
+    assert overlap(Dermoscope()(image), disc) > 0.98
+
+
+def test_dense_dark_hair_that_runs_into_the_corners_is_no_ring() -> None:
+    hair = ((X + Y) % 40 < 5) | ((X - Y) % 55 < 5)
+    found = Dermoscope()(colour(np.where(hair, 0.1, 0.8)))
+    assert sitk.GetArrayFromImage(found).mean() > 0.99
+
+
+@pytest.mark.parametrize("cast", [(1.0, 0.9, 0.3), (0.6, 0.7, 1.0)])
+def test_a_colour_cast_is_no_sticker(cast: tuple[float, float, float]) -> None:
+    lesion = np.hypot(Y - 150, X - 380) < 90
+    values = np.where(lesion[..., None], (0.45, 0.25, 0.12), (0.85, 0.68, 0.6)) * cast
+    image = sitk.GetImageFromArray(values.astype(np.float32), isVector=True)
+    assert sitk.GetArrayFromImage(Dermoscope()(image)).all()
+
+
+def test_a_cyst_that_parts_the_echoes_is_inside() -> None:
+    speckle = np.random.default_rng(1).rayleigh(0.25, Y.shape)
+    speckle[120:190] = 0
+    found = Sector()(sitk.GetImageFromArray((speckle * 255).clip(0, 255).astype(np.uint8)))
+    assert sitk.GetArrayFromImage(found).all()
+
+
+def test_margins_beside_a_linear_array_are_left_out() -> None:
+    echo = (np.abs(X - 180) < 120) & (Y > 20) & (Y < 280)
+    values = np.where(echo, np.random.default_rng(1).rayleigh(0.2, Y.shape), 0.004)
+    values[40:200, 370:374] = np.linspace(1, 0, 160)[:, None]  # a grey scale
+    assert overlap(Sector()(sitk.GetImageFromArray(values.clip(0, 1).astype(np.float32))), echo) > 0.98
+
+
+def test_an_ultrasound_volume_has_no_picture_field() -> None:
+    with pytest.raises(ImageError, match="a picture is needed"):
+        Sector()(sitk.Image([8, 8, 8], sitk.sitkFloat32))
+    with pytest.raises(ImageError, match="one value per pixel"):
+        Body()(sitk.Image([8, 8], sitk.sitkVectorUInt8, 3))
+
+
+def test_cropping_takes_a_margin_and_stops_at_the_border() -> None:
+    disc = np.hypot(Y - 100, X - 200) <= 50
+    image = colour(np.where(disc, 0.6, 0.0))
+    mask = sitk.GetImageFromArray(disc.astype(np.uint8))
+    assert CropToField(lambda _: mask)(image).GetSize() == (101, 101)
+    assert CropToField(lambda _: mask, 0.2)(image).GetSize() == (141, 141)
+    wide = CropToField(lambda _: mask, 0.6)(image)
+    assert wide.GetOrigin() == (89.0, 0.0)
+    assert wide.GetSize() == (223, 212)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.2, 0.4)])
+def test_fitting_gives_square_pixels_and_keeps_places(spacing: tuple[float, float]) -> None:
+    image = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, (400, 300), (5.0, -3.0), spacing)
+    ramp = sitk.VectorIndexSelectionCast(image, 0)
+    mask = sitk.Image((400, 300), sitk.sitkUInt8)
+    mask[100:330, 50:250] = 1
+    mask.CopyInformation(ramp)
+    fitted = FitField(lambda _: mask, 77)(ramp)
+    assert max(fitted.GetSize()) == 77
+    assert fitted.GetSpacing()[0] == pytest.approx(fitted.GetSpacing()[1], rel=0.02)
+    inner = (40, fitted.GetSize()[1] // 2)
+    assert fitted[inner] == pytest.approx(fitted.TransformIndexToPhysicalPoint(inner)[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("finder", [Fundus, Dermoscope])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_shares_lie_between_nothing_and_all(finder: type[Fundus] | type[Dermoscope], share: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        finder(share)

@@ -1,7 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.ndimage import gaussian_filter
 
+from medseg.errors import ImageError
+from medseg.preprocess.colour import to_lab
 from medseg.preprocess.illumination import Background, Clahe, Graham, Homomorphic
 
 Y, X = np.indices((240, 320)).astype(np.float32)
@@ -77,3 +81,105 @@ def test_clahe_raises_contrast_and_leaves_the_hue() -> None:
 def test_unknown_ways_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Background(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "median"])
+@pytest.mark.parametrize("light", [0.3 + 0.7 * X / 320, 1 - 0.6 * ((Y - 120) ** 2 + (X - 160) ** 2) / 110**2])
+def test_the_rim_is_as_even_as_the_middle(kind: str, light: np.ndarray) -> None:
+    image = sitk.GetImageFromArray((0.6 * light * DISC).clip(0, 1).astype(np.float32))
+    flat, before = (
+        sitk.GetArrayFromImage(part)[DISC] for part in (Background("divide", kind, 0.15, field)(image), image)
+    )
+    assert flat.std() / flat.mean() < 0.1 * before.std() / before.mean()
+    assert flat.mean() == pytest.approx(before.mean(), rel=1e-3)
+
+
+def test_the_brightness_of_the_surround_has_no_say() -> None:
+    dark = sitk.GetArrayFromImage(picture((0.5,)))
+    found = [
+        sitk.GetArrayFromImage(step(sitk.GetImageFromArray(np.where(DISC, dark, surround).astype(np.float32))))
+        for surround in (0.0, 0.9)
+        for step in (Background(field=field), Graham(field), Homomorphic(field=field), Clahe(field=field))
+    ]
+    for black, bright in zip(found[:4], found[4:], strict=True):
+        assert black == pytest.approx(bright, abs=1e-5)
+
+
+def test_the_size_of_the_picture_makes_no_difference() -> None:
+    y, x = np.indices((480, 640)).astype(np.float32) / 2
+    large = (0.3 + 0.2 * np.sin(x / 40) + 0.1 * y / 240).astype(np.float32)
+    for step in (Background(), Graham(), Clahe()):
+        small = sitk.GetArrayFromImage(step(sitk.GetImageFromArray(large[::2, ::2])))
+        found = sitk.GetArrayFromImage(step(sitk.GetImageFromArray(large)))[::2, ::2]
+        assert np.abs(small - found)[8:-8, 8:-8].max() < 0.03
+
+
+def test_the_subtracted_mean_is_a_thirtieth_of_the_radius_wide() -> None:
+    """Against the formula itself, in the middle of a disc of radius 110, where no rim is near."""
+    noise = gaussian_filter(np.random.default_rng(3).normal(0, 1, Y.shape), 1.5).astype(np.float32)
+    values = 0.5 + 0.02 * noise / noise.std()
+    wanted = 4 * values - 4 * gaussian_filter(values, 110 / 30) + 0.5
+    found = sitk.GetArrayFromImage(Graham(field)(sitk.GetImageFromArray(values)))
+    middle = np.hypot(Y - 120, X - 160) < 80
+    assert np.corrcoef(found[middle], wanted[middle])[0, 1] > 0.99
+    assert found[middle].std() == pytest.approx(wanted[middle].std(), rel=0.05)
+
+
+def test_lightness_alone_is_evened_and_hue_stays() -> None:
+    image = picture((0.6, 0.45, 0.35))
+    for step in (Background(field=field, channels="lightness"), Clahe(1.5, 4, field)):
+        before, after = (to_lab(sitk.GetArrayFromImage(part)) for part in (image, step(image)))
+        assert np.abs(after[..., 1:] - before[..., 1:])[DISC].max() < 0.5  # of about 200
+        assert np.abs(after[..., 0] - before[..., 0])[DISC].max() > 2
+    assert variation(Background(field=field, channels="lightness")(image)) < 0.5 * variation(image)
+
+
+@pytest.mark.parametrize("clip", [1.5, 4.0])
+def test_clahe_agrees_with_an_independent_implementation(clip: float) -> None:
+    texture = gaussian_filter(np.random.default_rng(0).normal(size=(320, 480)), 3)
+    levels = np.round(60 + 120 * (texture - texture.min()) / np.ptp(texture)).astype(np.uint8)
+    wanted = cv2.createCLAHE(clip, (8, 8)).apply(levels) / 255
+    found = sitk.GetArrayFromImage(Clahe(clip, 8)(sitk.GetImageFromArray((levels / 255).astype(np.float32))))
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.998
+    assert np.abs(found - wanted).mean() < 0.02  # that one rounds its limit and its levels
+
+
+@pytest.mark.parametrize("size", [40, 160, 640])
+def test_clahe_raises_noise_alike_at_any_size(size: int) -> None:
+    values = np.random.default_rng(0).normal(0.5, 0.005, (size, size)).astype(np.float32)
+    found = sitk.GetArrayFromImage(Clahe(2.0, 4)(sitk.GetImageFromArray(values)))
+    assert found.std() < 3.05 * values.std()  # what is clipped is spread over all levels, which adds 1 at most
+
+
+def test_slices_of_a_volume_are_treated_one_by_one() -> None:
+    planes = np.stack([sitk.GetArrayFromImage(picture((level,))) for level in (0.3, 0.5)])
+    volume = sitk.GetImageFromArray(planes)
+    volume.SetSpacing((1.0, 2.0, 3.0))
+    inside = sitk.GetImageFromArray(np.stack([DISC, DISC]).astype(np.uint8))
+    for make in (Background, Graham, Homomorphic, Clahe):
+        found = make(field=lambda _: inside)(volume)
+        assert found.GetSpacing() == volume.GetSpacing()
+        for plane, part in zip(planes, sitk.GetArrayFromImage(found), strict=True):
+            alone = sitk.GetArrayFromImage(make(field=field)(sitk.GetImageFromArray(plane)))
+            assert part == pytest.approx(alone, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (9, 2)])
+@pytest.mark.parametrize("components", [1, 3])
+def test_tiny_and_black_images_go_through(size: tuple[int, int], components: int) -> None:
+    image = sitk.Image(size, sitk.sitkVectorFloat32 if components > 1 else sitk.sitkFloat32, components)
+    for step in (Background(), Background(kind="median"), Graham(), Homomorphic(), Clahe()):
+        found = step(image)
+        assert found.GetSize() == size
+        assert np.isfinite(sitk.GetArrayFromImage(found)).all()
+
+
+def test_only_images_of_0_to_1_are_evened() -> None:
+    with pytest.raises(ImageError, match=r"0\.\.200"):
+        Clahe()(sitk.GetImageFromArray(np.array([[0, 200]], np.float32)))
+    with pytest.raises(ImageError, match="2 channels"):
+        Graham()(sitk.Image([4, 4], sitk.sitkVectorFloat32, 2))
+    with pytest.raises(ValueError, match="each or lightness"):
+        Background(channels="hue")
+    with pytest.raises(ValueError, match="at least 1"):
+        Clahe(0.5)

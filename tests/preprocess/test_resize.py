@@ -37,3 +37,34 @@ def test_colour_stays_colour() -> None:
 def test_a_size_is_two_numbers(size: list[int]) -> None:
     with pytest.raises(ValueError, match="two numbers of pixels"):
         Resize(size)
+
+
+@pytest.mark.parametrize("old", [7, 19, 59, 61, 100, 257])
+@pytest.mark.parametrize("new", [1, 3, 10, 64])
+def test_the_size_is_met_exactly_and_values_stay_where_they_were(old: int, new: int) -> None:
+    image = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, (old, 20), (5.0, -3.0), (0.7, 1.1), (0, 1, -1, 0))
+    ramp = sitk.VectorIndexSelectionCast(image, 1)  # grows along x
+    small = Resize([new, 20])(ramp)
+    assert small.GetSize() == (new, 20)
+    places = sitk.PhysicalPointSource(
+        sitk.sitkVectorFloat64, small.GetSize(), small.GetOrigin(), small.GetSpacing(), small.GetDirection()
+    )
+    found, wanted = sitk.GetArrayFromImage(small), sitk.GetArrayFromImage(places)[..., 1]
+    # the outermost values of an enlarged image, and of bins that end before the image does, repeat their neighbour's
+    inner = (wanted > -3 + 0.35 * old / min(old, new)) & (wanted < -3 + 0.7 * (old - 1) - 0.7 * (old / new + 1))
+    assert np.abs(found - wanted)[inner].max(initial=0) < 1e-3
+
+
+def test_the_longer_side_is_the_longer_in_mm() -> None:
+    image = checks((40, 60))
+    image.SetSpacing((1.0, 3.0))  # 60 x 120 mm
+    small = LongSide(30)(image)
+    assert small.GetSize() == (15, 30)
+    assert small.GetSpacing() == (4.0, 4.0)
+
+
+def test_an_image_of_that_size_only_becomes_float() -> None:
+    image = sitk.GetImageFromArray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    same = Resize([4, 3])(image)
+    assert same.GetPixelID() == sitk.sitkFloat32
+    assert np.array_equal(sitk.GetArrayFromImage(same), sitk.GetArrayFromImage(image))

@@ -1,0 +1,304 @@
+"""Hair in dermoscopy: thin lines, darker or lighter than the skin on both sides, found and filled from beside them.
+
+Lengths are shares of the image's longer side, so that one setting fits every camera; images longer than `WORK`
+pixels are looked at on a copy of that size.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+from skimage.morphology import skeletonize
+
+from medseg.errors import ImageError
+from medseg.preprocess.intensity import Photo
+
+cv2.setNumThreads(0)  # its pool would fight with other threads
+
+Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+WORK = 1024  # pixels of the longer side
+ANGLES = 12  # directions of a line, 15 degrees apart
+LINE = 0.022  # length over which a hair is straight enough for one of them
+SHORTEST = (0.03, 0.06)  # dark, light: a light line must be longer, because creases and reflections are light as well
+
+
+class RemoveHair:
+    """Fill dark and light hair from the skin beside it; an image with hardly any comes out as it is.
+
+    `width` (share of the longer side) is that of the thickest hair. A hair is at least `contrast` (of 0..1) darker or
+    lighter than both its sides, and length × mean contrast is at least `strength`. Below a share `least` of hair pixels
+    nothing is changed.
+    """
+
+    def __init__(
+        self, width: float = 0.01, dark: bool = True, light: bool = True, contrast: float = 0.02,
+        strength: float = 0.0015, least: float = 0.001,
+    ) -> None:  # fmt: skip
+        if not (0 < width <= 0.05 and 0 < contrast < 1 and strength >= 0 and 0 <= least < 1):
+            raise ValueError(
+                f"width={width}, contrast={contrast}, strength={strength}, least={least}: width must lie in 0..0.05, "
+                "contrast between 0 and 1, strength and least be 0 or more"
+            )
+        self.width, self.dark, self.light = float(width), dark, light
+        self.contrast, self.strength, self.least = float(contrast), float(strength), float(least)
+
+    def __call__(self, image: sitk.Image) -> sitk.Image:
+        """2D photograph, colour or grey → the same grid and pixel type; ImageError (hair-dimension) for volumes."""
+        small = _shrunk(image)
+        hair = self._find(_colours(small))
+        if not hair.any() or hair.all() or hair.mean() < self.least:
+            return sitk.Image(image)
+        pixels = sitk.GetArrayFromImage(small).astype(np.float32)
+        filled = _fill(pixels.reshape(*hair.shape, -1), hair)  # (Y, X, C)
+        array = sitk.GetArrayFromImage(image)
+        rows = array.reshape(*array.shape[:2], -1)
+        inside = _enlarged(hair.astype(np.float32), array.shape[:2]) > 0.5
+        values = _enlarged(filled, array.shape[:2])[inside]
+        rows[inside] = np.rint(values) if np.issubdtype(array.dtype, np.integer) else values
+        result = sitk.GetImageFromArray(array, isVector=array.ndim == 3)
+        result.CopyInformation(image)
+        return result
+
+    def mask(self, image: sitk.Image) -> sitk.Image:
+        """2D photograph → uint8 mask on its grid, 1 where hair is."""
+        hair = self._find(_colours(_shrunk(image)))
+        found = _enlarged(hair.astype(np.float32), image.GetSize()[::-1]) > 0.5
+        result = sitk.GetImageFromArray(found.astype(np.uint8))
+        result.CopyInformation(image)
+        return result
+
+    def _find(self, colours: Floats) -> Bools:
+        """Colours (Y, X, 3) in 0..1 → hair with its soft edges (Y, X)."""
+        side = max(colours.shape[:2])
+        smooth = cv2.GaussianBlur(colours, (0, 0), max(0.5, side / WORK))
+        grey = np.rint(smooth.mean(axis=-1) * 255).astype(np.uint8)
+        found = np.zeros(grey.shape, np.bool_)
+        if min(grey.shape) < 3:
+            return found
+        (dark, angle), (bright, turned) = _lines(grey, self.width), _lines(255 - grey, self.width)
+        least = max(1, round(self.contrast * 255))
+        if self.dark:
+            lines = (dark >= least) & ~_rulers(dark >= least, angle, grey)
+            found |= self._hairs(_alone(lines, dark, angle, bright, self.width), dark, smooth, light=False)
+        if self.light:
+            found |= self._hairs(_alone(bright >= least, bright, turned, dark, self.width), bright, smooth, light=True)
+        reach = max(1, round(0.001 * side))
+        return np.asarray(cv2.dilate(found.astype(np.uint8), _disc(reach)) > 0)
+
+    def _hairs(self, lines: Bools, response: Bytes, smooth: Floats, light: bool) -> Bools:
+        """The connected lines that are long, strong and coloured like hair, and not the dermoscope's rim."""
+        side = max(lines.shape)
+        count, parts = cv2.connectedComponents(lines.astype(np.uint8), connectivity=8)
+        ridge = skeletonize(lines)
+        label = parts[ridge]
+        pixels = np.bincount(label, minlength=count)
+        length = 1.1 * pixels / side  # a step along a diagonal is longer: 1.1 on average over directions
+        contrast = np.bincount(label, response[ridge] / 255, minlength=count) / np.maximum(pixels, 1)
+        keep = (length >= max(SHORTEST[light], 12 / side)) & (length * contrast >= self.strength * (1 + light))
+        if not light:
+            keep &= _hair_coloured(smooth, lines, ridge, parts)
+        keep[0] = False
+        for number in np.flatnonzero(keep & (length > 0.06)):
+            keep[number] = not _on_rim(np.argwhere((parts == number) & ridge), lines.shape)
+        return np.asarray(keep[parts])
+
+
+def hair_mask(image: sitk.Image) -> sitk.Image:
+    """2D photograph, any pixel type → uint8 mask on its grid, 1 where dark or light hair is."""
+    return RemoveHair().mask(image)
+
+
+def _colours(image: sitk.Image) -> Floats:
+    return np.asarray(sitk.GetArrayFromImage(Photo(colour=True)(image))[..., :3], np.float32)
+
+
+def _shrunk(image: sitk.Image) -> sitk.Image:
+    """The image, or a copy whose longer side is `WORK` pixels, averaged."""
+    if image.GetDimension() != 2:
+        raise ImageError(
+            f"has {image.GetDimension()} dimensions; hair is removed from 2D photographs: leave the step out",
+            code="hair-dimension",
+        )
+    side = max(image.GetSize())
+    if side <= WORK:
+        return image
+    size = [max(1, round(count * WORK / side)) for count in image.GetSize()]
+    array = sitk.GetArrayFromImage(image)
+    array = array if array.dtype in (np.uint8, np.float32) else array.astype(np.float32)
+    shrunk = cv2.resize(array, size, interpolation=cv2.INTER_AREA)
+    return sitk.GetImageFromArray(shrunk, isVector=array.ndim == 3)
+
+
+def _enlarged(array: Floats, shape: tuple[int, ...]) -> Floats:
+    """An array (y, x[, C]) on the grid (Y, X) that it was shrunk from."""
+    if array.shape[:2] == tuple(shape[:2]):
+        return array
+    large = cv2.resize(array, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.float32).reshape(*shape[:2], *array.shape[2:])
+
+
+def _lines(grey: Bytes, width: float) -> tuple[Bytes, Bytes]:
+    """How much darker a pixel is than both its sides along a straight piece of line, and the line's direction.
+
+    Each direction compares the grey with what lies `apart` pixels to both sides, less half of how these differ (an
+    edge is no line), and opens the result along the line: dots, mesh and weave are shorter.
+    """
+    side = max(grey.shape)
+    widest = _widest(side, width)
+    length = max(9, 2 * round(LINE * side / 2) + 1)
+    margin = widest + 1
+    padded = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+    strongest, direction = np.zeros_like(grey), np.zeros_like(grey)
+    for number in range(ANGLES):
+        angle = np.pi * number / ANGLES
+        response = np.zeros_like(grey)
+        for apart in {max(2, round(widest / 2)), widest}:
+            one, other = _sides(padded, margin, number, apart)
+            uneven = np.right_shift(cv2.absdiff(one, other), 1)
+            response = cv2.max(response, cv2.subtract(cv2.subtract(cv2.min(one, other), grey), uneven))
+        response = cv2.morphologyEx(response, cv2.MORPH_CLOSE, _bar(3, angle))
+        response = cv2.morphologyEx(response, cv2.MORPH_OPEN, _bar(length, angle))
+        response = cv2.morphologyEx(response, cv2.MORPH_CLOSE, _bar(2 * widest + 1, angle))  # where hairs cross
+        direction[response > strongest] = number
+        strongest = cv2.max(strongest, response)
+    return strongest, direction
+
+
+def _widest(side: int, width: float) -> int:
+    """Pixels from the middle of the thickest hair to where the skin beside it is seen."""
+    return max(2, round(0.6 * width * side))
+
+
+def _alone(lines: Bools, response: Bytes, angle: Bytes, opposite: Bytes, width: float) -> Bools:
+    """Lines without those of a mesh or weave: on both sides of these lie lines of the opposite kind, half as strong."""
+    side = max(lines.shape)
+    widest = _widest(side, width)
+    near = cv2.dilate(opposite, _disc(widest))
+    rim = widest + 1
+    padded = cv2.copyMakeBorder(near, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
+    between = np.zeros_like(response)
+    for number in range(ANGLES):
+        here = angle == number
+        between[here] = cv2.min(*_sides(padded, widest + 1, number, widest))[here]
+    window = (2 * max(2, round(LINE * side / 2)) + 1,) * 2
+    mesh = cv2.blur(np.float32(lines & (between > response // 2)), window)
+    return np.asarray(lines & (mesh <= 0.5 * cv2.blur(np.float32(lines), window)))
+
+
+def _sides(padded: Bytes, margin: int, number: int, apart: float) -> tuple[Bytes, Bytes]:
+    """What lies `apart` pixels to both sides of a line of direction `number`; `padded` is wider by `margin`."""
+    angle = np.pi * number / ANGLES
+    dy, dx = round(np.cos(angle) * apart), round(-np.sin(angle) * apart)
+    height, width = padded.shape[0] - 2 * margin, padded.shape[1] - 2 * margin
+    one, other = ((margin + sign * dy, margin + sign * dx) for sign in (1, -1))
+    return padded[one[0] :, one[1] :][:height, :width], padded[other[0] :, other[1] :][:height, :width]
+
+
+def _bar(length: int, angle: float) -> Bytes:
+    """A line through the middle of a square of `length` pixels, as a structuring element."""
+    half = length // 2
+    bar = np.zeros((length, length), np.uint8)
+    dx, dy = round(np.cos(angle) * half), round(np.sin(angle) * half)
+    cv2.line(bar, (half - dx, half - dy), (half + dx, half + dy), 1)
+    return bar
+
+
+def _disc(radius: int) -> Bytes:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
+
+
+def _rulers(lines: Bools, angle: Bytes, grey: Bytes) -> Bools:
+    """Lines (Y, X) that belong to a ruler: long, straight and with evenly spaced teeth beside them; its teeth, too."""
+    side = max(lines.shape)
+    ends = cv2.HoughLinesP(
+        lines.astype(np.uint8) * 255, 1, np.pi / 360, max(8, round(0.08 * side)),
+        minLineLength=0.15 * side, maxLineGap=0.02 * side,
+    )  # fmt: skip
+    ruler = np.zeros(lines.shape, np.bool_)
+    for x0, y0, x1, y1 in [] if ends is None else np.asarray(ends).reshape(-1, 4).tolist():
+        if _toothed(grey, (x0, y0), (x1, y1)):
+            steps = np.arctan2(y1 - y0, x1 - x0) / np.pi * ANGLES
+            away = np.abs((angle - steps + ANGLES / 2) % ANGLES - ANGLES / 2)  # 0 along the ruler, 6 across it
+            for reach, chosen in ((0.01, away <= 1.5), (0.05, away >= ANGLES / 2 - 1.5)):
+                band = np.zeros(lines.shape, np.uint8)
+                cv2.line(band, (x0, y0), (x1, y1), 1, max(3, round(reach * side)))
+                ruler |= (band > 0) & chosen
+    return ruler
+
+
+def _toothed(grey: Bytes, start: tuple[int, int], end: tuple[int, int]) -> bool:
+    """Whether dark teeth stand evenly beside the line, on one side more than on the other (unlike a mesh's)."""
+    side = max(grey.shape)
+    way = np.subtract(end, start).astype(np.float64)
+    count = int(np.hypot(*way))
+    along, across = way / count, np.array([-way[1], way[0]]) / count
+    best = []  # of each side: how even, how deep
+    for sign in (-1, 1):
+        found = []
+        for apart in (0.006, 0.009, 0.012, 0.016):
+            x, y = np.add(start, sign * apart * side * across)[:, None] + along[:, None] * np.arange(count)
+            where = [np.asarray(part, np.float32)[None] for part in (x, y)]
+            found.append(_teeth(cv2.remap(grey, where[0], where[1], cv2.INTER_LINEAR)[0], side))
+        best.append(max(found))
+    (_, lower), (even, deeper) = sorted(best)
+    return even >= 0.6 and deeper >= max(3.0, 1.6 * lower)
+
+
+def _teeth(profile: Bytes, side: int) -> tuple[float, float]:
+    """How evenly narrow dark teeth recur in a profile (N), as the peak of their autocorrelation, and their depth."""
+    teeth = ndimage.grey_closing(profile.astype(np.float64), (max(3, round(0.008 * side) | 1),)) - profile
+    depth = float(np.percentile(teeth, 90))
+    teeth -= teeth.mean()
+    if depth < 1:  # of 255: nothing but noise
+        return 0.0, depth
+    alike = np.correlate(teeth, teeth, "full")[len(teeth) - 1 :] / (teeth @ teeth)
+    first, last = max(4, round(0.005 * side)), min(round(0.08 * side), len(teeth) // 4)
+    inner = alike[first:last]
+    peaks = inner[(inner >= alike[first - 1 : last - 1]) & (inner >= alike[first + 1 : last + 1])]
+    return float(peaks.max(initial=0.0)), depth
+
+
+def _hair_coloured(smooth: Floats, lines: Bools, ridge: Bools, parts: npt.NDArray[np.int32]) -> Bools:
+    """For each connected part whether it absorbs every colour, as pigment does (ink lets blue pass, blood red)."""
+    side = 2 * max(3, round(0.012 * max(lines.shape))) + 1
+    free = 1 - cv2.dilate(lines.astype(np.uint8), _disc(1)).astype(np.float32)
+    around = cv2.blur(smooth * free[..., None], (side, side)) / (cv2.blur(free, (side, side))[..., None] + 1e-6)
+    density = np.log((around[ridge] + 0.02) / (smooth[ridge] + 0.02))  # (N, 3)
+    label, count = parts[ridge], int(parts.max()) + 1
+    red, green, blue = (np.bincount(label, density[:, channel], minlength=count) for channel in range(3))
+    most = np.maximum(np.maximum(red, green), blue)
+    return np.asarray((red >= 0.2 * most) & (blue >= 0.7 * np.maximum(red, green)) & (most > 0))
+
+
+def _on_rim(points: npt.NDArray[np.int64], shape: tuple[int, ...]) -> bool:
+    """Whether points (N, 2) lie on a large circle about the middle of the image, as the dermoscope's rim does."""
+    side = max(shape)
+    relative = (points - (np.array(shape[:2]) - 1) / 2) / side
+    ones = np.ones(len(points))
+    (y, x, rest), *_ = np.linalg.lstsq(np.column_stack([2 * relative, ones]), (relative**2).sum(axis=1), rcond=None)
+    radius = np.sqrt(max(0.0, rest + y**2 + x**2))
+    off = np.hypot(relative[:, 0] - y, relative[:, 1] - x) - radius
+    return bool(0.35 < radius < 0.8 and np.hypot(y, x) < 0.15 and np.sqrt((off**2).mean()) < 0.004)
+
+
+def _fill(pixels: Floats, hair: Bools) -> Floats:
+    """Pixels (Y, X, C) with hair replaced by the mean of what is free beside it, weighted by a Gaussian.
+
+    The Gaussian grows until a tenth of its weight is free: the middle of a crossing takes its colour from farther away.
+    """
+    filled, missing = pixels.copy(), hair.copy()
+    free = (~hair).astype(np.float32)
+    sigma = 1.5
+    while missing.any():
+        weight = cv2.GaussianBlur(free, (0, 0), sigma)
+        mean = cv2.GaussianBlur(pixels * free[..., None], (0, 0), sigma).reshape(pixels.shape)
+        now = missing & (weight > (0.1 if sigma < max(hair.shape) / 8 else 0.0))
+        filled[now] = mean[now] / weight[now, None]
+        missing &= ~now
+        sigma *= 1.5
+    return filled

@@ -1,0 +1,58 @@
+"""Every organ from phantom to mask through the command line, in a training far too short to be of use."""
+
+import csv
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg.config import compose, group_choices
+
+Command = Callable[..., Any]
+ORGANS = [
+    organ
+    for organ in group_choices()["organ"]
+    if importlib.util.find_spec(compose([f"organ={organ}"]).organ.phantom["_target_"].rpartition(".")[0])
+]  # those whose phantom is made already
+SMALL = [
+    "organ.phantom.size=tiny", "data.phantom_patients=4", "segmenter.network.width=4", "segmenter.network.depth=2",
+    "segmenter.batch=2", "segmenter.passes=8", "trainer.validate=1", "executor=cpu", "executor.threads=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("organ", ORGANS)
+def test_every_organ_trains_on_its_phantoms_and_segments_a_folder(
+    medseg: Command, organ: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    patch = "segmenter.patch=[32,32]"
+    result = medseg("train", f"organ={organ}", *SMALL, patch, "organ.picture=[32,32]", "run_dir=run")
+    assert result.status == 0, result.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["n_cases"] == 1
+    assert set(metrics["labels"]) == set(compose([f"organ={organ}"]).organ.labels)
+    root = next((tmp_path / "runs" / ".cache" / "phantoms").iterdir())
+    result = medseg("segment", root, "masks", "--model", "run")
+    assert result.status == 0, result.err
+    with (tmp_path / "masks" / "cases.csv").open(newline="") as file:
+        assert {row["status"] for row in csv.DictReader(file)} <= {"ok", "review"}
+
+
+@pytest.mark.parametrize("organ", ORGANS)
+@pytest.mark.parametrize("segmenter", ["otsu", "watershed", "em", "superpixels"])
+def test_segmenters_without_training_run_or_say_why_not(
+    medseg: Command, organ: str, segmenter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ["organ.phantom.size=tiny", "data.phantom_patients=3", f"segmenter={segmenter}", "run_dir=run"]
+    result = medseg("train", f"organ={organ}", *settings, "organ.picture=[48,48]")
+    facts = compose([f"organ={organ}"]).organ
+    if facts.appearance is None:
+        assert result.status == 2
+        assert facts.no_classical[:40] in result.err
+    else:
+        assert result.status == 0, result.err
+        assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n_cases"] == 1

@@ -1,0 +1,22 @@
+import numpy as np
+import SimpleITK as sitk
+
+from medseg.config import compose
+from medseg.pipeline import Preprocess
+
+
+def test_channels_whose_fields_differ_come_out_on_one_grid() -> None:
+    """A brain that reaches further in one channel than in the other: crops differ, what lies on top of it does not."""
+    _, y, x = np.indices((20, 60, 60))
+    wide, narrow = (np.hypot(y - 30, x - 30) < radius for radius in (24, 20))
+    spot = np.hypot(y - 25, x - 35) < 3
+    rng = np.random.default_rng(0)
+    channels = {}
+    for name, inside in (("flair", wide), ("t1c", narrow)):
+        values = np.where(spot, 300.0, 100.0 + rng.normal(0, 5, spot.shape)) * inside
+        channels[name] = sitk.GetImageFromArray(values.astype(np.float32))
+    ready = Preprocess(compose(["organ=brain_tumour"]))(channels)
+    flair, t1c = (sitk.GetArrayFromImage(ready[name]) for name in ("flair", "t1c"))
+    assert flair.shape == t1c.shape
+    assert np.array_equal(flair > 0.9, t1c > 0.9)
+    assert (flair > 0.9).any()

@@ -84,11 +84,12 @@ class RemoveHair:
         least = max(1, round(self.contrast * 255))
         if self.dark:
             lines = (dark >= least) & ~_rulers(dark >= least, angle, grey)
-            found |= self._hairs(_alone(lines, dark, angle, bright, self.width), dark, smooth, light=False)
+            hairs = self._hairs(_alone(lines, dark, angle, bright, self.width), dark, smooth, light=False)
+            found |= _whole(hairs, grey, least, self.width)
         if self.light:
-            found |= self._hairs(_alone(bright >= least, bright, turned, dark, self.width), bright, smooth, light=True)
-        reach = max(1, round(0.001 * side))
-        return np.asarray(cv2.dilate(found.astype(np.uint8), _disc(reach)) > 0)
+            lines = _alone(bright >= least, bright, turned, dark, self.width)
+            found |= _whole(self._hairs(lines, bright, smooth, light=True), 255 - grey, least, self.width)
+        return found
 
     def _hairs(self, lines: Bools, response: Bytes, smooth: Floats, light: bool) -> Bools:
         """The connected lines that are long, strong and coloured like hair, and not the dermoscope's rim."""
@@ -188,6 +189,15 @@ def _alone(lines: Bools, response: Bytes, angle: Bytes, opposite: Bytes, width: 
     window = (2 * max(2, round(LINE * side / 2)) + 1,) * 2
     mesh = cv2.blur(np.float32(lines & (between > response // 2)), window)
     return np.asarray(lines & (mesh <= 0.5 * cv2.blur(np.float32(lines), window)))
+
+
+def _whole(hairs: Bools, grey: Bytes, least: int, width: float) -> Bools:
+    """Hair found by its middle with its soft edges: a little more all round, and farther where it is dark yet."""
+    side = max(hairs.shape)
+    dark = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, _disc(_widest(side, width))) >= least
+    middle = hairs.astype(np.uint8)
+    near, far = (cv2.dilate(middle, _disc(max(1, round(share * side)))) > 0 for share in (0.001, 0.003))
+    return np.asarray(near | (far & dark))
 
 
 def _sides(padded: Bytes, margin: int, number: int, apart: float) -> tuple[Bytes, Bytes]:

@@ -1,0 +1,63 @@
+"""Rulers in dermoscopy: straight lines with evenly spaced teeth, which are neither hair nor lesion."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+ANGLES = 12  # directions of a line, 15 degrees apart
+
+
+def rulers(lines: Bools, angle: Bytes, grey: Bytes) -> Bools:
+    """Lines (Y, X) that belong to a ruler: long, straight and with evenly spaced teeth beside them; its teeth, too."""
+    side = max(lines.shape)
+    ends = cv2.HoughLinesP(
+        lines.astype(np.uint8) * 255, 1, np.pi / 360, max(8, round(0.08 * side)),
+        minLineLength=0.15 * side, maxLineGap=0.02 * side,
+    )  # fmt: skip
+    ruler = np.zeros(lines.shape, np.bool_)
+    for x0, y0, x1, y1 in [] if ends is None else np.asarray(ends).reshape(-1, 4).tolist():
+        if _toothed(grey, (x0, y0), (x1, y1)):
+            steps = np.arctan2(y1 - y0, x1 - x0) / np.pi * ANGLES
+            away = np.abs((angle - steps + ANGLES / 2) % ANGLES - ANGLES / 2)  # 0 along the ruler, 6 across it
+            for reach, chosen in ((0.01, away <= 1.5), (0.05, away >= ANGLES / 2 - 1.5)):
+                band = np.zeros(lines.shape, np.uint8)
+                cv2.line(band, (x0, y0), (x1, y1), 1, max(3, round(reach * side)))
+                ruler |= (band > 0) & chosen
+    return ruler
+
+
+def _toothed(grey: Bytes, start: tuple[int, int], end: tuple[int, int]) -> bool:
+    """Whether dark teeth stand evenly beside the line, on one side more than on the other (unlike a mesh's)."""
+    side = max(grey.shape)
+    way = np.subtract(end, start).astype(np.float64)
+    count = int(np.hypot(*way))
+    along, across = way / count, np.array([-way[1], way[0]]) / count
+    best = []  # of each side: how even, how deep
+    for sign in (-1, 1):
+        found = []
+        for apart in (0.006, 0.009, 0.012, 0.016):
+            x, y = np.add(start, sign * apart * side * across)[:, None] + along[:, None] * np.arange(count)
+            where = [np.asarray(part, np.float32)[None] for part in (x, y)]
+            found.append(_teeth(cv2.remap(grey, where[0], where[1], cv2.INTER_LINEAR)[0], side))
+        best.append(max(found))
+    (_, lower), (even, deeper) = sorted(best)
+    return even >= 0.6 and deeper >= max(3.0, 1.6 * lower)
+
+
+def _teeth(profile: Bytes, side: int) -> tuple[float, float]:
+    """How evenly narrow dark teeth recur in a profile (N), as the peak of their autocorrelation, and their depth."""
+    teeth = ndimage.grey_closing(profile.astype(np.float64), (max(3, round(0.008 * side) | 1),)) - profile
+    depth = float(np.percentile(teeth, 90))
+    teeth -= teeth.mean()
+    if depth < 1:  # of 255: nothing but noise
+        return 0.0, depth
+    alike = np.correlate(teeth, teeth, "full")[len(teeth) - 1 :] / (teeth @ teeth)
+    first, last = max(4, round(0.005 * side)), min(round(0.08 * side), len(teeth) // 4)
+    inner = alike[first:last]
+    peaks = inner[(inner >= alike[first - 1 : last - 1]) & (inner >= alike[first + 1 : last + 1])]
+    return float(peaks.max(initial=0.0)), depth

@@ -1,12 +1,16 @@
 """Hair painted on a picture without any: what is found, what is left alone, and how near the filling comes."""
 
+import time
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
+from skimage.metrics import structural_similarity
 
-from medseg.preprocess.hair import RemoveHair
+from medseg.errors import ImageError
+from medseg.preprocess.hair import RemoveHair, hair_mask
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -26,12 +30,13 @@ def skin(width: int, seed: int = 0) -> Floats:
     light = 1 - 0.85 / (1 + np.exp((0.6 - far) * 60))
     colour = np.array([0.86, 0.69, 0.6]) + 0.02 * blotches[..., None]
     colour = colour - (lesion * (0.75 + 0.25 * network))[..., None] * np.array([0.4, 0.42, 0.4])
-    return np.float32((colour * light[..., None] + rng.normal(0, 0.008, (height, width, 1))).clip(0, 1))
+    shown = colour * light[..., None] + rng.normal(0, 0.008, (height, width, 1))
+    return np.asarray(shown.clip(0, 1), np.float32)
 
 
 def strands(shape: tuple[int, ...], count: int, thick: float, seed: int = 0) -> Floats:
     """How far each pixel is covered, 0..1, by curved hair `thick` times the width of the image, anti-aliased."""
-    rng, fine = np.random.default_rng(seed), 4
+    rng, fine = np.random.default_rng(seed), 4 if shape[1] <= 1024 else 1
     height, width = shape[:2]
     cover = np.zeros((height * fine, width * fine), np.float32)
     for _ in range(count):
@@ -44,8 +49,8 @@ def strands(shape: tuple[int, ...], count: int, thick: float, seed: int = 0) -> 
     return np.asarray(cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def painted(picture: Floats, cover: Floats, colour: tuple[float, float, float]) -> Floats:
-    return np.float32(picture * (1 - cover[..., None]) + np.array(colour) * cover[..., None])
+def painted(picture: Floats, cover: npt.NDArray[np.floating], colour: tuple[float, float, float]) -> Floats:
+    return np.asarray(picture * (1 - cover[..., None]) + np.array(colour) * cover[..., None], np.float32)
 
 
 def image(array: npt.NDArray[np.generic]) -> sitk.Image:
@@ -67,7 +72,116 @@ def gain(width: int, colour: tuple[float, float, float], thick: float, seed: int
     return psnr(after, clean, near) - psnr(hairy, clean, near)
 
 
+def found(picture: Floats) -> Bools:
+    return np.asarray(sitk.GetArrayFromImage(hair_mask(image(picture))) > 0)
+
+
 @pytest.mark.parametrize("thick", [0.002, 0.004, 0.007])
-@pytest.mark.parametrize("colour", [BLACK, BROWN, WHITE])
+@pytest.mark.parametrize("colour", [BLACK, BROWN, BLOND, WHITE])
 def test_painted_hair_goes(colour: tuple[float, float, float], thick: float) -> None:
-    assert gain(768, colour, thick) >= 6
+    assert gain(512, colour, thick) >= 6
+
+
+@pytest.mark.parametrize("width", [128, 256, 2048])
+def test_it_goes_from_small_and_large_pictures(width: int) -> None:
+    assert gain(width, BLACK, 0.006, seed=1) >= 6
+
+
+@pytest.mark.parametrize("width", [128, 512, 1024, 2048])
+def test_a_picture_without_hair_stays(width: int) -> None:
+    clean = skin(width, seed=2)
+    assert found(clean).mean() <= 0.01
+    after = sitk.GetArrayFromImage(RemoveHair()(image(clean)))
+    half = (slice(None, None, 1 + width // 1100),) * 2
+    assert structural_similarity(clean[half], after[half], channel_axis=2, data_range=1.0) >= 0.99
+
+
+def test_a_ruler_is_no_hair_though_hair_crosses_it() -> None:
+    clean = skin(800)
+    ruler = np.zeros(clean.shape[:2], np.uint8)
+    cv2.line(ruler, (200, 520), (540, 500), 255, 3, cv2.LINE_AA)
+    for tooth in range(35):
+        foot = (200 + 10 * tooth, round(520 - 20 / 34 * tooth))
+        cv2.line(ruler, foot, (foot[0] - 1, foot[1] - (24 if tooth % 5 == 0 else 14)), 255, 1, cv2.LINE_AA)
+    shown = painted(clean, ruler / 255, BLACK)
+    assert found(shown)[ruler > 0].mean() < 0.1
+    hair = np.zeros_like(ruler)
+    cv2.line(hair, (330, 380), (420, 590), 255, 3, cv2.LINE_AA)
+    crossed = found(painted(shown, hair / 255, BLACK))
+    assert crossed[(ruler > 0) & (hair == 0)].mean() < 0.2
+    assert crossed[(hair > 0) & (ruler == 0)].mean() > 0.8
+
+
+@pytest.mark.parametrize("colour", [(0.45, 0.3, 0.62), (0.84, 0.35, 0.35)])
+def test_ink_and_blood_vessels_are_no_hair(colour: tuple[float, float, float]) -> None:
+    clean = skin(640)
+    cover = strands(clean.shape, 12, 0.004)
+    assert found(painted(clean, cover, colour)).mean() < 0.1 * found(painted(clean, cover, BROWN)).mean()
+
+
+def test_the_rim_of_the_dermoscope_is_no_hair() -> None:
+    clean = skin(800)
+    rim = np.zeros(clean.shape[:2], np.uint8)
+    cv2.circle(rim, (400, 300), 420, 255, 4, cv2.LINE_AA)
+    assert not found(painted(clean, rim / 255, BLACK)).any()
+
+
+def test_dark_and_light_hair_can_be_left() -> None:
+    clean = skin(512)
+    for colour, kept in ((BLACK, RemoveHair(dark=False)), (WHITE, RemoveHair(light=False))):
+        hairy = image(painted(clean, strands(clean.shape, 8, 0.004), colour))
+        assert np.array_equal(sitk.GetArrayFromImage(kept(hairy)), sitk.GetArrayFromImage(hairy))
+
+
+def test_hardly_any_hair_leaves_the_picture() -> None:
+    clean = skin(512)
+    hairy = image(painted(clean, strands(clean.shape, 1, 0.004), BLACK))
+    share = sitk.GetArrayFromImage(hair_mask(hairy)).mean()
+    assert 0 < share < 0.05
+    same = sitk.GetArrayFromImage(RemoveHair(least=2 * share)(hairy))
+    assert np.array_equal(same, sitk.GetArrayFromImage(hairy))
+    assert not np.array_equal(sitk.GetArrayFromImage(RemoveHair(least=0.5 * share)(hairy)), same)
+
+
+@pytest.mark.parametrize("width", [400, 1030])
+@pytest.mark.parametrize("grey", [False, True])
+def test_grid_and_pixel_type_stay(width: int, grey: bool) -> None:
+    clean = skin(width)
+    shown = np.rint(painted(clean, strands(clean.shape, 8, 0.004), BLACK) * 255).astype(np.uint8)
+    shown = shown[..., 1] if grey else shown
+    hairy = image(shown)
+    hairy.SetSpacing((0.1, 0.2))
+    hairy.SetOrigin((3.0, 4.0))
+    for result in (RemoveHair()(hairy), hair_mask(hairy)):
+        assert result.GetSize() == hairy.GetSize()
+        assert result.GetSpacing() == hairy.GetSpacing()
+        assert result.GetOrigin() == hairy.GetOrigin()
+    after = RemoveHair()(hairy)
+    assert after.GetPixelID() == hairy.GetPixelID()
+    changed = sitk.GetArrayFromImage(after) != sitk.GetArrayFromImage(hairy)
+    mask = sitk.GetArrayFromImage(hair_mask(hairy)) > 0
+    assert not (changed if grey else changed.any(axis=-1))[~mask].any()
+    assert changed.any()
+    assert np.array_equal(sitk.GetArrayFromImage(hairy), shown)  # the input stays
+
+
+def test_a_usual_picture_takes_little_time() -> None:
+    clean = skin(1024)
+    hairy = image(painted(clean, strands(clean.shape, 30, 0.004), BLACK))
+    start = time.process_time()
+    RemoveHair()(hairy)
+    assert time.process_time() - start < 1.5
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16])
+def test_tiny_and_constant_pictures_pass(size: int) -> None:
+    rng = np.random.default_rng(0)
+    for array in (rng.random((size, size + 1, 3)), np.full((size, size, 3), 0.5)):
+        assert RemoveHair()(image(array.astype(np.float32))).GetHeight() == size
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ImageError, match="3 dimensions"):
+        RemoveHair()(sitk.Image([8, 8, 8], sitk.sitkFloat32))
+    with pytest.raises(ValueError, match="width=0"):
+        RemoveHair(width=0)

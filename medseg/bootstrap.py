@@ -22,8 +22,7 @@ def bootstrap_ci(
     `values` (N,), or (N, L) for the mean over columns of the column means (macro mean over labels); NaN is left
     out. `groups` (N,) are the patients. None where fewer than two patients have a value.
     """
-    table = np.asarray(values, dtype=np.float64)
-    table = table.reshape(len(table), -1)  # (N, L)
+    table = _columns(values)
     known = ~np.isnan(table)
     patients, member = np.unique([str(group) for group in groups], return_inverse=True)
     sums, counts = (np.zeros((len(patients), table.shape[1])) for _ in range(2))  # (P, L)
@@ -40,6 +39,12 @@ def bootstrap_ci(
     return float(low), float(high)
 
 
+def _columns(values: npt.ArrayLike) -> Floats:
+    """(N,) or (N, L) → (N, L)."""
+    table = np.asarray(values, dtype=np.float64)
+    return table.reshape(len(table), -1 if table.size else 1)  # (N, L)
+
+
 def _row_means(table: Floats) -> Floats:
     """Mean of each row's known values (n, L) -> (n,); every row has one."""
     known = ~np.isnan(table)
@@ -51,8 +56,7 @@ def estimate(values: npt.ArrayLike, groups: Iterable[object], reason: str, seed:
 
     Nulls carry a "reason": `reason` where there is no value at all, else that there is one patient only.
     """
-    table = np.asarray(values, dtype=np.float64)
-    table = table.reshape(len(table), -1)  # (N, L)
+    table = _columns(values)
     known = ~np.isnan(table)
     rows, columns = known.any(axis=1), known.any(axis=0)
     if not rows.any():

@@ -7,17 +7,19 @@ from typing import Any
 import pandas as pd
 import SimpleITK as sitk
 
+from medseg import ranked
 from medseg.config import Config
 from medseg.console import progress, table
 from medseg.data.cases import Case
 from medseg.data.image import read_image
 from medseg.data.labels import Labels
 from medseg.data.truth import Truth, read_truth, write_masks
+from medseg.froc import Judged
 from medseg.ledger import atomic_write_text, write_json
 from medseg.metrics import compare_masks, summarise
 from medseg.pixels import PixelCurves
 from medseg.runs import Run
-from medseg.segmenter import Segmenter
+from medseg.segmenter import Segmented, Segmenter
 
 
 def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case]) -> dict[str, Any] | None:
@@ -32,30 +34,54 @@ def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case]) -
         )
         return None
     labels, tolerance = segmenter.labels, config.data.surface_tolerance_mm
-    rows: list[dict[str, Any]] = []
-    pixels = PixelCurves()
+    tally = Tally(labels, tolerance, config.candidates.hit if config.get("candidates") else 1.0)
     with progress("measure", len(cases)) as bar:
         for case in cases:
             images = {channel: read_image(path) for channel, path in case.images.items()}
             truth = read_truth(case, next(iter(images.values())), labels)
-            mask, scores = segmenter.scored(images, keep=not labels.exclusive)
-            write_masks(mask, run.file("predictions") / f"{case.name}.nii.gz", labels)
+            found = segmenter.scored(images, keep=not labels.exclusive)
+            write_masks(found.mask, run.file("predictions") / f"{case.name}.nii.gz", labels)
             write_masks(truth.mask, run.file("truth") / f"{case.name}.nii.gz", labels)
-            facts = {"case": case.name, "patient": case.patient}
-            rows += [facts | score for score in compare_coded(mask, truth, labels, tolerance)]
-            for name in set(scores) & set(truth.known):
-                inside = labels.layer(sitk.GetArrayViewFromImage(truth.mask), name)
-                pixels.add(name, case.patient, scores[name], inside)
+            tally.add(case, found, truth)
             bar.advance(1, case.name)
-    frame = pd.DataFrame(rows)
-    atomic_write_text(run.file("evaluation.csv"), frame.to_csv(index=False))
-    summary = summarise(frame, labels.numbers, tolerance)
-    for name, found in pixels.summary().items():
-        summary["labels"][name]["aupr"] = found
-    summary = {"task": "segmentation", "report_split": cases[0].split, **summary}
+    for name, rows in {"evaluation": tally.rows, "candidates": tally.candidates}.items():
+        if rows:
+            atomic_write_text(run.file(f"{name}.csv"), pd.DataFrame(rows).to_csv(index=False))
+    summary = {"task": "segmentation", "report_split": cases[0].split, **tally.summary()}
     write_json(run.file("metrics.json"), summary)
     _show(summary)
     return summary
+
+
+class Tally:
+    """Scores of held-out cases, a case at a time; `overlap` as in `ranked.hits_of`."""
+
+    def __init__(self, labels: Labels, tolerance_mm: float, overlap: float) -> None:
+        self.labels, self.tolerance, self.overlap = labels, tolerance_mm, overlap
+        self.rows: list[dict[str, Any]] = []
+        self.candidates: list[dict[str, Any]] = []
+        self._judged: list[dict[str, Judged]] = []
+        self._pixels = PixelCurves()
+
+    def add(self, case: Case, found: Segmented, truth: Truth) -> None:
+        """Compare what was found with the truth, for labels that the case annotates."""
+        facts = {"case": case.name, "patient": case.patient}
+        self.rows += [facts | score for score in compare_coded(found.mask, truth, self.labels, self.tolerance)]
+        self.candidates += [facts | row for row in ranked.rows_of(found.candidates)]
+        known = {name: regions for name, regions in found.candidates.items() if name in truth.known}
+        self._judged.append(ranked.judged(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap)))
+        for name in set(found.probabilities) & set(truth.known):
+            inside = self.labels.layer(sitk.GetArrayViewFromImage(truth.mask), name)
+            self._pixels.add(name, case.patient, found.probabilities[name], inside)
+
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json says."""
+        summary = summarise(pd.DataFrame(self.rows), self.labels.numbers, self.tolerance)
+        for name, area in self._pixels.summary().items():
+            summary["labels"][name]["aupr"] = area
+        for name, ranking in ranked.summaries(self._judged).items():
+            summary["labels"][name]["candidates"] = ranking
+        return summary
 
 
 def compare_coded(mask: sitk.Image, truth: Truth, labels: Labels, tolerance_mm: float) -> list[dict[str, Any]]:

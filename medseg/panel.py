@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from medseg.data.labels import Labels
 from medseg.metrics import dice
 from medseg.pipeline import Images
+from medseg.ranked import rows_of
 from medseg.runs import Run
 from medseg.segmentation.merge import merge_maps
 from medseg.segmenter import Segmenter
@@ -20,10 +21,11 @@ from medseg.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Found:
-    """Coded masks of a case by the folder they belong in ("" for the only one), and how far models agree."""
+    """Coded masks of a case by their folder ("" for the only one), how far models agree, and candidates."""
 
     masks: dict[str, sitk.Image]
     agreement: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Panel:
@@ -48,14 +50,17 @@ class Panel:
 
     def __call__(self, images: Images) -> Found:
         """Channels of a case → its masks."""
-        masks = {
-            name: model({channel: images[channel] for channel in model.channels}) for name, model in self.models.items()
-        }
+        masks, candidates = {}, []
+        for name, model in self.models.items():
+            masks[name], found = model.segment({channel: images[channel] for channel in model.channels})
+            for frame, regions in enumerate(found):
+                facts = {"model": name, "frame": frame if len(found) > 1 else None}
+                candidates += [facts | row for row in rows_of(regions)]
         if len(masks) == 1:
-            return Found({"": next(iter(masks.values()))})
+            return Found({"": next(iter(masks.values()))}, [], candidates)
         if self.compared:
-            return Found(masks, agreement(masks, self.labels))
-        return Found({"": merge_maps(self._maps(masks))[0]})
+            return Found(masks, agreement(masks, self.labels), candidates)
+        return Found({"": merge_maps(self._maps(masks))[0]}, [], candidates)
 
     def doubts(self, images: Images) -> list[str]:
         """What any quality gate says against the images, each doubt once."""

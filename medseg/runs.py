@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 HASHED = (
-    "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "fingerprint.json", "split.csv",
-    "metrics.json", "card.md",
+    "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "fingerprint.json",
+    "split.csv", "metrics.json", "card.md",
 )  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "SimpleITK", "albumentations", "hydra-core", "scikit-learn")
 

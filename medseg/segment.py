@@ -38,6 +38,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
 
     A case that fails is named and the others go on. labels.json with the label names is written beside the masks.
     Of several models with the same labels each gets a folder, and agreement.csv tells the Dice between them.
+    candidates.csv tells every candidate of a model that ranks them.
     """
     if batch.suffix is not None and batch.suffix not in SUFFIXES:
         raise ConfigError(f"--format {batch.suffix}: must be one of {', '.join(SUFFIXES)}")
@@ -49,21 +50,23 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
     ledger = Ledger(batch.out / "cases.csv")
     for folder in panel.folders:
         write_json(batch.out / folder / "labels.json", dict(panel.labels.numbers))
-    agreed: list[dict[str, Any]] = []
+    tables: dict[str, list[dict[str, Any]]] = {"agreement": [], "candidates": []}
     with progress("segment", len(cases)) as bar:
         for case, target in zip(cases, targets, strict=True):
             entry, rows = _segment_one(case, target, batch, panel)
             ledger.add(entry)
-            agreed += rows
+            for name, more in rows.items():
+                tables[name] += more
             if entry.message:
                 warn(entry.message if entry.status == "failed" else f"{case.name}: look at it: {entry.message}")
             bar.advance(1, case.name)
-    if panel.compared:
-        atomic_write_text(batch.out / "agreement.csv", pd.DataFrame(agreed).to_csv(index=False))
+    for name, table in tables.items():
+        if table:
+            atomic_write_text(batch.out / f"{name}.csv", pd.DataFrame(table).to_csv(index=False))
     return ledger
 
 
-def _segment_one(case: Case, target: Path, batch: Batch, panel: Panel) -> tuple[Entry, list[dict[str, Any]]]:
+def _segment_one(case: Case, target: Path, batch: Batch, panel: Panel) -> tuple[Entry, dict[str, list[dict[str, Any]]]]:
     started = time.monotonic()
     try:
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
@@ -72,9 +75,10 @@ def _segment_one(case: Case, target: Path, batch: Batch, panel: Panel) -> tuple[
         for folder, mask in found.masks.items():
             write_masks(mask, batch.out / folder / target.relative_to(batch.out), panel.labels)
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
-        return failure(case.name, case.image, error, time.monotonic() - started), []
+        return failure(case.name, case.image, error, time.monotonic() - started), {}
     seconds = round(time.monotonic() - started, 3)
-    rows = [{"case": case.name, **row} for row in found.agreement]
+    tables = {"agreement": found.agreement, "candidates": found.candidates}
+    rows = {name: [{"case": case.name, **row} for row in table] for name, table in tables.items()}
     status, code = ("review", "quality") if doubts else ("ok", "")
     return Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(target)), rows
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,10 @@ from medseg.data.labels import Labels
 from medseg.errors import ConfigError
 from medseg.executor import autocast, device_of, use_threads
 from medseg.pipeline import Images, Preprocess, State
+from medseg.ranked import Selection
+from medseg.ranked import State as RankerState
 from medseg.runs import Run
+from medseg.segmentation.candidates import Regions
 from medseg.segmentation.predict import TiledNetwork, Tiling
 
 AXES = ("x", "y", "z")
@@ -30,14 +34,27 @@ class Model(Protocol):
         """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
 
 
+@dataclass(frozen=True)
+class Segmented:
+    """A case's coded mask; probabilities by label on the same grid where asked for; candidates on the network's."""
+
+    mask: sitk.Image
+    probabilities: dict[str, Scores]
+    grid: sitk.Image  # the network's
+    candidates: Mapping[str, Regions] = field(default_factory=dict)
+
+
 class Segmenter:
     """A model with everything around it: preprocessing, the way back to the input's grid, rules after it."""
 
-    def __init__(self, config: Config, model: Model, state: State | None = None) -> None:
+    def __init__(
+        self, config: Config, model: Model, state: State | None = None, rankers: RankerState | None = None
+    ) -> None:
         self.channels = list(config.organ.channels)
         self.labels = labels_of(config)
         self.time_axis = config.data.time_axis
         self.prepare = Preprocess(config, state)
+        self.select = Selection(config, self.labels, rankers)
         self.checks = [build(check) for check in config.quality.values()]
         self.after = [build(step) for step in config.postprocess.values()]
         self.threshold = float(config.segmenter.threshold)
@@ -54,19 +71,25 @@ class Segmenter:
         config.executor.accelerator = device
         use_threads(config.executor.threads)
         state = run.read_json("preprocess.json")
+        rankers = run.read_json("candidates.json") if run.file("candidates.json").is_file() else None
         if not is_trained(config):
-            return cls(config, build(config.segmenter.model), state)
+            return cls(config, build(config.segmenter.model), state, rankers)
         network = make_network(config)
         network.load_state_dict(run.load_weights())
-        return cls(config, tiled(config, network), state)
+        return cls(config, tiled(config, network), state, rankers)
 
     def __call__(self, images: Images) -> sitk.Image:
         """Channels of one case → coded mask on the first channel's own grid; 4D sequences frame by frame."""
+        return self.segment(images)[0]
+
+    def segment(self, images: Images) -> tuple[sitk.Image, list[Mapping[str, Regions]]]:
+        """As a call, with the candidates of each frame."""
         sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
         steps = zip(*sequences.values(), strict=True)
-        masks = [self.scored(dict(zip(sequences, step, strict=True)))[0] for step in steps]
-        first = next(iter(images.values()))
-        return join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
+        done = [self.scored(dict(zip(sequences, step, strict=True))) for step in steps]
+        masks, first = [one.mask for one in done], next(iter(images.values()))
+        joined = join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
+        return joined, [one.candidates for one in done]
 
     def doubts(self, images: Images) -> list[str]:
         """What the quality gate says against the raw images of a case; nothing where all is well."""
@@ -74,11 +97,16 @@ class Segmenter:
             f"{name}: {doubt}" for name, image in images.items() for check in self.checks if (doubt := check(image))
         ]
 
-    def scored(self, images: Images, keep: bool = False) -> tuple[sitk.Image, dict[str, Scores]]:
-        """Coded mask of one image, and with `keep` the probability of each label, both on the input's own grid."""
-        reference = next(iter(images.values()))
+    def look(self, images: Images) -> tuple[Images, Scores]:
+        """Preprocessed channels, and what the model says of them: probabilities (K, Z, Y, X)."""
         ready = self.prepare(images)
-        probability = self.model.predict(ready)  # (K, Z, Y, X)
+        return ready, self.model.predict(ready)
+
+    def scored(self, images: Images, keep: bool = False) -> Segmented:
+        """One image's coded mask, and with `keep` the probability of each label, both on the input's own grid."""
+        reference = next(iter(images.values()))
+        ready, probability = self.look(images)
+        probability, regions = self.select(probability, ready)
         grid = next(iter(ready.values()))
         numbers = list(self.labels.numbers.values())
         if self.labels.exclusive:
@@ -89,7 +117,8 @@ class Segmenter:
             coded, kept = above(parts, self.labels, self.threshold, keep)
         mask = sitk.GetImageFromArray(coded)
         mask.CopyInformation(reference)
-        return clean(mask, self.after, self.labels), dict(zip(self.labels.numbers, kept, strict=False))
+        named = dict(zip(self.labels.numbers, kept, strict=False))
+        return Segmented(clean(mask, self.after, self.labels), named, grid, regions)
 
 
 def clean(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:

@@ -28,6 +28,7 @@ from medseg.measure import measure, results
 from medseg.pipeline import Images, Preprocess, State
 from medseg.plots import curves
 from medseg.preprocess.geometry import match_mask
+from medseg.ranked import learn
 from medseg.runs import Run
 from medseg.segmentation.module import SegmentationModule
 from medseg.segmenter import Segmenter, is_trained, make_network, tiled
@@ -40,7 +41,8 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     """
     ledger = Ledger(run.file("cases.csv"))
     reported = report_split(cases)
-    fitted = is_trained(config) or any(hasattr(build(step), "fit") for step in config.preprocess.values() if step)
+    steps = [build(step) for step in config.preprocess.values() if step]
+    fitted = is_trained(config) or any(hasattr(step, "fit") for step in steps)
     learning = [c for c in cases if c.split == "train"] if fitted else []  # a rule learns nothing from them
     prepare = Preprocess(config)
     if learning:
@@ -55,6 +57,11 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     write_json(run.file("fingerprint.json"), fingerprint(train or held, dict(config.organ.labels), synthetic))
     pl.seed_everything(config.seed, verbose=False)
     lines, segmenter = _learn(config, run, (train, held), prepare.state)
+    annotated = [case for case in learning if case.annotated and is_trained(config)]
+    rankers = learn(config, segmenter.select, annotated, segmenter.look)
+    if rankers:
+        write_json(run.file("candidates.json"), rankers)
+        segmenter = Segmenter(config, segmenter.model, prepare.state, rankers)
     usable = {case.name for case in held}
     summary = measure(config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable])
     return [*lines, "", *results(summary)], ledger

@@ -21,6 +21,7 @@ from medseg.ranked import Selection
 from medseg.ranked import State as RankerState
 from medseg.runs import Run
 from medseg.segmentation.candidates import Regions
+from medseg.segmentation.postprocess import Inside
 from medseg.segmentation.predict import TiledNetwork, Tiling
 
 AXES = ("x", "y", "z")
@@ -122,15 +123,19 @@ class Segmenter:
 
 
 def clean(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
-    """A coded mask after the rules of post-processing; labels that may overlap go one by one."""
+    """A coded mask after the rules of post-processing; labels that may overlap go one by one, or two by two."""
     if not rules:
         return coded
     if labels.exclusive:
         return _through(rules, coded)
-    layers = {}
-    for name, part in labels.split(coded).items():
-        layers[name] = sitk.GetArrayFromImage(_through(rules, part * labels.numbers[name])) > 0
-    joined = sitk.GetImageFromArray(labels.join(layers))
+    names = {number: name for name, number in labels.numbers.items()}
+    parts = labels.split(coded)
+    for rule in rules:
+        if isinstance(rule, Inside):
+            parts[names[rule.inner]] = rule.between(parts[names[rule.inner]], parts[names[rule.outer]])
+            continue
+        parts = {name: rule(part * labels.numbers[name]) > 0 for name, part in parts.items()}
+    joined = sitk.GetImageFromArray(labels.join({name: sitk.GetArrayFromImage(p) > 0 for name, p in parts.items()}))
     joined.CopyInformation(coded)
     return joined
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
+from medseg.data.image import grid_difference
 from medseg.errors import ImageError
 
 
@@ -23,8 +24,9 @@ def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.
     merged = np.zeros(sitk.GetArrayViewFromImage(first).shape, np.uint8)
     for image, labels in reversed(maps):  # what has priority is painted last
         array = sitk.GetArrayViewFromImage(image)
-        if array.shape != merged.shape:
-            raise ImageError(f"label maps of sizes {first.GetSize()} and {image.GetSize()} cannot be merged")
+        difference = grid_difference(image, first)
+        if difference:
+            raise ImageError(f"label maps on different grids cannot be merged: {difference}", code="image-grid")
         for name, number in labels.items():
             merged[array == number] = names[name]
     result = sitk.GetImageFromArray(merged)

@@ -79,15 +79,18 @@ class Inside:
 
     def __call__(self, mask: sitk.Image) -> sitk.Image:
         """Mask → mask."""
-        inner, region = mask == self.inner, sitk.BinaryFillhole(mask == self.outer)
+        inner = mask == self.inner
+        return mask * sitk.Cast((inner == 0) + self.between(inner, mask == self.outer), mask.GetPixelID())
+
+    def between(self, inner: sitk.Image, outer: sitk.Image) -> sitk.Image:
+        """What stays of a binary `inner`; for labels that may overlap, which no one map can show."""
+        region = sitk.BinaryFillhole(outer)
         if self.cut:
-            kept = inner * region
-        else:
-            pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(inner))
-            reach = sitk.BinaryDilate(region, [1] * mask.GetDimension(), sitk.sitkCross)
-            touched = np.unique(pieces[sitk.GetArrayViewFromImage(reach) > 0])
-            kept = _like(np.isin(pieces, touched[touched > 0]), mask)
-        return mask * sitk.Cast((inner == 0) + kept, mask.GetPixelID())
+            return inner * region
+        pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(inner))
+        reach = sitk.BinaryDilate(region, [1] * inner.GetDimension(), sitk.sitkCross)
+        touched = np.unique(pieces[sitk.GetArrayViewFromImage(reach) > 0])
+        return _like(np.isin(pieces, touched[touched > 0]), inner)
 
 
 class LateralSplit:

@@ -66,7 +66,7 @@ def fit(
     judged = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
     states = [np.full(len(x), UNKNOWN) if i.state is None else i.state for x, i in zip(judged, items, strict=True)]
     signals = [np.full(len(x), np.nan) if i.signal is None else i.signal for x, i in zip(lagged, items, strict=True)]
-    weights = _class_weights(np.concatenate(judged), np.concatenate(states), classes, c)
+    weights = logistic_weights(np.concatenate(judged), np.concatenate(states), classes, c)
     signal_weights = _signal_weights(np.concatenate(lagged), np.concatenate(signals), alpha)
     return LinearBaseline(back, ahead, per_sequence, weights, signal_weights)
 
@@ -78,7 +78,11 @@ def _lagged(x: FloatArray, back: int, ahead: int) -> FloatArray:
     return np.concatenate([window.reshape(len(x), -1), np.ones((len(x), 1))], axis=1)
 
 
-def _class_weights(x: FloatArray, state: FloatArray, classes: int, c: float) -> FloatArray:
+def logistic_weights(x: FloatArray, state: np.ndarray[Any, np.dtype[Any]], classes: int, c: float) -> FloatArray:
+    """Weights (K, N + 1) of a penalised logistic regression on rows (R, N + 1) that end in a constant 1.
+
+    Classes weigh inversely to their share; rows whose state is `UNKNOWN` are left out. `DataError` (one-class).
+    """
     known = state != UNKNOWN
     seen = np.unique(state[known])
     if len(seen) < 2:

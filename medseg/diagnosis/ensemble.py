@@ -1,0 +1,98 @@
+"""A soft vote of four kinds of model on a table of measures, kept without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import DataError, ModelError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+# what a stored ensemble may be made of, beyond what skops itself trusts
+TRUSTED = [
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+]
+FORMAT = 1
+SVM_FOLDS = 3  # of the Platt scaling
+
+
+class Ensemble:
+    """Mean of the probabilities of logistic regression, random forest, gradient boosting and a support vector machine.
+
+    Every one weighs classes inversely to their share. Rows are standardised measures (N, F) without gaps.
+    """
+
+    def __init__(self, members: Sequence[Any], classes: int) -> None:
+        self.members, self.classes = list(members), classes
+
+    def predict(self, x: Floats) -> Floats:
+        """Rows (N, F) → probabilities (N, K); a class that training did not show has 0."""
+        total = np.zeros((len(x), self.classes))
+        for member in self.members:
+            total[:, member.classes_] += member.predict_proba(x)
+        return total / len(self.members)
+
+    def dump(self) -> bytes:
+        """The ensemble in skops' format: a zip of arrays and a JSON tree, no code."""
+        from skops.io import dumps
+
+        return bytes(dumps({"format": FORMAT, "classes": self.classes, "members": self.members}))
+
+
+def load(content: bytes, name: str = "ensemble") -> Ensemble:
+    """The ensemble that `Ensemble.dump` wrote; `ModelError` where it is broken or holds any type not named here."""
+    from skops.io import get_untrusted_types, loads
+
+    try:
+        foreign = sorted(set(get_untrusted_types(data=content)) - set(TRUSTED))
+        if foreign:
+            raise ModelError(f"{name}: holds {', '.join(foreign)}, which no ensemble is made of; it is not loaded")
+        stored = loads(content, trusted=TRUSTED)
+        if stored["format"] != FORMAT:
+            raise ModelError(f"{name}: written in format {stored['format']}, this medseg reads {FORMAT}")
+        return Ensemble(stored["members"], stored["classes"])
+    except ModelError:
+        raise
+    except Exception as error:  # a broken zip, JSON or array raises whatever it likes
+        raise ModelError(f"{name}: cannot be read ({type(error).__name__}: {error}); copy the run again") from error
+
+
+def fit(x: Floats, y: Ints, classes: int, trees: int = 300, seed: int = 0) -> Ensemble:
+    """Learn from rows (N, F) and class numbers (N,); `DataError` (one-class) where only one class is there."""
+    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    counts = np.bincount(y, minlength=classes)
+    if (counts > 0).sum() < 2:
+        raise DataError(
+            f"an ensemble needs cases of at least two classes, got {np.flatnonzero(counts).tolist()}", code="one-class"
+        )
+    weight = len(y) / ((counts > 0).sum() * counts[y])  # (N,)
+    boosting = GradientBoostingClassifier(
+        n_estimators=trees // 3, learning_rate=0.05, max_depth=3, subsample=0.7, min_samples_leaf=5, random_state=seed
+    )
+    members = [
+        LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000).fit(x, y),
+        RandomForestClassifier(
+            trees, min_samples_leaf=3, class_weight="balanced_subsample", n_jobs=1, random_state=seed
+        ).fit(x, y),
+        boosting.fit(x, y, sample_weight=weight),
+    ]
+    machine = _machine(int(counts[counts > 0].min()))
+    return Ensemble([*members, machine.fit(x, y)], classes) if machine is not None else Ensemble(members, classes)
+
+
+def _machine(smallest: int) -> Any:
+    """A support vector machine with Platt's probabilities; None where a class has too few cases for its folds."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.svm import SVC
+
+    if smallest < SVM_FOLDS:
+        return None
+    return CalibratedClassifierCV(SVC(C=1.0, gamma="scale", class_weight="balanced"), ensemble=False, cv=SVM_FOLDS)

@@ -1,0 +1,54 @@
+"""Several diagnosers as one: a logistic regression on what each says, learnt from cases that none of them saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from medseg.diagnosis.calibration import logits
+from medseg.diagnosis.linear import logistic_weights
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """members: their names, in order; weights: (K, M·K + 1) on their log-probabilities side by side, and a constant."""
+
+    members: tuple[str, ...]
+    weights: Floats
+
+    def predict(self, probabilities: Mapping[str, Floats]) -> Floats:
+        """Probabilities (N, K) by member → probabilities (N, K)."""
+        return np.asarray(softmax(_rows(probabilities, self.members) @ self.weights.T, axis=1))
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"members": list(self.members), "weights": self.weights.tolist()}
+
+
+def from_state(state: Mapping[str, Any]) -> Stack:
+    """The stack that `Stack.state` was taken from."""
+    return Stack(tuple(state["members"]), np.asarray(state["weights"], np.float64))
+
+
+def fit(probabilities: Mapping[str, Floats], truth: Ints, c: float = 0.1) -> Stack:
+    """Learn from out-of-fold probabilities (N, K) of each member and class numbers (N,)."""
+    members = tuple(probabilities)
+    classes = next(iter(probabilities.values())).shape[1]
+    return Stack(members, logistic_weights(_rows(probabilities, members), truth, classes, c))
+
+
+def _rows(probabilities: Mapping[str, Floats], members: tuple[str, ...]) -> Floats:
+    parts = []
+    for name in members:
+        values = logits(probabilities[name])
+        parts.append(values - values.mean(axis=1, keepdims=True))  # (N, K), no common shift
+    rows = np.concatenate(parts, axis=1)  # (N, M·K)
+    return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)  # (N, M·K + 1)

@@ -1,0 +1,68 @@
+"""Which measures a model reads: those that vary, that do not repeat one another, and that tell the classes apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+HOW = ("all", "mutual_information", "rfe")
+
+
+def select_features(
+    x: Floats, y: Ints, how: str = "mutual_information", count: int = 30, correlation: float = 0.95, seed: int = 0
+) -> list[int]:
+    """Columns of x (N, F) to keep, in order of their worth, learnt from rows and their class numbers y (N,) alone.
+
+    First constant columns go, then of each pair with |r| above `correlation` the one that tells less of the class
+    (mutual information). Then at most `count` stay: the most telling ones ("mutual_information"), or those that a
+    logistic regression is left with when it drops the least useful again and again ("rfe", Guyon 2002); "all" keeps
+    what is left. Call it on training rows only. Raises `DataError` (constant-features) where no column varies.
+    """
+    if how not in HOW:
+        raise ValueError(f"select.how={how!r}: must be one of {', '.join(HOW)}")
+    varies = np.flatnonzero(np.ptp(x, axis=0) > 1e-12)
+    if not len(varies):
+        raise DataError(f"none of {x.shape[1]} measures varies between the training cases", code="constant-features")
+    worth = np.zeros(x.shape[1])
+    worth[varies] = _mutual_information(x[:, varies], y, seed)
+    ranked = sorted(varies.tolist(), key=lambda column: (-worth[column], column))
+    left = _apart(x, ranked, correlation)
+    if how == "all" or len(left) <= count:
+        return left
+    return left[:count] if how == "mutual_information" else _eliminated(x, y, left, count)
+
+
+def _mutual_information(x: Floats, y: Ints, seed: int) -> Any:
+    from sklearn.feature_selection import mutual_info_classif
+
+    return mutual_info_classif(x, y, random_state=seed)
+
+
+def _apart(x: Floats, ranked: Sequence[int], limit: float) -> list[int]:
+    """The columns, in order, that correlate with none of those kept before by more than `limit`."""
+    z = x[:, ranked]
+    z = (z - z.mean(axis=0)) / z.std(axis=0)
+    alike = np.abs(z.T @ z) / len(z) > limit  # (F, F)
+    kept: list[int] = []
+    for place in range(len(ranked)):
+        if not alike[place, kept].any():
+            kept.append(place)
+    return [ranked[place] for place in kept]
+
+
+def _eliminated(x: Floats, y: Ints, columns: list[int], count: int) -> list[int]:
+    from sklearn.feature_selection import RFE
+    from sklearn.linear_model import LogisticRegression
+
+    z = x[:, columns]
+    z = (z - z.mean(axis=0)) / z.std(axis=0)
+    model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+    left = RFE(model, n_features_to_select=count, step=0.1).fit(z, y).support_
+    return [column for column, stays in zip(columns, left, strict=True) if stays]

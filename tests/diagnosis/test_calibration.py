@@ -1,0 +1,50 @@
+"""Probabilities made too sure by a known factor, and sets whose coverage is promised."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from medseg.diagnosis.calibration import Calibration, calibrate, conformal_limits, fit_temperature
+
+
+def drawn(count: int, sharpness: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Claimed probabilities (N, 3), `sharpness` times too sure, of classes drawn from the honest ones."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1.5, (count, 3))
+    honest = softmax(values, axis=1)
+    truth = (honest.cumsum(axis=1) < rng.random((count, 1))).sum(axis=1)
+    return softmax(values * sharpness, axis=1), truth
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_is_the_factor_by_which_it_was_too_sure(sharpness: float) -> None:
+    assert fit_temperature(*drawn(20_000, sharpness, 0)) == pytest.approx(sharpness, rel=0.05)
+
+
+def test_calibrating_changes_no_decision_and_rows_sum_to_one() -> None:
+    claimed, truth = drawn(500, 3.0, 1)
+    scaled = calibrate(claimed, truth, 0.1).probabilities(claimed)
+    assert (scaled.argmax(axis=1) == claimed.argmax(axis=1)).all()
+    assert scaled.sum(axis=1) == pytest.approx(np.ones(500))
+    assert scaled.max() < claimed.max()
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_sets_hold_the_true_class_as_often_as_promised_for_every_class(alpha: float) -> None:
+    calibration = calibrate(*drawn(3000, 3.0, 2), alpha)
+    claimed, truth = drawn(6000, 3.0, 3)
+    sets = calibration.sets(calibration.probabilities(claimed))
+    for k in range(3):
+        assert sets[truth == k, k].mean() == pytest.approx(1 - alpha, abs=0.03)
+
+
+def test_a_class_of_too_few_cases_is_in_every_set() -> None:
+    claimed, truth = drawn(100, 1.0, 4)
+    truth[:] = np.arange(100) % 2
+    assert conformal_limits(claimed, truth, 0.1)[2] == 1.0
+    assert Calibration(1.0, (0.0, 0.0, 1.0)).sets(np.array([[0.9, 0.1, 0.0]])).tolist() == [[True, False, True]]
+
+
+def test_a_probability_of_zero_is_no_infinity() -> None:
+    claimed = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert np.isfinite(fit_temperature(claimed, np.array([0, 1, 1, 0])))

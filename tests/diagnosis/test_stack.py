@@ -1,0 +1,35 @@
+"""A good diagnoser beside one that guesses: together they must not be worse than the good one."""
+
+import json
+
+import numpy as np
+import pytest
+
+from medseg.diagnosis.stack import fit, from_state
+
+
+def said(count: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """ "good" is right 4 times of 5, "guess" is noise, both as probabilities (N, 2)."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, count)
+    right = np.where(rng.random(count) < 0.8, truth, 1 - truth)
+    good = np.where(right[:, None] == [0, 1], 0.7, 0.3)
+    guess = rng.dirichlet([1, 1], count)
+    return {"good": good, "guess": guess}, truth
+
+
+def test_the_good_one_is_followed_and_its_sureness_corrected() -> None:
+    stack = fit(*said(2000, 0), c=1.0)
+    parts, truth = said(2000, 1)
+    found = stack.predict(parts)
+    agrees = (found.argmax(axis=1) == parts["good"].argmax(axis=1)).mean()
+    assert agrees > 0.97
+    assert found.max(axis=1).mean() == pytest.approx(0.8, abs=0.03)  # it said .7 and was right .8 of the time
+    assert (found.argmax(axis=1) == truth).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_kept_as_json_it_is_the_same_and_the_order_of_members_does_not_matter() -> None:
+    parts, truth = said(200, 2)
+    stack = from_state(json.loads(json.dumps(fit(parts, truth).state())))
+    turned = dict(reversed(parts.items()))
+    assert (stack.predict(turned) == stack.predict(parts)).all()

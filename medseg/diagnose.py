@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
+from medseg.classifier import Classifier, load_classifier
 from medseg.config import Config, load
 from medseg.console import say, table
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.data.truth import own_mask
-from medseg.diagnosis.batch import UNKNOWN, Item
-from medseg.diagnosis.linear import LinearBaseline, from_arrays
-from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
+from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
 from medseg.diagnosis.signal import normalise, period
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
 from medseg.extract import Extractor, MaskOf, Tables, beside, extract_cases, masks_from, read_tables
-from medseg.features.sequence import (
-    FeatureSequence,
-    Normalisation,
-    add_slopes,
-    normalise_case,
-    normalise_cohort,
-    select,
-    sequences,
-)
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import summarise_states
 from medseg.runs import Run
@@ -41,85 +30,12 @@ from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What a diagnoser reads: features by name, as they were in training; kept as diagnoser.json in the run."""
-
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    step_names: tuple[str, ...]
-    levels: int
-    slopes: Literal["", "central", "backward"]
-    per: Literal["frame", "sequence"]
-    signal: bool
-    moments: Normalisation | None  # None: each case is its own reference
-
-    def prepare(self, tables: Tables) -> list[FeatureSequence]:
-        """Normalised sequences with these features; `DataError` names features that are missing."""
-        ready = []
-        for sequence in sequences(tables.frames, tables.steps if self.step_names else None, self.levels):
-            chosen = select(sequence, self.names, self.step_names)
-            if self.slopes:
-                chosen = add_slopes(chosen, self.slopes)
-            ready.append(normalise_cohort(chosen, self.moments) if self.moments else normalise_case(chosen))
-        return ready
-
-    def task(self) -> Task:
-        """Sizes of the network."""
-        width = len(self.names) * (2 if self.slopes else 1)
-        return Task(width, len(self.classes), len(self.step_names), self.per, self.signal)
-
-    @classmethod
-    def read(cls, content: dict[str, Any]) -> Inputs:
-        """From diagnoser.json."""
-        moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
-        tuples = {name: tuple(content[name]) for name in ("classes", "names", "step_names")}
-        return cls(**(content | tuples | {"moments": moments}))
-
-
-class Diagnoser:
-    """A trained LSTM and the linear baseline beside it, with how their inputs are made."""
-
-    def __init__(self, inputs: Inputs, network: SequenceLSTM, baseline: LinearBaseline | None) -> None:
-        self.inputs, self.network, self.baseline = inputs, network, baseline
-
-    @classmethod
-    def from_run(cls, run: Run) -> Diagnoser:
-        """The diagnoser that a finished run holds."""
-        config = load(run.file("config.yaml"))
-        if config.task != "diagnosis":
-            raise ConfigError(f"{run.path}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
-        inputs = Inputs.read(run.read_json("diagnoser.json"))
-        network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
-        weights = run.load_weights()
-        network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
-        linear = {k.removeprefix("linear."): v.numpy() for k, v in weights.items() if k.startswith("linear.")}
-        return cls(inputs, network, from_arrays(linear) if linear else None)
-
-    def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
-        """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's."""
-        return pd.concat([self._one(s, baseline) for s in self.inputs.prepare(tables)], ignore_index=True)
-
-    def _one(self, sequence: FeatureSequence, baseline: bool) -> pd.DataFrame:
-        item = Item(sequence.x, sequence.steps)
-        rows = len(sequence.x) if self.inputs.per == "frame" else 1
-        facts: dict[str, Any] = {"case": sequence.case, "patient": sequence.patient}
-        facts |= {"frame": sequence.frames[:rows].astype(int), "time": sequence.times[:rows]}
-        facts |= {"label": list(sequence.labels[:rows]), "signal": sequence.signal[:rows]}
-        facts |= self._columns(self.network.predict(item), "", rows)
-        if baseline and self.baseline is not None:
-            facts |= self._columns(self.baseline.predict(item), "_linear", rows)
-        return pd.DataFrame(facts)
-
-    def _columns(self, prediction: Prediction, end: str, rows: int) -> dict[str, Any]:
-        best = prediction.probabilities.argmax(axis=1)
-        columns: dict[str, Any] = {f"predicted{end}": [self.inputs.classes[k] for k in best]}
-        columns[f"probability{end}"] = prediction.probabilities.max(axis=1)
-        for k, name in enumerate(self.inputs.classes):
-            columns[f"p_{name}{end}"] = prediction.probabilities[:, k]
-        if prediction.signal is not None:
-            columns["signal_predicted" if not end else f"signal{end}"] = prediction.signal[:rows]
-        return columns
+def open_diagnoser(run: Run, config: Config) -> Diagnoser | Classifier:
+    """What a finished run diagnoses with."""
+    if "use" not in config.diagnoser:
+        return Diagnoser.from_run(run)
+    require_diagnosis(run, config)
+    return load_classifier(run, config, Inputs.read(run.read_json("diagnoser.json")))
 
 
 @dataclass(frozen=True)
@@ -137,7 +53,7 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     """The command: OUT.csv with a row a frame or case, OUT_features.csv where images were measured, OUT_cases.csv."""
     config = load(run.file("config.yaml"))
     use_threads(config.executor.threads)
-    diagnoser = Diagnoser.from_run(run)
+    diagnoser = open_diagnoser(run, config)
     warn_synthetic(run, request.source)
     ledger = Ledger(beside(request.out, "_cases.csv"))
     if request.source.suffix.lower() == ".csv":
@@ -148,6 +64,8 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
         tables = _measured(request, config, ledger)
     started = time.monotonic()
     found = diagnoser(tables)
+    if "review" in found:
+        ledger.review(dict(zip(found["case"], found["review"], strict=True)))
     unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
     atomic_write_text(request.out, found.drop(columns=unknown).to_csv(index=False))
     say(f"{len(found)} rows in {request.out} ({time.monotonic() - started:.1f} s)")
@@ -162,7 +80,9 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
 
 def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
     """metrics.json of diagnoses whose labels are known; signals are compared with mean 0 and SD 1 in each case."""
-    truth = found.groupby("case", sort=False)["signal"].transform(lambda s: normalise(s.to_numpy(dtype=np.float64)))
+    truth = found["signal"].astype(float)
+    if truth.notna().any():
+        truth = truth.groupby(found["case"], sort=False).transform(lambda s: normalise(s.to_numpy(dtype=np.float64)))
     return summarise_states(found.assign(signal=truth), classes, models, period)
 
 
@@ -205,18 +125,3 @@ def _show(found: pd.DataFrame, classes: tuple[str, ...]) -> None:
     table("diagnosis", ["case", "rows", *classes, "mean probability"], rows[:50])
     if len(rows) > 50:
         say(f"… and {len(rows) - 50} more cases")
-
-
-def to_json(inputs: Inputs) -> dict[str, Any]:
-    """diagnoser.json."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(inputs)))
-    return content
-
-
-def as_item(sequence: FeatureSequence, inputs: Inputs) -> Item:
-    """A training item: states as class numbers, the signal with mean 0 and standard deviation 1 in each case."""
-    known = {name: number for number, name in enumerate(inputs.classes)}
-    labels = sequence.labels if inputs.per == "frame" else sequence.labels[:1]
-    state = np.array([UNKNOWN if label is None else known[label] for label in labels], dtype=np.int64)
-    has_signal = inputs.signal and np.isfinite(sequence.signal).any()
-    return Item(sequence.x, sequence.steps, state, normalise(sequence.signal) if has_signal else None)

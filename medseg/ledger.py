@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,17 @@ class Ledger:
     def add(self, entry: Entry) -> None:
         """Append and write at once."""
         self.entries.append(entry)
+        self._write()
+
+    def review(self, reasons: dict[str, str]) -> None:
+        """Mark cases that went well as such to be looked at, each with its reason; a blank reason marks nothing."""
+        for place, entry in enumerate(self.entries):
+            reason = reasons.get(entry.case)
+            if reason and entry.status == "ok":
+                self.entries[place] = replace(entry, status="review", code="look", message=reason)
+        self._write()
+
+    def _write(self) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, [field.name for field in fields(Entry)], lineterminator="\n")
         writer.writeheader()

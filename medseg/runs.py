@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 HASHED = (
     "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "fingerprint.json",
-    "split.csv", "metrics.json", "card.md",
+    "split.csv", "metrics.json", "card.md", "diagnoser.json", "classifier.json", "ensemble.skops",
 )  # fmt: skip
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "SimpleITK", "albumentations", "hydra-core", "scikit-learn")
 

@@ -14,9 +14,9 @@ from medseg import runs
 from medseg.config import Config, build, to_dict, to_yaml
 from medseg.console import banner, say
 from medseg.data.cases import Case, Columns, fold_cases, split_cases, split_table
-from medseg.data.folders import read_cases, read_table
+from medseg.data.folders import FEATURES, measured_cases, read_cases, read_table
 from medseg.errors import DataError
-from medseg.ledger import atomic_write_text, write_json
+from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.plan import plan_dataset, resolved
 from medseg.runs import Run
 
@@ -57,14 +57,21 @@ def train(config: Config) -> Trained:
         write_json(run.file("labels.json"), dict(config.organ.labels))
         lines, ledger = train_segmenter(config, run, cases, synthetic)
     else:
-        from medseg.train_diagnoser import train_diagnoser
-
         write_json(run.file("labels.json"), {name: n for n, name in enumerate(config.organ.classes)})
-        lines, ledger = train_diagnoser(config, run, cases, synthetic)
+        lines, ledger = _train_diagnosis(config, run, cases, synthetic)
     runs.write_card(run, _card(config, cases, root, synthetic) + lines)
     run.seal(started)
     say(f"finished: {run.path}  (medseg report {run.path})")
     return Trained(run, ledger.exit_status())
+
+
+def _train_diagnosis(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+    """A recipe that says whose answer is used has several diagnosers; else it is the LSTM alone, with its baseline."""
+    from medseg.train_classifier import train_classifier
+    from medseg.train_diagnoser import train_diagnoser
+
+    way = train_classifier if "use" in config.diagnoser else train_diagnoser
+    return way(config, run, cases, synthetic)
 
 
 def plan_settings(config: Config, out: Path) -> None:
@@ -115,6 +122,8 @@ def read_dataset(config: Config, root: Path) -> list[Case]:
         data["split_column"], data["label_column"], data["patient_column"], data["mask_suffix"],
         data["missing_mask"], data["mask_values"],
     )  # fmt: skip
+    if config.task == "diagnosis" and (root / FEATURES).is_file():
+        return measured_cases(root / FEATURES, columns)
     return read_cases(root, list(config.organ.channels), columns)
 
 

@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader
 from medseg.config import Config
 from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
+from medseg.data.folders import FEATURES
 from medseg.data.truth import own_mask
-from medseg.diagnose import Diagnoser, Inputs, as_item, score, to_json
+from medseg.diagnose import score
+from medseg.diagnoser import Diagnoser, Inputs, as_item, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
 from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
@@ -30,8 +32,6 @@ from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
 from medseg.plots import curves
 from medseg.runs import Run
 
-FEATURES = "features.csv"
-
 
 def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
     """Fill the run folder: features, weights, history, predictions and metrics of held-out cases.
@@ -39,29 +39,29 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     Returns lines for the card, and what happened to each case.
     """
     ledger = Ledger(run.file("cases.csv"))
-    tables = _tables(config, run, cases, ledger)
+    tables = tables_of(config, run, cases, ledger)
     reported = report_split(cases)
     split = {case.id: case.split for case in cases}
-    train = _part(tables, [name for name, side in split.items() if side == "train"])
-    _check_labels(train.frames, list(config.organ.classes))
-    inputs = _inputs(config, train)
+    train = part(tables, [name for name, side in split.items() if side == "train"])
+    check_labels(train.frames, list(config.organ.classes))
+    inputs = inputs_of(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), _fingerprint(train, synthetic))
+    write_json(run.file("fingerprint.json"), fingerprint(train, synthetic))
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
-    seconds, steps = _fit(config, run, network, items)
+    seconds, steps = fit_lstm(config, run, network, items)
     baseline = fit_linear([item for _, item in items.values()], len(inputs.classes), **config.diagnoser.baseline)
     weights = {f"lstm.{k}": v for k, v in network.state_dict().items()}
     run.save_weights(weights | {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
-    held = _part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
+    held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     summary = _measure(run, Diagnoser(inputs, network, baseline), held, reported)
     passes = steps * config.diagnoser.batch
     return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)], ledger
 
 
-def _tables(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Tables:
+def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Tables:
     """features.csv of the dataset where it has one, else measured now; kept in the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
@@ -74,13 +74,15 @@ def _tables(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Tabl
     return tables
 
 
-def _part(tables: Tables, names: list[str]) -> Tables:
+def part(tables: Tables, names: list[str]) -> Tables:
+    """The rows of some cases."""
     frames = tables.frames[tables.frames["case"].isin(names)]
     steps = None if tables.steps is None else tables.steps[tables.steps["case"].isin(names)]
     return Tables(frames, steps)
 
 
-def _check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
+def check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
+    """Raises `DataError` for a label that is no class, or where fewer than two classes are to be learnt from."""
     labels = frames["label"].dropna().astype(str) if "label" in frames else pd.Series(dtype=str)
     unknown = sorted(set(labels) - set(classes))
     if unknown:
@@ -94,7 +96,8 @@ def _check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
         )
 
 
-def _inputs(config: Config, train: Tables) -> Inputs:
+def inputs_of(config: Config, train: Tables) -> Inputs:
+    """What a diagnoser will read: the measures of the training table, and their moments where they are compared."""
     settings = config.diagnoser
     slopes: Literal["", "central", "backward"] = ""
     if settings.slopes:
@@ -119,7 +122,7 @@ def _slopes(raw: list[FeatureSequence], inputs: Inputs) -> list[FeatureSequence]
     return [add_slopes(item, inputs.slopes) if inputs.slopes else item for item in raw]
 
 
-def _fit(config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple[str, Item]]) -> tuple[float, int]:
+def fit_lstm(config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple[str, Item]]) -> tuple[float, int]:
     """Train `network` in place on windows of the items; stop by held-out training patients where there are enough."""
     settings = config.diagnoser
     train, held = _inner_split(items, settings.early_stopping.share, config.seed)
@@ -181,7 +184,8 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
     return summary
 
 
-def _fingerprint(train: Tables, synthetic: bool) -> dict[str, Any]:
+def fingerprint(train: Tables, synthetic: bool) -> dict[str, Any]:
+    """What the model was trained on, in numbers."""
     return {
         "synthetic": synthetic,
         "cases": int(train.frames["case"].nunique()),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from medseg.data.truth import own_mask
-from medseg.diagnose import Diagnoser
+from medseg.diagnoser import Diagnoser
 from medseg.extract import read_tables
 from medseg.runs import open_run
 

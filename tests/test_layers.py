@@ -10,6 +10,7 @@ TASKS = [
     "train",
     "train_segmenter",
     "train_diagnoser",
+    "train_classifier",
     "measure",
     "choose",
     "plan",

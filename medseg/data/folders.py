@@ -16,6 +16,7 @@ from medseg.errors import DataError
 
 MASK_FOLDERS = ("masks", "labels")
 ABSENT = "absent"
+FEATURES = "features.csv"  # of a dataset that was measured already
 PLAIN = Columns()
 
 
@@ -118,6 +119,21 @@ def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]
         )
     _refuse_twins([case.name for case in cases], file)
     return cases
+
+
+def measured_cases(file: Path, columns: Columns) -> list[Case]:
+    """The cases of a table of features, a row or several each; their images need not be there."""
+    table = read_table(file)
+    if "case" not in table.columns:
+        raise DataError(f"{file}: column 'case' is missing; it has {', '.join(map(str, table.columns))}")
+    first: dict[str, Case] = {}
+    for number, row in enumerate(_records(table), start=2):
+        if row["case"] is None:
+            raise DataError(f"{file}, line {number}: no case name")
+        label, split = row.get(columns.label), _split_name(row.get(columns.split), f"{file}, line {number}")
+        patient = row.get(columns.patient) or row["case"]
+        first.setdefault(row["case"], Case(row["case"], patient, {"table": file}, label=label, split=split))
+    return list(first.values())
 
 
 def _label_files(folder: Path, row: dict[str, Any]) -> dict[str, Path | None]:

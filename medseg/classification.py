@@ -1,0 +1,101 @@
+"""How good class probabilities are: who is found, how ordered the grades are, and whether .7 means seven of ten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.bootstrap import ONE_PATIENT, bootstrap_statistic, estimate
+from medseg.metrics import auc
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+BINS = 15  # of the reliability plot and the calibration error (Guo et al., ICML 2017)
+LEAST = 1e-6
+
+
+def judge_probabilities(
+    probabilities: Floats, truth: Ints, patients: Sequence[object], positive: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Scores of probabilities (N, K) against class numbers (N,), each {"mean", "ci95", "n"}, intervals by patient.
+
+    nll: mean negative log-likelihood; brier: mean squared error summed over classes; ece: expected calibration error
+    in 15 equal bins of the highest probability; qwk: quadratically weighted kappa of the classes in their order. Where
+    the classes `positive` call for action: auc_positive, sensitivity and specificity of their summed probability (at
+    one half).
+    """
+    right = probabilities[np.arange(len(truth)), truth]
+    brier = ((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1)
+    found: dict[str, Any] = {
+        "nll": estimate(-np.log(np.maximum(right, LEAST)), patients, "no case with a label"),
+        "brier": estimate(brier, patients, "no case with a label"),
+        "ece": _over(lambda rows: calibration_error(probabilities[rows], truth[rows]), patients),
+    }
+    if probabilities.shape[1] > 2:
+        guess = probabilities.argmax(axis=1)
+        classes = probabilities.shape[1]
+        found["qwk"] = _over(lambda rows: weighted_kappa(truth[rows], guess[rows], classes), patients)
+    if len(positive):
+        score, ill = probabilities[:, list(positive)].sum(axis=1), np.isin(truth, list(positive))
+        table = np.stack([1 - score, score], axis=1)  # (N, 2)
+        found["auc_positive"] = _over(lambda rows: auc(ill[rows].tolist(), table[rows][:, 1:], [True]), patients)  # type: ignore[list-item]
+        called = score >= 0.5
+        found["sensitivity"] = estimate(np.where(ill, called, np.nan), patients, "no positive case")
+        found["specificity"] = estimate(np.where(~ill, ~called, np.nan), patients, "no negative case")
+    return found
+
+
+def judge_sets(sets: Bools, truth: Ints, patients: Sequence[object]) -> dict[str, Any]:
+    """Of sets of classes (N, K): how often the true one is inside, their mean size, and the share that abstains."""
+    size = sets.sum(axis=1)
+    held = sets[np.arange(len(truth)), truth].astype(np.float64)
+    alone = size == 1
+    reason = "no case with a label"
+    return {
+        "coverage": estimate(held, patients, reason),
+        "size": estimate(size.astype(np.float64), patients, reason),
+        "abstains": estimate((~alone).astype(np.float64), patients, reason),
+        "accuracy_of_the_rest": estimate(np.where(alone, held, np.nan), patients, "it abstains from every case"),
+    }
+
+
+def reliability(probabilities: Floats, truth: Ints) -> list[dict[str, float]]:
+    """Per bin of the highest probability that holds a case: mean probability, share that is right, number of cases."""
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    return [
+        {"probability": float(sure[inside].mean()), "right": float(right[inside].mean()), "n": int(inside.sum())}
+        for k in range(BINS)
+        if (inside := bins == k).any()
+    ]
+
+
+def calibration_error(probabilities: Floats, truth: Ints) -> float:
+    """Expected calibration error: Σ n_b/N · |right − probability| over the bins of `reliability`."""
+    bins = reliability(probabilities, truth)
+    return float(sum(b["n"] * abs(b["right"] - b["probability"]) for b in bins) / len(truth))
+
+
+def weighted_kappa(truth: Ints, guess: Ints, classes: int) -> float:
+    """Cohen's kappa with quadratic weights (Cohen 1968); NaN where truth and guess both hold one and the same class."""
+    table = np.zeros((classes, classes))
+    np.add.at(table, (truth, guess), 1)
+    k = np.arange(classes)
+    weight = (k[:, None] - k) ** 2
+    chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / max(table.sum(), 1)
+    expected = float((weight * chance).sum())
+    return 1 - float((weight * table).sum()) / expected if expected > 0 else float("nan")
+
+
+def _over(statistic: Callable[[npt.NDArray[np.intp]], float], patients: Sequence[object]) -> dict[str, Any]:
+    """A statistic of all cases together, with its interval by patient."""
+    value = statistic(np.arange(len(patients)))
+    if np.isnan(value):
+        return {"mean": None, "ci95": None, "n": 0, "reason": "only one class among the cases"}
+    limits = bootstrap_statistic(statistic, patients)
+    result = {"mean": value, "ci95": list(limits) if limits else None, "n": len(patients)}
+    return result if limits else {**result, "reason": ONE_PATIENT}

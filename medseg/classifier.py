@@ -1,0 +1,229 @@
+"""Several diagnosers of one case or frame as one model: selected measures, members, stack, calibration, reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from scipy.special import softmax
+
+from medseg.config import Config
+from medseg.diagnoser import Inputs
+from medseg.diagnosis import ensemble, stack
+from medseg.diagnosis.batch import Item, collate
+from medseg.diagnosis.calibration import Calibration, logits
+from medseg.diagnosis.ensemble import Ensemble
+from medseg.diagnosis.lstm import SequenceLSTM
+from medseg.diagnosis.stack import Stack
+from medseg.errors import ModelError
+from medseg.extract import Tables
+from medseg.features.sequence import FeatureSequence
+from medseg.ledger import atomic_write_bytes, write_json
+from medseg.runs import Run
+
+Floats = npt.NDArray[np.float64]
+MEMBERS = ("logistic", "ensemble", "lstm")
+STACK = "stack"
+REASONS = 3  # said of each case, the weightiest
+GAPS = 0.5  # a case with fewer of the selected measures than this share is for a person to look at
+TOGETHER = 256  # sequences the LSTM sees at once
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R cases or frames to be judged. x: (R, F) standardised measures, 0 where missing; known: (R,) share that is not
+    missing; items: the sequences they belong to, for the LSTM, whose answers stand in the same order.
+    """
+
+    x: Floats
+    names: tuple[str, ...]
+    known: Floats
+    items: list[Item]
+    facts: pd.DataFrame  # case, patient, frame, time, label
+
+    def part(self, rows: npt.NDArray[np.intp], sequences: Sequence[int]) -> Rows:
+        """Some of the rows, and the sequences they make up."""
+        kept = self.facts.iloc[rows].reset_index(drop=True)
+        return Rows(self.x[rows], self.names, self.known[rows], [self.items[s] for s in sequences], kept)
+
+
+def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence], per: str) -> Rows:
+    """Rows from normalised sequences; `raw` are the same ones before, whose gaps are counted.
+
+    A row holds the measures of its frame (per "frame"), or their mean over the sequence, and the mean and standard
+    deviation of each measure over the steps.
+    """
+    parts, known, items, facts = [], [], [], []
+    for item, before in zip(sequences, raw, strict=True):
+        x = item.x if per == "frame" else item.x.mean(axis=0, keepdims=True)  # (R, F)
+        gaps = np.isfinite(before.x).mean(axis=1)
+        if item.steps is not None:
+            steps = item.steps if per == "frame" else item.steps.mean(axis=0, keepdims=True)  # (R, S, G)
+            x = np.concatenate([x, steps.mean(axis=1), steps.std(axis=1)], axis=1)
+        parts.append(x)
+        known.append(gaps if per == "frame" else gaps.mean(keepdims=True))
+        items.append(Item(item.x, item.steps))
+        count = len(x)
+        frame = {"frame": item.frames[:count].astype(int), "time": item.times[:count]}
+        facts.append(pd.DataFrame({"case": item.case, "patient": item.patient, **frame, "label": item.labels[:count]}))
+    first = sequences[0]
+    spread = [f"{how} of {name}" for how in ("mean", "sd") for name in first.step_names]
+    names = (*first.names, *(spread if first.steps is not None else ()))
+    return Rows(np.concatenate(parts), names, np.concatenate(known), items, pd.concat(facts, ignore_index=True))
+
+
+@dataclass(frozen=True)
+class Members:
+    """What was learnt from the same training rows: `kept` columns, and a model of each kind."""
+
+    kept: tuple[int, ...]
+    weights: Floats  # (K, len(kept) + 1), logistic regression
+    ensemble: Ensemble
+    network: SequenceLSTM
+
+    def predict(self, rows: Rows) -> dict[str, Floats]:
+        """Probabilities (R, K) by member."""
+        said = self.of_table(rows.x)
+        return {**said, "lstm": self.of_sequences(rows.items)}
+
+    def of_table(self, x: Floats) -> dict[str, Floats]:
+        """Probabilities (R, K) of the members that read rows (R, F)."""
+        z = x[:, self.kept]
+        full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
+        return {"logistic": softmax(full @ self.weights.T, axis=1), "ensemble": self.ensemble.predict(z)}
+
+    @torch.inference_mode()
+    def of_sequences(self, items: Sequence[Item]) -> Floats:
+        """Probabilities (R, K) of the LSTM, rows of all sequences one after the other."""
+        self.network.eval()
+        found = []
+        for start in range(0, len(items), TOGETHER):
+            batch = collate(items[start : start + TOGETHER])
+            said = self.network(batch).logits.softmax(dim=2)  # (B, T or 1, K)
+            found += [one[: length if len(one) > 1 else 1] for one, length in zip(said, batch.lengths, strict=True)]
+        return np.asarray(torch.cat(found).double().numpy())  # (R, K)
+
+
+class Classifier:
+    """Members, the stack on top of them, and what makes their probabilities honest.
+
+    `use` names the one whose answer is the diagnosis: logistic, ensemble, lstm or stack.
+    """
+
+    def __init__(
+        self, inputs: Inputs, members: Members, over: Stack, calibrations: Mapping[str, Calibration], use: str
+    ) -> None:
+        self.inputs, self.members, self.stack, self.use = inputs, members, over, use
+        self.calibrations = dict(calibrations)
+
+    def rows(self, tables: Tables) -> Rows:
+        """What a table means to this model; `DataError` names measures that are missing."""
+        return rows_of(self.inputs.prepare(tables), self.inputs.raw(tables), self.inputs.per)
+
+    def said(self, rows: Rows) -> dict[str, Floats]:
+        """Uncalibrated probabilities (R, K) by member, and the stack's."""
+        found = self.members.predict(rows)
+        return {**found, STACK: self.stack.predict(found)}
+
+    def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
+        """A row a case or frame: predicted class, calibrated probabilities, the set they allow, why, review.
+
+        `baseline` adds the columns of the other members, with their names behind.
+        """
+        rows = self.rows(tables)
+        said = self.said(rows)
+        calibrated = {name: self.calibrations[name].probabilities(p) for name, p in said.items()}
+        table = rows.facts.assign(signal=np.nan, **self._columns(calibrated[self.use], ""))
+        sets = self.calibrations[self.use].sets(calibrated[self.use])
+        names = np.array(self.inputs.classes, dtype=object)
+        table["set"] = [" | ".join(names[inside]) for inside in sets]
+        table["abstain"] = sets.sum(axis=1) != 1
+        table["why"] = self.why(rows, said)
+        gaps = rows.known < GAPS
+        table["review"] = ["more than half of the measures are undefined" if gap else "" for gap in gaps]
+        for name in calibrated if baseline else ():
+            if name != self.use:
+                table = table.assign(**self._columns(calibrated[name], f"_{name}"))
+        return table
+
+    def _columns(self, probabilities: Floats, end: str) -> dict[str, Any]:
+        best = probabilities.argmax(axis=1)
+        columns: dict[str, Any] = {f"predicted{end}": [self.inputs.classes[k] for k in best]}
+        columns[f"probability{end}"] = probabilities.max(axis=1)
+        return columns | {f"p_{name}{end}": probabilities[:, k] for k, name in enumerate(self.inputs.classes)}
+
+    def why(self, rows: Rows, said: Mapping[str, Floats]) -> list[str]:
+        """What moved each row's answer most: the log-odds of the predicted class lost when a measure, or a step, is
+        replaced by the training mean: ``lesion.area_px +0.8, step 3 +0.4``.
+        """
+        best = said[self.use].argmax(axis=1)
+        names = [rows.names[column] for column in self.members.kept]
+        effects = [self._lost(rows, said, best, column=column) for column in self.members.kept]
+        if self.inputs.per == "sequence" and rows.items[0].steps is not None:
+            count = rows.items[0].steps.shape[1]
+            names += [f"step {step}" for step in range(count)]
+            effects += [self._lost(rows, said, best, step=step) for step in range(count)]
+        table = np.stack(effects, axis=1)  # (R, names)
+        lines = []
+        for row in table:
+            heavy = [n for n in np.argsort(-np.abs(row), kind="stable")[:REASONS] if abs(row[n]) >= 0.01]
+            lines.append(", ".join(f"{names[n]} {row[n]:+.2f}" for n in heavy).replace("-", "−"))
+        return lines
+
+    def _lost(
+        self, rows: Rows, said: Mapping[str, Floats], best: npt.NDArray[np.intp], column: int = -1, step: int = -1
+    ) -> Floats:
+        """Log-odds of the predicted class (R,) that a column, or a step of the sequences, adds."""
+        changed = dict(said)
+        if step >= 0:
+            changed["lstm"] = self.members.of_sequences([_without_step(item, step) for item in rows.items])
+        else:
+            x = rows.x.copy()
+            x[:, column] = 0  # the mean of the training cases
+            changed |= self.members.of_table(x)
+        changed[STACK] = self.stack.predict(changed)
+        at = np.arange(len(best)), best
+        return np.asarray(_odds(said[self.use])[at] - _odds(changed[self.use])[at])
+
+    def save(self, run: Run) -> None:
+        """classifier.json, ensemble.skops and the arrays of model.safetensors; nothing is pickled."""
+        state = {
+            "use": self.use,
+            "kept": list(self.members.kept),
+            "stack": self.stack.state(),
+            "calibration": {name: c._asdict() for name, c in self.calibrations.items()},
+        }
+        write_json(run.file("classifier.json"), state)
+        atomic_write_bytes(run.file("ensemble.skops"), self.members.ensemble.dump())
+        weights = {f"lstm.{name}": value for name, value in self.members.network.state_dict().items()}
+        run.save_weights(weights | {"logistic": torch.from_numpy(self.members.weights)})
+
+
+def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
+    """The classifier that `Classifier.save` wrote; `ModelError` where a part is missing or broken."""
+    state, weights = run.read_json("classifier.json"), run.load_weights()
+    network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
+    network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
+    file = run.file("ensemble.skops")
+    if not file.is_file():
+        raise ModelError(f"{file}: missing; copy the whole run folder")
+    voting = ensemble.load(file.read_bytes(), str(file))
+    members = Members(tuple(state["kept"]), weights["logistic"].numpy(), voting, network)
+    calibrations = {name: Calibration(c["temperature"], tuple(c["limits"])) for name, c in state["calibration"].items()}
+    return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"])
+
+
+def _without_step(item: Item, step: int) -> Item:
+    assert item.steps is not None
+    steps = item.steps.copy()
+    steps[:, step] = 0
+    return item._replace(steps=steps)
+
+
+def _odds(probabilities: Floats) -> Floats:
+    return np.asarray(logits(probabilities) - logits(1 - probabilities))

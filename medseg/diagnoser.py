@@ -1,0 +1,132 @@
+"""A diagnoser with everything around it: features by name, normalised as in training, to classes and signals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from medseg.config import Config, load
+from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.diagnosis.linear import LinearBaseline, from_arrays
+from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
+from medseg.diagnosis.signal import normalise
+from medseg.errors import ConfigError
+from medseg.extract import Tables
+from medseg.features.sequence import (
+    FeatureSequence,
+    Normalisation,
+    add_slopes,
+    normalise_case,
+    normalise_cohort,
+    select,
+    sequences,
+)
+from medseg.runs import Run
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a diagnoser reads: features by name, as they were in training; kept as diagnoser.json in the run."""
+
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    step_names: tuple[str, ...]
+    levels: int
+    slopes: Literal["", "central", "backward"]
+    per: Literal["frame", "sequence"]
+    signal: bool
+    moments: Normalisation | None  # None: each case is its own reference
+
+    def prepare(self, tables: Tables) -> list[FeatureSequence]:
+        """Normalised sequences with these features; `DataError` names features that are missing."""
+        return [
+            normalise_cohort(chosen, self.moments) if self.moments else normalise_case(chosen)
+            for chosen in self.raw(tables)
+        ]
+
+    def raw(self, tables: Tables) -> list[FeatureSequence]:
+        """The sequences with these features as they were measured; NaN where one is undefined."""
+        found = sequences(tables.frames, tables.steps if self.step_names else None, self.levels)
+        chosen = [select(sequence, self.names, self.step_names) for sequence in found]
+        return [add_slopes(sequence, self.slopes) if self.slopes else sequence for sequence in chosen]
+
+    def task(self) -> Task:
+        """Sizes of the network."""
+        width = len(self.names) * (2 if self.slopes else 1)
+        return Task(width, len(self.classes), len(self.step_names), self.per, self.signal)
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> Inputs:
+        """From diagnoser.json."""
+        moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
+        tuples = {name: tuple(content[name]) for name in ("classes", "names", "step_names")}
+        return cls(**(content | tuples | {"moments": moments}))
+
+
+class Diagnoser:
+    """A trained LSTM and the linear baseline beside it, with how their inputs are made."""
+
+    def __init__(self, inputs: Inputs, network: SequenceLSTM, baseline: LinearBaseline | None) -> None:
+        self.inputs, self.network, self.baseline = inputs, network, baseline
+
+    @classmethod
+    def from_run(cls, run: Run) -> Diagnoser:
+        """The diagnoser that a finished run holds."""
+        config = load(run.file("config.yaml"))
+        require_diagnosis(run, config)
+        inputs = Inputs.read(run.read_json("diagnoser.json"))
+        network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
+        weights = run.load_weights()
+        network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
+        linear = {k.removeprefix("linear."): v.numpy() for k, v in weights.items() if k.startswith("linear.")}
+        return cls(inputs, network, from_arrays(linear) if linear else None)
+
+    def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
+        """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's."""
+        return pd.concat([self._one(s, baseline) for s in self.inputs.prepare(tables)], ignore_index=True)
+
+    def _one(self, sequence: FeatureSequence, baseline: bool) -> pd.DataFrame:
+        item = Item(sequence.x, sequence.steps)
+        rows = len(sequence.x) if self.inputs.per == "frame" else 1
+        facts: dict[str, Any] = {"case": sequence.case, "patient": sequence.patient}
+        facts |= {"frame": sequence.frames[:rows].astype(int), "time": sequence.times[:rows]}
+        facts |= {"label": list(sequence.labels[:rows]), "signal": sequence.signal[:rows]}
+        facts |= self._columns(self.network.predict(item), "", rows)
+        if baseline and self.baseline is not None:
+            facts |= self._columns(self.baseline.predict(item), "_linear", rows)
+        return pd.DataFrame(facts)
+
+    def _columns(self, prediction: Prediction, end: str, rows: int) -> dict[str, Any]:
+        best = prediction.probabilities.argmax(axis=1)
+        columns: dict[str, Any] = {f"predicted{end}": [self.inputs.classes[k] for k in best]}
+        columns[f"probability{end}"] = prediction.probabilities.max(axis=1)
+        for k, name in enumerate(self.inputs.classes):
+            columns[f"p_{name}{end}"] = prediction.probabilities[:, k]
+        if prediction.signal is not None:
+            columns["signal_predicted" if not end else f"signal{end}"] = prediction.signal[:rows]
+        return columns
+
+
+def require_diagnosis(run: Run, config: Config) -> None:
+    """`ConfigError` where the run holds a model for something else."""
+    if config.task != "diagnosis":
+        raise ConfigError(f"{run.path}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
+
+
+def to_json(inputs: Inputs) -> dict[str, Any]:
+    """diagnoser.json."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(inputs)))
+    return content
+
+
+def as_item(sequence: FeatureSequence, inputs: Inputs) -> Item:
+    """A training item: states as class numbers, the signal with mean 0 and standard deviation 1 in each case."""
+    known = {name: number for number, name in enumerate(inputs.classes)}
+    labels = sequence.labels if inputs.per == "frame" else sequence.labels[:1]
+    state = np.array([UNKNOWN if label is None else known[label] for label in labels], dtype=np.int64)
+    has_signal = inputs.signal and np.isfinite(sequence.signal).any()
+    return Item(sequence.x, sequence.steps, state, normalise(sequence.signal) if has_signal else None)

@@ -1,0 +1,225 @@
+"""Train logistic regression, ensemble, LSTM and their stack on the same folds, calibrate them and measure all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+
+from medseg.classification import judge_probabilities, judge_sets, reliability
+from medseg.classifier import MEMBERS, STACK, Classifier, Members, Rows, rows_of
+from medseg.config import Config
+from medseg.console import say, table, warn
+from medseg.data.cases import Case, report_split
+from medseg.diagnose import score
+from medseg.diagnoser import Inputs, to_json
+from medseg.diagnosis import ensemble, stack
+from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.diagnosis.calibration import Calibration, calibrate
+from medseg.diagnosis.linear import logistic_weights
+from medseg.diagnosis.lstm import SequenceLSTM
+from medseg.errors import DataError
+from medseg.extract import Tables
+from medseg.features.select import select_features
+from medseg.ledger import Ledger, atomic_write_text, write_json
+from medseg.runs import Run
+from medseg.train_diagnoser import check_labels, fingerprint, fit_lstm, inputs_of, part, tables_of
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+SHOWN = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece")
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Rows to learn from with their class numbers, UNKNOWN where unlabelled, and the sequence each belongs to."""
+
+    rows: Rows
+    truth: Ints  # (R,)
+    owner: Ints  # (R,)
+
+    @property
+    def patients(self) -> npt.NDArray[Any]:
+        """Of each row (R,)."""
+        return self.rows.facts["patient"].astype(str).to_numpy()
+
+    def of(self, rows: npt.NDArray[np.intp]) -> Learning:
+        """Some rows, which are whole sequences."""
+        sequences = list(dict.fromkeys(self.owner[rows].tolist()))
+        place = {old: new for new, old in enumerate(sequences)}
+        return Learning(
+            self.rows.part(rows, sequences), self.truth[rows], np.array([place[s] for s in self.owner[rows].tolist()])
+        )
+
+    def items(self) -> dict[str, tuple[str, Item]]:
+        """Sequences with their class numbers, by name, with their patient."""
+        found = {}
+        for number, item in enumerate(self.rows.items):
+            mine = self.owner == number
+            who = self.rows.facts["patient"][mine].iloc[0]
+            found[str(number)] = (str(who), item._replace(state=self.truth[mine]))
+        return found
+
+
+def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+    """Fill the run folder: features, members, stack, calibration, predictions and metrics of held-out cases.
+
+    Returns lines for the card, and what happened to each case.
+    """
+    ledger = Ledger(run.file("cases.csv"))
+    tables = tables_of(config, run, cases, ledger)
+    reported = report_split(cases)
+    split = {case.id: case.split for case in cases}
+    train = part(tables, [name for name, side in split.items() if side == "train"])
+    check_labels(train.frames, list(config.organ.classes))
+    inputs = inputs_of(config, train)
+    write_json(run.file("diagnoser.json"), to_json(inputs))
+    write_json(run.file("fingerprint.json"), fingerprint(train, synthetic))
+    pl.seed_everything(config.seed, verbose=False)
+    classifier = learn(config, run, inputs, learning(inputs, train))
+    classifier.save(run)
+    held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
+    summary = measure(config, run, classifier, held, reported)
+    names = classifier.rows(train).names
+    kept = ", ".join(names[column] for column in classifier.members.kept)
+    return [f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
+
+
+def learning(inputs: Inputs, tables: Tables) -> Learning:
+    """What a table teaches."""
+    sequences = inputs.prepare(tables)
+    rows = rows_of(sequences, inputs.raw(tables), inputs.per)
+    known = {name: number for number, name in enumerate(inputs.classes)}
+    labels = rows.facts["label"]
+    truth = np.array([UNKNOWN if label is None else known[label] for label in labels], np.int64)
+    counts = [len(s.x) if inputs.per == "frame" else 1 for s in sequences]
+    return Learning(rows, truth, np.repeat(np.arange(len(sequences)), counts))
+
+
+def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifier:
+    """Members on all rows; the stack and every calibration from folds in which no member saw the patient judged."""
+    folds = patient_folds(seen.truth, seen.patients, config.diagnoser.folds, config.seed)
+    classes = len(inputs.classes)
+    said = {name: np.full((len(seen.truth), classes), np.nan) for name in (*MEMBERS, STACK)}
+    for number, fold in enumerate(folds):
+        rest = np.setdiff1d(np.arange(len(seen.truth)), fold)
+        say(f"fold {number + 1} of {len(folds)}: {len(rest)} rows to learn from, {len(fold)} to judge")
+        members = fit_members(config, run, inputs, seen.of(rest), f"folds/{number}")
+        for name, found in members.predict(seen.of(fold).rows).items():
+            said[name][fold] = found
+    known = seen.truth != UNKNOWN
+    judged = {name: said[name] for name in MEMBERS}
+    for fold in folds:  # the stack is judged where it did not learn either
+        rest = np.setdiff1d(np.flatnonzero(known), fold)
+        over = stack.fit({name: p[rest] for name, p in judged.items()}, seen.truth[rest])
+        said[STACK][fold] = over.predict({name: p[fold] for name, p in judged.items()})
+    over = stack.fit({name: p[known] for name, p in judged.items()}, seen.truth[known])
+    alpha = config.diagnoser.alpha
+    calibrations: dict[str, Calibration] = {
+        name: calibrate(p[known], seen.truth[known], alpha) for name, p in said.items()
+    }
+    members = fit_members(config, run, inputs, seen, "")
+    return Classifier(inputs, members, over, calibrations, config.diagnoser.use)
+
+
+def patient_folds(truth: Ints, patients: npt.NDArray[Any], folds: int, seed: int) -> list[npt.NDArray[np.intp]]:
+    """Rows of each fold: whole patients, classes spread alike. `DataError` where two patients a class are not there."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    known = truth != UNKNOWN
+    enough = [len(set(patients[truth == k])) for k in np.unique(truth[known])]
+    count = min(folds, *enough)
+    if count < 2:
+        raise DataError(
+            "out-of-fold calibration needs two training patients of each class that occurs; "
+            f"there are {sorted(enough)}: add cases, or use diagnoser=lstm, which is not calibrated",
+            code="few-patients",
+        )
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    return [fold for _, fold in splitter.split(np.zeros(len(truth)), truth, patients)]
+
+
+def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, folder: str) -> Members:
+    """One model of each kind from the same rows, measures selected on them; `folder` holds the LSTM's history."""
+    settings, known = config.diagnoser, seen.truth != UNKNOWN
+    x, y = seen.rows.x[known], seen.truth[known]
+    kept = select_features(x, y, **settings.select, seed=config.seed)
+    z = x[:, kept]
+    full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
+    classes = len(inputs.classes)
+    network = SequenceLSTM(inputs.task(), **settings.network)
+    inner = Run(run.file(folder)) if folder else run
+    inner.path.mkdir(parents=True, exist_ok=True)
+    fit_lstm(config, inner, network, seen.items())
+    if folder:
+        shutil.rmtree(inner.path)
+    weights = logistic_weights(full, y, classes, settings.logistic.c)
+    return Members(tuple(kept), weights, ensemble.fit(z, y, classes, settings.ensemble.trees, config.seed), network)
+
+
+def measure(
+    config: Config, run: Run, classifier: Classifier, held: Tables, reported: str | None
+) -> dict[str, Any] | None:
+    """Diagnose the held-out cases as a user would; predictions.csv and metrics.json with every member beside."""
+    if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
+        reason = "no held-out case with a label"
+        write_json(run.file("metrics.json"), {"task": "diagnosis", "report_split": None, "reason": reason})
+        return None
+    found = classifier(held, baseline=True)
+    atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
+    classes = classifier.inputs.classes
+    others = [name for name in (*MEMBERS, STACK) if name != classifier.use]
+    summary = {"report_split": reported, **score(found, classes, [classifier.use, *others])}
+    rows = classifier.rows(held)
+    truth = np.array([classes.index(label) if label is not None else UNKNOWN for label in rows.facts["label"]])
+    known = truth != UNKNOWN
+    patients = rows.facts["patient"][known].astype(str).tolist()
+    positive = [classes.index(str(name)) for name in config.organ.positive]
+    for name, raw in classifier.said(rows).items():
+        calibrated = classifier.calibrations[name].probabilities(raw)
+        scores = judge_probabilities(calibrated[known], truth[known], patients, positive)
+        before = judge_probabilities(raw[known], truth[known], patients)
+        scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece")}
+        sets = classifier.calibrations[name].sets(calibrated)[known]
+        summary["models"][name] |= scores | {f"set_{k}": v for k, v in judge_sets(sets, truth[known], patients).items()}
+        summary.setdefault("reliability", {})[name] = reliability(calibrated[known], truth[known])
+    summary |= {"use": classifier.use, "alpha": config.diagnoser.alpha}
+    write_json(run.file("metrics.json"), summary)
+    _show(summary)
+    return summary
+
+
+def _show(summary: dict[str, Any]) -> None:
+    for model, names in summary["never_predicted"].items():
+        if names:
+            warn(f"{model} never predicts {', '.join(names)}")
+    models = summary["models"]
+    title = f"{summary['report_split']}: {summary['n_cases']} cases, {summary['n_patients']} patients"
+    table(title, ["score", *models], [[key, *cells] for key, cells in _cells(summary)])
+
+
+def _cells(summary: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    models = summary["models"].values()
+    keys = [key for key in SHOWN if all(key in model for model in models)]
+    return [(key, [model[key]["mean"] for model in models]) for key in keys]
+
+
+def _results(summary: dict[str, Any] | None) -> list[str]:
+    """Lines for the card."""
+    if summary is None:
+        return ["Not measured: no held-out case with a label."]
+    models = summary["models"]
+    lines = [
+        f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients. "
+        f"The diagnosis is that of `{summary['use']}`.",
+        "",
+        f"| score | {' | '.join(models)} |",
+        f"|---|{'---|' * len(models)}",
+    ]
+    for key, cells in _cells(summary):
+        lines.append(f"| {key} | {' | '.join('–' if mean is None else f'{mean:.3f}' for mean in cells)} |")
+    return lines

@@ -1,0 +1,59 @@
+"""Scores of probabilities on values that can be worked out by hand or by an independent library."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
+
+from medseg.classification import calibration_error, judge_probabilities, judge_sets, reliability, weighted_kappa
+
+
+def cohort(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1, 1, 1], count)
+    return probabilities, np.array([rng.choice(3, p=p) for p in probabilities])
+
+
+def test_scores_agree_with_an_independent_library() -> None:
+    probabilities, truth = cohort()
+    found = judge_probabilities(probabilities, truth, range(200), positive=[1, 2])
+    assert found["nll"]["mean"] == pytest.approx(log_loss(truth, probabilities))
+    assert found["qwk"]["mean"] == pytest.approx(
+        cohen_kappa_score(truth, probabilities.argmax(axis=1), weights="quadratic")
+    )
+    ill = truth > 0
+    assert found["auc_positive"]["mean"] == pytest.approx(roc_auc_score(ill, 1 - probabilities[:, 0]))
+    called = probabilities[:, 0] <= 0.5
+    assert found["sensitivity"]["mean"] == pytest.approx(called[ill].mean())
+    assert found["specificity"]["mean"] == pytest.approx((~called)[~ill].mean())
+    assert found["nll"]["ci95"][0] < found["nll"]["mean"] < found["nll"]["ci95"][1]
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 10)
+    truth = np.array([0] * 7 + [1] * 3 + [1] * 6 + [0] * 4)
+    assert calibration_error(probabilities, truth) == pytest.approx(0.5 * 0.2)
+    assert [row["right"] for row in reliability(probabilities, truth)] == pytest.approx([0.6, 0.7])
+
+
+def test_certain_and_wrong_is_finite_and_brier_is_two() -> None:
+    found = judge_probabilities(np.array([[1.0, 0.0]] * 4), np.array([1, 1, 1, 1]), ["a", "b", "c", "d"])
+    assert np.isfinite(found["nll"]["mean"])
+    assert found["brier"]["mean"] == 2
+
+
+def test_one_class_has_no_kappa_and_no_area_but_a_reason() -> None:
+    probabilities = np.tile([0.8, 0.1, 0.1], (5, 1))
+    found = judge_probabilities(probabilities, np.zeros(5, int), list("abcde"), positive=[1])
+    assert found["qwk"]["mean"] is None
+    assert found["auc_positive"]["reason"] == "only one class among the cases"
+    assert found["sensitivity"]["mean"] is None
+    assert np.isnan(weighted_kappa(np.zeros(3, int), np.zeros(3, int), 3))
+
+
+def test_sets() -> None:
+    sets = np.array([[True, False], [True, True], [False, True], [True, False]])
+    found = judge_sets(sets, np.array([0, 1, 1, 1]), list("abcd"))
+    assert found["coverage"]["mean"] == 0.75
+    assert found["size"]["mean"] == 1.25
+    assert found["abstains"]["mean"] == 0.25
+    assert found["accuracy_of_the_rest"]["mean"] == pytest.approx(2 / 3)

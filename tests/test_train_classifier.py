@@ -1,0 +1,111 @@
+"""A table whose classes are told by one measure and one step: learnt, kept, used, and not where labels are shuffled."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from medseg.cli import app
+from medseg.config import compose
+from medseg.errors import DataError
+from medseg.runs import open_run
+from medseg.train import train
+from medseg.train_classifier import patient_folds
+
+QUICK = ["organ=skin", "task=diagnosis", "diagnoser=stack", "diagnoser.ensemble.trees=30", "diagnoser.folds=3"]
+QUICK += ["diagnoser.passes=1920", "executor.accelerator=cpu", "executor.threads=1", "diagnoser.network.hidden=8"]
+
+
+def write_table(folder: Path, shuffled: bool = False, count: int = 90, seed: int = 0) -> Path:
+    """features.csv and features_steps.csv of cases, two a patient; measure `tells` and step 2 know the class."""
+    rng = np.random.default_rng(seed)
+    malignant = np.repeat(rng.random(count // 2) < 0.4, 2)
+    frames = pd.DataFrame({"case": [f"c{n:03d}" for n in range(count)], "patient": np.repeat(np.arange(count // 2), 2)})
+    frames["frame"] = 0
+    shown = rng.permutation(malignant) if shuffled else malignant
+    frames["label"] = np.where(shown, "malignant", "benign")
+    frames["tells"] = malignant * 1.5 + rng.normal(0, 1, count)
+    for n in range(6):
+        frames[f"noise{n}"] = rng.normal(0, 1, count)
+    steps = frames[["case", "frame"]].merge(pd.DataFrame({"step": range(4)}), how="cross")
+    steps["position_mm"] = steps["step"] * 90.0
+    told = np.repeat(malignant, 4) & (steps["step"] == 2)
+    steps["ray"] = told * 2 + rng.normal(0, 1, len(steps))
+    folder.mkdir(parents=True)
+    frames.to_csv(folder / "features.csv", index=False)
+    steps.to_csv(folder / "features_steps.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    data = write_table(folder / "data", count=160)
+    train(compose([*QUICK, f"data.root={data}", f"run_dir={folder / 'run'}", "data.holdout=0.4", "diagnoser.levels=4"]))
+    return folder / "run"
+
+
+def test_every_diagnoser_is_measured_on_the_same_cases_and_tells_the_classes(finished: Path) -> None:
+    summary = open_run(finished).read_json("metrics.json")
+    assert set(summary["models"]) == {"stack", "logistic", "ensemble", "lstm"}
+    for scores in summary["models"].values():
+        assert scores["auc_positive"]["mean"] > 0.65
+        assert {"nll", "nll_before", "brier", "ece", "set_coverage", "sensitivity"} <= set(scores)
+        assert scores["auc_positive"]["n"] == summary["n_cases"]
+    assert summary["models"]["stack"]["auc_positive"]["mean"] > 0.75
+    assert 0.75 <= summary["models"]["stack"]["set_coverage"]["mean"] <= 1
+
+
+def test_no_patient_is_on_both_sides(finished: Path) -> None:
+    split = pd.read_csv(finished / "split.csv", dtype=str)
+    assert split.groupby("patient")["split"].nunique().max() == 1
+    found = pd.read_csv(finished / "predictions.csv", dtype={"case": str})
+    assert set(found["case"]) == set(split.loc[split["split"] == "test", "case"])
+
+
+def test_the_command_gives_the_same_answers_as_the_measuring_and_says_why(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "diagnosis.csv"
+    given = [str(finished / "features.csv"), str(out), "--model", str(finished), "--quiet"]
+    result = CliRunner().invoke(app, ["diagnose", *given])
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(out).set_index("case")
+    measured = pd.read_csv(finished / "predictions.csv").set_index("case")
+    assert found.loc[measured.index, "p_malignant"].to_numpy() == pytest.approx(measured["p_malignant"].to_numpy())
+    assert (found["p_malignant"] + found["p_benign"]).to_numpy() == pytest.approx(np.ones(len(found)))
+    sure = found[found["probability"] > 0.9]
+    assert sure["why"].str.contains("tells|step 2|ray").mean() > 0.8
+    assert (found["set"].str.contains("|", regex=False) == found["abstain"]).all()
+
+
+def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(finished / "features.csv")
+    measures = [name for name in table if name not in ("case", "patient", "frame", "label")]
+    table.loc[0, measures[:-1]] = np.nan
+    table.to_csv(tmp_path / "f.csv", index=False)
+    pd.read_csv(finished / "features_steps.csv").to_csv(tmp_path / "f_steps.csv", index=False)
+    out = tmp_path / "d.csv"
+    result = CliRunner().invoke(app, ["diagnose", str(tmp_path / "f.csv"), str(out), "--model", str(finished)])
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(out).set_index("case")
+    assert "undefined" in found.loc[table["case"][0], "review"]
+    assert found["review"].notna().sum() == 1
+    ledger = pd.read_csv(tmp_path / "d_cases.csv").set_index("case")
+    assert ledger["status"].value_counts().to_dict() == {"ok": len(found) - 1, "review": 1}
+
+
+def test_shuffled_labels_are_a_guess(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "data", shuffled=True, count=240)
+    done = train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.holdout=0.5"]))
+    models = done.run.read_json("metrics.json")["models"]
+    for scores in models.values():
+        assert scores["auc_positive"]["mean"] == pytest.approx(0.5, abs=0.15)
+
+
+def test_folds_need_two_patients_of_each_class() -> None:
+    patients = np.array(["a", "a", "b", "c"])
+    with pytest.raises(DataError, match="two training patients of each class"):
+        patient_folds(np.array([0, 0, 1, 1]), patients, 5, 0)
+    folds = patient_folds(np.array([0, 1, 0, 1]), np.array(["a", "a", "b", "b"]), 5, 0)
+    assert sorted(len(fold) for fold in folds) == [2, 2]

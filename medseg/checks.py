@@ -49,6 +49,7 @@ RULES: dict[str, Test] = {
     "resume": _optional(_text),
     "plan": _optional(_text),
     "data.root": _optional(_text),
+    "data.masks": _optional(_text),
     "data.missing_mask": _one_of("unannotated", "absent"),
     "data.folds": _optional(_whole(2)),
     "data.fold": _whole(0),

@@ -94,6 +94,10 @@ def segment(
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
     suffix: Annotated[str | None, typer.Option("--format", help="Ending of the masks, e.g. .mha or .png.")] = None,
+    out_of_fold: Annotated[
+        bool,
+        typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
+    ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -105,7 +109,8 @@ def segment(
     from medseg.runs import open_run
     from medseg.segment import Batch, segment_folder
 
-    ledger = segment_folder(Batch(source, out, pattern, series, suffix), [open_run(path) for path in model], device)
+    batch = Batch(source, out, pattern, series, suffix, out_of_fold)
+    ledger = segment_folder(batch, [open_run(path) for path in model], device)
     finish(ledger, as_json)
 
 
@@ -150,6 +155,24 @@ def diagnose(
 
     request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern)
     finish(diagnose_folder(request, open_run(model)), as_json)
+
+
+@app.command()
+def associate(
+    features: Annotated[Path, typer.Argument(metavar="FEATURES.csv", help="A table of extract-features.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS.csv", help="The cases' names first, and a graded label.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table to write; OUT.png beside it.")],
+    label: Annotated[str, typer.Option("--label", help="The column with the grade, a number.")] = "label",
+    positive: Annotated[float, typer.Option("--positive", help="The grade from which a case counts as ill.")] = 1.0,
+    quiet: Quiet = False,
+) -> None:
+    """How measures go with a grade: Spearman, odds ratio and AUC with intervals, corrected for their number."""
+    from medseg.console import be_quiet
+
+    be_quiet(quiet)
+    from medseg.associate import associate_files
+
+    associate_files(features, labels, label, positive, out)
 
 
 @app.command()

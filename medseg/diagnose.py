@@ -13,16 +13,17 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.classifier import Classifier, load_classifier
-from medseg.config import Config, load
+from medseg.config import Config, labels_of, load
 from medseg.console import say, table
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
-from medseg.data.truth import own_mask
+from medseg.data.image import read_image
+from medseg.data.labels import Labels
 from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
 from medseg.diagnosis.signal import normalise, period
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
-from medseg.extract import Extractor, MaskOf, Tables, beside, extract_cases, masks_from, read_tables
+from medseg.extract import Extractor, MaskOf, Tables, beside, extract_cases, masks_from, read_tables, true_masks
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import summarise_states
 from medseg.runs import Run
@@ -88,28 +89,32 @@ def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) ->
 
 def _measured(request: Request, config: Config, ledger: Ledger) -> Tables:
     cases = read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
-    extractor = Extractor(config.features, dict(config.organ.labels), config.data.time_axis)
-    masks = _mask_source(request, cases) if extractor.needs_masks else None
+    labels = labels_of(config)
+    extractor = Extractor(config.features, labels, config.data.time_axis)
+    masks = _mask_source(request, cases, labels) if extractor.needs_masks else None
     return extract_cases(cases, extractor, masks, ledger)
 
 
-def _mask_source(request: Request, cases: list[Case]) -> MaskOf:
+def _mask_source(request: Request, cases: list[Case], labels: Labels) -> MaskOf:
     if request.masks is not None:
-        return masks_from(request.source, request.masks)
+        return masks_from(request.source, request.masks, labels)
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
         return segmented_by(Segmenter.from_run(request.segmenter))
-    if any(case.mask for case in cases):
+    if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
-        return own_mask
+        return true_masks(labels)
     raise ConfigError("this model measures inside masks: give --masks FOLDER, or --segmenter RUN to make them")
 
 
 def segmented_by(segmenter: Segmenter) -> MaskOf:
     """Masks made on the way by a segmentation model."""
 
-    def make(_case: Case, image: sitk.Image) -> sitk.Image:
-        return segmenter({segmenter.channels[0]: image})
+    def make(case: Case, image: sitk.Image) -> sitk.Image:
+        first, *rest = segmenter.channels
+        # the diagnoser's only channel is the segmenter's, whatever it is called there
+        others = {channel: read_image(case.images[channel]) for channel in rest if channel in case.images}
+        return segmenter({first: image, **others})
 
     return make
 

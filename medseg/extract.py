@@ -16,8 +16,9 @@ from medseg.console import progress, warn
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases, read_table
 from medseg.data.image import find_images, frames, read_image, stem
+from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
-from medseg.data.truth import fitting_mask
+from medseg.data.truth import fitting_mask, read_truth
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 
@@ -36,7 +37,7 @@ class Tables(NamedTuple):
 class Extractor:
     """The measures of `features`: inside masks by frame and by slice, or of a whole sequence without masks."""
 
-    def __init__(self, features: Config, labels: dict[str, int], time_axis: int | None = None) -> None:
+    def __init__(self, features: Config, labels: Labels, time_axis: int | None = None) -> None:
         self.labels, self.time_axis = labels, time_axis
         self.frame, self.step, self.sequence = (
             [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
@@ -125,17 +126,31 @@ def extract_cases(cases: list[Case], extractor: Extractor, mask_of: MaskOf | Non
 
 def extract_folder(images: Path, masks: Path, out: Path, features: str, pattern: str | None) -> Ledger:
     """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger."""
-    labels = stated_labels(masks) or labels_found(find_images(masks))
+    labels = labels_in(masks)
     extractor = Extractor(feature_settings(features), labels)
     cases = read_cases(images, ["image"], pattern=pattern)
     ledger = Ledger(beside(out, "_cases.csv"))
-    write_tables(extract_cases(cases, extractor, masks_from(images, masks), ledger), out)
+    write_tables(extract_cases(cases, extractor, masks_from(images, masks, labels), ledger), out)
     write_json(beside(out, "_units.json"), extractor.units())
     return ledger
 
 
-def masks_from(images: Path, masks: Path) -> MaskOf:
-    """Masks by the same path below `masks` as the image has below `images` (or its folder images/), any ending."""
+def labels_in(masks: Path) -> Labels:
+    """What a folder of masks shows: as its labels.json says, else a label for each value that is found.
+
+    Where files are named <image>_<label>, the labels may overlap.
+    """
+    stated, files = stated_labels(masks), find_images(masks)
+    names = {stem(path) for path in files}
+    layered = [name for label in stated or () for name in names if name.endswith(f"_{label}")]
+    return Labels(stated or labels_found(files), exclusive=not layered)
+
+
+def masks_from(images: Path, masks: Path, labels: Labels) -> MaskOf:
+    """Masks by the same path below `masks` as the image has below `images` (or its folder images/), any ending.
+
+    Of labels that may overlap there is a file each, <image>_<label>; one that is missing is an error.
+    """
     if not masks.exists():
         raise DataError(f"{masks}: no such folder")
     named = {path.relative_to(masks).parent / stem(path): path for path in find_images(masks)}
@@ -144,9 +159,28 @@ def masks_from(images: Path, masks: Path) -> MaskOf:
         below = case.image.is_relative_to(images) and case.image != images
         name = case.image.relative_to(images).parent / stem(case.image) if below else Path(stem(case.image))
         inner = Path(*name.parts[1:]) if name.parts[0] == "images" else name
-        if name not in named and inner not in named:
-            raise ImageError(f"{case.image}: has no mask {inner}.* in {masks}", code="mask-missing")
-        return fitting_mask(named.get(name) or named[inner], image, case.image)
+        layers = {}
+        for label in [""] if labels.exclusive else list(labels.numbers):
+            end = f"_{label}" if label else ""
+            wanted = [part.with_name(part.name + end) for part in (name, inner, Path(case.name))]
+            path = next((named[part] for part in wanted if part in named), None)
+            if path is None:
+                raise ImageError(f"{case.image}: has no mask {wanted[1]}.* in {masks}", code="mask-missing")
+            layers[label] = fitting_mask(path, image, case.image)
+        if labels.exclusive:
+            return layers[""]
+        coded = sitk.GetImageFromArray(labels.join({n: sitk.GetArrayFromImage(m) > 0 for n, m in layers.items()}))
+        coded.CopyInformation(image)
+        return coded
+
+    return find
+
+
+def true_masks(labels: Labels) -> MaskOf:
+    """The masks that the dataset itself names, coded by `labels`."""
+
+    def find(case: Case, image: sitk.Image) -> sitk.Image:
+        return read_truth(case, image, labels).mask
 
     return find
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from medseg.data.cases import Case
 from medseg.data.labels import Labels
 from medseg.metrics import dice
 from medseg.pipeline import Images
@@ -26,6 +27,7 @@ class Found:
     masks: dict[str, sitk.Image]
     agreement: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[dict[str, Any]] = field(default_factory=list)
+    provenance: list[dict[str, Any]] = field(default_factory=list)  # which model, and whether it saw the case
 
 
 class Panel:
@@ -48,7 +50,7 @@ class Panel:
         """Below the output folder, one for each compared model."""
         return list(self.models) if self.compared else [""]
 
-    def __call__(self, images: Images) -> Found:
+    def __call__(self, images: Images, _: Case | None = None) -> Found:
         """Channels of a case → its masks."""
         masks, candidates = {}, []
         for name, model in self.models.items():

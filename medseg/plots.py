@@ -67,7 +67,7 @@ def curves_png(history: pd.DataFrame) -> bytes:
             axes.set_xlabel("image passes" if by == "passes" else by)
             if len(names) > 1 or title == "validation":
                 axes.legend()
-        return _png(figure)
+        return png(figure)
 
 
 def strip(rows: pd.DataFrame, labels: Sequence[str], means: Mapping[str, Mapping[str, Any]]) -> bytes:
@@ -90,7 +90,7 @@ def strip(rows: pd.DataFrame, labels: Sequence[str], means: Mapping[str, Mapping
         axes.set_xlabel("Dice  (dots: cases; diamond and bar: mean and 95 % interval)")
         low = rows["dice"].min()
         axes.set_xlim(max(0.0, np.floor(low * 20 - 0.5) / 20) if low > 0.5 else -0.02, 1.005)
-        return _png(figure)
+        return png(figure)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def overlay(
             _draw_outlines(axes, plane, sides=solid)
         lines = [Line2D([], [], color=SKY, lw=2.2), Line2D([], [], color=ORANGE, lw=1.2, ls="--")]
         figure.legend(lines, ["truth", "prediction"], loc="outside lower center", ncols=2)
-        return _png(figure)
+        return png(figure)
 
 
 def _slice(volumes: list[Array], axis: int, spacing: Sequence[float]) -> Plane:
@@ -211,7 +211,7 @@ def breathing(frames: pd.DataFrame, classes: Sequence[str], models: Mapping[str,
         upper.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(lines) or 1)
         _draw_states(lower, time, frames, bars, classes)
         lower.set_xlabel("time (s)" if timed else "frame")
-        return _png(figure)
+        return png(figure)
 
 
 def _standardised(signal: pd.Series[float]) -> pd.Series[float]:
@@ -260,7 +260,7 @@ def _words(name: str) -> str:
     return str(name).replace("_", " ")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """PNG of a figure, the same bytes for the same figure."""
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=140, metadata={"Software": None})

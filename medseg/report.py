@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,30 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import medseg
 from medseg import config, plots
-from medseg.data.folders import read_table
 from medseg.data.image import frames as split_frames
 from medseg.data.image import grid_difference, read_image
 from medseg.data.labels import Labels
 from medseg.data.truth import read_masks
 from medseg.errors import DataError, ImageError
 from medseg.ledger import atomic_write_text
-from medseg.metrics import correlation
+from medseg.report_diagnosis import MODEL_NAMES, diagnosis_section
+from medseg.report_parts import Json, as_image, chosen, table_of
 from medseg.runs import Run
 
-MODEL_NAMES = {"lstm": "LSTM", "linear": "linear baseline"}
 FEW_PATIENTS = 10
-LONG = 300  # frames: more do not fit a page's width
 SEGMENTATION_SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "nsd": "NSD"}
-STATE_SCORES = {
-    "accuracy": "Accuracy per frame",
-    "balanced_accuracy": "Balanced accuracy",
-    "auc": "AUC",
-    "signal_correlation": "Correlation of the signal",
-    "signal_nrmse": "nRMSE of the signal",
-    "period_error_s": "Error of the period (s)",
-}
-
-Json = dict[str, Any]
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -62,7 +48,7 @@ def _section(run: Run, number: int) -> Json:
     metrics = run.read_json("metrics.json")
     settings = config.to_dict(config.load(run.file("config.yaml"))) if run.file("config.yaml").is_file() else {}
     fingerprint = run.read_json("fingerprint.json") if run.file("fingerprint.json").is_file() else {}
-    split = _table(run, "split.csv")
+    split = table_of(run, "split.csv")
     section: Json = {
         "id": f"run{number}",
         "name": run.path.resolve().name,
@@ -78,7 +64,7 @@ def _section(run: Run, number: int) -> Json:
     if "n_cases" not in metrics:  # nobody was held out
         return section
     if metrics["task"] == "diagnosis":
-        return section | _diagnosis(run, metrics)
+        return section | diagnosis_section(run, metrics, settings)
     return section | _segmentation(run, metrics, split, settings)
 
 
@@ -136,7 +122,7 @@ def _warnings(metrics: Json, split: pd.DataFrame | None) -> list[str]:
 def _segmentation(run: Run, metrics: Json, split: pd.DataFrame | None, settings: Json) -> Json:
     """Numbers per label, Dice per case and overlays of the best, median and worst case."""
     labels = list(metrics["labels"])
-    rows = _table(run, "evaluation.csv")
+    rows = table_of(run, "evaluation.csv")
     section: Json = {"scores": SEGMENTATION_SCORES, "cases": [], "overlays": [], "strip": None}
     if rows is None:
         return section
@@ -148,30 +134,19 @@ def _segmentation(run: Run, metrics: Json, split: pd.DataFrame | None, settings:
         {"case": case, "mean": mean[case], "cells": list(zip(dice.loc[case], status.loc[case], strict=True))}
         for case in mean.index
     ]
-    section["strip"] = _image(plots.strip(rows, labels, {name: metrics["labels"][name]["dice"] for name in labels}))
+    section["strip"] = as_image(plots.strip(rows, labels, {name: metrics["labels"][name]["dice"] for name in labels}))
     ranked = mean.dropna()
     organ = settings.get("organ") or {}
-    for title, case in _chosen(ranked):
+    for title, case in chosen(ranked):
         entry = {"title": title, "case": case, "dice": ranked[case], "image": None, "missing": None}
         try:
             code = Labels(organ.get("labels") or {}, organ.get("exclusive", True))
             parts = _pictures(run, case, split, code)
-            entry["image"] = _image(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
+            entry["image"] = as_image(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
         except (ImageError, DataError) as error:
             entry["missing"] = str(error)
         section["overlays"].append(entry)
     return section
-
-
-def _chosen(ranked: pd.Series[float]) -> Iterator[tuple[str, str]]:
-    """(title, case) of the best, median and worst of cases in rising order; each case once."""
-    names = list(ranked.index)
-    places = {"Best case": len(names) - 1, "Median case": (len(names) - 1) // 2, "Worst case": 0}
-    seen: set[int] = set()
-    for title, place in places.items():
-        if 0 <= place < len(names) and place not in seen:
-            seen.add(place)
-            yield title, str(names[place])
 
 
 def _pictures(
@@ -192,85 +167,19 @@ def _pictures(
     truth, pred = (
         labels.flatten(read_masks(run.file(name) / f"{case}.nii.gz", labels)) for name in ("truth", "predictions")
     )
-    chosen = [image[frame or 0] if len(image) > 1 else image[0], truth, pred]
-    for part in chosen[1:]:
-        if difference := grid_difference(part, chosen[0]):
+    parts = [image[frame or 0] if len(image) > 1 else image[0], truth, pred]
+    for part in parts[1:]:
+        if difference := grid_difference(part, parts[0]):
             raise ImageError(f"{case}: mask and image are not on one grid: {difference}")
-    return chosen[0], chosen[1], chosen[2]
-
-
-def _diagnosis(run: Run, metrics: Json) -> Json:
-    """Scores beside the baseline, confusion and per class, and the signal of the best, median and worst case."""
-    classes, models = metrics["classes"], list(metrics["models"])
-    frames = _table(run, "predictions.csv")
-    section: Json = {"scores": STATE_SCORES, "model_names": MODEL_NAMES, "confusions": [], "signals": []}
-    if frames is None:
-        return section
-    for column in map(str, frames.columns):
-        if column not in ("case", "patient", "label") and not column.startswith("predicted"):
-            frames[column] = pd.to_numeric(frames[column])
-    ends = {name: "" if name == models[0] else f"_{name}" for name in models}
-    if "label" in frames:
-        section["confusions"] = [
-            {"model": name, "rows": _confusion(frames.dropna(subset=["label"]), f"predicted{end}", classes)}
-            for name, end in ends.items()
-        ]
-    columns = {
-        MODEL_NAMES.get(name, name): (f"predicted{end}", f"signal{end}" if end else "signal_predicted")
-        for name, end in ends.items()
-    }
-    sequences = {str(case): part.sort_values("frame") for case, part in frames.groupby("case") if len(part) > 1}
-    ranked = pd.Series({case: _agreement(part) for case, part in sequences.items()}, dtype=float).dropna().sort_values()
-    for title, case in _chosen(ranked):
-        part = sequences[case].head(LONG)
-        text = (
-            f"frames 1 to {LONG} of {len(sequences[case])}"
-            if len(part) < len(sequences[case])
-            else f"{len(part)} frames"
-        )
-        picture = _image(plots.breathing(part, classes, columns))
-        section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
-    return section
-
-
-def _agreement(frames: pd.DataFrame) -> float:
-    """How well a case went: correlation of the signal, else accuracy of the state; NaN where truth is unknown."""
-    if {"signal", "signal_predicted"} <= set(frames.columns):
-        both = frames.dropna(subset=["signal", "signal_predicted"])
-        return correlation(both["signal"], both["signal_predicted"]) if len(both) > 1 else float("nan")
-    known = frames.dropna(subset=["label"]) if "label" in frames else frames[:0]
-    return float((known["label"] == known["predicted"]).mean()) if len(known) else float("nan")
-
-
-def _confusion(frames: pd.DataFrame, column: str, classes: Sequence[str]) -> list[Json]:
-    """Per true class: frames per predicted class with their share, sensitivity and precision (None: undefined)."""
-    truth, called = frames["label"].to_numpy(), frames[column].to_numpy()
-    counts = np.array([[int(((truth == a) & (called == b)).sum()) for b in classes] for a in classes])  # (K, K)
-    rows: list[Json] = []
-    for k, name in enumerate(classes):
-        total, all_called = int(counts[k].sum()), int(counts[:, k].sum())
-        cells = [{"n": int(n), "share": float(n / total) if total else 0.0} for n in counts[k]]
-        sensitivity = float(counts[k, k] / total) if total else None
-        precision = float(counts[k, k] / all_called) if all_called else None
-        rows.append({"label": name, "n": total, "cells": cells, "sensitivity": sensitivity, "precision": precision})
-    return rows
+    return parts[0], parts[1], parts[2]
 
 
 def _curves(run: Run) -> str | None:
     """history.csv as a picture."""
-    history = _table(run, "history.csv")
+    history = table_of(run, "history.csv")
     if history is None or history.empty:
         return None
-    return _image(plots.curves_png(history.apply(pd.to_numeric, errors="coerce")))
-
-
-def _table(run: Run, name: str) -> pd.DataFrame | None:
-    """One of the run's tables as text with NaN for blanks, None where the run has none."""
-    return read_table(run.file(name)).replace("", np.nan) if run.file(name).is_file() else None
-
-
-def _image(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    return as_image(plots.curves_png(history.apply(pd.to_numeric, errors="coerce")))
 
 
 def _number(value: float | None) -> str:

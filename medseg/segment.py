@@ -15,6 +15,7 @@ from medseg.data.folders import read_cases
 from medseg.data.image import SUFFIXES, image_suffix, read_image, stem
 from medseg.data.truth import write_masks
 from medseg.errors import ConfigError, MedsegError
+from medseg.folds import Folds
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 from medseg.panel import Panel
 from medseg.runs import Run
@@ -31,6 +32,7 @@ class Batch:
     pattern: str | None = None
     series: str | None = None
     suffix: str | None = None  # of the masks; None: .png for pictures, else .nii.gz
+    out_of_fold: bool = False  # each case by the model that never saw it
 
 
 def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledger:
@@ -42,7 +44,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
     """
     if batch.suffix is not None and batch.suffix not in SUFFIXES:
         raise ConfigError(f"--format {batch.suffix}: must be one of {', '.join(SUFFIXES)}")
-    panel = Panel(runs, device)
+    panel = Folds(runs, device) if batch.out_of_fold else Panel(runs, device)
     cases = read_cases(batch.source, panel.channels, pattern=batch.pattern)
     for run in runs:
         warn_synthetic(run, batch.source)
@@ -50,7 +52,9 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
     ledger = Ledger(batch.out / "cases.csv")
     for folder in panel.folders:
         write_json(batch.out / folder / "labels.json", dict(panel.labels.numbers))
-    tables: dict[str, list[dict[str, Any]]] = {"agreement": [], "candidates": []}
+    tables: dict[str, list[dict[str, Any]]] = {"agreement": [], "candidates": [], "provenance": []}
+    if batch.out_of_fold:
+        write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
     with progress("segment", len(cases)) as bar:
         for case, target in zip(cases, targets, strict=True):
             entry, rows = _segment_one(case, target, batch, panel)
@@ -66,18 +70,20 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
     return ledger
 
 
-def _segment_one(case: Case, target: Path, batch: Batch, panel: Panel) -> tuple[Entry, dict[str, list[dict[str, Any]]]]:
+def _segment_one(
+    case: Case, target: Path, batch: Batch, panel: Panel | Folds
+) -> tuple[Entry, dict[str, list[dict[str, Any]]]]:
     started = time.monotonic()
     try:
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
         doubts = panel.doubts(images)
-        found = panel(images)
+        found = panel(images, case)
         for folder, mask in found.masks.items():
             write_masks(mask, batch.out / folder / target.relative_to(batch.out), panel.labels)
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
         return failure(case.name, case.image, error, time.monotonic() - started), {}
     seconds = round(time.monotonic() - started, 3)
-    tables = {"agreement": found.agreement, "candidates": found.candidates}
+    tables = {"agreement": found.agreement, "candidates": found.candidates, "provenance": found.provenance}
     rows = {name: [{"case": case.name, **row} for row in table] for name, table in tables.items()}
     status, code = ("review", "quality") if doubts else ("ok", "")
     return Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(target)), rows

@@ -13,11 +13,10 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
-from medseg.config import Config
+from medseg.config import Config, labels_of
 from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
 from medseg.data.folders import FEATURES
-from medseg.data.truth import own_mask
 from medseg.diagnose import score
 from medseg.diagnoser import Diagnoser, Inputs, as_item, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
@@ -25,7 +24,7 @@ from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.module import DiagnosisModule, class_weights
 from medseg.errors import DataError
-from medseg.extract import Extractor, Tables, extract_cases, read_tables, write_tables
+from medseg.extract import Extractor, Tables, extract_cases, masks_from, read_tables, true_masks, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
@@ -67,8 +66,11 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
     if root is not None and (root / FEATURES).is_file():
         tables = read_tables(root / FEATURES)
     else:
-        extractor = Extractor(config.features, dict(config.organ.labels), config.data.time_axis)
-        masks = own_mask if any(case.mask for case in cases) else None
+        labels = labels_of(config)
+        extractor = Extractor(config.features, labels, config.data.time_axis)
+        masks = true_masks(labels) if any(case.annotated for case in cases) else None
+        if config.data.masks is not None and root is not None:
+            masks = masks_from(root, Path(config.data.masks), labels)
         tables = extract_cases(cases, extractor, masks, ledger)
     write_tables(tables, run.file(FEATURES))
     return tables

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medseg.data.labels import Labels
 from medseg.data.truth import own_mask
 from medseg.diagnoser import Diagnoser
 from medseg.extract import read_tables
@@ -27,7 +28,7 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     from medseg.extract import Extractor, extract_cases, write_tables
     from medseg.ledger import Ledger
 
-    extractor = Extractor(compose(["organ=lung"]).features, {"right_lung": 1, "left_lung": 2})
+    extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
     write_tables(extract_cases(read_cases(breathing, ["ct"]), extractor, own_mask, Ledger(tmp_path / "l.csv")), out)
     return out
 

@@ -10,11 +10,13 @@ import SimpleITK as sitk
 
 from medseg.config import compose
 from medseg.data.image import find_images
+from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import own_mask
 from medseg.extract import Extractor, masks_from, read_tables
 
 Command = Callable[..., Any]
+LUNGS = Labels({"right_lung": 1, "left_lung": 2})
 
 
 def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
@@ -88,8 +90,8 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
         sitk.WriteImage(sitk.JoinSeries([sitk.ReadImage(str(f)) for f in files]), str(tmp_path / kind / "a.nii.gz"))
     from medseg.data.folders import read_cases
 
-    extractor = Extractor(compose(["organ=lung"]).features, {"right_lung": 1, "left_lung": 2})
-    whole = extractor(read_cases(tmp_path, ["ct"]), masks_from(tmp_path, tmp_path / "masks")).frames
+    extractor = Extractor(compose(["organ=lung"]).features, LUNGS)
+    whole = extractor(read_cases(tmp_path, ["ct"]), masks_from(tmp_path, tmp_path / "masks", LUNGS)).frames
     rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
     parts = extractor(rows, own_mask).frames
     assert whole["frame"].tolist() == parts["frame"].tolist()

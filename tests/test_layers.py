@@ -11,6 +11,8 @@ TASKS = [
     "train_segmenter",
     "train_diagnoser",
     "train_classifier",
+    "associate",
+    "folds",
     "measure",
     "choose",
     "plan",
@@ -21,6 +23,8 @@ TASKS = [
     "diagnose",
     "evaluate",
     "report",
+    "report_parts",
+    "report_diagnosis",
     "check",
     "doctor",
 ]

@@ -10,6 +10,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.data.image import grid_difference
+from medseg.data.labels import Labels
 from medseg.errors import ImageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -80,7 +81,8 @@ def table(volume: Axial, labels: Mapping[str, int], measure: Callable[[Array, in
     return pd.DataFrame(rows)
 
 
-def regions(mask: Array, labels: Mapping[str, int]) -> Iterator[tuple[str, Array]]:
-    """Each label's name and its voxels as bool."""
-    for name, value in labels.items():
-        yield name, mask == value
+def regions(mask: Array, labels: Mapping[str, int] | Labels) -> Iterator[tuple[str, Array]]:
+    """Each label's name and its voxels as bool; plain names and numbers are labels that do not overlap."""
+    coded = labels if isinstance(labels, Labels) else Labels(labels)
+    for name in coded.numbers:
+        yield name, coded.layer(mask, name)

@@ -1,0 +1,86 @@
+"""Figures of diagnoses as PNG: associations, ROC and precision–recall curves, reliability, confusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medseg.ledger import atomic_write_bytes
+from medseg.plots import BLUE, GREY, PALETTE, STYLE, WIDTH, png
+
+ROW = 0.24  # inches a line of text
+Floats = npt.NDArray[np.float64]
+
+
+def forest(found: pd.DataFrame, path: Path, title: str) -> None:
+    """Spearman's rho of each measure with its interval, a row a measure, those with q < .05 filled."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.0 + ROW * max(1, len(found))), layout="constrained")
+        axes = figure.add_subplot()
+        places = np.arange(len(found))[::-1]
+        for place, (_, row) in zip(places, found.iterrows(), strict=True):
+            called = row["q"] < 0.05
+            axes.plot([row["rho_low"], row["rho_high"]], [place, place], color=BLUE if called else GREY, lw=1.5)
+            axes.plot(row["rho"], place, "o", ms=5, color=BLUE if called else GREY, mfc=BLUE if called else "white")
+        axes.axvline(0, color=GREY, lw=0.8)
+        axes.set_yticks(places, found["measure"])
+        axes.set_xlim(-1, 1)
+        axes.set_xlabel("Spearman's rho, 95 % CI; filled: q < 0.05")
+        axes.set_title(title)
+    atomic_write_bytes(path, png(figure))
+
+
+def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[str]) -> bytes:
+    """ROC and precision–recall curves of the positive classes' probability, for each model; the first is the main one.
+
+    `predictions` as predictions.csv: label, p_<class> of the main model and p_<class>_<model> of the others.
+    """
+    known = predictions.dropna(subset=["label"])
+    ill = known["label"].astype(str).isin(list(positive)).to_numpy()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for model, colour in zip(models, PALETTE, strict=False):
+            end = "" if model == models[0] else f"_{model}"
+            score = known[[f"p_{name}{end}" for name in positive]].sum(axis=1).to_numpy(np.float64)
+            false, true, precision = curves_of(score, ill)
+            left.plot(false, true, color=colour, label=model, lw=1.4)
+            right.plot(true[1:], precision[1:], color=colour, lw=1.4)
+        left.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
+        right.axhline(float(ill.mean()), color=GREY, lw=0.8, ls=":")
+        left.set(xlabel="1 − specificity", ylabel="sensitivity", title=f"ROC: {', '.join(positive)}")
+        right.set(xlabel="sensitivity", ylabel="precision", title="precision and recall", ylim=(0, 1.02))
+        left.legend()
+    return png(figure)
+
+
+def curves_of(score: Floats, ill: npt.NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """1 − specificity, sensitivity and precision at every threshold, from none called to all; equal scores together."""
+    order = np.argsort(-score, kind="stable")
+    hits, called = np.cumsum(ill[order]), np.arange(1, len(score) + 1)
+    last = np.append(np.diff(score[order]) != 0, True)  # of equal scores
+    hits, called = np.insert(hits[last], 0, 0), np.insert(called[last], 0, 0)
+    precision = hits / np.maximum(called, 1)
+    return (called - hits) / max(int((~ill).sum()), 1), hits / max(int(ill.sum()), 1), precision
+
+
+def reliability(bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+    """How often a model is right where it says it is so sure; a dot a bin, its size by the number of cases."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / 2, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
+        for (model, rows), colour in zip(bins.items(), PALETTE, strict=False):
+            x, y = ([row[key] for row in rows] for key in ("probability", "right"))
+            axes.plot(x, y, color=colour, lw=1, label=model)
+            axes.scatter(x, y, s=[6 + 2 * row["n"] ** 0.5 * 4 for row in rows], color=colour)
+        axes.set(xlabel="probability of the diagnosis", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.legend()
+    return png(figure)

@@ -1,0 +1,111 @@
+"""The part of a report that tells of a diagnosis: scores, curves, confusion, reliability, signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from medseg import plots, plots_diagnosis
+from medseg.metrics import correlation
+from medseg.report_parts import Json, as_image, chosen, table_of
+from medseg.runs import Run
+
+MODEL_NAMES = {"lstm": "LSTM", "linear": "linear baseline", "logistic": "logistic regression"}
+LONG = 300  # frames: more do not fit a page's width
+TEXT = ("case", "patient", "label", "set", "abstain", "why", "review")
+SCORES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc": "AUC",
+    "auc_positive": "AUC of the positive classes",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "qwk": "Weighted kappa",
+    "nll_before": "NLL before calibration",
+    "nll": "NLL",
+    "brier_before": "Brier score before calibration",
+    "brier": "Brier score",
+    "ece_before": "Calibration error before",
+    "ece": "Calibration error",
+    "set_coverage": "Sets that hold the truth",
+    "set_abstains": "Share that abstains",
+    "signal_correlation": "Correlation of the signal",
+    "signal_nrmse": "nRMSE of the signal",
+    "period_error_s": "Error of the period (s)",
+}
+
+
+def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
+    """Scores beside the baseline, confusion and per class, and the signal of the best, median and worst case."""
+    classes, models = metrics["classes"], list(metrics["models"])
+    frames = table_of(run, "predictions.csv")
+    shown = {key: title for key, title in SCORES.items() if all(key in found for found in metrics["models"].values())}
+    section: Json = {"scores": shown, "model_names": MODEL_NAMES, "confusions": [], "signals": [], "figures": []}
+    if frames is None:
+        return section
+    for column in map(str, frames.columns):
+        if column not in TEXT and not column.startswith("predicted"):
+            frames[column] = pd.to_numeric(frames[column])
+    ends = {name: "" if name == models[0] else f"_{name}" for name in models}
+    if "label" in frames:
+        section["confusions"] = [
+            {"model": name, "rows": _confusion(frames.dropna(subset=["label"]), f"predicted{end}", classes)}
+            for name, end in ends.items()
+        ]
+    section["figures"] = _figures(frames, metrics, settings)
+    columns = {
+        MODEL_NAMES.get(name, name): (f"predicted{end}", f"signal{end}" if end else "signal_predicted")
+        for name, end in ends.items()
+    }
+    sequences = {str(case): part.sort_values("frame") for case, part in frames.groupby("case") if len(part) > 1}
+    ranked = pd.Series({case: _agreement(part) for case, part in sequences.items()}, dtype=float).dropna().sort_values()
+    for title, case in chosen(ranked):
+        part = sequences[case].head(LONG)
+        text = (
+            f"frames 1 to {LONG} of {len(sequences[case])}"
+            if len(part) < len(sequences[case])
+            else f"{len(part)} frames"
+        )
+        picture = as_image(plots.breathing(part, classes, columns))
+        section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
+    return section
+
+
+def _agreement(frames: pd.DataFrame) -> float:
+    """How well a case went: correlation of the signal, else accuracy of the state; NaN where truth is unknown."""
+    if {"signal", "signal_predicted"} <= set(frames.columns):
+        both = frames.dropna(subset=["signal", "signal_predicted"])
+        return correlation(both["signal"], both["signal_predicted"]) if len(both) > 1 else float("nan")
+    known = frames.dropna(subset=["label"]) if "label" in frames else frames[:0]
+    return float((known["label"] == known["predicted"]).mean()) if len(known) else float("nan")
+
+
+def _confusion(frames: pd.DataFrame, column: str, classes: Sequence[str]) -> list[Json]:
+    """Per true class: frames per predicted class with their share, sensitivity and precision (None: undefined)."""
+    truth, called = frames["label"].to_numpy(), frames[column].to_numpy()
+    counts = np.array([[int(((truth == a) & (called == b)).sum()) for b in classes] for a in classes])  # (K, K)
+    rows: list[Json] = []
+    for k, name in enumerate(classes):
+        total, all_called = int(counts[k].sum()), int(counts[:, k].sum())
+        cells = [{"n": int(n), "share": float(n / total) if total else 0.0} for n in counts[k]]
+        sensitivity = float(counts[k, k] / total) if total else None
+        precision = float(counts[k, k] / all_called) if all_called else None
+        rows.append({"label": name, "n": total, "cells": cells, "sensitivity": sensitivity, "precision": precision})
+    return rows
+
+
+def _figures(frames: pd.DataFrame, metrics: Json, settings: Json) -> list[Json]:
+    """ROC, precision–recall and reliability, where the model's probabilities are calibrated."""
+    if "reliability" not in metrics or "label" not in frames:
+        return []
+    found = []
+    positive = [str(name) for name in (settings.get("organ") or {}).get("positive") or []]
+    known = set(frames["label"].dropna().astype(str))
+    if known & set(positive) and known - set(positive):
+        picture = plots_diagnosis.judged(frames, positive, list(metrics["models"]))
+        text = "ROC and precision–recall curves on the held-out cases; dotted: what a guess gives."
+        found.append({"image": as_image(picture), "text": text})
+    text = "How often each model is right where it says it is so sure, after calibration; dots by number of cases."
+    return [*found, {"image": as_image(plots_diagnosis.reliability(metrics["reliability"])), "text": text}]

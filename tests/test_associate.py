@@ -1,0 +1,46 @@
+"""The command: a table and a picture, and errors that name the column or the cases."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    grade = rng.integers(0, 5, 40)
+    names = [f"eye{n:02d}" for n in range(40)]
+    frames = pd.DataFrame(
+        {"case": names, "frame": 0, "lesions": grade + rng.normal(0, 0.5, 40), "luck": rng.random(40)}
+    )
+    frames.to_csv(tmp_path / "features.csv", index=False)
+    pd.DataFrame({"image": names, "dr_grade": grade}).to_csv(tmp_path / "labels.csv", index=False)
+    return tmp_path
+
+
+def test_a_row_a_measure_the_strongest_first_and_a_picture(medseg: Command, tables: Path) -> None:
+    out = tables / "deep" / "associations.csv"
+    given = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive", "2"]
+    assert medseg("associate", *given).status == 0
+    found = pd.read_csv(out)
+    assert found["measure"].tolist() == ["lesions", "luck"]
+    assert found["rho"][0] > 0.8
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_column_and_cases_that_do_not_meet_are_named(medseg: Command, tables: Path) -> None:
+    features, labels, out = tables / "features.csv", tables / "labels.csv", tables / "out.csv"
+    result = medseg("associate", features, labels, out, "--label", "grade")
+    assert result.status == 2
+    assert "'grade' is missing" in result.err
+    pd.read_csv(labels).assign(image="other").to_csv(labels, index=False)
+    result = medseg("associate", features, labels, out, "--label", "dr_grade")
+    assert result.status == 2
+    assert "no case" in result.err
+    assert not out.exists()

@@ -20,11 +20,20 @@ from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import fitting_mask, read_truth
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
+from medseg.features.slices import axial_slices
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
 MaskOf = Callable[[Case, sitk.Image], sitk.Image]
+
+
+class Presence(NamedTuple):
+    """A label whose presence in a slice is the slice's class."""
+
+    label: str
+    absent: str  # class of slices without it
+    there: str
 
 
 class Tables(NamedTuple):
@@ -37,8 +46,11 @@ class Tables(NamedTuple):
 class Extractor:
     """The measures of `features`: inside masks by frame and by slice, or of a whole sequence without masks."""
 
-    def __init__(self, features: Config, labels: Labels, time_axis: int | None = None) -> None:
-        self.labels, self.time_axis = labels, time_axis
+    def __init__(
+        self, features: Config, labels: Labels, time_axis: int | None = None, present: Presence | None = None
+    ) -> None:
+        self.labels, self.time_axis, self.present = labels, time_axis, present
+        self.each_slice = features.get("each") == "slice"
         self.frame, self.step, self.sequence = (
             [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
         )
@@ -65,11 +77,12 @@ class Extractor:
         for row in rows:
             image = read_image(row.image)
             mask = mask_of(row, image) if mask_of is not None and self.needs_masks else None
-            parts = frames(image, self.time_axis)
-            masks = frames(mask, self.time_axis) if mask is not None else [None] * len(parts)
-            for part, inside in zip(parts, masks, strict=True):
+            parts = self._parts(image)
+            masks = self._parts(mask) if mask is not None else [None] * len(parts)
+            classes = self._classes(row, image, len(parts))
+            for part, inside, label in zip(parts, masks, classes, strict=True):
                 number = len(found) if row.frame is None else row.frame
-                found.append({**_facts(row), "frame": number, **self._of_frame(part, inside)})
+                found.append({**_facts(row), "label": label, "frame": number, **self._of_frame(part, inside)})
                 if self.step:
                     steps.append(self._of_steps(part, inside).assign(case=row.id, frame=number))
             images += parts if self.sequence else []
@@ -77,6 +90,20 @@ class Extractor:
         for measure in self.sequence:
             table = pd.concat([table, measure(images)], axis=1)
         return Tables(table, pd.concat(steps, ignore_index=True) if steps else None)
+
+    def _parts(self, image: sitk.Image) -> list[sitk.Image]:
+        """The frames of a sequence, or the axial slices of a volume from the lowest to the highest."""
+        return axial_slices(image) if self.each_slice else frames(image, self.time_axis)
+
+    def _classes(self, row: Case, image: sitk.Image, count: int) -> list[str | None]:
+        """The class of each frame: the row's; of slices, whether the true mask shows the label `present` there."""
+        if not self.each_slice or self.present is None:
+            return [row.label] * count
+        if not row.annotated:
+            return [None] * count
+        shown = map(sitk.GetArrayViewFromImage, self._parts(read_truth(row, image, self.labels).mask))
+        there = [self.labels.layer(part, self.present.label).any() for part in shown]
+        return [self.present.there if one else self.present.absent for one in there]
 
     def _of_frame(self, image: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
         values: dict[str, float] = {}

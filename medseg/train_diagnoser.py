@@ -24,7 +24,7 @@ from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.module import DiagnosisModule, class_weights
 from medseg.errors import DataError
-from medseg.extract import Extractor, Tables, extract_cases, masks_from, read_tables, true_masks, write_tables
+from medseg.extract import Extractor, Presence, Tables, extract_cases, masks_from, read_tables, true_masks, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
@@ -67,13 +67,20 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
         tables = read_tables(root / FEATURES)
     else:
         labels = labels_of(config)
-        extractor = Extractor(config.features, labels, config.data.time_axis)
+        extractor = extractor_of(config)
         masks = true_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = masks_from(root, Path(config.data.masks), labels)
         tables = extract_cases(cases, extractor, masks, ledger)
     write_tables(tables, run.file(FEATURES))
     return tables
+
+
+def extractor_of(config: Config) -> Extractor:
+    """What measures as the settings say, and which class a slice has."""
+    organ = config.organ
+    present = Presence(str(organ.present), *map(str, organ.classes)) if organ.present is not None else None
+    return Extractor(config.features, labels_of(config), config.data.time_axis, present)
 
 
 def part(tables: Tables, names: list[str]) -> Tables:

@@ -4,16 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.config import compose
+from medseg.config import compose, feature_settings
+from medseg.data.cases import Case
 from medseg.data.image import find_images
 from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import own_mask
-from medseg.extract import Extractor, masks_from, read_tables
+from medseg.extract import Extractor, Presence, masks_from, read_tables, true_masks
 
 Command = Callable[..., Any]
 LUNGS = Labels({"right_lung": 1, "left_lung": 2})
@@ -102,3 +104,21 @@ def test_the_ledger_lies_beside_the_table(medseg: Command, cohort: Path, tmp_pat
     medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv")
     with (tmp_path / "f_cases.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 5
+
+
+def test_each_slice_of_a_volume_can_be_a_frame_whose_class_is_what_it_shows(tmp_path: Path) -> None:
+    values, inside = np.zeros((6, 20, 20)), np.zeros((6, 20, 20), np.uint8)
+    values[:, 4:16, 4:16] = 100
+    inside[2:4, 6:9, 6:9] = 1
+    image, mask = sitk.GetImageFromArray(values), sitk.GetImageFromArray(inside)
+    for part in (image, mask):
+        part.SetDirection([1, 0, 0, 0, 1, 0, 0, 0, -1])  # the first slice in the file is the highest
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    sitk.WriteImage(mask, str(tmp_path / "a_mask.nii.gz"))
+    case = Case("a", "a", {"mri": tmp_path / "a.nii.gz"}, tmp_path / "a_mask.nii.gz")
+    labels = Labels({"tumour": 1})
+    extractor = Extractor(feature_settings("slices"), labels, None, Presence("tumour", "healthy", "ill"))
+    found = extractor([case], true_masks(labels)).frames
+    assert found["frame"].tolist() == list(range(6))
+    assert found["label"].tolist() == ["healthy", "healthy", "ill", "ill", "healthy", "healthy"]
+    assert found["tumour.size"].tolist() == [0, 0, 9, 9, 0, 0]

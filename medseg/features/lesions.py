@@ -94,7 +94,7 @@ def _of_label(inside: Bools, field: Bools, places: Landmarks | None) -> dict[str
 
 
 def _lesions(inside: Bools, field: Bools) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """A map of lesions 1 … n (Y, X) and their sizes (n,) in pixels; noise and what lies outside the field is left out."""
+    """Map of lesions 1 … n (Y, X) and their sizes (n,) in pixels, without noise and what lies outside the field."""
     columns = np.flatnonzero(field.any(axis=0))
     width = float(np.ptp(columns)) + 1 if len(columns) else 1.0
     least = max(1.0, np.pi / 4 * (LEAST * width) ** 2)

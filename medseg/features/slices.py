@@ -67,6 +67,16 @@ def axial(image: sitk.Image, mask: sitk.Image) -> Axial:
     )
 
 
+def axial_slices(image: sitk.Image) -> list[sitk.Image]:
+    """The axial slices of a volume as pictures, x to the patient's left, y to posterior, the lowest first."""
+    if image.GetDimension() != 3:
+        raise ImageError(
+            f"slices are measured in a volume, this image has {image.GetDimension()} dimensions", code="not-a-volume"
+        )
+    turned = sitk.DICOMOrient(image, "LPS")
+    return [turned[:, :, number] for number in range(turned.GetSize()[2])]
+
+
 def table(volume: Axial, labels: Mapping[str, int], measure: Callable[[Array, int], dict[str, float]]) -> pd.DataFrame:
     """One row a slice, inferior to superior: step, position_mm, then ``<label>.<measure>``.
 

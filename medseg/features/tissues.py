@@ -1,0 +1,133 @@
+"""Parts of a head or a slice of it: shares, brightness against the rest, place, and how far left differs from right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+
+from medseg.data.labels import Labels
+from medseg.errors import ImageError
+from medseg.features.slices import regions
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+BRIGHT = 2.0  # standard deviations above the mean of the field
+LIT = 0.1  # of the bright end (99th percentile): darker is air
+REACH = 0.12  # of the field's width: further off than this no midline is looked for
+
+UNITS: dict[str, str] = {
+    "size": "mL in a volume, mm² in a slice: voxels of the label × voxel size",
+    "share": "of the field's voxels that the label has, 0 … 1",
+    "pieces": "connected pieces (corners touching) of at least 1 % of the label's voxels",
+    "brightness": "mean inside the label, in standard deviations above the field's mean; NaN where absent",
+    "contrast": "brightness less that of the field without the label; NaN where absent",
+    "unevenness": "standard deviation inside the label over the field's; NaN where absent",
+    "lateral": "−1 … 1: the label's centre from the field's middle towards the patient's left; NaN where absent",
+    "anterior": "−1 … 1: likewise towards anterior; NaN where absent",
+    "field_size": "mL or mm²: the lit part of the image, holes filled",
+    "field_bright_share": "of the field brighter than its mean by two standard deviations, 0 … 1",
+    "field_asymmetry": "mean |left − right mirrored| about the field's middle, in standard deviations of the field",
+    "field_skewness": "of the values in the field: a bright lesion makes it larger",
+    "midline_shift_mm": "mm towards the patient's left by which the inner half of the field is off the field's middle",
+}
+
+
+def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
+    """Measures of each label and of the field, for a volume or one axial slice (grey, axes along the patient's).
+
+    Raises `ImageError` (not-grey) for colour.
+    """
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise ImageError(
+            f"these measures need a grey image, got {image.GetNumberOfComponentsPerPixel()} channels", code="not-grey"
+        )
+    if image.GetDimension() == 3:
+        image, mask = sitk.DICOMOrient(image, "LPS"), sitk.DICOMOrient(mask, "LPS")
+    values = sitk.GetArrayViewFromImage(image).astype(np.float64)  # ([Z,] Y, X): x to the left, y to posterior
+    unit = float(np.prod(image.GetSpacing())) / (1000 if image.GetDimension() == 3 else 1)
+    field = _field(values)
+    level, spread = (float(values[field].mean()), float(values[field].std())) if field.any() else (0.0, 0.0)
+    relative = (values - level) / spread if spread > 0 else np.zeros_like(values)
+    found = _of_field(relative, field, unit, image.GetSpacing()[0])
+    for name, inside in regions(sitk.GetArrayViewFromImage(mask), labels):
+        found |= {f"{name}.{key}": value for key, value in _of_label(inside, relative, field, unit).items()}
+    return found
+
+
+def _field(values: Floats) -> Bools:
+    """The lit part, slice by slice without holes."""
+    bright = float(np.percentile(values, 99))
+    lit = (
+        values > values.min() + LIT * (bright - values.min()) if bright > values.min() else np.zeros(values.shape, bool)
+    )
+    planes = lit.reshape(-1, *lit.shape[-2:])
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(lit.shape)
+
+
+def _of_field(relative: Floats, field: Bools, unit: float, step_mm: float) -> dict[str, float]:
+    found = {"field.field_size": float(field.sum()) * unit}
+    if field.sum() < 16:
+        blank = ("field_bright_share", "field_asymmetry", "field_skewness", "midline_shift_mm")
+        return found | {f"field.{key}": np.nan for key in blank}
+    inside = relative[field]
+    found["field.field_bright_share"] = float((inside > BRIGHT).mean())
+    found["field.field_skewness"] = float((inside**3).mean())
+    columns = np.flatnonzero(field.reshape(-1, field.shape[-1]).any(axis=0))
+    middle = (columns[0] + columns[-1]) / 2
+    smooth = ndimage.gaussian_filter(np.where(field, relative, 0.0), [0] * (field.ndim - 2) + [1.0, 1.0])
+    mirrored, there = _mirrored(smooth, middle), _mirrored(field.astype(np.float64), middle) > 0.5
+    both = field & there
+    found["field.field_asymmetry"] = float(np.abs(smooth - mirrored)[both].mean()) if both.any() else np.nan
+    found["field.midline_shift_mm"] = _shift(smooth, field, columns) * step_mm
+    return found
+
+
+def _mirrored(values: Floats, middle: float) -> Floats:
+    """Values with left and right exchanged about column `middle`; 0 beyond the edge."""
+    columns = np.round(2 * middle - np.arange(values.shape[-1])).astype(int)
+    known = (columns >= 0) & (columns < values.shape[-1])
+    out = np.zeros_like(values)
+    out[..., known] = values[..., columns[known]]
+    return out
+
+
+def _shift(smooth: Floats, field: Bools, columns: npt.NDArray[np.intp]) -> float:
+    """Columns by which the best mirror line of the field's inner half is off its middle."""
+    middle, width = (columns[0] + columns[-1]) / 2, columns[-1] - columns[0] + 1
+    inner = np.abs(np.arange(field.shape[-1]) - middle) <= width / 4
+    part = field & inner
+    if part.sum() < 16:
+        return float("nan")
+    best, shift = np.inf, 0.0
+    steps = np.arange(0, REACH * width + 0.5, 0.5)
+    for offset in sorted([*steps, *-steps[1:]], key=abs):  # of equally good ones the nearest to the middle
+        difference = float(np.abs(smooth - _mirrored(smooth, middle + offset))[part].mean())
+        if difference < best - 1e-9:
+            best, shift = difference, float(offset)
+    return shift
+
+
+def _of_label(inside: Bools, relative: Floats, field: Bools, unit: float) -> dict[str, float]:
+    count = int(inside.sum())
+    found = {"size": count * unit, "share": count / max(int(field.sum()), 1)}
+    if not count:
+        blank = ("brightness", "contrast", "unevenness", "lateral", "anterior")
+        return found | {"pieces": 0.0} | dict.fromkeys(blank, np.nan)
+    numbers, _ = ndimage.label(inside, np.ones((3,) * inside.ndim))
+    found["pieces"] = float((np.bincount(numbers.ravel())[1:] >= max(1.0, 0.01 * count)).sum())
+    rest = field & ~inside
+    found["brightness"] = float(relative[inside].mean())
+    found["contrast"] = found["brightness"] - (float(relative[rest].mean()) if rest.any() else 0.0)
+    found["unevenness"] = float(relative[inside].std())
+    whole = field | inside
+    for name, axis, sign in (("lateral", -1, 1.0), ("anterior", -2, -1.0)):
+        others = tuple(n for n in range(inside.ndim) if n != inside.ndim + axis)
+        line = np.flatnonzero(whole.any(axis=others))
+        middle, half = (line[0] + line[-1]) / 2, (line[-1] - line[0] + 1) / 2
+        centre = float(np.nonzero(inside)[inside.ndim + axis].mean())
+        found[name] = sign * (centre - middle) / half
+    return found

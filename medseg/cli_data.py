@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli_options import AsJson, Overrides, complete, finish
 
-data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; check a dataset.")
+data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; prepare a public dataset; check one.")
 
 
 @data_app.command("phantom")
@@ -33,6 +33,21 @@ def phantom(
         raise typer.BadParameter(f"{out} holds a dataset already; choose an empty folder")
     build(compose([f"organ={organ}"]).organ.phantom, folder=out, patients=patients, frames=frames, seed=seed)
     typer.echo(out / "cases.csv")
+
+
+@data_app.command("prepare")
+def prepare(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A public dataset, e.g. isic2017, idrid_seg, busi, brats.")
+    ],
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="The folder it was unpacked to.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the dataset: links, no copies.")],
+    as_json: AsJson = False,
+) -> None:
+    """Turn a public dataset in its official layout into one that medseg reads; duplicates are reported."""
+    from medseg.prepare import prepare_dataset
+
+    finish(prepare_dataset(name, raw, out), as_json)
 
 
 @data_app.command("check")

@@ -41,7 +41,7 @@ EXPERIMENTS = [
         ("organ=brain", "experiment=ptbp"), "dice", {"csf": (0.85, 0.92), "gm": (0.88, 0.93), "wm": (0.92, 0.95)},
         classical=("otsu", "em", "superpixels"),
         ablations={
-            "U-Net, with N4": ("+preprocess.n4._target_=medseg.preprocess.bias.N4",),
+            "U-Net, with N4": ("preprocess=mri_n4",),
             "U-Net, z-score of the whole image": ("preprocess.zscore.field=null",),
         },
     ),

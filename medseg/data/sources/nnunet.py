@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case, frame_of
 from medseg.data.image import is_image, stem
+from medseg.data.sources.layout import Mask, Row, Source, require
 from medseg.errors import DataError
+
+TREE = """  dataset.json
+  imagesTr/CASE_0000.nii.gz
+  labelsTr/CASE.nii.gz"""
 
 
 def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
@@ -33,6 +39,21 @@ def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
         sequence, frame = frame_of(case)
         found.append(Case(sequence, sequence, images, masks.get(case), frame=frame))
     return found
+
+
+def as_source(root: Path) -> Source:
+    """The cases of an nnU-Net raw or MSD folder, channels by their names in dataset.json."""
+    values = stated_labels(root) if (root / "dataset.json").is_file() else None
+    require(values or [], root, TREE)
+    content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    named = content.get("channel_names") or content.get("modality") or {"0": "image"}
+    channels = [re.sub(r"\W+", "_", str(named[key])).lower() for key in sorted(named, key=int)]
+    rows = []
+    for case in read_nnunet(root, channels):
+        images = dict(case.images) if len(channels) > 1 else {"": case.image}
+        masks = {"": Mask((case.mask,))} if case.mask is not None else {}
+        rows.append(Row(case.name, images, masks, {"patient": case.patient, "split": "train"}))
+    return Source(rows, values or {})
 
 
 def stated_labels(root: Path) -> dict[str, Any] | None:

@@ -1,0 +1,90 @@
+"""Fundus photographs: IDRiD (segmentation and grading), DIARETDB1, DRIVE."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from medseg.data.sources.layout import Mask, Row, Source, files_below, require, split_of, table
+
+IDRID_TREE = """  1. Original Images/a. Training Set/IDRiD_01.jpg
+  2. All Segmentation Groundtruths/a. Training Set/3. Hard Exudates/IDRiD_01_EX.tif"""
+GRADING_TREE = """  1. Original Images/a. Training Set/IDRiD_001.jpg
+  2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"""
+DIARETDB1_TREE = """  ddb1_fundusimages/image001.png
+  ddb1_groundtruth/hardexudates/image001.png"""
+DRIVE_TREE = """  training/images/21_training.tif
+  training/1st_manual/21_manual1.gif"""
+IDRID = {
+    "_MA": "microaneurysms", "_HE": "haemorrhages", "_EX": "hard_exudates", "_SE": "soft_exudates", "_OD": "optic_disc",
+}  # fmt: skip
+DIARETDB1 = {
+    "hardexudates": "hard_exudates", "softexudates": "soft_exudates", "hemorrhages": "haemorrhages",
+    "redsmalldots": "microaneurysms",
+}  # fmt: skip
+CONSENSUS = 191  # of 255: at least 75 % of the four experts' marks, the level of DIARETDB1's own evaluation
+
+
+def read_idrid_seg(raw: Path) -> Source:
+    """A mask file for each type of lesion; a type without a file was looked for and is not there."""
+    images = files_below(raw, "IDRiD_*.jpg")
+    require(images, raw, IDRID_TREE)
+    masks = {path.stem: path for path in files_below(raw, "IDRiD_*.tif")}
+    require(masks, raw, IDRID_TREE)
+    rows = []
+    for path in images:
+        found = {label: masks.get(path.stem + end) for end, label in IDRID.items()}
+        parts = {label: Mask((file,), level=1) if file else None for label, file in found.items()}
+        rows.append(Row(path.stem, {"": path}, parts, {"patient": path.stem, "split": split_of(path.relative_to(raw))}))
+    return Source(rows)
+
+
+def read_idrid_grading(raw: Path) -> Source:
+    """Grades of retinopathy 0 … 4 as label, risk of macular oedema beside; names repeat between the two sets."""
+    images = {(split_of(path.relative_to(raw)), path.stem): path for path in files_below(raw, "IDRiD_*.jpg")}
+    require(images, raw, GRADING_TREE)
+    tables = files_below(raw, "*grading*labels*.csv")
+    require(tables, raw, GRADING_TREE)
+    rows = []
+    for file in tables:
+        split = split_of(Path(file.name))
+        for line in table(file):
+            name = line.get("Image name", "")
+            if (split, name) not in images:
+                continue
+            facts = {"patient": f"{split}_{name}", "label": line.get("Retinopathy grade", ""), "split": split}
+            facts["macular_oedema_risk"] = line.get("Risk of macular edema", "")
+            rows.append(Row(f"{split}_{name}", {"": images[split, name]}, {}, facts))
+    return Source(rows)
+
+
+def read_diaretdb1(raw: Path) -> Source:
+    """Experts' consensus per type of lesion, cut at 75 %; the split is that of the lists that come with it."""
+    images = [path for path in files_below(raw, "image*.png") if path.parent.name == "ddb1_fundusimages"]
+    require(images, raw, DIARETDB1_TREE)
+    marks = {(path.parent.name, path.stem): path for path in files_below(raw, "image*.png") if path not in images}
+    splits = {}
+    for file in files_below(raw, "*train*.txt", "*test*.txt"):
+        for name in re.findall(r"image\d+", file.read_text(encoding="utf-8", errors="replace")):
+            splits[name] = split_of(Path(file.name))
+    rows = []
+    for path in images:
+        found = {label: marks.get((folder, path.stem)) for folder, label in DIARETDB1.items()}
+        parts = {label: Mask((file,), level=CONSENSUS) if file else None for label, file in found.items()}
+        facts = {"patient": path.stem, "split": splits.get(path.stem, "")}
+        rows.append(Row(path.stem, {"": path}, parts, facts))
+    return Source(rows)
+
+
+def read_drive(raw: Path) -> Source:
+    """Vessels by the first observer; the number is the patient's."""
+    images = files_below(raw, "*_training.tif", "*_test.tif")
+    require(images, raw, DRIVE_TREE)
+    manual = {path.stem.split("_")[0]: path for path in files_below(raw, "*_manual1.gif")}
+    rows = []
+    for path in images:
+        number = path.stem.split("_")[0]
+        parts = {"": Mask((manual[number],), level=1)} if number in manual else {}
+        facts = {"patient": number, "split": split_of(path.relative_to(raw))}
+        rows.append(Row(path.stem, {"": path}, parts, facts))
+    return Source(rows, {"vessels": 255})

@@ -1,0 +1,89 @@
+"""Brain MRI: BraTS, IBSR18, MRBrainS 2013 and 2018."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from medseg.data.sources.layout import Mask, Row, Source, Values, files_below, require, table
+
+BRATS_TREE = """  HGG/BraTS19_XXX_1/BraTS19_XXX_1_flair.nii.gz   (or without HGG and LGG)
+  HGG/BraTS19_XXX_1/BraTS19_XXX_1_t1ce.nii.gz
+  HGG/BraTS19_XXX_1/BraTS19_XXX_1_seg.nii.gz"""
+IBSR_TREE = """  IBSR_01/IBSR_01_ana.nii.gz   (or IBSR_01_ana_strip.nii.gz)
+  IBSR_01/IBSR_01_segTRI_ana.nii.gz"""
+MRBRAINS_TREE = """  TrainingData/1/T1.nii, T2_FLAIR.nii, LabelsForTesting.nii   (2013)
+  training/1/pre/T1.nii.gz, training/1/segm.nii.gz            (2018)"""
+CHANNELS = {"flair": "flair", "t2f": "flair", "t1": "t1", "t1n": "t1", "t1ce": "t1c", "t1c": "t1c", "t1gd": "t1c"}
+CHANNELS |= {"t2": "t2", "t2w": "t2"}
+
+
+def read_brats(raw: Path) -> Source:
+    """Channels flair, t1, t1c, t2 whatever the year calls them; grade HGG or LGG as label.
+
+    Until 2022 the enhancing tumour is 4 (2015 also has 3, not enhancing); from 2023 on it is 3: told by the names.
+    """
+    files = files_below(raw, "*.nii.gz", "*.nii")
+    cases: dict[Path, dict[str, Path]] = {}
+    for path in files:
+        part = re.split(r"[_-]", path.name.lower().removesuffix(".gz").removesuffix(".nii"))[-1]
+        cases.setdefault(path.parent, {})[part] = path
+    cases = {folder: parts for folder, parts in cases.items() if CHANNELS.keys() & parts.keys()}
+    require(cases, raw, BRATS_TREE)
+    grades = _grades(raw)
+    rows, recent = [], any({"t1n", "t2f", "t2w"} & parts.keys() for parts in cases.values())
+    for folder, parts in sorted(cases.items()):
+        images = {CHANNELS[name]: path for name, path in sorted(parts.items()) if name in CHANNELS}
+        above = next((part for part in folder.parts if part in ("HGG", "LGG")), "")
+        facts = {"patient": _patient(folder.name), "label": grades.get(folder.name, above)}
+        seg = parts.get("seg")
+        rows.append(Row(folder.name, images, {"": Mask((seg,))} if seg else {}, facts))
+    enhancing, core, whole = (3, [1, 3], [1, 2, 3]) if recent else (4, [1, 3, 4], [1, 2, 3, 4])
+    return Source(rows, {"whole_tumour": whole, "tumour_core": core, "enhancing": enhancing})
+
+
+def _patient(name: str) -> str:
+    """BraTS-GLI-00005-001 is the second visit of 00005."""
+    visit = re.fullmatch(r"(BraTS-\w+-\d+)-\d{3}", name)
+    return visit.group(1) if visit else name
+
+
+def _grades(raw: Path) -> dict[str, str]:
+    found = {}
+    for file in files_below(raw, "name_mapping*.csv"):
+        for line in table(file):
+            for key, value in line.items():
+                if key.startswith("BraTS") and value:
+                    found[value] = line.get("Grade", "")
+    return found
+
+
+def read_ibsr18(raw: Path) -> Source:
+    """T1 with CSF 1, grey 2 and white matter 3."""
+    images = files_below(raw, "IBSR_??_ana.nii*", "IBSR_??_ana_strip.nii*")
+    require(images, raw, IBSR_TREE)
+    masks = {path.name[:7]: path for path in files_below(raw, "IBSR_??_segTRI_ana.nii*", "IBSR_??_segTRI*.nii*")}
+    first = {path.name[:7]: path for path in reversed(images)}  # the whole head before the stripped one
+    rows = [
+        Row(name, {"": path}, {"": Mask((masks[name],))} if name in masks else {}, {"patient": name})
+        for name, path in sorted(first.items())
+    ]
+    return Source(rows, {"csf": 1, "gm": 2, "wm": 3})
+
+
+def read_mrbrains(raw: Path) -> Source:
+    """T1 and FLAIR of 2013 (three tissues) or 2018 (ten labels, of which tissues are made)."""
+    masks = files_below(raw, "LabelsForTesting.nii*", "segm.nii*")
+    require(masks, raw, MRBRAINS_TREE)
+    rows = []
+    for mask in masks:
+        folder = mask.parent / "pre" if (mask.parent / "pre").is_dir() else mask.parent
+        named = {"t1": ("T1.nii", "T1.nii.gz"), "flair": ("T2_FLAIR.nii", "T2_FLAIR.nii.gz", "FLAIR.nii.gz")}
+        images = {c: next((folder / n for n in names if (folder / n).is_file()), None) for c, names in named.items()}
+        found = {channel: path for channel, path in images.items() if path is not None}
+        rows.append(Row(mask.parent.name, found, {"": Mask((mask,))}, {"patient": mask.parent.name}))
+    values: Values = {"csf": 1, "gm": 2, "wm": 3}
+    if any(mask.name.startswith("segm") for mask in masks):
+        # cortical and deep grey matter; white matter and its lesions; outer CSF and ventricles; the rest is no tissue
+        values = {"csf": [5, 6], "gm": [1, 2], "wm": [3, 4], "background": [7, 8, 9, 10]}
+    return Source(rows, values)

@@ -1,0 +1,79 @@
+"""`medseg data prepare`: a public dataset in its official layout as a dataset that medseg reads, without copies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from medseg.config import did_you_mean
+from medseg.console import progress, say, warn
+from medseg.data.duplicates import Fingerprints
+from medseg.data.sources.fundus import read_diaretdb1, read_drive, read_idrid_grading, read_idrid_seg
+from medseg.data.sources.isic import read_isic
+from medseg.data.sources.layout import Source, cases_csv, place
+from medseg.data.sources.lctsc import read_lctsc
+from medseg.data.sources.mri import read_brats, read_ibsr18, read_mrbrains
+from medseg.data.sources.nnunet import as_source
+from medseg.data.sources.ph2 import read_ph2
+from medseg.data.sources.ultrasound import read_busbra, read_busi
+from medseg.errors import DataError, MedsegError
+from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+
+SOURCES: dict[str, Callable[[Path], Source]] = {
+    "isic2016": read_isic, "isic2017": read_isic, "isic2018": read_isic, "ph2": read_ph2,
+    "idrid_seg": read_idrid_seg, "idrid_grading": read_idrid_grading, "diaretdb1": read_diaretdb1, "drive": read_drive,
+    "busi": read_busi, "busbra": read_busbra, "brats": read_brats, "ibsr18": read_ibsr18, "mrbrains": read_mrbrains,
+    "lctsc": read_lctsc, "nnunet": as_source,
+}  # fmt: skip
+
+
+def prepare_dataset(name: str, raw: Path, out: Path) -> Ledger:
+    """Write OUT: images/ and masks/ (links where the files can stand as they are), cases.csv, labels.json.
+
+    One entry a case in OUT/prepare.csv: failed where it cannot be used, review where it repeats another patient's
+    image (duplicates.csv). Raises `DataError` for an unknown name, a folder that holds nothing of the dataset and an
+    OUT that holds one already.
+    """
+    if name not in SOURCES:
+        raise DataError(f"{name}: no such dataset{did_you_mean(name, list(SOURCES))} (known: {', '.join(SOURCES)})")
+    if not raw.is_dir():
+        raise DataError(f"{raw}: no such folder")
+    if (out / "cases.csv").exists() or (out.is_dir() and any(out.iterdir())):
+        raise DataError(f"{out}: is not empty; choose a new folder")
+    source = SOURCES[name](raw)
+    ledger, lines, prints = Ledger(out / "prepare.csv"), [], Fingerprints()
+    with progress("prepare", len(source.rows)) as bar:
+        for row in source.rows:
+            started = time.monotonic()
+            first = next(iter(row.images.values()))
+            try:
+                lines.append(place(row, out))
+                prints.add(row.case, row.facts.get("patient", row.case), first)
+                ledger.add(Entry(row.case, "ok", seconds=round(time.monotonic() - started, 3), input=str(first)))
+            except (MedsegError, RuntimeError, OSError) as error:  # ITK raises RuntimeError
+                ledger.add(failure(row.case, first, error, time.monotonic() - started))
+                warn(ledger.entries[-1].message)
+            bar.advance(1, row.case)
+    atomic_write_text(out / "cases.csv", cases_csv(lines))
+    if source.values:
+        write_json(out / "labels.json", dict(source.values))
+    report_twins(prints, out / "duplicates.csv", ledger)
+    say(f"{len(lines)} cases in {out / 'cases.csv'}; look at them with medseg data check {out} organ=NAME")
+    return ledger
+
+
+def report_twins(prints: Fingerprints, file: Path, ledger: Ledger) -> None:
+    """Write the pairs that show the same, and mark cases that repeat another patient's image."""
+    twins = prints.twins()
+    if not twins:
+        return
+    lines = ["case_a,case_b,kind,same_patient", *(f"{t.one},{t.other},{t.kind},{t.same_patient}" for t in twins)]
+    atomic_write_text(file, "\n".join(lines) + "\n")
+    reasons: dict[str, str] = {}
+    for twin in twins:
+        for case, other in ((twin.one, twin.other), (twin.other, twin.one)):
+            if not twin.same_patient:
+                reasons.setdefault(case, f"{twin.kind} duplicate of {other}, which is another patient's")
+    ledger.review(reasons)
+    warn(f"{len(twins)} pairs of images show the same, {len(reasons)} cases of other patients among them: see {file}")

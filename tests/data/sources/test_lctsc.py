@@ -1,0 +1,98 @@
+"""A small thorax in DICOM: contours in millimetres become voxels, whatever the order of the files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from medseg.data.folders import read_cases
+from medseg.data.image import read_image
+from medseg.data.labels import Labels
+from medseg.data.truth import read_truth
+from medseg.prepare import prepare_dataset
+
+CT, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"
+SPACING, ORIGIN, SLICES = 2.0, (-20.0, -30.0, 50.0), 4
+
+
+def file_of(path: Path, kind: str, patient: str, modality: str) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = kind, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
+    dataset.PatientID, dataset.Modality = patient, modality
+    return dataset
+
+
+def series(folder: Path, patient: str) -> None:
+    uid, study = generate_uid(), generate_uid()
+    for number in range(SLICES):
+        dataset = file_of(folder / f"{SLICES - number}.dcm", CT, patient, "CT")
+        dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.InstanceNumber = uid, study, number + 1
+        dataset.ImagePositionPatient = [*ORIGIN[:2], ORIGIN[2] + 3.0 * number]
+        dataset.ImageOrientationPatient, dataset.PixelSpacing = [1, 0, 0, 0, 1, 0], [SPACING, SPACING]
+        dataset.SliceThickness = 3.0
+        dataset.Rows, dataset.Columns = 16, 20
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
+        dataset.RescaleIntercept, dataset.RescaleSlope = -1024, 1
+        values = np.random.default_rng(number).integers(0, 2000, (16, 20)).astype(np.int16)
+        dataset.PixelData = values.tobytes()
+        dataset.save_as(folder / f"{SLICES - number}.dcm", enforce_file_format=True)
+
+
+def box(row: int, column: int, number: int) -> list[float]:
+    """A contour through the centres of a box of 3 × 4 voxels, in mm."""
+    corners = [(row, column), (row, column + 3), (row + 2, column + 3), (row + 2, column)]
+    return [v for r, c in corners for v in (ORIGIN[0] + c * SPACING, ORIGIN[1] + r * SPACING, ORIGIN[2] + 3.0 * number)]
+
+
+def structures(file: Path, patient: str, names: tuple[str, ...]) -> None:
+    dataset = file_of(file, RTSTRUCT, patient, "RTSTRUCT")
+    rois, contours = [], []
+    for number, name in enumerate(names, start=1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
+        for level in (1, 2):
+            contour = Dataset()
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.ContourData = box(4, 2 + 8 * (number - 1), level)
+            drawn.ContourSequence.append(contour)
+        rois.append(roi)
+        contours.append(drawn)
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = rois, contours
+    dataset.save_as(file, enforce_file_format=True)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    for patient, names in (("LCTSC-Train-S1-001", ("Lung_R", "Lung_L", "Heart")), ("LCTSC-Test-S1-101", ("Heart",))):
+        series(tmp_path / "raw" / patient / "study" / "ct", patient)
+        structures(tmp_path / "raw" / patient / "study" / "rt" / "1-1.dcm", patient, names)
+    return tmp_path / "raw"
+
+
+def test_contours_become_lungs_on_the_grid_of_the_scan(raw: Path, tmp_path: Path) -> None:
+    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
+    assert ledger.counts == {"ok": 1, "failed": 1}
+    case = read_cases(tmp_path / "out", ["ct"])[0]
+    assert (case.name, case.split) == ("LCTSC-Train-S1-001", "train")
+    labels = Labels({"right_lung": 1, "left_lung": 2})
+    truth = sitk.GetArrayFromImage(read_truth(case, read_image(case.image), labels).mask)
+    for number, column in ((1, 2), (2, 10)):
+        z, y, x = np.nonzero(truth == number)
+        assert (z.min(), z.max(), y.min(), y.max(), x.min(), x.max()) == (1, 2, 4, 6, column, column + 3)
+        assert len(z) == 2 * 3 * 4
+
+
+def test_a_structure_that_was_not_drawn_is_named(raw: Path, tmp_path: Path) -> None:
+    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
+    failed = next(entry for entry in ledger.entries if entry.status == "failed")
+    assert "no structure lung_r" in failed.message
+    assert "heart" in failed.message

@@ -1,0 +1,309 @@
+"""Small datasets in the official naming of each public set: what is written can be read, and means what it should."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from medseg.data.cases import Case
+from medseg.data.folders import read_cases
+from medseg.data.image import read_image
+from medseg.data.labels import Labels
+from medseg.data.truth import read_truth
+from medseg.errors import DataError
+from medseg.prepare import SOURCES, prepare_dataset
+
+Command = Callable[..., Any]
+Array = npt.NDArray[np.uint8]
+
+
+def picture(file: Path, seed: int, size: tuple[int, int] = (24, 32)) -> None:
+    """A photograph unlike any other."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BILINEAR).save(file)
+
+
+def square(file: Path, row: int, column: int, value: int = 255, size: tuple[int, int] = (24, 32)) -> None:
+    """A mask with a square of 4 × 4 pixels."""
+    array = np.zeros(size, np.uint8)
+    array[row : row + 4, column : column + 4] = value
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(file)
+
+
+def volume(file: Path, values: Array | None = None, seed: int = 0) -> None:
+    if values is None:
+        values = np.random.default_rng(seed).integers(0, 255, (4, 8, 8)).astype(np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(file))
+
+
+def levels(*numbers: int) -> Array:
+    """A label map (4, 8, 8) with a line of each number."""
+    array = np.zeros((4, 8, 8), np.uint8)
+    for place, number in enumerate(numbers):
+        array[1, place % 8, : place + 1] = number
+    return array
+
+
+def text(file: Path, *lines: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def isic2016(raw: Path) -> None:
+    for split, number in (("Training", "0000000"), ("Test", "0000003")):
+        picture(raw / f"ISBI2016_ISIC_Part1_{split}_Data" / f"ISIC_{number}.jpg", int(number))
+        square(raw / f"ISBI2016_ISIC_Part1_{split}_GroundTruth" / f"ISIC_{number}_Segmentation.png", 3, 5)
+    text(raw / "ISBI2016_ISIC_Part3_Training_GroundTruth.csv", "ISIC_0000000,benign")
+    text(raw / "ISBI2016_ISIC_Part3_Test_GroundTruth.csv", "ISIC_0000003,1.0")
+
+
+def isic2017(raw: Path) -> None:
+    for split, number in (("Training", "0000001"), ("Validation", "0000002"), ("Test_v2", "0000003")):
+        picture(raw / f"ISIC-2017_{split}_Data" / f"ISIC_{number}.jpg", int(number))
+        square(raw / f"ISIC-2017_{split}_Part1_GroundTruth" / f"ISIC_{number}_segmentation.png", 3, 5)
+        malignant = "1.0" if number.endswith("2") else "0.0"
+        text(
+            raw / f"ISIC-2017_{split}_Part3_GroundTruth.csv",
+            "image_id,melanoma,seborrheic_keratosis",
+            f"ISIC_{number},{malignant},0.0",
+        )
+        picture(raw / f"ISIC-2017_{split}_Data" / f"ISIC_{number}_superpixels.png", 9)
+
+
+def ph2(raw: Path) -> None:
+    for name in ("IMD002", "IMD004"):
+        folder = raw / "PH2 Dataset images" / name
+        picture(folder / f"{name}_Dermoscopic_Image" / f"{name}.bmp", int(name[3:]))
+        square(folder / f"{name}_lesion" / f"{name}_lesion.bmp", 3, 5)
+    text(
+        raw / "PH2_dataset.txt",
+        "|| Name  || Histological Diagnosis || Clinical Diagnosis || Asymmetry ||",
+        "|| IMD002 ||        || 0 || 0 ||",
+        "|| IMD004 || Melanoma || 2 || 2 ||",
+    )
+
+
+def idrid_seg(raw: Path) -> None:
+    for split, number in (("a. Training Set", "01"), ("b. Testing Set", "55")):
+        picture(raw / "1. Original Images" / split / f"IDRiD_{number}.jpg", int(number))
+        truth = raw / "2. All Segmentation Groundtruths" / split
+        square(truth / "3. Hard Exudates" / f"IDRiD_{number}_EX.tif", 3, 5, 76)
+        square(truth / "5. Optic Disc" / f"IDRiD_{number}_OD.tif", 10, 10, 76)
+    square(raw / "2. All Segmentation Groundtruths" / "a. Training Set" / "2. Haemorrhages" / "IDRiD_01_HE.tif", 9, 9)
+
+
+def idrid_grading(raw: Path) -> None:
+    for letter, split, grade in (("a", "Training", 3), ("b", "Testing", 0)):
+        picture(raw / "1. Original Images" / f"{letter}. {split} Set" / "IDRiD_001.jpg", grade)
+        text(
+            raw / "2. Groundtruths" / f"{letter}. IDRiD_Disease Grading_{split} Labels.csv",
+            "Image name,Retinopathy grade,Risk of macular edema ,,",
+            f"IDRiD_001,{grade},2,,",
+        )
+
+
+def diaretdb1(raw: Path) -> None:
+    for number in (1, 2):
+        picture(raw / "resources/images/ddb1_fundusimages" / f"image00{number}.png", number)
+        for folder in ("hardexudates", "softexudates", "hemorrhages", "redsmalldots"):
+            strength = 255 if folder == "hemorrhages" else 128  # fewer than 75 % of the experts
+            square(raw / "resources/images/ddb1_groundtruth" / folder / f"image00{number}.png", 3, 5, strength)
+    text(raw / "resources/traindatasets/trainset.txt", "image001.png")
+    text(raw / "resources/testdatasets/testset.txt", "image002.png")
+
+
+def drive(raw: Path) -> None:
+    for split, number in (("training", "21"), ("test", "01")):
+        picture(raw / split / "images" / f"{number}_{split}.tif", int(number))
+        square(raw / split / "1st_manual" / f"{number}_manual1.gif", 3, 5)
+        square(raw / split / "mask" / f"{number}_{split}_mask.gif", 0, 0)
+
+
+def busi(raw: Path) -> None:
+    folder = raw / "Dataset_BUSI_with_GT"
+    for seed, label in enumerate(("benign", "malignant", "normal")):
+        picture(folder / label / f"{label} (1).png", seed)
+        square(folder / label / f"{label} (1)_mask.png", 3, 5, 0 if label == "normal" else 255)
+    square(folder / "benign" / "benign (1)_mask_1.png", 15, 20)
+    picture(folder / "benign" / "benign (10).png", 77)
+    square(folder / "benign" / "benign (10)_mask.png", 3, 5)
+
+
+def busbra(raw: Path) -> None:
+    for side in ("l", "r"):
+        picture(raw / "BUSBRA/Images" / f"bus_0001-{side}.png", ord(side))
+        square(raw / "BUSBRA/Masks" / f"mask_0001-{side}.png", 3, 5)
+    text(
+        raw / "BUSBRA/bus_data.csv",
+        "ID,Case,Histology,Pathology,BIRADS",
+        "bus_0001-l,1,Fibroadenoma,benign,2",
+        "bus_0001-r,1,Carcinoma,malignant,5",
+    )
+
+
+def brats(raw: Path) -> None:
+    folder = raw / "HGG" / "BraTS19_2013_10_1"
+    for number, part in enumerate(("flair", "t1", "t1ce", "t2")):
+        volume(folder / f"{folder.name}_{part}.nii.gz", seed=number)
+    volume(folder / f"{folder.name}_seg.nii.gz", levels(1, 2, 4))
+
+
+def ibsr18(raw: Path) -> None:
+    for name in ("IBSR_01", "IBSR_02"):
+        volume(raw / name / f"{name}_ana.nii.gz", seed=int(name[-1]))
+        volume(raw / name / f"{name}_segTRI_ana.nii.gz", levels(1, 2, 3))
+
+
+def mrbrains(raw: Path) -> None:
+    for number in ("1", "4"):
+        volume(raw / "training" / number / "pre" / "T1.nii.gz", seed=int(number))
+        volume(raw / "training" / number / "pre" / "FLAIR.nii.gz", seed=int(number) + 1)
+        volume(raw / "training" / number / "segm.nii.gz", levels(*range(1, 9)))
+
+
+def nnunet(raw: Path) -> None:
+    for name in ("liver_001", "liver_002"):
+        volume(raw / "imagesTr" / f"{name}_0000.nii.gz", seed=int(name[-1]))
+        volume(raw / "labelsTr" / f"{name}.nii.gz", levels(1, 2))
+    text(
+        raw / "dataset.json",
+        '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 2}}',
+    )
+
+
+LESION = Labels({"lesion": 1})
+FUNDUS = Labels({"haemorrhages": 1, "hard_exudates": 2}, exclusive=False)
+TUMOUR = Labels({"tumour": 1})
+TISSUE = Labels({"csf": 1, "gm": 2, "wm": 3})
+REGIONS = Labels({"whole_tumour": 1, "tumour_core": 2, "enhancing": 3}, exclusive=False)
+# maker, labels, channels, and for each case: voxels of each label, class, split
+Wanted = dict[str, tuple[Any, str | None, str | None]]
+EXPECTED: dict[str, tuple[Callable[[Path], None], Labels | None, list[str], Wanted]] = {
+    "isic2016": (isic2016, LESION, ["photo"], {
+        "ISIC_0000000": ({"lesion": 16}, "benign", "train"), "ISIC_0000003": ({"lesion": 16}, "malignant", "test")}),
+    "isic2017": (isic2017, LESION, ["photo"], {
+        "ISIC_0000001": ({"lesion": 16}, "benign", "train"), "ISIC_0000002": ({"lesion": 16}, "malignant", "valid"),
+        "ISIC_0000003": ({"lesion": 16}, "benign", "test")}),
+    "ph2": (ph2, LESION, ["photo"], {
+        "IMD002": ({"lesion": 16}, "benign", None), "IMD004": ({"lesion": 16}, "malignant", None)}),
+    "idrid_seg": (idrid_seg, FUNDUS, ["photo"], {
+        "IDRiD_01": ({"haemorrhages": 16, "hard_exudates": 16}, None, "train"),
+        "IDRiD_55": ({"haemorrhages": 0, "hard_exudates": 16}, None, "test")}),
+    "idrid_grading": (idrid_grading, None, ["photo"], {
+        "train_IDRiD_001": ({}, "3", "train"), "test_IDRiD_001": ({}, "0", "test")}),
+    "diaretdb1": (diaretdb1, FUNDUS, ["photo"], {
+        "image001": ({"haemorrhages": 16, "hard_exudates": 0}, None, "train"),
+        "image002": ({"haemorrhages": 16, "hard_exudates": 0}, None, "test")}),
+    "drive": (drive, Labels({"vessels": 1}), ["photo"], {
+        "21_training": ({"vessels": 16}, None, "train"), "01_test": ({"vessels": 16}, None, "test")}),
+    "busi": (busi, TUMOUR, ["echo"], {
+        "benign_1": ({"tumour": 32}, "benign", None), "benign_10": ({"tumour": 16}, "benign", None),
+        "malignant_1": ({"tumour": 16}, "malignant", None), "normal_1": ({"tumour": 0}, "normal", None)}),
+    "busbra": (busbra, TUMOUR, ["echo"], {
+        "bus_0001-l": ({"tumour": 16}, "benign", None), "bus_0001-r": ({"tumour": 16}, "malignant", None)}),
+    "brats": (brats, REGIONS, ["flair", "t1c"], {
+        "BraTS19_2013_10_1": ({"whole_tumour": 6, "tumour_core": 4, "enhancing": 3}, "HGG", None)}),
+    "ibsr18": (ibsr18, TISSUE, ["t1"], {
+        name: ({"csf": 1, "gm": 2, "wm": 3}, None, None) for name in ("IBSR_01", "IBSR_02")}),
+    "mrbrains": (mrbrains, TISSUE, ["t1", "flair"], {
+        name: ({"csf": 5 + 6, "gm": 1 + 2, "wm": 3 + 4}, None, None) for name in ("1", "4")}),
+    "nnunet": (nnunet, Labels({"liver": 1, "tumour": 2}), ["ct"], {
+        name: ({"liver": 1, "tumour": 2}, None, "train") for name in ("liver_001", "liver_002")}),
+}  # fmt: skip
+
+
+def voxels(case: Case, labels: Labels) -> Mapping[str, int]:
+    truth = read_truth(case, read_image(case.image), labels)
+    array = sitk.GetArrayViewFromImage(truth.mask)
+    return {name: int(labels.layer(array, name).sum()) for name in truth.known}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_is_prepared_can_be_read_and_means_what_it_should(name: str, tmp_path: Path) -> None:
+    make, labels, channels, wanted = EXPECTED[name]
+    make(tmp_path / "raw")
+    ledger = prepare_dataset(name, tmp_path / "raw", tmp_path / "out")
+    assert ledger.counts == {"ok": len(wanted)}, [entry.message for entry in ledger.entries]
+    found = {case.name: case for case in read_cases(tmp_path / "out", channels)}
+    assert found.keys() == wanted.keys()
+    for case, (counts, label, split) in wanted.items():
+        assert found[case].label == label
+        assert found[case].split == split
+        assert list(found[case].images) == channels
+        assert found[case].image.is_symlink()
+        if labels is not None:
+            assert voxels(found[case], labels) == counts
+        for channel in found[case].images.values():
+            read_image(channel)
+
+
+def test_every_source_but_the_dicom_one_has_an_example_here() -> None:
+    assert set(SOURCES) - set(EXPECTED) == {"isic2018", "lctsc"}  # as isic2017; tests/data/sources/test_lctsc.py
+
+
+def test_both_sides_of_one_patient_stay_together(tmp_path: Path) -> None:
+    busbra(tmp_path / "raw")
+    prepare_dataset("busbra", tmp_path / "raw", tmp_path / "out")
+    assert {case.patient for case in read_cases(tmp_path / "out", ["echo"])} == {"1"}
+
+
+def test_brats_of_2023_has_other_names_and_another_number(tmp_path: Path) -> None:
+    folder = tmp_path / "raw" / "BraTS-GLI-00005-001"
+    for number, part in enumerate(("t2f", "t1n", "t1c", "t2w")):
+        volume(folder / f"{folder.name}-{part}.nii.gz", seed=number)
+    volume(folder / f"{folder.name}-seg.nii.gz", levels(1, 2, 3))
+    prepare_dataset("brats", tmp_path / "raw", tmp_path / "out")
+    case = read_cases(tmp_path / "out", ["flair", "t1c"])[0]
+    assert case.patient == "BraTS-GLI-00005"
+    assert voxels(case, REGIONS) == {"whole_tumour": 6, "tumour_core": 4, "enhancing": 3}
+
+
+def test_a_broken_file_is_named_and_the_others_go_on(medseg: Command, tmp_path: Path) -> None:
+    busi(tmp_path / "raw")
+    (tmp_path / "raw/Dataset_BUSI_with_GT/malignant/malignant (1)_mask.png").write_bytes(b"\x89PNG broken")
+    result = medseg("data", "prepare", "busi", tmp_path / "raw", tmp_path / "out")
+    assert result.status == 3
+    assert "malignant (1)_mask.png" in result.err
+    with (tmp_path / "out" / "cases.csv").open() as file:
+        assert {row["case"] for row in csv.DictReader(file)} == {"benign_1", "benign_10", "normal_1"}
+
+
+def test_masks_of_other_sizes_are_not_merged(tmp_path: Path) -> None:
+    busi(tmp_path / "raw")
+    square(tmp_path / "raw/Dataset_BUSI_with_GT/benign/benign (1)_mask_1.png", 1, 1, 255, (10, 10))
+    ledger = prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
+    failed = [entry for entry in ledger.entries if entry.status == "failed"]
+    assert [entry.case for entry in failed] == ["benign_1"]
+    assert "(10, 10)" in failed[0].message
+
+
+def test_duplicates_are_written_down_and_looked_at_where_patients_differ(tmp_path: Path) -> None:
+    busi(tmp_path / "raw")
+    folder = tmp_path / "raw" / "Dataset_BUSI_with_GT"
+    (folder / "malignant" / "malignant (2).png").write_bytes((folder / "benign" / "benign (1).png").read_bytes())
+    square(folder / "malignant" / "malignant (2)_mask.png", 3, 5)
+    ledger = prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
+    assert (tmp_path / "out" / "duplicates.csv").read_text().splitlines()[1:] == ["benign_1,malignant_2,exact,False"]
+    assert {entry.case for entry in ledger.entries if entry.status == "review"} == {"benign_1", "malignant_2"}
+
+
+def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> None:
+    busi(tmp_path / "raw")
+    with pytest.raises(DataError, match="did you mean busi"):
+        prepare_dataset("bussi", tmp_path / "raw", tmp_path / "out")
+    with pytest.raises(DataError, match=r"expected below it:\n  HGG"):
+        prepare_dataset("brats", tmp_path / "raw", tmp_path / "out")
+    with pytest.raises(DataError, match="no such folder"):
+        prepare_dataset("busi", tmp_path / "nowhere", tmp_path / "out")
+    prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
+    with pytest.raises(DataError, match="is not empty"):
+        prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")

@@ -1,64 +1,179 @@
-"""Read a whole dataset and say everything that is wrong with it."""
+"""Read a whole dataset and say everything that is wrong with it, at once."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
-from medseg.config import Config
+from medseg.config import Config, labels_of
 from medseg.console import progress, warn
-from medseg.data.cache import own_mask
-from medseg.data.cases import Case, Columns, split_cases
-from medseg.data.folders import read_cases
+from medseg.data.cases import Case
+from medseg.data.duplicates import Fingerprints
 from medseg.data.image import grid_difference, read_image
+from medseg.data.labels import Labels
+from medseg.data.truth import read_truth
 from medseg.errors import ImageError, MedsegError
 from medseg.ledger import Entry, Ledger
+from medseg.train import read_dataset
+
+FAR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
+WHOLE = "(dataset)"
+
+
+@dataclass
+class Findings:
+    """What is seen while cases are read, to be compared when all are."""
+
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    failures: dict[str, tuple[str, str]] = field(default_factory=dict)  # code, message
+    spacings: dict[str, list[float]] = field(default_factory=dict)
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    components: dict[str, int] = field(default_factory=dict)
+    prints: Fingerprints = field(default_factory=Fingerprints)
+
+    def note(self, case: str, remark: str) -> None:
+        """Something to look at."""
+        self.remarks.setdefault(case, []).append(remark)
 
 
 def check_dataset(config: Config) -> Ledger:
     """One entry a case in data_check.csv of the folder one stands in: ok, review (usable, look at it) or failed.
 
-    Raises `DataError` where the table or the splits themselves are wrong.
+    What concerns the whole set stands in an entry of its own, named (dataset). Raises `DataError` where the tables
+    themselves cannot be read.
     """
-    data = config.data
-    columns = Columns(data.split_column, data.label_column, data.patient_column, data.mask_suffix)
-    cases = split_cases(read_cases(Path(data.root), list(config.organ.channels), columns), data.holdout, config.seed)
-    ledger = Ledger(Path("data_check.csv"))
+    cases = read_dataset(config, Path(config.data.root))
+    labels, found = labels_of(config), Findings()
+    seconds: dict[str, float] = {}
     with progress("check", len(cases)) as bar:
         for case in cases:
             started = time.monotonic()
             try:
-                remarks = _remarks(case, dict(config.organ.labels))
-                status, code = ("review", "look") if remarks else ("ok", "")
-            except MedsegError as error:
-                remarks, status, code = [str(error)], "failed", error.code
-            for remark in remarks:
-                warn(f"{case.name}: {remark}")
-            seconds = round(time.monotonic() - started, 3)
-            ledger.add(Entry(case.name, status, code, "; ".join(remarks), seconds, str(case.image)))
+                _look(case, labels, found)
+            except (MedsegError, RuntimeError, MemoryError) as error:  # ITK raises RuntimeError
+                found.failures[case.name] = (getattr(error, "code", "case-error"), str(error))
+            seconds[case.name] = round(time.monotonic() - started, 3)
             bar.advance(1, case.name)
+    _repeated(cases, found)
+    _outliers(found)
+    ledger = Ledger(Path("data_check.csv"))
+    for case in cases:
+        ledger.add(_entry(case, found, seconds[case.name]))
+    for remark in _of_the_whole(config, cases):
+        ledger.add(Entry(WHOLE, "review", "look", remark, input=str(config.data.root)))
+    for entry in ledger.entries:
+        if entry.message:
+            warn(f"{entry.case}: {entry.message}")
     return ledger
 
 
-def _remarks(case: Case, labels: dict[str, int]) -> list[str]:
-    """What is odd about a case that can be used; raises `ImageError` for one that cannot."""
+def _entry(case: Case, found: Findings, seconds: float) -> Entry:
+    remarks = found.remarks.get(case.name, [])
+    if case.name in found.failures:
+        code, message = found.failures[case.name]
+        return Entry(case.name, "failed", code, "; ".join([message, *remarks]), seconds, str(case.image))
+    status, code = ("review", "look") if remarks else ("ok", "")
+    return Entry(case.name, status, code, "; ".join(remarks), seconds, str(case.image))
+
+
+def _look(case: Case, labels: Labels, found: Findings) -> None:
+    """Read everything of a case; raises `ImageError` where it cannot be used."""
     images = {channel: read_image(path) for channel, path in case.images.items()}
     first = next(iter(images.values()))
-    for path, image in zip(list(case.images.values())[1:], list(images.values())[1:], strict=True):
+    found.prints.add(case.name, case.patient, case.image, first)
+    found.spacings[case.name], found.sizes[case.name] = list(first.GetSpacing()), list(first.GetSize())
+    found.components[case.name] = first.GetNumberOfComponentsPerPixel()
+    for channel, image in images.items():
+        array = sitk.GetArrayViewFromImage(image)
+        if array.min() == array.max():
+            found.note(case.name, f"{case.images[channel]}: every pixel is {array.flat[0]:g}")
         difference = grid_difference(image, first)
         if difference:
-            raise ImageError(f"{path}: does not lie on the grid of {case.image.name}: {difference}", code="image-grid")
-    if case.mask is None:
-        return ["no mask"]
-    mask = own_mask(case, first)
-    stats = sitk.LabelShapeStatisticsImageFilter()
-    stats.Execute(mask)
-    found = set(stats.GetLabels())
-    unknown = found - set(labels.values())
+            raise ImageError(
+                f"{case.images[channel]}: does not lie on the grid of {case.image.name}: {difference}",
+                code="image-grid",
+            )
+    if not case.annotated:
+        found.note(case.name, "no mask")
+        return
+    truth = read_truth(case, first, labels)
+    array = sitk.GetArrayViewFromImage(truth.mask)
+    shown = {name: bool(labels.layer(array, name).any()) for name in truth.known}
+    if not any(shown.values()):
+        found.note(case.name, "the mask is blank")
+    elif labels.exclusive:
+        for name in [name for name, there in shown.items() if not there]:
+            found.note(case.name, f"no {name} in the mask")
+    unknown = [name for name in labels.numbers if name not in truth.known]
     if unknown:
-        raise ImageError(f"{case.mask}: holds {sorted(unknown)}, known are {labels}", code="mask-label")
-    if not found:
-        return ["the mask is blank"]
-    return [f"no {name} in the mask" for name, number in labels.items() if number not in found]
+        found.note(case.name, f"{', '.join(unknown)} not annotated: gives no loss there")
+
+
+def _repeated(cases: list[Case], found: Findings) -> None:
+    """Cases that show the same as another one."""
+    by_name = {case.name: case for case in cases}
+    for twin in found.prints.twins():
+        one, other = by_name[twin.one], by_name[twin.other]
+        if twin.same_patient and one.id == other.id:  # frames of one sequence may rest
+            continue
+        for a, b in ((one, other), (other, one)):
+            facts = [] if twin.same_patient else ["another patient's"]
+            facts += [f"in split {b.split}"] if a.split != b.split else []
+            found.note(a.name, ", ".join([f"{twin.kind} duplicate of {b.name}", *facts]))
+
+
+def _outliers(found: Findings) -> None:
+    """Images that are of another kind than most, or far from the median in spacing or size."""
+    if not found.components:
+        return
+    usual, dimension = (
+        Counter(found.components.values()).most_common(1)[0][0],
+        _most([len(s) for s in found.sizes.values()]),
+    )
+    for name, count in found.components.items():
+        if count != usual:
+            found.note(name, f"has {count} colour channels, most have {usual}")
+        if len(found.sizes[name]) != dimension:
+            found.note(name, f"has {len(found.sizes[name])} dimensions, most have {dimension}")
+    alike = [name for name, size in found.sizes.items() if len(size) == dimension]
+    for what, table in (("spacing in mm", found.spacings), ("size in voxels", found.sizes)):
+        median = np.median([table[name] for name in alike], axis=0)
+        for name in alike:
+            factor = np.asarray(table[name]) / median
+            if (factor > FAR).any() or (factor < 1 / FAR).any():
+                shown = " × ".join(f"{value:.4g}" for value in table[name])
+                found.note(name, f"{what} {shown}, the median is {' × '.join(f'{v:.4g}' for v in median)}")
+
+
+def _most(values: list[int]) -> int:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _of_the_whole(config: Config, cases: list[Case]) -> list[str]:
+    """Patients on two sides, classes that are missing or unknown, sides that are empty."""
+    remarks = []
+    sides: dict[str, set[str]] = {}
+    for case in cases:
+        if case.split:
+            sides.setdefault(case.patient, set()).add(case.split)
+    for patient, names in sorted(sides.items()):
+        if len(names) > 1:
+            remarks.append(f"patient {patient} is in {' and '.join(sorted(names))}: a patient must be on one side")
+    given = {str(case.split) for case in cases if case.split}
+    if given and "train" not in given:
+        remarks.append(f"no case is in split train, only in {', '.join(sorted(given))}")
+    counts = Counter(case.label for case in cases if case.label is not None)
+    classes = [str(name) for name in config.organ.classes]
+    unknown = sorted(set(counts) - set(classes))
+    if counts and unknown:
+        remarks.append(f"classes {', '.join(unknown)} are none of organ.classes {classes}")
+    if len(counts) == 1:
+        remarks.append(f"every case is {next(iter(counts))}: no diagnosis can be learnt")
+    if not any(case.annotated for case in cases):
+        remarks.append("no case has a mask: no segmentation can be learnt")
+    return remarks

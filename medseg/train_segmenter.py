@@ -39,10 +39,11 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
 
     Returns lines for the card, and what happened to each case.
     """
+    rule = None if is_trained(config) else build(config.segmenter.model)  # says at once where it makes no sense
     ledger = Ledger(run.file("cases.csv"))
     reported = report_split(cases)
     steps = [build(step) for step in config.preprocess.values() if step]
-    fitted = is_trained(config) or any(hasattr(step, "fit") for step in steps)
+    fitted = rule is None or any(hasattr(step, "fit") for step in steps)
     learning = [c for c in cases if c.split == "train"] if fitted else []  # a rule learns nothing from them
     prepare = Preprocess(config)
     if learning:
@@ -50,14 +51,17 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     write_json(run.file("preprocess.json"), prepare.state)
     recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings)
     train = _prepare(config, learning, recipe, ledger)
-    if not train and is_trained(config):
+    if not train and rule is None:
         why = f"; the first: {ledger.entries[0].message}" if ledger.entries else ""
         raise DataError(f"no training case can be used; see {ledger.file} for the reason of each{why}")
     held = _prepare(config, [c for c in cases if c.split == reported and c.annotated], recipe, ledger)
     write_json(run.file("fingerprint.json"), fingerprint(train or held, dict(config.organ.labels), synthetic))
     pl.seed_everything(config.seed, verbose=False)
-    lines, segmenter = _learn(config, run, (train, held), prepare.state)
-    annotated = [case for case in learning if case.annotated and is_trained(config)]
+    if rule is not None:
+        lines, segmenter = ["No training: a rule."], Segmenter(config, rule, prepare.state)
+    else:
+        lines, segmenter = _learn(config, run, (train, held), prepare.state)
+    annotated = [case for case in learning if case.annotated and rule is None]
     rankers = learn(config, segmenter.select, annotated, segmenter.look)
     if rankers:
         write_json(run.file("candidates.json"), rankers)
@@ -70,9 +74,7 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
 def _learn(
     config: Config, run: Run, data: tuple[list[CachedCase], list[CachedCase]], state: State
 ) -> tuple[list[str], Segmenter]:
-    """The segmenter, trained and saved where it has a network; and what to say of it in the card."""
-    if not is_trained(config):
-        return ["No training: a rule."], Segmenter(config, build(config.segmenter.model), state)
+    """The segmenter, trained and saved; and what to say of it in the card."""
     network = make_network(config)
     seconds, steps = _fit(config, run, network, data)
     run.save_weights(network.state_dict())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+CONSTANCY = "+preprocess.constancy._target_=medseg.preprocess.colour.ShadesOfGrey"
 CLASSICAL = ("otsu", "watershed", "em", "superpixels")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ACCURACY.md"
 
@@ -32,6 +34,9 @@ class Experiment:
     folds: int = 1
     classical: tuple[str, ...] = ()
     ablations: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    share: float = (
+        0.25  # of the recipe's passes in the runs with and without a step, which are compared among themselves
+    )
     trained: bool = True
 
 
@@ -40,10 +45,8 @@ EXPERIMENTS = [
         "brain_tissue", "Brain tissue, T1 (PTBP, a quarter of the children held out)", "brain/ptbp_tissue",
         ("organ=brain", "experiment=ptbp"), "dice", {"csf": (0.85, 0.92), "gm": (0.88, 0.93), "wm": (0.92, 0.95)},
         classical=("otsu", "em", "superpixels"),
-        ablations={
-            "U-Net, with N4": ("preprocess=mri_n4",),
-            "U-Net, z-score of the whole image": ("preprocess.zscore.field=null",),
-        },
+        ablations={"N4 first": ("preprocess=mri_n4",), "z-score of the whole image": ("preprocess.zscore.field=null",)},
+        share=0.25,
     ),
     Experiment(
         "brain_tumour", "Brain tumour, FLAIR + T1c (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
@@ -51,11 +54,14 @@ EXPERIMENTS = [
     ),
     Experiment(
         "retina", "Retina (IDRiD, 40 train, 14 reported at full size; AUPR over all pixels)", "retina/idrid_seg",
-        ("organ=retina", "experiment=idrid"), "aupr", {"hard_exudates": (0.70, 0.85), "haemorrhages": (0.45, 0.65)},
+        ("organ=retina", "experiment=idrid"), "aupr",
+        {"hard_exudates": (0.70, 0.85), "haemorrhages": (0.45, 0.65)},
+        ablations={"light not evened": ("~preprocess.light",), "no CLAHE": ("~preprocess.contrast",)}, share=0.1,
     ),
     Experiment(
         "skin", "Skin (ISIC 2017 at 256 pixels, 1700 train, 300 reported; Jaccard)", "skin/isic2017_256",
         ("organ=skin", "experiment=isic2017"), "iou", {"lesion": (0.74, 0.78)}, classical=CLASSICAL,
+        ablations={"hair left in": ("~preprocess.hair",), "colour constancy": (CONSTANCY,)}, share=0.25,
     ),
     Experiment(
         "skin_untrained", "Skin, without training (ISIC 2017 at 1024 pixels, 56 reported; Jaccard)",
@@ -72,6 +78,7 @@ EXPERIMENTS = [
         "breast", "Breast (BUSI at 256 pixels, a fifth of the groups held out; Dice of images with a lesion)",
         "breast/busi_256",
         ("organ=breast", "experiment=busi"), "dice_where_present", {"tumour": (0.70, 0.80)}, classical=CLASSICAL,
+        ablations={"speckle filtered (SRAD)": ("+preprocess.speckle._target_=medseg.preprocess.noise.Srad",)}, share=0.25,
     ),
 ]  # fmt: skip
 
@@ -107,8 +114,10 @@ def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ..
         found |= {
             f"{name}, no hair removal": (f"segmenter={name}", "~preprocess.hair") for name in experiment.classical
         }
-    if ablations:
-        found |= experiment.ablations
+    if ablations and experiment.ablations:
+        few = f"trainer.budget={experiment.share:g}"
+        base = f"U-Net, {experiment.share:.0%} of the passes"
+        found |= {base: (few,)} | {f"{base}, {name}": (few, *s) for name, s in experiment.ablations.items()}
     return found
 
 
@@ -127,7 +136,7 @@ def make(experiment: Experiment, data: Path, out: Path, ablations: bool) -> None
 
 
 def folder(experiment: Experiment, out: Path, variant: str, fold: int) -> Path:
-    name = variant.replace(" ", "_").replace(",", "")
+    name = re.sub(r"[^\w\-]+", "_", variant).strip("_")
     return out / experiment.name / (f"{name}_{fold}" if experiment.folds > 1 else name)
 
 

@@ -116,7 +116,7 @@ def test_non_local_means_bring_a_phantom_nearer_to_the_truth(colours: int) -> No
         return float(-10 * np.log10(((array - clean) ** 2).mean()))
 
     assert psnr(found) > psnr(noisy) + 8
-    assert noise_level(noisy) == pytest.approx(0.05, rel=0.05)
+    assert noise_level(noisy) == pytest.approx(0.05, rel=0.1)
 
 
 def test_noise_is_measured_though_most_of_the_picture_is_black() -> None:

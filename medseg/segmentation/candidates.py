@@ -97,7 +97,7 @@ def only_kept(probability: Floats, regions: Regions) -> Floats:
 def measure_regions(numbers: Ints, probability: Floats, image: Floats) -> list[Candidate]:
     """Measures of each region 1 … n of `numbers` (Z, Y, X).
 
-    probability: peak, mean. shape: area (log share of the image), lengthening (log ratio of the principal standard
+    probability: peak, certainty (mean). shape: area (log share of the image), lengthening (log ratio of the principal standard
     deviations), irregularity (1 − area / area of the ellipse, or ellipsoid, of the same second moments), wider (log
     width / height). echo: brightness against the image, contrast against a ring around, unevenness, margin (gradient
     on the border), below (brightness of what lies deeper, against what lies beside that). position: depth and lateral
@@ -145,7 +145,7 @@ def _alone(numbers: Ints, number: int, box: Box, scene: _Scene) -> dict[str, flo
     surface = float(np.median(scene.surface[..., box[ACROSS]]))
     return {
         "peak": float(probability[inside].max()),
-        "mean": float(probability[inside].mean()),
+        "certainty": float(probability[inside].mean()),
         "area": float(np.log(inside.sum() / numbers.size)),
         **_form(inside),
         "wider": float(np.log(width / height)),

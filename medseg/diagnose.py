@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
+from medseg.bootstrap import estimate
 from medseg.classifier import Classifier, load_classifier
 from medseg.config import Config, labels_of, load
 from medseg.console import say, table
@@ -20,12 +21,13 @@ from medseg.data.folders import read_cases
 from medseg.data.image import read_image
 from medseg.data.labels import Labels
 from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
-from medseg.diagnosis.signal import normalise, period
+from medseg.diagnosis.forecast import Horizon
+from medseg.diagnosis.signal import describe, normalise, period
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
 from medseg.extract import Extractor, MaskOf, Tables, beside, extract_cases, masks_from, read_tables, true_masks
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
-from medseg.metrics import summarise_states
+from medseg.metrics import nrmse, summarise_states
 from medseg.runs import Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
@@ -69,6 +71,8 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
         ledger.review(dict(zip(found["case"], found["review"], strict=True)))
     unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
     atomic_write_text(request.out, found.drop(columns=unknown).to_csv(index=False))
+    if "signal_predicted" in found and "time" not in unknown:
+        atomic_write_text(beside(request.out, "_signal.csv"), describe_signals(found).to_csv(index=False))
     say(f"{len(found)} rows in {request.out} ({time.monotonic() - started:.1f} s)")
     _show(found, diagnoser.inputs.classes)
     if "label" not in unknown:
@@ -85,6 +89,31 @@ def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) ->
     if truth.notna().any():
         truth = truth.groupby(found["case"], sort=False).transform(lambda s: normalise(s.to_numpy(dtype=np.float64)))
     return summarise_states(found.assign(signal=truth), classes, models, period)
+
+
+def judge_forecast(found: pd.DataFrame, horizon: Horizon) -> dict[str, Any]:
+    """nRMSE of each forecast against the true signal so much later, a mean over cases; guessing the mean gives 1."""
+    errors: dict[str, list[float]] = {"lstm": [], "linear": [], "hold": []}
+    patients = []
+    for _, part in found.groupby("case", sort=False):
+        signal, times = (part[name].to_numpy(dtype=np.float64) for name in ("signal", "time"))
+        patients.append(part["patient"].iloc[0])
+        later = horizon.targets(normalise(signal), times) if np.isfinite(signal).any() else np.full(len(part), np.nan)
+        for name, values in errors.items():
+            said = part["signal_ahead" if name == "lstm" else f"signal_ahead_{name}"].to_numpy(dtype=np.float64)
+            both = np.isfinite(said) & np.isfinite(later)
+            values.append(nrmse(later[both], said[both]) if both.sum() > 1 else np.nan)
+    why = "no sequence with times that is longer than the past that is read"
+    return {"ahead_s": horizon.ahead, **{name: estimate(values, patients, why) for name, values in errors.items()}}
+
+
+def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
+    """A row a case with a predicted signal and times: period, breaths, amplitude, irregularity."""
+    rows = []
+    for case, part in found.groupby("case", sort=False):
+        signal, times = (part[name].to_numpy(dtype=np.float64) for name in ("signal_predicted", "time"))
+        rows.append({"case": case, **describe(signal, times)})
+    return pd.DataFrame(rows)
 
 
 def _measured(request: Request, config: Config, ledger: Ledger) -> Tables:

@@ -11,6 +11,8 @@ import pandas as pd
 
 from medseg.config import Config, load
 from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.diagnosis.forecast import Forecast, Horizon
+from medseg.diagnosis.forecast import from_arrays as forecast_from
 from medseg.diagnosis.linear import LinearBaseline, from_arrays
 from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
 from medseg.diagnosis.signal import normalise
@@ -70,8 +72,14 @@ class Inputs:
 class Diagnoser:
     """A trained LSTM and the linear baseline beside it, with how their inputs are made."""
 
-    def __init__(self, inputs: Inputs, network: SequenceLSTM, baseline: LinearBaseline | None) -> None:
-        self.inputs, self.network, self.baseline = inputs, network, baseline
+    def __init__(
+        self,
+        inputs: Inputs,
+        network: SequenceLSTM,
+        baseline: LinearBaseline | None,
+        forecast: Forecast | None = None,
+    ) -> None:
+        self.inputs, self.network, self.baseline, self.forecast = inputs, network, baseline, forecast
 
     @classmethod
     def from_run(cls, run: Run) -> Diagnoser:
@@ -83,7 +91,9 @@ class Diagnoser:
         weights = run.load_weights()
         network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
         linear = {k.removeprefix("linear."): v.numpy() for k, v in weights.items() if k.startswith("linear.")}
-        return cls(inputs, network, from_arrays(linear) if linear else None)
+        ahead = {k.removeprefix("forecast."): v for k, v in weights.items() if k.startswith("forecast.")}
+        foretold = forecast_from(horizon_of(config), ahead) if ahead else None
+        return cls(inputs, network, from_arrays(linear) if linear else None, foretold)
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
         """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's."""
@@ -96,6 +106,10 @@ class Diagnoser:
         facts |= {"frame": sequence.frames[:rows].astype(int), "time": sequence.times[:rows]}
         facts |= {"label": list(sequence.labels[:rows]), "signal": sequence.signal[:rows]}
         facts |= self._columns(self.network.predict(item), "", rows)
+        if self.forecast is not None and "signal_predicted" in facts:
+            said = self.forecast(np.asarray(facts["signal_predicted"], np.float64), sequence.times[:rows])
+            kinds = ("lstm", "linear", "hold") if baseline else ("lstm",)
+            facts |= {f"signal_ahead_{kind}" if kind != "lstm" else "signal_ahead": said[kind] for kind in kinds}
         if baseline and self.baseline is not None:
             facts |= self._columns(self.baseline.predict(item), "_linear", rows)
         return pd.DataFrame(facts)
@@ -109,6 +123,12 @@ class Diagnoser:
         if prediction.signal is not None:
             columns["signal_predicted" if not end else f"signal{end}"] = prediction.signal[:rows]
         return columns
+
+
+def horizon_of(config: Config) -> Horizon:
+    """How far ahead a signal is foretold, and from what."""
+    settings = config.diagnoser.forecast
+    return Horizon(settings.ahead, settings.lags, settings.step)
 
 
 def require_diagnosis(run: Run, config: Config) -> None:

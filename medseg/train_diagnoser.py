@@ -17,12 +17,15 @@ from medseg.config import Config, labels_of
 from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
 from medseg.data.folders import FEATURES
-from medseg.diagnose import score
-from medseg.diagnoser import Diagnoser, Inputs, as_item, to_json
+from medseg.diagnose import judge_forecast, score
+from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
+from medseg.diagnosis.forecast import Forecast
+from medseg.diagnosis.forecast import fit as fit_forecast
 from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.module import DiagnosisModule, class_weights
+from medseg.diagnosis.signal import normalise
 from medseg.errors import DataError
 from medseg.extract import Extractor, Presence, Tables, extract_cases, masks_from, read_tables, true_masks, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
@@ -51,13 +54,25 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
     seconds, steps = fit_lstm(config, run, network, items)
     baseline = fit_linear([item for _, item in items.values()], len(inputs.classes), **config.diagnoser.baseline)
+    forecast = _forecast(config, inputs, train)
     weights = {f"lstm.{k}": v for k, v in network.state_dict().items()}
-    run.save_weights(weights | {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()})
+    weights |= {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()}
+    run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
-    summary = _measure(run, Diagnoser(inputs, network, baseline), held, reported)
+    summary = _measure(run, Diagnoser(inputs, network, baseline, forecast), held, reported)
     passes = steps * config.diagnoser.batch
     return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)], ledger
+
+
+def _forecast(config: Config, inputs: Inputs, train: Tables) -> Forecast | None:
+    """Learnt from the true signals of the training sequences, each with mean 0 and standard deviation 1."""
+    if not inputs.signal:
+        return None
+    known = [item for item in inputs.raw(train) if np.isfinite(item.signal).any()]
+    settings = config.diagnoser.forecast
+    traces = [(normalise(item.signal), item.times) for item in known]
+    return fit_forecast(traces, horizon_of(config), settings.hidden, settings.passes, config.seed)
 
 
 def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Tables:
@@ -180,6 +195,8 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
     summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, ["lstm", "linear"])}
+    if diagnoser.forecast is not None:
+        summary["forecast"] = judge_forecast(found, diagnoser.forecast.horizon)
     write_json(run.file("metrics.json"), summary)
     for model, names in summary["never_predicted"].items():
         if names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,30 @@ def period(signal: FloatArray, times: FloatArray) -> float:
     before, peak, after = correlation[best - 1 : best + 2]
     shift = (before - after) / (2 * (before - 2 * peak + after))
     return float((best + shift) * (clock[1] - clock[0]))
+
+
+def describe(signal: FloatArray, times: FloatArray) -> dict[str, float]:
+    """period_s (as `period`), breaths, breaths_per_minute, amplitude and irregularity of a signal (T,) at times (T,) s.
+
+    A breath runs from peak to peak, peaks being at least half a period apart and a standard deviation above the trough
+    between. amplitude: mean of peak less the trough after it, in the signal's unit; irregularity: standard deviation
+    over mean of the breaths' lengths. NaN where there are too few.
+    """
+    length = period(signal, times)
+    found = {"period_s": length, "breaths": 0.0, "breaths_per_minute": 60 / length if length > 0 else float("nan")}
+    found |= {"amplitude": float("nan"), "irregularity": float("nan")}
+    known = np.isfinite(signal) & np.isfinite(times)
+    if not np.isfinite(length) or known.sum() < 4:
+        return found
+    values, clock = signal[known], times[known]
+    frame = float(np.median(np.diff(clock)))
+    apart = max(1, round(0.5 * length / frame))
+    peaks, _ = scipy_signal.find_peaks(values, distance=apart, prominence=float(values.std()))
+    if len(peaks) < 2:
+        return found
+    lengths = np.diff(clock[peaks])
+    troughs = [values[start:stop].min() for start, stop in pairwise(peaks)]
+    found |= {"breaths": float(len(lengths)), "amplitude": float(np.mean(values[peaks[:-1]] - troughs))}
+    if len(lengths) > 1:
+        found["irregularity"] = float(lengths.std() / lengths.mean())
+    return found

@@ -1,0 +1,138 @@
+"""Where a respiratory signal will be in half a second: ridge regression on its past, and a small LSTM beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+BATCH, RATE = 64, 0.005  # windows a step of the LSTM's training, its highest learning rate
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """ahead: s; the past is read at `lags` points, `step` s apart, the last one now."""
+
+    ahead: float = 0.5
+    lags: int = 40
+    step: float = 0.1
+
+    def windows(self, signal: FloatArray, times: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """The past of each frame (T, L), oldest first, linear between frames; which frames have a whole one (T,)."""
+        known = np.isfinite(signal) & np.isfinite(times)
+        if known.sum() < 2:
+            return np.zeros((len(signal), self.lags)), np.zeros(len(signal), bool)
+        at = times[:, None] - self.step * np.arange(self.lags - 1, -1, -1)  # (T, L)
+        past = np.interp(at, times[known], signal[known])
+        whole = np.isfinite(times) & (at[:, 0] >= times[known][0] - 1e-9)
+        return np.where(whole[:, None], past, 0.0), whole
+
+    def targets(self, signal: FloatArray, times: FloatArray) -> FloatArray:
+        """The signal `ahead` of each frame (T,); NaN where the recording ends before."""
+        known = np.isfinite(signal) & np.isfinite(times)
+        if known.sum() < 2:
+            return np.full(len(signal), np.nan)
+        later = times + self.ahead
+        inside = np.isfinite(later) & (later <= times[known][-1] + 1e-9)
+        return np.where(inside, np.interp(later, times[known], signal[known]), np.nan)
+
+
+class Recurrent(nn.Module):
+    """LSTM over the past (B, L) → what the signal will change by (B,)."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.read = nn.LSTM(1, hidden, batch_first=True)
+        self.tell = nn.Linear(hidden, 1)
+
+    def forward(self, past: torch.Tensor) -> torch.Tensor:
+        """(B, L) → (B,)."""
+        states, _ = self.read((past - past[:, -1:]).unsqueeze(2))  # (B, L, H)
+        change: torch.Tensor = self.tell(states[:, -1]).squeeze(1)  # (B,)
+        return change
+
+
+class Forecast:
+    """Both forecasters; weights (L + 1,) of the ridge regression, the last one the constant."""
+
+    def __init__(self, horizon: Horizon, weights: FloatArray, network: Recurrent) -> None:
+        self.horizon, self.weights, self.network = horizon, weights, network
+
+    @torch.inference_mode()
+    def __call__(self, signal: FloatArray, times: FloatArray) -> dict[str, FloatArray]:
+        """{"lstm", "linear", "hold"}: the signal `ahead` of each frame (T,), NaN where its past is too short.
+
+        "hold" says that it stays as it is: what any forecast must beat.
+        """
+        past, whole = self.horizon.windows(signal, times)
+        change = self.network(torch.as_tensor(past, dtype=torch.float32)).double().numpy()
+        linear = np.concatenate([past, np.ones((len(past), 1))], axis=1) @ self.weights
+        said = {"lstm": past[:, -1] + change, "linear": linear, "hold": past[:, -1]}
+        return {name: np.where(whole, values, np.nan) for name, values in said.items()}
+
+    def arrays(self) -> dict[str, torch.Tensor]:
+        """All there is to keep, as tensors for safetensors."""
+        kept = {f"lstm.{name}": value for name, value in self.network.state_dict().items()}
+        return {**kept, "linear": torch.from_numpy(self.weights)}
+
+
+def from_arrays(horizon: Horizon, arrays: Mapping[str, torch.Tensor]) -> Forecast:
+    """The forecast that `Forecast.arrays` was taken from."""
+    state = {k.removeprefix("lstm."): v for k, v in arrays.items() if k.startswith("lstm.")}
+    network = Recurrent(state["tell.weight"].shape[1])
+    network.load_state_dict(state)
+    return Forecast(horizon, arrays["linear"].numpy(), network.eval())
+
+
+def fit(
+    signals: Sequence[tuple[FloatArray, FloatArray]],
+    horizon: Horizon,
+    hidden: int = 32,
+    passes: int = 20_000,
+    seed: int = 0,
+) -> Forecast | None:
+    """Learn from (signal, times in s) of training sequences; None where none is long enough."""
+    from sklearn.linear_model import Ridge
+
+    pasts, laters = [], []
+    for signal, times in signals:
+        past, whole = horizon.windows(signal, times)
+        later = horizon.targets(signal, times)
+        use = whole & np.isfinite(later)
+        pasts.append(past[use])
+        laters.append(later[use])
+    x = np.concatenate(pasts) if pasts else np.zeros((0, horizon.lags))  # (N, L)
+    if len(x) < horizon.lags:
+        return None
+    y = np.concatenate(laters)
+    ridge = Ridge(alpha=1.0).fit(x, y)
+    return Forecast(horizon, np.append(ridge.coef_, ridge.intercept_), _trained(x, y, hidden, passes, seed))
+
+
+def _trained(x: FloatArray, y: FloatArray, hidden: int, passes: int, seed: int) -> Recurrent:
+    """The LSTM after `passes` windows, each with a random gain and sign-free shift of its own."""
+    steps = max(1, passes // BATCH)
+    random = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Recurrent(hidden)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+        for _ in range(steps):
+            rows = random.integers(len(x), size=BATCH)
+            gain = random.uniform(0.7, 1.4, (BATCH, 1))
+            past = torch.as_tensor(x[rows] * gain, dtype=torch.float32)
+            change = torch.as_tensor((y[rows] - x[rows, -1]) * gain[:, 0], dtype=torch.float32)
+            loss = nn.functional.smooth_l1_loss(network(past), change)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return network.eval()

@@ -1,0 +1,68 @@
+"""Breathing that repeats can be foretold; a recording that is too short cannot."""
+
+import numpy as np
+import pytest
+
+from medseg.diagnosis.forecast import Forecast, Horizon, fit, from_arrays
+
+Trace = tuple[np.ndarray, np.ndarray]
+
+
+def breath(period: float, seconds: float = 60, rate: float = 5, seed: int = 0) -> Trace:
+    """A raised cosine with a little noise: signal and times."""
+    times = np.arange(0, seconds, 1 / rate)
+    phase = 2 * np.pi * times / period + seed
+    noise = np.random.default_rng(seed).normal(0, 0.02, len(times))
+    return np.cos(phase) + 0.2 * np.cos(2 * phase) + noise, times
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Forecast:
+    made = fit([breath(p, seed=n) for n, p in enumerate((3.0, 3.5, 4.2, 5.0))], Horizon(), hidden=16, passes=12_800)
+    assert made is not None
+    return made
+
+
+def error(said: np.ndarray, horizon: Horizon, trace: Trace) -> float:
+    later = horizon.targets(*trace)
+    known = np.isfinite(said) & np.isfinite(later)
+    return float(np.sqrt(np.mean((said[known] - later[known]) ** 2)) / later[known].std())
+
+
+def test_both_beat_holding_the_last_value_on_a_period_never_seen(learnt: Forecast) -> None:
+    trace = breath(3.9, seed=9)
+    said = learnt(*trace)
+    errors = {name: error(values, learnt.horizon, trace) for name, values in said.items()}
+    assert errors["linear"] < 0.3 * errors["hold"]
+    assert errors["lstm"] < 0.4 * errors["hold"]
+
+
+def test_nothing_is_said_before_the_past_is_known_and_time_need_not_be_even(learnt: Forecast) -> None:
+    signal, times = breath(4.0)
+    kept = np.sort(np.random.default_rng(1).permutation(len(times))[: len(times) * 2 // 3])
+    said = learnt(signal[kept], times[kept])["linear"]
+    assert np.isnan(said[times[kept] < times[kept][0] + 3.9 - 1e-6]).all()
+    assert np.isfinite(said[times[kept] > times[kept][0] + 4]).all()
+    assert error(said, learnt.horizon, (signal[kept], times[kept])) < 0.35
+
+
+def test_only_the_past_counts(learnt: Forecast) -> None:
+    signal, times = breath(4.0)
+    changed = signal.copy()
+    changed[200:] += 5
+    for name, values in learnt(signal, times).items():
+        assert np.array_equal(values[:200], learnt(changed, times)[name][:200], equal_nan=True)
+
+
+def test_kept_it_is_the_same(learnt: Forecast) -> None:
+    trace = breath(4.4, seed=3)
+    again = from_arrays(learnt.horizon, learnt.arrays())
+    for name, values in learnt(*trace).items():
+        assert np.array_equal(values, again(*trace)[name], equal_nan=True)
+
+
+def test_what_is_too_short_or_without_times_gives_nothing(learnt: Forecast) -> None:
+    assert fit([breath(4.0, seconds=3)], Horizon()) is None
+    assert fit([], Horizon()) is None
+    signal, times = breath(4.0)
+    assert np.isnan(learnt(signal, np.full(len(times), np.nan))["lstm"]).all()

@@ -98,8 +98,8 @@ def measure_regions(numbers: Ints, probability: Floats, image: Floats) -> list[C
     """Measures of each region 1 … n of `numbers` (Z, Y, X).
 
     probability: peak, certainty (mean). shape: area (log share of the image), lengthening (log ratio of the principal
-    standard deviations), irregularity (1 − area / area of the ellipse, or ellipsoid, of the same second moments), wider (log
-    width / height). echo: brightness against the image, contrast against a ring around, unevenness, margin (gradient
+    standard deviations), irregularity (1 − area / area of the ellipse, or ellipsoid, of the same second moments), wider
+    (log width / height). echo: brightness against the image, contrast against a ring, unevenness, margin (gradient
     on the border), below (brightness of what lies deeper, against what lies beside that). position: depth and lateral
     of the centre (0 middle of the width, 1 its edge), surface (from the skin line to the upper edge), border (to
     the image's nearest edge), in shares of the image's height or width. others: neighbours (log count), nearest

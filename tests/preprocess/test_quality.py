@@ -1,0 +1,205 @@
+"""Checks of pictures: nothing is said of good ones, of every size and gain, and each fault is named with its number."""
+
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+
+from medseg.preprocess.field import Dermoscope, Fundus, Sector
+from medseg.preprocess.quality import Blank, Blur, Colour, Exposure, FieldShare, Hair, Reddish, Size
+
+Bytes = npt.NDArray[np.uint8]
+Check = Callable[[sitk.Image], str | None]
+SKIN, ECHO = Dermoscope(), Sector()
+RED, PALE = (0.75, 0.45, 0.3), (0.85, 0.65, 0.55)
+
+
+def scene(width: int = 320, colour: tuple[float, ...] = PALE, disc: bool = False, seed: int = 0) -> Bytes:
+    """Texture of all sizes, as tissue has, with a dark spot of sharp border; with `disc` round in a black surround."""
+    rng = np.random.default_rng(seed)
+    height = width * 3 // 4
+    y, x = np.indices((height, width)) / width
+    texture = sum(
+        ndimage.zoom(rng.normal(0, 1, (3 * n + 1, 4 * n + 1)), (height / (3 * n + 1), width / (4 * n + 1)), order=1)
+        for n in (4, 8, 16, 32, 64)
+    )
+    grey = 0.8 + 0.04 * texture - 0.35 * (np.hypot(y - 0.37, x - 0.5) < 0.12)
+    shown = grey[..., None] * np.array(colour)
+    if disc:
+        shown *= (np.hypot(y - 0.375, x - 0.5) < 0.36)[..., None]
+    return np.rint(shown.clip(0, 1) * 255).astype(np.uint8)
+
+
+def image(array: npt.NDArray[np.generic]) -> sitk.Image:
+    return sitk.GetImageFromArray(array, isVector=array.ndim == 3 and array.shape[-1] <= 4)
+
+
+def blurred(array: Bytes, share: float) -> Bytes:
+    return np.asarray(cv2.GaussianBlur(array, (0, 0), share * max(array.shape)), np.uint8)
+
+
+CHECKS: list[Check] = [
+    Size(64), Blank(), FieldShare(SKIN, 0.25), Colour(0.03), Reddish(0.95, SKIN), Exposure(0.75, 0.2, 0.3, SKIN),
+    Blur(0.2, SKIN), Hair(0.2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: type(check).__name__)
+@pytest.mark.parametrize("width", [96, 320, 1600])
+def test_a_good_picture_raises_no_doubt_whatever_its_size_and_type(check: Check, width: int) -> None:
+    shown = scene(width)
+    wide = (shown / 255).astype(np.float32)
+    for array in (shown, wide, (wide * 65535).astype(np.uint16), np.dstack([shown, np.full(shown.shape[:2], 255)])):
+        assert check(image(array.astype(shown.dtype) if array.shape[-1] == 4 else array)) is None
+
+
+@pytest.mark.parametrize("width", [256, 1200])
+@pytest.mark.parametrize("gain", [0.4, 1.0])
+def test_blur_counts_by_the_share_of_the_picture_not_by_pixels_or_gain(width: int, gain: float) -> None:
+    shown = (scene(width) * gain).astype(np.uint8)
+    assert Blur(0.2, SKIN)(image(shown)) is None
+    found = Blur(0.2, SKIN)(image(blurred(shown, 0.02)))
+    assert found is not None
+    assert "blurred" in found
+    assert "0.2" in found
+
+
+def test_blur_is_looked_for_inside_the_field_only() -> None:
+    shown = blurred(scene(disc=True, colour=RED), 0.02)
+    inside = scene(disc=True) > 0
+    sharp_rim = shown * inside
+    assert Blur(0.145, Fundus())(image(sharp_rim)) is not None
+
+
+@pytest.mark.parametrize(
+    ("gain", "word"), [(4.0, "overexposed: 100%"), (0.25, "underexposed"), (1.0, None), (0.7, None), (1.2, None)]
+)
+def test_light_by_four_is_too_much_or_too_little(gain: float, word: str | None) -> None:
+    shown = np.clip(scene().astype(float) * gain, 0, 255).astype(np.uint8)
+    found = Exposure(0.75, 0.2, 0.3, SKIN)(image(shown))
+    assert found is None if word is None else found is not None and word in found
+
+
+def test_a_field_without_light_is_named_and_the_surround_has_no_say() -> None:
+    check = Exposure(0.5, 0.2, 0.3, Fundus())
+    shown = scene(disc=True, colour=RED)
+    assert check(image(shown)) is None
+    half = shown.copy()
+    half[: half.shape[0] // 2] = 0
+    found = Exposure(0.5, 0.2, 0.3)(image(half))
+    assert found is not None
+    assert "mostly dark" in found
+
+
+def test_colours_are_told_from_grey_and_red_from_blue() -> None:
+    shown = scene()
+    grey = np.repeat(shown.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
+    noisy = np.clip(grey + np.random.default_rng(0).integers(-1, 2, grey.shape), 0, 255).astype(np.uint8)  # as JPEG
+    for array in (grey, noisy, grey[..., 0]):
+        assert "grey where colour" in str(Colour(0.03)(image(array)))
+        assert Colour(0.0, 0.03)(image(array)) is None
+    assert "coloured where grey" in str(Colour(0.0, 0.03)(image(shown)))
+    assert "BGR" in str(Reddish(0.95, SKIN)(image(shown[..., ::-1].copy())))
+    assert Reddish()(image(grey[..., 0])) is None
+
+
+def test_small_coloured_marks_are_no_colour_picture() -> None:
+    echo = np.repeat(scene(colour=(0.5,)), 3, -1)
+    echo[5:12, 5:30] = (0, 200, 0)
+    assert Colour(0.0, 0.03)(image(echo)) is None
+
+
+@pytest.mark.parametrize("level", [0, 90, 255])
+@pytest.mark.parametrize("field", [SKIN, ECHO, Fundus(), None])
+def test_a_blank_picture_is_blank_and_nothing_breaks(level: int, field: Fundus | None) -> None:
+    for array in (np.full((80, 100, 3), level, np.uint8), np.full((80, 100), level, np.uint8)):
+        blank = image(array)
+        assert "blank" in str(Blank()(blank))
+        assert Blur(0.2, field)(blank) is None
+        for check in (Exposure(0.5, 0.5, 0.3, field), Colour(0.03), Reddish(1.0, field), Hair(0.2)):
+            check(blank)
+
+
+def test_a_fundus_must_be_round_on_a_dark_surround() -> None:
+    check = FieldShare(Fundus(), 0.15, 0.97, "fundus")
+    assert check(image(scene(disc=True, colour=RED))) is None
+    assert check(image(scene())) == "shows no fundus: what was found covers 100% of the image, usual is 15% to 97%"
+
+
+def test_a_field_too_small_is_named() -> None:
+    echo = np.zeros((200, 200), np.uint8)
+    echo[80:110, 80:120] = scene(160, (0.6,))[:30, :40, 0]
+    assert "shows no echoes" in str(FieldShare(ECHO, 0.2, what="echoes")(image(echo)))
+    assert "shows no echoes" not in str(FieldShare(ECHO, 0.01, what="echoes")(image(echo)))
+
+
+def test_much_hair_is_named_and_some_is_not() -> None:
+    def hairy(count: int) -> sitk.Image:
+        shown, rng = scene(512), np.random.default_rng(0)
+        for _ in range(count):
+            turn = rng.uniform(0, 2 * np.pi) + rng.uniform(-1, 1) * np.linspace(-0.5, 0.5, 60)
+            steps = 4 * np.column_stack([np.cos(turn), np.sin(turn)])
+            points = rng.uniform(0.1, 0.9, 2) * (512, 384) + np.cumsum(steps, axis=0)
+            cv2.polylines(shown, [points.astype(np.int32)], False, (30, 22, 20), 3, cv2.LINE_AA)
+        return image(shown)
+
+    assert Hair(0.1)(hairy(5)) is None
+    assert "covered by hair" in str(Hair(0.1)(hairy(30)))
+
+
+def test_too_few_pixels_are_counted_along_both_long_sides() -> None:
+    assert Size(64)(sitk.Image([64, 200], sitk.sitkUInt8)) is None
+    assert Size(64)(sitk.Image([64, 70, 1], sitk.sitkUInt8)) is None
+    assert Size(64)(sitk.Image([70, 1, 66, 5], sitk.sitkUInt8)) is None  # slices lie across any axis
+    assert Size(64)(sitk.Image([63, 200], sitk.sitkUInt8)) == (
+        "has only 63 × 200 pixels; at least 64 along both long sides are needed"
+    )
+
+
+def test_a_stack_is_judged_by_its_middle_slice() -> None:
+    stack = np.stack([scene(seed=number)[..., 0] for number in range(3)])
+    dark = stack.copy()
+    dark[1] //= 4
+    check = Exposure(0.5, 0.5, 0.3)
+    assert check(image(stack)) is None
+    assert "underexposed" in str(check(image(dark)))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: type(check).__name__)
+def test_the_input_stays(check: Check) -> None:
+    shown = image(scene())
+    before = sitk.GetArrayFromImage(shown)
+    check(shown)
+    assert np.array_equal(sitk.GetArrayFromImage(shown), before)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: type(check).__name__)
+def test_a_megapixel_takes_little_time(check: Check) -> None:
+    shown = image(scene(1152))
+    check(shown)
+    start = time.process_time()
+    check(shown)
+    assert time.process_time() - start < 0.2  # a quarter of that where nothing else runs
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (Size, {"least": 0}),
+        (Blank, {"least": 1.0}),
+        (FieldShare, {"field": SKIN, "least": 0.5, "most": 0.4}),
+        (Blur, {"least": 0.0}),
+        (Exposure, {"bright": 0.0, "black": 0.5, "least": 0.3}),
+        (Colour, {"least": 0.5, "most": 0.4}),
+        (Reddish, {"least": -1.0}),
+        (Hair, {"most": 1.5}),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(make: Callable[..., Check], wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"least|most"):
+        make(**wrong)

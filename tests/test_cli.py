@@ -1,6 +1,6 @@
 import json
-import resource
 import os
+import resource
 import signal
 import subprocess
 import sys

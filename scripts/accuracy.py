@@ -12,6 +12,7 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,7 +154,7 @@ def section(experiment: Experiment, out: Path) -> list[str]:
     command = f"medseg train {' '.join(experiment.settings)} data.root=DATA/{experiment.folder}"
     head = ["segmenter", "label", "n", experiment.score.replace("_", " "), "95 % CI", "asked", "goal"]
     lines = [f"## {experiment.title}", "", f"`{command}`", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return [*lines, *rows, "", *by_hair(experiment, out)]
+    return [*lines, *rows, "", *by_hair(experiment, out), *by_rank(experiment, out)]
 
 
 def labels_of(run: Path) -> list[str]:
@@ -175,6 +176,31 @@ def row(experiment: Experiment, name: str, label: str, runs: list[Path]) -> str:
         count = found[0]["n"] if found[0] else 0
     cells = [name, label.replace("_", " "), str(count), text, interval, str(must or "–"), str(goal or "–")]
     return "| " + " | ".join(cells) + " |"
+
+
+def by_rank(experiment: Experiment, out: Path) -> list[str]:
+    """How candidates are ranked on the held-out images, where the recipe has a ranker."""
+    file = folder(experiment, out, "U-Net", 0) / "metrics.json"
+    labels = json.loads(file.read_text())["labels"] if file.is_file() else {}
+    lines = []
+    for label, found in labels.items():
+        if not (ranks := found.get("candidates")):
+            continue
+        lines += [
+            f"Candidates, {label}: {ranks['candidates_per_image']:.1f} an image; the structure is among them in "
+            f"{_with_interval(ranks['among_candidates'])} of the images that show it, first by score in "
+            f"{_with_interval(ranks['top1'])}, the largest in {_with_interval(ranks['top1_largest'])}.",
+            "",
+            "| false candidates an image | " + " | ".join(ranks["froc"]) + " |",
+            "|---" * (len(ranks["froc"]) + 1) + "|",
+            "| structures found | " + " | ".join(f"{r['mean']:.3f}" for r in ranks["froc"].values()) + " |",
+            "",
+        ]
+    return lines
+
+
+def _with_interval(score: dict[str, Any]) -> str:
+    return f"{score['mean']:.3f} ({score['ci95'][0]:.3f}–{score['ci95'][1]:.3f})"
 
 
 def by_hair(experiment: Experiment, out: Path) -> list[str]:

@@ -116,8 +116,8 @@ class Blur:
         if image.GetDimension() > 2:
             planes = [_small(plane.astype(np.float32)) for plane in _slices(image)]
             return [(plane, np.ones(plane.shape, np.bool_)) for plane in planes]
-        grey = picture(image).mean(axis=-1)
-        inside = inside_of(image, self.field)
+        image = shrunk(image)
+        grey, inside = picture(image).mean(axis=-1), inside_of(image, self.field)
         rim = max(1, min(inside.shape) // RIM)
         return [(grey, ndimage.binary_erosion(inside, iterations=rim, border_value=self.field is None))]
 
@@ -133,6 +133,7 @@ class Exposure:
 
     def __call__(self, image: sitk.Image) -> str | None:
         """Picture, grey or colour."""
+        image = shrunk(flat(image))
         values = picture(image)[inside_of(image, self.field)].max(axis=-1)  # (N,)
         full, none, top = np.mean(values >= FULL), np.mean(values <= BLACK), np.percentile(values, 99)
         if full > self.bright:
@@ -180,6 +181,7 @@ class Reddish:
         """Picture; grey has no say."""
         if image.GetNumberOfComponentsPerPixel() < 3:
             return None
+        image = shrunk(flat(image))
         red, _, blue = picture(image)[inside_of(image, self.field)].mean(axis=0)
         if red >= self.least * blue:
             return None

@@ -1,0 +1,97 @@
+"""Colours of each label of a picture in RGB, CIE Lab and HSV, and against a ring around it.
+
+Colours are in 0..1 as `Photo` scales pixels of any type; Lab is of sRGB under D65. The ring is as wide as `ring` × the
+radius of the disc of the label's size, at least two pixels: its difference to the label does not depend on how
+pigmented the surroundings are. A grey image has no colour: nothing is measured, and its row names no such measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import SimpleITK as sitk
+
+from medseg.data.labels import Labels
+from medseg.features.region import RING, crops
+from medseg.features.slices import Array
+from medseg.preprocess.colour import to_lab
+from medseg.preprocess.intensity import Photo
+
+CHANNELS: dict[str, str] = {
+    "red": "0..1",
+    "green": "0..1",
+    "blue": "0..1",
+    "lightness": "0..100, L* of CIE Lab",
+    "a": "CIE Lab a*, from green to red",
+    "b": "CIE Lab b*, from blue to yellow",
+    "saturation": "0..1, of HSV",
+    "value": "0..1, of HSV",
+    "hue": "degrees 0..360, of HSV, each pixel weighted by how far it is from grey; NaN where all are grey",
+}
+RGB = ("red", "green", "blue")
+ORDER = (*RGB, "lightness", "a", "b", "hue", "saturation", "value")  # as the arrays of RGB, Lab and HSV hold them
+UNITS: dict[str, str] = {
+    **{f"colour_{name}_mean": f"{unit}: mean inside the label" for name, unit in CHANNELS.items()},
+    **{f"colour_{name}_sd": f"{unit}: standard deviation inside the label" for name, unit in CHANNELS.items()},
+    **{f"colour_{name}_difference": f"{unit}: mean inside − mean in the ring" for name, unit in CHANNELS.items()},
+    **{f"colour_{name}_relative": "mean inside over mean in the ring; NaN where that is 0" for name in RGB},
+    "colour_distance": "ΔE (CIE76): between the mean colours inside and in the ring",
+}
+UNITS["colour_hue_sd"] = "degrees: circular standard deviation inside the label, weighted likewise (Mardia 1972)"
+UNITS["colour_hue_difference"] = "degrees −180..180: hue inside − hue in the ring"
+
+
+def frame_features(
+    image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels, ring: float = RING
+) -> dict[str, float]:
+    """Measures of each label; NaN where it has fewer than two pixels; nothing at all for a grey image."""
+    if image.GetNumberOfComponentsPerPixel() < 3:
+        return {}
+    ready = image.GetPixelID() == sitk.sitkVectorUInt8 and image.GetNumberOfComponentsPerPixel() == 3
+    picture, full = (image, 255) if ready else (Photo(colour=True)(image), 1)  # bytes are divided where they count
+    features: dict[str, float] = {}
+    for name, region in crops(picture, mask, labels, ring):
+        found = dict.fromkeys(UNITS, np.nan)
+        if np.count_nonzero(region.inside) > 1:
+            mean, spread = _summary(region.values[region.inside] / np.float32(full))
+            around = region.values[region.ring] / np.float32(full)
+            found |= {f"colour_{key}_mean": value for key, value in mean.items()}
+            found |= {f"colour_{key}_sd": value for key, value in spread.items()}
+            found |= _against(mean, _summary(around)[0]) if around.size else {}
+        features |= {f"{name}.{key}": value for key, value in found.items()}
+    return features
+
+
+def _summary(colours: Array) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and standard deviation by channel of colours (N, 3) in 0..1."""
+    picture = np.ascontiguousarray(colours[:, None], np.float32)  # (N, 1, 3)
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)  # hue in degrees
+    found = [cv2.meanStdDev(part) for part in (picture, to_lab(picture), hsv)]
+    means, spreads = (np.concatenate([pair[k] for pair in found]).ravel().tolist() for k in (0, 1))  # (9,) each
+    mean, spread = (dict(zip(ORDER, part, strict=True)) for part in (means, spreads))
+    mean["hue"], spread["hue"] = _hue(hsv[:, 0, 0], hsv[:, 0, 1] * hsv[:, 0, 2])
+    return mean, spread
+
+
+def _hue(degrees: Array, weight: Array) -> tuple[float, float]:
+    """Circular mean and standard deviation in degrees of hues (N,)."""
+    total = float(weight.sum())
+    if total <= 0:
+        return np.nan, np.nan
+    angle = np.deg2rad(degrees)
+    vector = complex((np.cos(angle) * weight).sum(), (np.sin(angle) * weight).sum()) / total
+    length = min(1.0, abs(vector))
+    spread = float(np.rad2deg(np.sqrt(-2 * np.log(length)))) if length > 0 else np.nan
+    return float(np.rad2deg(np.angle(vector))) % 360, spread
+
+
+def _against(inside: dict[str, float], around: dict[str, float]) -> dict[str, float]:
+    """Mean colours of a label against those of its ring."""
+    apart = {name: inside[name] - around[name] for name in CHANNELS}
+    apart["hue"] = (apart["hue"] + 180) % 360 - 180
+    found = {f"colour_{name}_difference": value for name, value in apart.items()}
+    found |= {f"colour_{name}_relative": inside[name] / around[name] if around[name] > 0 else np.nan for name in RGB}
+    lab = [apart[name] for name in ("lightness", "a", "b")]
+    return found | {"colour_distance": float(np.linalg.norm(lab))}

@@ -1,0 +1,71 @@
+"""Grey levels inside a label, and the neighbours of a voxel: what every texture matrix starts from.
+
+Discretisation after IBSI (Zwanenburg et al., Radiology 295, 2020; reference manual, section 2.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from medseg.errors import ImageError
+from medseg.features.region import Bools
+from medseg.features.slices import Array, FloatArray
+
+BINS = 32
+"""Grey levels between the label's least and greatest value (IBSI K15C): many enough to tell tissues apart, few enough
+for the pairs of levels to be filled; what IBSI's own reference configurations D and E use."""
+MOST = 1024  # grey levels: a matrix of more pairs is all but empty
+
+
+class Levels(NamedTuple):
+    """Grey levels of a label: `array` ([Z,] Y, X) whole numbers 1..number, 0 outside the label."""
+
+    array: Array
+    number: int
+
+
+def discretise(values: FloatArray, inside: Bools, bins: int = BINS, width: float | None = None) -> Levels:
+    """Values ([Z,] Y, X) → levels: `bins` of equal width between the label's extremes (fixed bin number, IBSI K15C).
+
+    With `width`, in the image's unit, bins as wide as that from the label's least value on (fixed bin size, IBSI Q3RU).
+    Raises ImageError (levels) where that makes more than `MOST`.
+    """
+    found = values[inside]
+    if not found.size:
+        return Levels(np.zeros(values.shape, np.uint8), bins if width is None else 0)
+    low, high = float(found.min()), float(found.max())
+    count = bins if width is None else int((high - low) / width) + 1
+    if not 1 <= count <= MOST:
+        raise ImageError(
+            f"values from {low:.6g} to {high:.6g} make {count} grey levels, 1 to {MOST} are possible: "
+            "state a wider bin_width, or bins",
+            code="levels",
+        )
+    levels = np.zeros(values.shape, np.uint8 if count < 256 else np.uint16)
+    above = found - low
+    place = above / width if width is not None else above * bins / ((high - low) or 1.0)
+    levels[inside] = np.minimum(place, count - 1).astype(levels.dtype) + 1
+    return Levels(levels, count)
+
+
+def directions(ndim: int) -> list[tuple[int, ...]]:
+    """Offsets to half of a voxel's direct neighbours: 4 in a plane, 13 in space (Chebyshev distance 1)."""
+    return [step for step in product((-1, 0, 1), repeat=ndim) if step > (0,) * ndim]
+
+
+def pairs(array: Array, step: tuple[int, ...]) -> tuple[Array, Array]:
+    """Views of `array` of one shape: the voxels that have a neighbour in direction `step`, and these neighbours."""
+    near = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, array.shape, strict=True))
+    far = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, array.shape, strict=True))
+    return array[near], array[far]
+
+
+def planes(levels: Levels, axis: int) -> Iterator[Levels]:
+    """The slices across `axis` that show the label, (Y, X) each."""
+    for plane in np.moveaxis(levels.array, axis, 0):
+        if plane.any():
+            yield Levels(plane, levels.number)

@@ -1,0 +1,72 @@
+"""Texture inside each label after IBSI (Zwanenburg et al., Radiology 295, 2020; reference manual, arXiv 1612.07003).
+
+Grey levels are `bins` of equal width between the label's extremes, or, for calibrated units such as HU, bins of
+`bin_width`. Of a volume the voxels' neighbours in all three axes count (IBSI "3D, merged", IAZD); of one with thick
+slices those within a slice, each measure being the mean over the slices ("2D, slice-merged", SUJT). Colour is measured
+as its luma (ITU-R BT.601). What is not defined, such as a correlation within one grey level, is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import SimpleITK as sitk
+
+from medseg.data.labels import Labels
+from medseg.features import cooccurrence, neighbours, runlength, zones
+from medseg.features.levels import BINS, Levels, discretise, planes
+from medseg.features.region import Region, crops
+
+UNITS: dict[str, str] = cooccurrence.UNITS | runlength.UNITS | zones.UNITS | neighbours.UNITS
+
+THICK = 2.0
+"""Slices this many times as thick as a pixel is wide are measured one by one: neighbours across them lie twice as far
+off as those beside them, and show another scale of texture."""
+
+
+def frame_features(
+    image: sitk.Image,
+    mask: sitk.Image,
+    labels: Mapping[str, int] | Labels,
+    bins: int = BINS,
+    bin_width: float | None = None,
+    thick: float = THICK,
+) -> dict[str, float]:
+    """Measures of each label; NaN where it has fewer than two voxels.
+
+    `bin_width`: of a grey level in the image's unit, instead of `bins`; `thick`: how many times thicker slices are
+    measured one by one (0: always, infinity: never).
+    """
+    return {
+        f"{name}.{key}": value
+        for name, region in crops(image, mask, labels)
+        for key, value in _of_region(region, bins, bin_width, thick).items()
+    }
+
+
+def textures(levels: Levels) -> dict[str, float]:
+    """All measures of one picture or volume of levels."""
+    return (
+        cooccurrence.cooccurrence(levels)
+        | runlength.runlength(levels)
+        | zones.zones(levels)
+        | neighbours.neighbours(levels)
+    )
+
+
+def _of_region(region: Region, bins: int, bin_width: float | None, thick: float) -> dict[str, float]:
+    if np.count_nonzero(region.inside) < 2:
+        return dict.fromkeys(UNITS, np.nan)
+    levels = discretise(region.grey, region.inside, bins, bin_width)
+    across = int(np.argmax(region.spacing))
+    if region.inside.ndim == 2 or region.spacing[across] < thick * min(region.spacing):
+        return textures(levels)
+    found = [textures(plane) for plane in planes(levels, across)]
+    return {key: _mean([each[key] for each in found]) for key in UNITS}
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of the slices where the measure is defined."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else np.nan

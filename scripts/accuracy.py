@@ -119,10 +119,12 @@ def main() -> None:
     lines = [
         "# Accuracy on real data", "",
         "Made by `make accuracy DATA=…` (`scripts/accuracy.py`): each number is a run's of the command above it.",
-        "Scores are means over images with a 95 % interval drawn by patient; a missed structure counts 0; no epoch and no",
-        "threshold was chosen on the reported images. Few sets are at hand, so recipes were settled while watching them: read",
-        "the numbers as what to expect on data like these, not as a ranking. Rules without training stand beside the U-Net;",
-        "runs with and without a step have equal, short trainings and are compared among themselves only.", "",
+        "Scores are means over images with a 95 % interval drawn by patient; a missed structure counts 0; no epoch",
+        "and no threshold was chosen on the reported images. Few sets are at hand, so recipes were settled while",
+        "watching them: read the numbers as what to expect on data like these, not as a ranking. Rules without",
+        "training stand beside the U-Net; runs with and without a step have equal, short trainings and are",
+        "compared among themselves only.",
+        "",
     ]  # fmt: skip
     for experiment in EXPERIMENTS:
         if experiment.name in given.only and not given.table:

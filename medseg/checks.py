@@ -65,6 +65,7 @@ RULES: dict[str, Test] = {
     "segmenter.network.depth": _whole(1),
     "segmenter.network.norm": _one_of("instance", "batch", "group", "none"),
     "segmenter.network.dropout": _between(0, 0.95),
+    "segmenter.context": _whole(0),
     "segmenter.batch": _whole(1),
     "segmenter.passes": _whole(1),
     "segmenter.foreground": _between(0, 1),

@@ -123,9 +123,11 @@ def _costs(config: Config, plan: dict[str, Decision], found: dict[str, Any]) -> 
     shape = {key: value for key, value in base.items() if value != "auto"}
     shape |= {key: plan[f"segmenter.network.{key}"].value for key in ("dimensions", "depth")}
     count = len(config.organ.labels) + config.organ.exclusive
-    network = build(shape, in_channels=len(config.organ.channels) * found["components"], classes=count).to(device)
+    around = to_dict(config)["segmenter"].get("context", 0) if shape["dimensions"] == 2 else 0
+    channels = len(config.organ.channels) * found["components"] * (2 * around + 1)
+    network = build(shape, in_channels=channels, classes=count).to(device)
     kept = _kept_bytes(network)
-    image = torch.rand(batch, len(config.organ.channels) * found["components"], *reversed(patch), device=device)
+    image = torch.rand(batch, channels, *reversed(patch), device=device)
     target = torch.zeros(batch, *reversed(patch), dtype=torch.long, device=device)
     loss = DiceCrossEntropy(exclusive=config.organ.exclusive)
     seconds = []

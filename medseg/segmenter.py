@@ -154,9 +154,10 @@ def is_trained(config: Config) -> bool:
 def make_network(config: Config) -> torch.nn.Module:
     """The network of `segmenter.network` with the organ's channels and labels."""
     organ = config.organ
+    around = config.segmenter.get("context", 0) if config.segmenter.network.dimensions == 2 else 0
     network: torch.nn.Module = build(
         config.segmenter.network,
-        in_channels=len(organ.channels) * organ.components,
+        in_channels=len(organ.channels) * organ.components * (2 * around + 1),
         classes=len(organ.labels) + organ.exclusive,
     )
     return network
@@ -169,7 +170,15 @@ def tiled(config: Config, network: torch.nn.Module) -> TiledNetwork:
     axes = tuple(reversed(AXES[: len(patch)]))
     mirror = tuple(axes.index(axis) for axis in settings.predict.mirror)
     multiple = 2**settings.network.depth
-    tiling = Tiling(patch, settings.predict.overlap, settings.predict.batch, mirror, multiple, config.organ.exclusive)
+    tiling = Tiling(
+        patch,
+        settings.predict.overlap,
+        settings.predict.batch,
+        mirror,
+        multiple,
+        settings.get("context", 0),
+        config.organ.exclusive,
+    )
     device = device_of(config.executor.accelerator)
     return TiledNetwork(network, tiling, device, autocast(config.executor.precision, device))
 

@@ -146,11 +146,11 @@ def _loaders(
     augment = Augment(
         dict(config.augment.mirror), {n: dict(given) for n, given in config.augment.transforms.items()}, pairs
     )
-    workers = config.executor.workers
+    workers, context = config.executor.workers, settings.context
     shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}
-    train: Any = PatchDataset(data[0], code, patch, Sampling(settings.foreground, augment, config.seed))
+    train: Any = PatchDataset(data[0], code, patch, Sampling(settings.foreground, augment, config.seed, context))
     loader: DataLoader[Any] = DataLoader(train, sampler=PassSampler(budget.length * budget.batch), **shared)
     if not data[1] or budget.validations == 0:
         return loader, None
-    held: Any = PatchDataset(data[1], code, patch, Sampling(0.5, None, config.seed + 1))
+    held: Any = PatchDataset(data[1], code, patch, Sampling(0.5, None, config.seed + 1, context))
     return loader, DataLoader(held, sampler=PassSampler(8 * settings.batch), **shared)

@@ -22,6 +22,7 @@ class Sampling(NamedTuple):
     foreground: float
     augment: Augment | None
     seed: int
+    context: int = 0  # slices on each side that a slice is shown with, as channels; beyond the volume they are 0
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):
@@ -43,14 +44,14 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         ]  # fmt: skip
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        """{"image": (C, *patch) float, "mask": (*patch) coded long, "known": (K,) bool} of patch `number` ≥ 0."""
+        """{"image": (C, *patch) float, C with the slices around, "mask": (*patch) coded long, "known": (K,) bool} of patch `number` ≥ 0."""
         rng = np.random.default_rng([self.sampling.seed, number])
         case, centre = self._place(rng)
         starts = self._start(centre, self.masks[case].shape, rng)
-        image = _crop(self.images[case], starts, self._box()).astype(np.float32)  # (C, Z, Y, X)
+        image = self._shown(self.images[case], starts)  # (C, Z, Y, X), or (C·(2·context + 1), Y, X)
         mask = _crop(self.masks[case][None], starts, self._box())[0]  # (Z, Y, X)
         if len(self.patch) == 2:
-            image, mask = image[:, 0], mask[0]  # (C, Y, X), (Y, X)
+            mask = mask[0]  # (Y, X)
         if self.sampling.augment is not None:
             image, mask = self.sampling.augment(image, mask, rng)
         return {
@@ -58,6 +59,14 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             "mask": torch.from_numpy(mask.astype(np.int64)),
             "known": torch.tensor(self.known[case]),
         }
+
+    def _shown(self, image: npt.NDArray[np.float16], starts: list[int]) -> npt.NDArray[np.float32]:
+        box = self._box()
+        if len(self.patch) == 3:
+            return _crop(image, starts, box).astype(np.float32)
+        around = self.sampling.context
+        slices = _crop(image, [starts[0] - around, *starts[1:]], (2 * around + 1, *box[1:]))
+        return slices.reshape(-1, *box[1:]).astype(np.float32)  # (C·(2·context + 1), Y, X)
 
     def _box(self) -> tuple[int, ...]:
         return self.patch if len(self.patch) == 3 else (1, *self.patch)

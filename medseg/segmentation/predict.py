@@ -27,6 +27,7 @@ class Tiling:
     batch: int = 8
     mirror: tuple[int, ...] = ()  # spatial axes, counted from 0 = first of `patch`, that are averaged mirrored
     multiple: int = 1  # of which every size of a tile must be one: 2^depth
+    context: int = 0  # slices on each side that a 2D network sees with each slice, as channels
     exclusive: bool = True  # softmax over labels and background; else a sigmoid for each label
 
     def fitted(self, sizes: Sequence[int]) -> Tiling:
@@ -63,7 +64,7 @@ def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.devi
         total[_window(start, tiling.patch)] += weight
     result: Array | None = None
     for tiles in _batches([(n, start) for n in range(len(padded)) for start in starts], tiling.batch):
-        batch = np.stack([padded[n][(slice(None), *_window(start, tiling.patch))] for n, start in tiles])
+        batch = np.stack([_shown(padded, n, tiling.context * flat, _window(start, tiling.patch)) for n, start in tiles])
         probability = _mirrored(network, torch.from_numpy(batch).to(device), tiling).float().cpu().numpy()
         if result is None:
             result = np.zeros((len(padded), probability.shape[1], *sizes), np.float32)
@@ -73,6 +74,16 @@ def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.devi
     assert result is not None
     result = result[(slice(None), slice(None), *inner)]
     return np.ascontiguousarray(result.transpose(1, 0, 2, 3) if flat else result[0])  # (K, Z, Y, X)
+
+
+def _shown(stack: Array, number: int, context: int, window: tuple[slice, ...]) -> Array:
+    """A tile of one of a stack's parts (C, *patch), with the parts on both sides (C·(2·context + 1), *patch)."""
+    if context == 0:
+        return np.asarray(stack[number][(slice(None), *window)])
+    blank = np.zeros_like(stack[number][(slice(None), *window)])
+    around = range(number - context, number + context + 1)
+    parts = [stack[n][(slice(None), *window)] if 0 <= n < len(stack) else blank for n in around]
+    return np.concatenate(np.stack(parts, axis=1))  # channel by channel, its slices in order
 
 
 def _mirrored(network: nn.Module, batch: Tensor, tiling: Tiling) -> Tensor:

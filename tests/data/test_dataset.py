@@ -86,3 +86,20 @@ def test_epochs_do_not_repeat_patches() -> None:
     first = list(sampler)
     sampler.set_epoch(1)
     assert (first, list(sampler), len(sampler)) == ([0, 1, 2, 3], [4, 5, 6, 7], 4)
+
+
+class Numbered(Stored):
+    """Two channels of four slices, whose pixels hold the slice's number, and ten more in the second channel."""
+
+    def image(self) -> np.ndarray:
+        slices, channels = np.arange(1, 5)[None, :, None, None], 10 * np.arange(2)[:, None, None, None]
+        return (slices + channels + np.zeros((2, 4, 16, 16))).astype(np.float16)
+
+    def mask(self) -> np.ndarray:
+        return np.zeros((4, 16, 16), np.uint8)
+
+
+def test_a_slice_is_shown_with_those_beside_it_channel_by_channel() -> None:
+    patches = PatchDataset([Numbered("a", "P", Path())], LABELS, (16, 16), Sampling(0.0, None, 3, context=1))
+    seen = {tuple(patches[n]["image"][:, 8, 8].int().tolist()) for n in range(40)}
+    assert seen == {(0, 1, 2, 0, 11, 12), (1, 2, 3, 11, 12, 13), (2, 3, 4, 12, 13, 14), (3, 4, 0, 13, 14, 0)}

@@ -65,3 +65,20 @@ def test_mirrored_predictions_are_averaged() -> None:
     assert sided[1, 0, 0, 0] > 0.99
     assert sided[1, 0, 0, 7] == pytest.approx(0.5)
     assert even[1] == pytest.approx(even[1, ..., ::-1])
+
+
+class Sum(nn.Module):
+    """Logit of the foreground: the sum of all channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = x.sum(dim=1, keepdim=True)
+        return torch.cat([-total, total], dim=1)
+
+
+def test_a_slice_is_shown_with_those_beside_it_and_nothing_beyond_the_volume() -> None:
+    image = np.zeros((2, 5, 8, 8), np.float32)
+    image[0] = np.arange(5, dtype=np.float32)[:, None, None]
+    image[1] = 0.5
+    found = predict(Sum(), image, Tiling((8, 8), context=1), CPU)[1]  # (Z, Y, X)
+    sums = np.array([0 + 1 + 1, 0 + 1 + 2 + 1.5, 1 + 2 + 3 + 1.5, 2 + 3 + 4 + 1.5, 3 + 4 + 1])
+    assert found[:, 3, 3] == pytest.approx(1 / (1 + np.exp(-2 * sums)), abs=1e-5)

@@ -93,9 +93,12 @@ class Segmenter:
         return joined, [one.candidates for one in done]
 
     def doubts(self, images: Images) -> list[str]:
-        """What the quality gate says against the raw images of a case; nothing where all is well."""
+        """What the quality gate says against the raw images of a case, sequences by their middle frame; nothing where
+        all is well."""
+        parts = {name: frames(image, self.time_axis) for name, image in images.items()} if self.checks else {}
+        middle = {name: part[len(part) // 2] for name, part in parts.items()}
         return [
-            f"{name}: {doubt}" for name, image in images.items() for check in self.checks if (doubt := check(image))
+            f"{name}: {doubt}" for name, image in middle.items() for check in self.checks if (doubt := check(image))
         ]
 
     def look(self, images: Images) -> tuple[Images, Scores]:

@@ -44,7 +44,10 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         ]  # fmt: skip
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        """{"image": (C, *patch) float, C with the slices around, "mask": (*patch) coded long, "known": (K,) bool} of patch `number` ≥ 0."""
+        """{"image": (C, *patch) float, "mask": (*patch) coded long, "known": (K,) bool} of patch `number` ≥ 0.
+
+        Of slices, C counts those around as well.
+        """
         rng = np.random.default_rng([self.sampling.seed, number])
         case, centre = self._place(rng)
         starts = self._start(centre, self.masks[case].shape, rng)

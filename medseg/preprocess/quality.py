@@ -170,7 +170,11 @@ class Colour:
 
 
 class Reddish:
-    """Channels in the wrong order (BGR), or no tissue: the mean red inside `field` is below `least` times the blue."""
+    """Channels in the wrong order (BGR), or no tissue. Tissue is redder than blue, and its blood and pigment absorb
+    more of blue: mean red over mean blue inside `field`, times the spread of log blue over that of log red, is at least
+    `least`. The spread does not change with the colour of the light."""
+
+    DARK = 0.02  # added before the logarithm: noise of black
 
     def __init__(self, least: float = 1.0, field: Field | None = None) -> None:
         if least <= 0:
@@ -182,12 +186,15 @@ class Reddish:
         if image.GetNumberOfComponentsPerPixel() < 3:
             return None
         image = shrunk(flat(image))
-        red, _, blue = picture(image)[inside_of(image, self.field)].mean(axis=0)
-        if red >= self.least * blue:
+        values = picture(image)[inside_of(image, self.field)]  # (N, 3)
+        (red, _, blue), spread = values.mean(axis=0), np.log(values + self.DARK).std(axis=0)
+        # 0.01: what hardly varies has no say
+        found = (red + 1e-6) / (blue + 1e-6) * (spread[2] + 0.01) / (spread[0] + 0.01)
+        if found >= self.least:
             return None
         return (
-            f"is bluish where tissue is reddish (red {red:.2f}, blue {blue:.2f}; usual is red above {self.least:g} "
-            "times the blue): are its channels in the order BGR?"
+            f"is bluish where tissue is reddish (red over blue, in level and contrast, is {found:.2f}; usual is "
+            f"at least {self.least:g}): are its channels in the order BGR?"
         )
 
 

@@ -1,11 +1,13 @@
-"""What phantoms of pictures share: smooth noise, irregular blobs, curved lines, and the dataset they are written as."""
+"""What phantoms of pictures share: smooth noise, cells, irregular blobs, curved lines, the dataset they make."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +22,15 @@ from medseg.errors import DataError
 ABSENT = "absent"
 Masks = Mapping[str, NDArray[np.bool_]]  # "" for the only one
 FINE = 3  # bits of a pixel's fraction in which OpenCV takes coordinates
+DRAWN = 2000  # pixels across on which lines are drawn at least
+
+
+class Stroke(NamedTuple):
+    """A line through points (n, 2) of x, y in widths from the middle, its width in widths, how far it covers 0..1."""
+
+    points: NDArray[np.float64]
+    width: float
+    value: float = 1.0
 
 
 def require_known(organ: str, frames: int, size: str, sizes: Mapping[str, object]) -> None:
@@ -38,16 +49,32 @@ def places(width: int, height: int) -> tuple[Array, Array]:
     return np.asarray(grid[0], np.float32), np.asarray(grid[1], np.float32)
 
 
-def cloud(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> Array:
-    """Smooth noise of mean 0 and standard deviation 1; `scale` in widths of the picture."""
-    sigma = scale * shape[1]
-    step = max(1, int(sigma / 2))  # coarse noise is made small and enlarged: a wide filter is slow
-    small = (-(-shape[0] // step) + 8, -(-shape[1] // step) + 8)
-    made = ndimage.gaussian_filter(rng.standard_normal(small).astype(np.float32), sigma / step)
-    large = cv2.resize(made, (small[1] * step, small[0] * step), interpolation=cv2.INTER_CUBIC)
-    off = 3 * step
-    part = large[off : off + shape[0], off : off + shape[1]]
+def cloud(rng: np.random.Generator, shape: tuple[int, int], scale: float, stretch: float = 1.0) -> Array:
+    """Smooth noise of mean 0 and standard deviation 1; `scale` in widths of the picture, `stretch` times less down."""
+    sigmas = np.array([scale * shape[1] / stretch, scale * shape[1]])
+    steps = np.maximum(1, (sigmas / 2).astype(int))  # coarse noise is made small and enlarged: a wide filter is slow
+    small = -(-np.array(shape) // steps) + 8
+    made = ndimage.gaussian_filter(rng.standard_normal(tuple(small)).astype(np.float32), sigmas / steps)
+    rows, columns = (int(n) for n in small * steps)
+    large = cv2.resize(made, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    top, left = (int(n) for n in 3 * steps)
+    part = large[top : top + shape[0], left : left + shape[1]]
     return np.asarray((part - part.mean()) / max(float(part.std()), 1e-6), np.float32)
+
+
+def cells(rng: np.random.Generator, grid: tuple[Array, Array], size: float) -> Array:
+    """A net of uneven cells `size` across, in the units of `grid` (Y, X): 0 on a wall, about 0.5 inside a cell."""
+    u, v = ((axis - axis.min()) / size + 1 for axis in grid)
+    column, row = u.astype(int), v.astype(int)
+    seeds = rng.uniform(0.0, 1.0, (2, int(row.max()) + 2, int(column.max()) + 2)).astype(np.float32)
+    nearest = np.full(u.shape, np.inf, np.float32)
+    second = nearest.copy()
+    for down, right in product((-1, 0, 1), repeat=2):
+        i, j = row + down, column + right
+        away = np.hypot(u - j - seeds[0, i, j], v - i - seeds[1, i, j]).astype(np.float32)
+        second = np.minimum(second, np.maximum(nearest, away))
+        nearest = np.minimum(nearest, away)
+    return second - nearest
 
 
 def blob(
@@ -80,16 +107,23 @@ def wavy(rng: np.random.Generator, strength: float, most: int = 9) -> list[tuple
     return [(int(k), float(a), float(p)) for k, a, p in zip(numbers, heights, phases, strict=True)]
 
 
-def line(canvas: Array, points: ArrayLike, width: float, value: float = 1.0) -> None:
-    """Draw a line through points (x, y) in widths from the middle onto `canvas` (Y, X) in place, at least a pixel."""
-    height, total = canvas.shape
-    pixels = [((x + 0.5) * total - 0.5, y * total + height / 2 - 0.5) for x, y in np.asarray(points)]
-    fixed = np.round(np.array(pixels) * 2**FINE).astype(np.int32).reshape(-1, 1, 2)
-    thick = max(1, round(width * total))
-    cv2.polylines(canvas, [fixed], False, value, thick, cv2.LINE_AA, FINE)
+def strokes(shape: tuple[int, int], lines: Iterable[Stroke]) -> Array:
+    """Cover 0..1 (Y, X) of lines with smooth edges; those thinner than a pixel cover a part of it."""
+    fine = -(-DRAWN // shape[1])  # OpenCV's own smooth lines are too wide by two pixels: draw large, then average
+    height, total = fine * shape[0], fine * shape[1]
+    canvas = np.zeros((height, total), np.uint8)
+    for one in sorted(lines, key=lambda each: each.width * each.value):  # a thin line must not cut a thick one
+        pixels = (np.asarray(one.points) + 0.5) * total - 0.5 + [0, (height - total) / 2]
+        fixed = np.round(pixels * 2**FINE).astype(np.int32).reshape(-1, 1, 2)
+        thick = one.width * total
+        value = round(255 * one.value * min(1.0, thick))
+        even = 2 * round((thick - 1) / 2)  # OpenCV draws 2, 4, 6 as 3, 5, 7 pixels and 3, 5 as 5, 7
+        cv2.polylines(canvas, [fixed], False, value, max(1, even), cv2.LINE_8, FINE)
+    small = cv2.resize(canvas, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(small / 255, np.float32)
 
 
-def write_cohort(folder: Path, cases: Sequence[Mapping[str, object]], values: Mapping[str, int], facts: object) -> Path:
+def write_cohort(folder: Path, cases: Iterable[Mapping[str, object]], values: Mapping[str, int], facts: object) -> Path:
     """Write images/, masks/, cases.csv, labels.json and phantom.json.
 
     A case is {"case", "label", "image": (Y, X) or (Y, X, 3) uint8, "masks": by label, "" for a label map}; a label's

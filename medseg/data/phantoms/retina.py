@@ -1,8 +1,7 @@
-"""Synthetic fundus photographs: vessels, disc, fovea, uneven light and four types of lesion; nobody's eye."""
+"""Synthetic fundus photographs of known grade: lesions painted on an eye, uneven light; nobody's eye."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,211 +11,239 @@ from scipy import ndimage
 
 from medseg.data.phantoms.canvas import Array, smoothstep
 from medseg.data.phantoms.picture import (
+    Stroke,
     as_bytes,
     blob,
     cloud,
     facts_of,
-    line,
     places,
     require_known,
+    strokes,
     wavy,
     write_cohort,
 )
+from medseg.data.phantoms.retina_anatomy import DISC, Eye, paint_ground, paint_vessels, sample_eye
 
-SIZES = {"tiny": (96, 72), "small": (480, 360), "medium": (1440, 1080)}  # pixels, width and height
+SIZES = {"tiny": (96, 72), "small": (480, 360), "medium": (1440, 1080)}  # pixels, width and height of most pictures
 FIELD = 0.46  # radius of the field in widths of the picture
-DISC = 0.07  # radius of the disc in widths
 SEVERE = 3  # grade 3 of a phantom has more haemorrhages than this in each quadrant (ICDR asks for more than 20)
 LESIONS = ("haemorrhages", "hard_exudates", "microaneurysms", "soft_exudates")
+# red, green and blue that blood takes away; colours of the exudates
+BLOOD = np.array([0.5, 1.25, 1.0])
+TINTS = {"hard_exudates": np.array([0.98, 0.88, 0.5]), "soft_exudates": np.array([0.93, 0.82, 0.66])}
 
 
-class Eye(NamedTuple):
-    """Places in widths of the picture from its middle; side: 1 where the disc is on the right."""
+class Spot(NamedTuple):
+    """One lesion: its centre, radii along and across in widths of the picture, turn in radians, roughness in radii."""
 
-    side: int
-    disc: tuple[float, float]
-    fovea: tuple[float, float]
+    place: tuple[float, float]
+    radii: tuple[float, float]
+    turn: float
+    rough: float
+
+
+class Plan(NamedTuple):
+    """The lesions of an eye by type, and whether new vessels grow on its disc."""
+
+    spots: dict[str, list[Spot]]
+    new_vessels: bool = False
 
 
 def make_cohort(folder: Path, patients: int, seed: int, frames: int = 1, size: str = "small") -> Path:
     """Write a synthetic dataset and return its folder; grades 0 … 4 in turn, left and right eyes.
 
-    label is the grade that follows from what is painted: 0 nothing; 1 microaneurysms alone; 2 more; 3 more than 3
-    haemorrhages in each quadrant about the fovea; 4 new vessels on the disc. Masks: mask_<lesion>, `absent` where an
-    eye has none, and mask_optic_disc. Patient i depends on `seed` and i alone. DataError (phantom-settings) for other
-    sizes, and for more than one frame.
+    label is the grade that follows from what is painted (`icdr`). Masks: mask_<lesion>, `absent` where an eye has none,
+    and mask_optic_disc; lesions may overlap. Patient i depends on `seed` and i alone. DataError (phantom-settings) for
+    other sizes, and for more than one frame.
     """
     require_known("retina", frames, size, SIZES)
-    cases = []
-    for number in range(patients):
+
+    def case(number: int) -> dict[str, object]:
         rng = np.random.default_rng([seed, number])
         grade = (number + seed) % 5
         image, masks = retina_phantom(rng, grade, size)
-        cases.append({"case": f"eye{number:03d}", "label": grade, "image": image, "masks": masks})
+        return {"case": f"eye{number:03d}", "label": grade, "image": image, "masks": masks}
+
     values = dict.fromkeys((*LESIONS, "optic_disc"), 255)
-    return write_cohort(folder, cases, values, facts_of("retina", patients, seed, size))
+    return write_cohort(folder, map(case, range(patients)), values, facts_of("retina", patients, seed, size))
 
 
 def retina_phantom(
     rng: np.random.Generator, grade: int, size: str = "small"
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.bool_]]]:
     """RGB picture (Y, X, 3) and masks (Y, X) of each lesion and of the optic disc, for an eye of `grade` 0 … 4."""
-    grid = places(*SIZES[size])
-    side = int(rng.choice((-1, 1)))
-    fovea = (float(rng.normal(-0.02 * side, 0.02)), float(rng.normal(0.02, 0.015)))
-    disc = (fovea[0] + side * 5 * DISC * rng.uniform(0.95, 1.05), fovea[1] - 0.5 * DISC * rng.uniform(0.5, 1.5))
-    eye = Eye(side, disc, fovea)
-    picture, cover = _ground(rng, grid, eye)
-    picture = _vessels(rng, picture, eye, new=grade == 4)
-    masks = {}
-    for name, painted in _lesions(rng, grid, eye, grade).items():
-        picture = _paint(picture, painted, name, rng)
-        masks[name] = painted > 0.5
-    masks["optic_disc"] = cover > 0.5
-    radius = np.hypot(*grid)
-    field = smoothstep(radius, FIELD + 0.004, FIELD - 0.004) * (np.abs(grid[1]) < 0.36)
+    width, height = SIZES[size]
+    grid = places(width, width if rng.random() < 0.3 else height)  # a square picture shows the whole field
+    eye = sample_eye(rng)
+    plan = plan_lesions(rng, eye, grade)
+    picture, disc = paint_ground(rng, grid, eye)
+    covers = {name: _cover(rng, grid, plan.spots[name]) for name in LESIONS}
+    picture = _paint(rng, picture, "soft_exudates", covers["soft_exudates"])  # they hide vessels little, the rest much
+    picture = paint_vessels(rng, picture, eye)
+    if plan.new_vessels:
+        picture = _new_vessels(rng, picture, eye)
+    for name in ("hard_exudates", "haemorrhages", "microaneurysms"):
+        picture = _paint(rng, picture, name, covers[name])
+    field = _field(rng, grid)
     picture = _light(rng, grid, picture) * field[..., None]
-    noise = rng.normal(0, 0.008, picture.shape) * field[..., None]
-    seen = np.asarray(ndimage.gaussian_filter(picture, (0.4, 0.4, 0)) + noise, np.float32)
-    inside = field > 0.5
-    return as_bytes(seen), {name: mask & inside for name, mask in masks.items()}
+    blur = 0.0007 * picture.shape[1]
+    grain = ndimage.gaussian_filter(rng.normal(0, 0.012, picture.shape), (0.5, 0.5, 0))
+    seen = np.asarray(ndimage.gaussian_filter(picture, (blur, blur, 0)) + grain * field[..., None], np.float32)
+    masks = {name: (cover > 0.5) & (field > 0.5) for name, cover in (covers | {"optic_disc": disc}).items()}
+    return as_bytes(seen), masks
 
 
-def _ground(rng: np.random.Generator, grid: tuple[Array, Array], eye: Eye) -> tuple[Array, Array]:
-    """The red ground with macula and disc (Y, X, 3), and the disc's cover (Y, X)."""
-    shape = (grid[0].shape[0], grid[0].shape[1])
-    colour = np.array([0.72, 0.36, 0.16]) * rng.uniform(0.85, 1.15, 3)
-    choroid = 1 + 0.05 * cloud(rng, shape, 0.03) + 0.03 * cloud(rng, shape, 0.008)
-    picture = colour * choroid[..., None]
-    away = np.hypot(grid[0] - eye.fovea[0], grid[1] - eye.fovea[1])
-    macula = 0.35 * np.exp(-((away / 0.035) ** 2)) + 0.15 * np.exp(-((away / 0.09) ** 2))
-    picture = picture * (1 - macula[..., None] * [0.7, 1, 1])
-    waves = wavy(rng, 0.03)
-    radii = (DISC * 0.93, DISC * rng.uniform(1.0, 1.1), 0.0)
-    cover = blob(grid, eye.disc, radii, waves, 0.006)
-    cup = blob(grid, eye.disc, [r * rng.uniform(0.35, 0.55) for r in radii[:2]] + [0.0], waves, 0.015)
-    picture += (np.array([0.95, 0.72, 0.42]) * rng.uniform(0.9, 1.05) - picture) * (0.9 * cover)[..., None]
-    picture += (np.array([1.0, 0.9, 0.7]) - picture) * (0.7 * cup)[..., None]
-    return np.asarray(picture, np.float32), cover
+def icdr(plan: Plan, eye: Eye) -> int:
+    """The grade of a plan: 0 nothing; 1 microaneurysms alone; 2 more than these.
+
+    3 more than `SEVERE` haemorrhages in each quadrant about the fovea; 4 new vessels. After the international clinical
+    scale of diabetic retinopathy, which asks for more than 20 haemorrhages.
+    """
+    if plan.new_vessels:
+        return 4
+    quadrants = [_quadrant(spot.place, eye) for spot in plan.spots["haemorrhages"]]
+    if np.bincount(quadrants, minlength=4).min() > SEVERE:
+        return 3
+    if any(plan.spots[name] for name in LESIONS if name != "microaneurysms"):
+        return 2
+    return int(bool(plan.spots["microaneurysms"]))
 
 
-def _vessels(rng: np.random.Generator, picture: Array, eye: Eye, new: bool) -> Array:
-    """Arteries and veins from the disc, arching around the macula; `new`: a fan of fine vessels on the disc."""
-    veins, arteries = (np.zeros(picture.shape[:2], np.float32) for _ in range(2))
-    for up in (-1, 1):
-        for canvas, thick, shift in ((veins, 0.011, 0.0), (arteries, 0.008, 0.025)):
-            bow = rng.uniform(0.2, 0.26) + shift
-            arch = [(0.0, 0.0), (-0.02, 0.6 * bow), (-0.14, bow), (-0.34, bow * 0.95), (-0.6, bow * 0.7)]
-            _branch(rng, canvas, _curve(rng, eye, arch, up), thick, 2)
-            nasal = [(0.0, 0.0), (0.02, 0.5 * bow), (0.1, 0.9 * bow), (0.22, 1.2 * bow)]
-            _branch(rng, canvas, _curve(rng, eye, nasal, up), 0.7 * thick, 1)
-    if new:
-        for _ in range(14):
-            turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.4) * DISC
-            bends = np.cumsum(rng.normal(0, 0.35, 6)) + turn
-            steps = np.stack([np.cos(bends), np.sin(bends)], axis=1) * reach / 4
-            line(veins, np.cumsum(steps, axis=0) + eye.disc, 0.002, 0.8)
-    picture = picture * (1 - veins[..., None] * np.array([0.35, 0.6, 0.5], np.float32))
-    return np.asarray(picture * (1 - arteries[..., None] * np.array([0.15, 0.42, 0.4], np.float32)), np.float32)
-
-
-def _curve(rng: np.random.Generator, eye: Eye, points: list[tuple[float, float]], up: int) -> NDArray[np.float64]:
-    """A smooth path (n, 2) through points given from the disc, temporal to the left."""
-    moved = np.array(points) * [eye.side, up] + rng.normal(0, 0.008, (len(points), 2))
-    moved[0] = 0
-    at = np.linspace(0, len(points) - 1, 40)
-    smooth = np.stack([np.interp(at, np.arange(len(points)), moved[:, k]) for k in range(2)], axis=1)
-    smooth = ndimage.gaussian_filter1d(smooth, 3, axis=0, mode="nearest")
-    return np.asarray(smooth - smooth[0] + eye.disc)
-
-
-def _branch(rng: np.random.Generator, canvas: Array, path: NDArray[np.float64], thick: float, depth: int) -> None:
-    """Draw a vessel that thins to its end, and smaller ones that leave it."""
-    cuts = np.linspace(0, len(path) - 1, 6).astype(int)
-    for part, (start, stop) in enumerate(pairwise(cuts)):
-        line(canvas, path[start : stop + 1], thick * (1 - 0.18 * part))
-    if depth == 0:
-        return
-    for place in rng.integers(4, max(5, len(path) - 4), 4):
-        heading = np.arctan2(*(path[place + 2] - path[place])[::-1]) + rng.choice((-1, 1)) * rng.uniform(0.4, 1.0)
-        turns = heading + np.cumsum(rng.normal(0, 0.12, 16))
-        step = rng.uniform(0.005, 0.012)
-        child = path[place] + np.cumsum(np.stack([np.cos(turns), np.sin(turns)], axis=1) * step, axis=0)
-        _branch(rng, canvas, np.concatenate([path[place : place + 1], child]), 0.6 * thick, depth - 1)
-
-
-def _lesions(rng: np.random.Generator, grid: tuple[Array, Array], eye: Eye, grade: int) -> dict[str, Array]:
-    """Cover (Y, X) of each type."""
-    found = {name: np.zeros(grid[0].shape, np.float32) for name in LESIONS}
+def plan_lesions(rng: np.random.Generator, eye: Eye, grade: int) -> Plan:
+    """Lesions of which `icdr` is `grade`."""
+    spots: dict[str, list[Spot]] = {name: [] for name in LESIONS}
     if grade == 0:
-        return found
-    for place in _spots(rng, int(rng.integers(2, 7) if grade == 1 else rng.integers(5, 16)), eye):
-        _add(found["microaneurysms"], rng, grid, place, (0.002, 0.0035), (0.05, 1.0))
+        return Plan(spots)
+    dots = int(rng.integers(2, 8) if grade == 1 else rng.integers(5, 20))
+    spots["microaneurysms"] = [_spot(rng, place, (0.0018, 0.003), 1.0, 0.04) for place in _somewhere(rng, dots, eye)]
     if grade == 1:
-        return found
-    each = int(rng.integers(SEVERE + 1, SEVERE + 5)) if grade > 2 else 0
-    bleeding = [spot for q in range(4) for spot in _spots(rng, each, eye, q)] or _spots(
-        rng, int(rng.integers(1, 9)), eye
-    )
-    for place in bleeding:
-        flame = rng.random() < 0.3
-        _add(found["haemorrhages"], rng, grid, place, (0.006, 0.022), (0.12, 2.5 if flame else 1.2))
-    for centre in _spots(rng, int(rng.integers(1, 4)) if rng.random() < 0.8 else 0, eye):
-        for _ in range(int(rng.integers(4, 18))):
-            near = tuple(np.add(centre, rng.normal(0, 0.03, 2)))
-            _add(found["hard_exudates"], rng, grid, near, (0.002, 0.009), (0.15, 1.2))
-    for place in _spots(rng, int(rng.integers(1, 4)) if grade > 2 or rng.random() < 0.3 else 0, eye):
-        _add(found["soft_exudates"], rng, grid, place, (0.012, 0.025), (0.12, 1.4))
+        return Plan(spots)
+    each = [int(rng.integers(SEVERE + 1, SEVERE + 6)) for _ in range(4)] if grade > 2 else []
+    bleeding = [place for quadrant, many in enumerate(each) for place in _somewhere(rng, many, eye, quadrant)]
+    for place in bleeding or _somewhere(rng, int(rng.integers(1, 10)), eye):
+        if rng.random() < 0.35:  # a flame lies along the nerve fibres
+            spots["haemorrhages"].append(_spot(rng, place, (0.006, 0.013), 3.0, 0.2, _along(place, eye)))
+        else:
+            spots["haemorrhages"].append(_spot(rng, place, (0.004, 0.017), rng.uniform(1, 1.6), 0.13))
+    for centre in _somewhere(rng, int(rng.integers(1, 4)) if rng.random() < 0.8 else 0, eye, far=0.22):
+        spots["hard_exudates"] += [_spot(rng, place, (0.0018, 0.006), 1.3, 0.15) for place in _cluster(rng, centre)]
+    pale = int(rng.integers(1, 5)) if rng.random() < (0.8 if grade > 2 else 0.3) else 0
+    for place in _somewhere(rng, pale, eye):
+        spots["soft_exudates"].append(_spot(rng, place, (0.011, 0.02), 1.5, 0.08, _along(place, eye)))
+    return Plan(spots, new_vessels=grade == 4)
+
+
+def _somewhere(
+    rng: np.random.Generator, count: int, eye: Eye, quadrant: int | None = None, far: float = 0.37
+) -> list[tuple[float, float]]:
+    """Places in the field off disc and fovea, up to `far` widths from the fovea, in any or one quadrant about it."""
+    found: list[tuple[float, float]] = []
+    while len(found) < count:
+        angle, away = rng.uniform(0, 2 * np.pi), 0.04 + (far - 0.04) * np.sqrt(rng.random())
+        place = (float(eye.fovea[0] + away * np.cos(angle)), float(eye.fovea[1] + away * np.sin(angle)))
+        seen = np.hypot(*place) < FIELD - 0.03 and abs(place[1]) < 0.32
+        if seen and np.hypot(*np.subtract(place, eye.disc)) > 1.4 * DISC and quadrant in (None, _quadrant(place, eye)):
+            found.append(place)
     return found
 
 
-def _spots(rng: np.random.Generator, count: int, eye: Eye, quadrant: int | None = None) -> list[tuple[float, float]]:
-    """Places in the field away from disc and fovea, in any or in one of four quadrants about the fovea."""
-    spots: list[tuple[float, float]] = []
-    while len(spots) < count:
-        angle = rng.uniform(0, np.pi / 2) * 0.8 + 0.1 + np.pi / 2 * (rng.integers(4) if quadrant is None else quadrant)
-        far = 0.06 + 0.32 * np.sqrt(rng.random())
-        place = (eye.fovea[0] + far * np.cos(angle), eye.fovea[1] + far * np.sin(angle))
-        if np.hypot(*place) < FIELD - 0.03 and abs(place[1]) < 0.33 and np.hypot(*np.subtract(place, eye.disc)) > 0.1:
-            spots.append(place)
-    return spots
+def _quadrant(place: tuple[float, float], eye: Eye) -> int:
+    return 2 * (place[1] > eye.fovea[1]) + (place[0] > eye.fovea[0])
 
 
-def _add(
-    cover: Array,
+def _along(place: tuple[float, float], eye: Eye) -> float:
+    """The direction of the nerve fibres (radians): away from the disc, in bows about the fovea."""
+    from_disc, from_fovea = np.subtract(place, eye.disc), np.subtract(place, eye.fovea)
+    round_fovea = np.array([-from_fovea[1], from_fovea[0]]) / np.hypot(*from_fovea) ** 2
+    ways = from_disc / np.hypot(*from_disc) ** 2 + 1.2 * round_fovea * np.sign(round_fovea @ from_disc)
+    return float(np.arctan2(ways[1], ways[0]))
+
+
+def _spot(
     rng: np.random.Generator,
-    grid: tuple[Array, Array],
-    place: tuple[float, ...],
+    place: tuple[float, float],
     sizes: tuple[float, float],
-    form: tuple[float, float],
-) -> None:
-    """Paint a blob of a random size onto `cover` in place, never smaller than a pixel; form: roughness, length."""
-    rough, longer = form
-    pixel = 1 / grid[0].shape[1]
-    radius = max(float(rng.uniform(*sizes)), 0.75 * pixel)
-    radii = (radius * np.sqrt(longer), radius / np.sqrt(longer), float(rng.uniform(0, np.pi)))
-    reach = int(np.ceil(2.5 * radius * longer / pixel)) + 2
-    column, row = (int((place[0] + 0.5) / pixel), int(place[1] / pixel + grid[0].shape[0] / 2))
-    window = (slice(max(0, row - reach), row + reach + 1), slice(max(0, column - reach), column + reach + 1))
-    part = blob((grid[0][window], grid[1][window]), place, radii, wavy(rng, rough), max(0.3 * radius, 0.5 * pixel))
-    cover[window] = np.maximum(cover[window], part)
+    longer: float,
+    rough: float,
+    turn: float | None = None,
+) -> Spot:
+    """A spot with a radius between `sizes`, `longer` times as long as wide."""
+    radius = float(np.exp(rng.uniform(*np.log(sizes))))  # small ones are the most
+    radii = (radius * float(np.sqrt(longer)), radius / float(np.sqrt(longer)))
+    return Spot(place, radii, float(rng.uniform(0, np.pi) if turn is None else turn + rng.normal(0, 0.15)), rough)
 
 
-def _paint(picture: Array, cover: Array, name: str, rng: np.random.Generator) -> Array:
-    """Lesions on the ground: dark red ones take light away, exudates are bright, hard ones sharp and yellow."""
-    strength = cover[..., None] * np.float32(rng.uniform(0.8, 1.0))
+def _cluster(rng: np.random.Generator, centre: tuple[float, float]) -> list[tuple[float, float]]:
+    """Places in a heap or, around a leak, on a ring."""
+    many = int(rng.integers(6, 30))
+    if rng.random() < 0.4:
+        turns, radius = rng.uniform(0, rng.uniform(3, 2 * np.pi), many), rng.uniform(0.03, 0.05)
+        offsets = np.stack([np.cos(turns), np.sin(turns)], axis=1) * rng.normal(radius, 0.1 * radius, (many, 1))
+    else:
+        offsets = rng.normal(0, rng.uniform(0.012, 0.028), (many, 2))
+    return [(float(x), float(y)) for x, y in np.asarray(centre) + offsets]
+
+
+def _cover(rng: np.random.Generator, grid: tuple[Array, Array], spots: list[Spot]) -> Array:
+    """Cover 0..1 (Y, X) of spots, none smaller than a pixel."""
+    cover = np.zeros_like(grid[0])
+    height, width = cover.shape[0], cover.shape[1]
+    for spot in spots:
+        along, across = (max(radius, 0.75 / width) for radius in spot.radii)
+        reach = int(np.ceil(1.6 * along * width)) + 2
+        column, row = int((spot.place[0] + 0.5) * width), int(spot.place[1] * width + height / 2)
+        window = (
+            slice(max(0, row - reach), max(0, row + reach + 1)),
+            slice(max(0, column - reach), max(0, column + reach + 1)),
+        )
+        part = (grid[0][window], grid[1][window])
+        soft = max(0.25 * across, 0.5 / width)
+        painted = blob(part, spot.place, (along, across, spot.turn), wavy(rng, spot.rough, 7), soft)
+        cover[window] = np.maximum(cover[window], painted)
+    return cover
+
+
+def _paint(rng: np.random.Generator, picture: Array, name: str, cover: Array) -> Array:
+    """Lesions on the ground: blood takes light away, hard exudates are yellow and sharp, soft ones pale."""
+    if not cover.any():
+        return picture
+    uneven = np.clip(0.85 + 0.12 * cloud(rng, (cover.shape[0], cover.shape[1]), 0.008), 0.5, 1.1)
     if name in ("haemorrhages", "microaneurysms"):
-        return np.asarray(picture * (1 - strength * np.array([0.4, 0.68, 0.6], np.float32)), np.float32)
-    tint = np.array([0.95, 0.85, 0.45] if name == "hard_exudates" else [0.9, 0.75, 0.55], np.float32)
-    share = strength if name == "hard_exudates" else 0.6 * ndimage.gaussian_filter(strength, (1.5, 1.5, 0))
-    return np.asarray(picture + (tint - picture) * share, np.float32)
+        return np.asarray(picture * np.exp(-(cover * uneven)[..., None] * BLOOD), np.float32)
+    share = cover * uneven
+    if name == "soft_exudates":
+        share = 0.75 * ndimage.gaussian_filter(share, 0.005 * cover.shape[1])
+    return np.asarray(picture + (TINTS[name] - picture) * share[..., None].clip(0, 1), np.float32)
+
+
+def _new_vessels(rng: np.random.Generator, picture: Array, eye: Eye) -> Array:
+    """A tangle of fine vessels that grow on the disc and over its border."""
+    lines = []
+    for _ in range(int(rng.integers(14, 24))):
+        turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.8) * DISC
+        bends = turn + rng.normal(0, 0.45, 16).cumsum()
+        steps = np.stack([np.cos(bends), np.sin(bends)], axis=1) * reach / 10
+        path = eye.disc + rng.normal(0, 0.3 * DISC, 2) + np.cumsum(steps, axis=0)
+        lines.append(Stroke(path, float(rng.uniform(0.001, 0.0022)), 0.8))
+    cover = strokes((picture.shape[0], picture.shape[1]), lines)
+    return np.asarray(picture * np.exp(-0.9 * cover[..., None] * BLOOD), np.float32)
+
+
+def _field(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
+    """1 inside the round field of the camera, whose top and bottom a wide picture cuts, 0 around it (Y, X)."""
+    cut = rng.uniform(0.94, 0.98) * 0.5 * grid[0].shape[0] / grid[0].shape[1]
+    width = 1.5 / grid[0].shape[1]
+    edge = np.maximum(np.hypot(*grid) - FIELD, np.abs(grid[1]) - cut)
+    return smoothstep(edge, width, -width)
 
 
 def _light(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) -> Array:
-    """Darker to the rim, brighter on one side, and a pale haze at the edge."""
+    """Darker to the rim, brighter on one side, a pale haze in a crescent at one edge."""
     radius = np.hypot(*grid) / FIELD
-    turn = rng.uniform(0, 2 * np.pi)
-    slope = rng.uniform(0, 0.3) * (grid[0] * np.cos(turn) + grid[1] * np.sin(turn)) / FIELD
-    lit = picture * ((1 - rng.uniform(0.25, 0.5) * radius**2) * (1 + slope))[..., None]
-    haze = rng.uniform(0, 0.15) * np.clip(radius - 0.8, 0, None) * 5
-    return np.asarray(lit + haze[..., None] * np.array([0.5, 0.45, 0.4]), np.float32)
+    turn = rng.uniform(0, 2 * np.pi, 2)
+    slope = rng.uniform(0, 0.25) * (grid[0] * np.cos(turn[0]) + grid[1] * np.sin(turn[0])) / FIELD
+    lit = picture * ((1.05 - rng.uniform(0.25, 0.5) * radius**2) * (1 + slope))[..., None]
+    side = (grid[0] * np.cos(turn[1]) + grid[1] * np.sin(turn[1])) / FIELD
+    crescent = smoothstep(side, 0.45, 1.1) + 0.35 * smoothstep(radius, 0.85, 1.05)
+    haze = rng.uniform(0, 0.4) * crescent * (rng.random() < 0.6)
+    return np.asarray(lit + haze[..., None] * np.array([0.75, 0.6, 0.55]), np.float32)

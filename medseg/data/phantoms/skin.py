@@ -1,4 +1,4 @@
-"""Synthetic dermoscopy: lesions benign and malignant on skin, with hair, vignette, ruler and bubbles; nobody's skin."""
+"""Synthetic dermoscopy: a benign or malignant lesion on skin, with hair, vignette, ruler and bubbles; nobody's skin."""
 
 from __future__ import annotations
 
@@ -11,27 +11,23 @@ from scipy import ndimage
 
 from medseg.data.phantoms.canvas import Array, smoothstep
 from medseg.data.phantoms.picture import (
+    Stroke,
     as_bytes,
     blob,
+    cells,
     cloud,
     facts_of,
-    line,
     places,
     require_known,
-    wavy,
+    strokes,
     write_cohort,
 )
+from medseg.data.phantoms.skin_lesion import paint_lesion, sample_lesion
 
 SIZES = {"tiny": (96, 72), "small": (256, 192), "medium": (1024, 768)}  # pixels, width and height
-# sRGB of the colours of dermoscopy, after Kasmi & Mokrani 2016: what a malignant lesion may show beside the browns
-RGB = {
-    "brown": (150, 92, 52), "dark": (100, 58, 36), "blue_grey": (113, 108, 139), "red": (150, 60, 50),
-    "black": (45, 33, 30), "white": (205, 190, 205),
-}  # fmt: skip
-BROWN, DARK, BLUE_GREY, RED, BLACK, WHITE = (np.array(rgb) / 255 for rgb in RGB.values())
-
-
-Floats = NDArray[np.float64]
+PALE, DEEP = np.array([0.93, 0.76, 0.68]), np.array([0.62, 0.43, 0.33])  # the range of skin tones
+DARK_HAIR = np.array([[0.08, 0.06, 0.05], [0.22, 0.14, 0.09]])
+LIGHT_HAIR = np.array([[0.8, 0.72, 0.55], [0.95, 0.92, 0.85]])
 
 
 class Scene(NamedTuple):
@@ -47,104 +43,100 @@ def make_cohort(folder: Path, patients: int, seed: int, frames: int = 1, size: s
     """Write a synthetic dataset and return its folder: mask of the lesion (255), label benign or malignant.
 
     Malignant lesions have, on average, rougher borders, more colours, less symmetry and a larger diameter; single ones
-    overlap. Patient i depends on `seed` and i alone. DataError (phantom-settings) for other sizes, and for more than
-    one frame.
+    overlap. One of three is malignant. Patient i depends on `seed` and i alone. DataError (phantom-settings) for other
+    sizes, and for more than one frame.
     """
     require_known("skin", frames, size, SIZES)
-    cases = []
-    for number in range(patients):
+
+    def case(number: int) -> dict[str, object]:
         rng = np.random.default_rng([seed, number])
         malignant = bool((number + seed) % 3 == 0)
         scene = skin_phantom(rng, malignant, size)
         label = "malignant" if malignant else "benign"
-        cases.append({"case": f"skin{number:03d}", "label": label, "image": scene.picture, "masks": {"": scene.lesion}})
-    return write_cohort(folder, cases, {"lesion": 255}, facts_of("skin", patients, seed, size))
+        return {"case": f"skin{number:03d}", "label": label, "image": scene.picture, "masks": {"": scene.lesion}}
+
+    facts = facts_of("skin", patients, seed, size)
+    return write_cohort(folder, map(case, range(patients)), {"lesion": 255}, facts)
 
 
 def skin_phantom(rng: np.random.Generator, malignant: bool, size: str = "small", hairs: int | None = None) -> Scene:
     """One lesion; `hairs` strands, or none to many at random."""
     grid = places(*SIZES[size])
     shape = (grid[0].shape[0], grid[0].shape[1])
-    tone = np.array([0.88, 0.68, 0.58]) * rng.uniform(0.8, 1.05) * rng.uniform(0.95, 1.05, 3)
-    ground = tone * (1 + 0.04 * cloud(rng, shape, 0.05) + 0.02 * cloud(rng, shape, 0.008))[..., None]
-    cover, colour = _lesion(rng, grid, malignant)
-    picture = _light(rng, grid, ground + (colour - ground) * cover[..., None])
-    many = (0, 0, int(rng.integers(3, 25)), int(rng.integers(25, 90)))
-    count = int(rng.choice(many)) if hairs is None else hairs
-    hair = _hair(rng, shape, count)
-    shade = np.array([0.75, 0.65, 0.45] if rng.random() < 0.15 else [0.13, 0.09, 0.07])
-    noise = rng.normal(0, 0.01, picture.shape)
-    parts = [picture, picture + (shade - picture) * hair[..., None]]
-    edge = _corners(rng, grid)[..., None]
-    hairless, hairy = (as_bytes(np.asarray((part + noise) * edge, np.float32)) for part in parts)
-    return Scene(hairy, hairless, cover > 0.5, np.asarray(hair * edge[..., 0], np.float32))
+    skin = _ground(rng, grid)
+    picture, cover = paint_lesion(rng, grid, skin, sample_lesion(rng, malignant))
+    picture = _gel(rng, grid, _light(rng, grid, picture))
+    many = (0, 0, int(rng.integers(3, 20)), int(rng.integers(20, 70)))
+    hair = _hair(rng, shape, int(rng.choice(many)) if hairs is None else hairs)
+    low, high = LIGHT_HAIR if rng.random() < 0.2 else DARK_HAIR
+    shade = low + (high - low) * rng.random()
+    hairy = picture + (shade - picture) * hair[..., None]
+    edge = _corners(rng, grid)
+    noise = 0.012 * ndimage.gaussian_filter(rng.standard_normal(picture.shape), (0.6, 0.6, 0))
+    hairy, bare = (np.asarray((part + noise) * edge[..., None], np.float32) for part in (hairy, picture))
+    return Scene(as_bytes(hairy), as_bytes(bare), (cover > 0.5) & (edge > 0.3), np.asarray(hair * edge, np.float32))
 
 
-def _lesion(rng: np.random.Generator, grid: tuple[Array, Array], malignant: bool) -> tuple[Array, Array]:
-    """Cover (Y, X) and colours (Y, X, 3) of a lesion."""
+def _ground(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
+    """Skin (Y, X, 3): a tone, redness in patches, pigment in specks, the fine net of furrows."""
     shape = (grid[0].shape[0], grid[0].shape[1])
-    radius = float(np.clip(rng.normal(0.2 if malignant else 0.15, 0.04), 0.07, 0.3))
-    stretch = float(rng.uniform(1.0, 1.5 if malignant else 1.3))
-    centre = rng.normal(0, 0.05, 2)
-    radii = (radius * np.sqrt(stretch), radius / np.sqrt(stretch), float(rng.uniform(0, np.pi)))
-    rough = abs(float(rng.normal(0.14 if malignant else 0.04, 0.03)))
-    soft = rng.uniform(0.01, 0.025) * (0.7 if malignant else 1.2)
-    waves = wavy(rng, rough, 9 if malignant else 5)
-    cover = blob(grid, centre, radii, waves, soft)
-    colour = BROWN * rng.uniform(0.8, 1.15) * np.ones((*shape, 3))
-    inner = blob(grid, centre + rng.normal(0, 0.25 * radius, 2), (radii[0] * 0.6, radii[1] * 0.6, 0.0), waves, 3 * soft)
-    colour += (DARK - colour) * (rng.uniform(0.3, 0.9) * inner)[..., None]
-    extra = [BLUE_GREY, RED, BLACK, WHITE]
-    for index in rng.permutation(4)[: rng.integers(1, 4) if malignant else rng.integers(0, 2)]:
-        turn, far = rng.uniform(0, 2 * np.pi), radius * rng.uniform(0.2, 0.7)
-        place = centre + far * np.array([np.cos(turn), np.sin(turn)])
-        size = radius * rng.uniform(0.2, 0.5)
-        patch = blob(grid, place, (size, size * rng.uniform(0.5, 1), turn), wavy(rng, 0.15), 0.01)
-        colour += (extra[index] - colour) * (0.85 * patch)[..., None]
-    network = np.abs(np.sin(60 * (grid[0] + 0.01 * cloud(rng, shape, 0.05)) / radius * 0.2))
-    network = np.minimum(network, np.abs(np.sin(60 * (grid[1] + 0.01 * cloud(rng, shape, 0.05)) / radius * 0.2)))
-    colour *= (0.88 + 0.17 * smoothstep(network, 0.0, 0.5))[..., None]
-    for _ in range(int(rng.integers(0, 25))):
-        place = centre + rng.normal(0, 0.5 * radius, 2)
-        dot = blob(grid, place, (*[rng.uniform(0.004, 0.01)] * 2, 0.0), [], 0.003)
-        colour += (DARK * 0.6 - colour) * (0.8 * dot)[..., None]
-    return cover, np.asarray(colour * (1 + 0.06 * cloud(rng, shape, 0.02))[..., None], np.float32)
+    tone = (DEEP + (PALE - DEEP) * rng.beta(2, 1)) * rng.normal(1, 0.015, 3)
+    red = 0.04 * cloud(rng, shape, 0.12) + 0.02 * cloud(rng, shape, 0.02)
+    brown = 0.03 * cloud(rng, shape, 0.08) + 0.025 * cloud(rng, shape, 0.006)
+    absorbed = red[..., None] * [0.45, 1.1, 0.9] + brown[..., None] * [0.5, 0.8, 1.1]
+    tilt = rng.uniform(0, np.pi)
+    turned = (grid[0] * np.cos(tilt) + grid[1] * np.sin(tilt), grid[1] * np.cos(tilt) - grid[0] * np.sin(tilt))
+    walls = cells(rng, (turned[0], turned[1] * np.float32(1.5)), max(0.016, 4 / shape[1]))
+    furrows = rng.uniform(0.0, 0.05) * smoothstep(walls, 0.15, 0.0)
+    return np.asarray(tone * np.exp(-absorbed) * (1 - furrows[..., None]), np.float32)
 
 
-def _light(rng: np.random.Generator, grid: tuple[Array, Array], picture: Floats) -> Array:
-    """Darker to the sides, a ruler and bubbles of the gel in some pictures."""
-    shape = (grid[0].shape[0], grid[0].shape[1])
-    picture = picture * (1 - rng.uniform(0, 0.5) * (grid[0] ** 2 + grid[1] ** 2) * 2)[..., None]
+def _light(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) -> Array:
+    """Darker to the rim and to one side; a cast of colour."""
+    turn = rng.uniform(0, 2 * np.pi)
+    slope = rng.uniform(0, 0.15) * (grid[0] * np.cos(turn) + grid[1] * np.sin(turn))
+    away = np.asarray(grid[0] ** 2 + grid[1] ** 2)
+    lit = 1 + slope - rng.uniform(0.1, 1.1) * away - rng.uniform(0, 1) * away**2
+    return np.asarray(picture * lit[..., None] * rng.normal(1, 0.015, 3), np.float32)
+
+
+def _gel(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) -> Array:
+    """A ruler and bubbles of the gel, in some pictures."""
     if rng.random() < 0.25:
-        ticks = np.zeros(shape, np.float32)
-        row = 0.33 * rng.choice((-1, 1))
-        for number in range(40):
-            x = -0.48 + 0.024 * number
-            line(ticks, [(x, row), (x, row - np.sign(row) * (0.03 if number % 5 else 0.05))], 0.003)
+        row, step = 0.34 * rng.choice((-1, 1)), rng.uniform(0.02, 0.04)
+        xs = np.arange(-0.55, 0.55, step) + rng.uniform(0, step)
+        longs = [0.05 if number % 10 == 0 else 0.035 if number % 5 == 0 else 0.02 for number in range(len(xs))]
+        ends = [np.array([(x, row), (x, row - np.sign(row) * up)]) for x, up in zip(xs, longs, strict=True)]
+        ticks = strokes(picture.shape[:2], [Stroke(points, 0.0022) for points in ends])
         picture = picture * (1 - 0.85 * ticks[..., None])
-    for _ in range(int(rng.integers(0, 6)) if rng.random() < 0.4 else 0):
-        place, size = rng.uniform(-0.45, 0.45, 2) * [1, 0.7], rng.uniform(0.008, 0.03)
-        outer, inner = (blob(grid, place, (r, r, 0.0), [], 0.003) for r in (size, 0.8 * size))
-        picture = picture + 0.35 * (outer - inner)[..., None]
+    for _ in range(int(rng.integers(1, 9)) if rng.random() < 0.35 else 0):
+        place, size = rng.uniform(-0.48, 0.48, 2) * [1, 0.75], float(rng.gamma(2, 0.006)) + 0.004
+        outer, inner = (blob(grid, place, (r, r, 0.0), [], 0.25 * size) for r in (size, 0.75 * size))
+        glint = blob(grid, place - 0.35 * size, (0.25 * size, 0.2 * size, 0.8), [], 0.1 * size)
+        picture = picture * (1 - 0.25 * outer)[..., None] + (0.22 * inner + 0.5 * glint)[..., None] * [1, 0.95, 0.9]
     return np.asarray(picture, np.float32)
 
 
 def _hair(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Array:
-    """How far each pixel is covered by `count` curved strands."""
-    cover = np.zeros(shape, np.float32)
-    lie = rng.uniform(0, np.pi)
+    """How far each pixel is covered by `count` curved strands, thin at the tip."""
+    lie, thick = rng.uniform(0, np.pi), rng.uniform(0.003, 0.006)
+    strands = []
     for _ in range(count):
-        turn = rng.normal(lie, 0.5)
-        bend = turn + np.cumsum(rng.normal(0, 0.04, 24))
-        steps = np.stack([np.cos(bend), np.sin(bend)], axis=1) * rng.uniform(0.008, 0.035)
+        bend = (
+            rng.normal(lie, 0.35) + np.linspace(-0.5, 0.5, 32) * rng.normal(0, 0.9) + rng.normal(0, 0.02, 32).cumsum()
+        )
+        steps = np.stack([np.cos(bend), np.sin(bend)], axis=1) * rng.uniform(0.25, 1.1) / 32
         path = np.cumsum(steps, axis=0)
         path += rng.uniform(-0.5, 0.5, 2) * [1, 0.75] - path.mean(axis=0)
-        line(cover, path, rng.uniform(0.002, 0.006), float(rng.uniform(0.75, 1)))
-    return np.asarray(ndimage.gaussian_filter(cover, 0.4), np.float32)
+        width, value = thick * rng.uniform(0.7, 1.3), float(rng.uniform(0.8, 1))
+        strands += [Stroke(path[:25], width, value), Stroke(path[24:29], 0.75 * width, value)]
+        strands.append(Stroke(path[28:], 0.5 * width, 0.9 * value))
+    return np.asarray(ndimage.gaussian_filter(strokes(shape, strands), 0.4), np.float32)
 
 
 def _corners(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
     """1 inside the dermoscope, 0 in black corners, where there are any."""
     if rng.random() > 0.35:
         return np.ones(grid[0].shape, np.float32)
-    return smoothstep(np.hypot(*grid), rng.uniform(0.5, 0.56), 0.48)
+    radius = rng.uniform(0.5, 0.57)
+    return smoothstep(np.hypot(*grid), radius, radius - rng.uniform(0.01, 0.05))

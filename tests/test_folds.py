@@ -19,9 +19,9 @@ Command = Callable[..., Any]
 
 def picture(number: int) -> tuple[sitk.Image, sitk.Image]:
     rng = np.random.default_rng(number)
-    y, x = np.mgrid[:48, :48]
-    inside = np.hypot(y - 24, x - 24) < rng.uniform(6, 12)
-    grey = (200 - 120 * inside + rng.normal(0, 5, (48, 48))).clip(0, 255).astype(np.uint8)
+    y, x = np.mgrid[:64, :64]
+    inside = np.hypot(y - 32, x - 32) < rng.uniform(8, 16)
+    grey = (200 - 120 * inside + rng.normal(0, 5, (64, 64))).clip(0, 255).astype(np.uint8)
     return sitk.GetImageFromArray(grey), sitk.GetImageFromArray(inside.astype(np.uint8))
 
 

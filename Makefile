@@ -17,8 +17,8 @@ setup: .venv/ready  ## a virtual environment with the exact versions of constrai
 demo: setup  ## phantoms → U-Net → masks → features → LSTM → report, in minutes
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh demo
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest
+test: setup  ## all tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup  ## style
 	$(BIN)/ruff check .

@@ -154,13 +154,18 @@ def is_trained(config: Config) -> bool:
     return "network" in config.segmenter
 
 
+def input_channels(config: Config) -> int:
+    """Of the network: every channel's colours, of slices those around as well."""
+    around = config.segmenter.get("context", 0) if config.segmenter.network.dimensions == 2 else 0
+    return int(len(config.organ.channels) * config.organ.components * (2 * around + 1))
+
+
 def make_network(config: Config) -> torch.nn.Module:
     """The network of `segmenter.network` with the organ's channels and labels."""
     organ = config.organ
-    around = config.segmenter.get("context", 0) if config.segmenter.network.dimensions == 2 else 0
     network: torch.nn.Module = build(
         config.segmenter.network,
-        in_channels=len(organ.channels) * organ.components * (2 * around + 1),
+        in_channels=input_channels(config),
         classes=len(organ.labels) + organ.exclusive,
     )
     return network

@@ -9,7 +9,7 @@ import torch
 from medseg.config import build, compose, config_dir, group_choices
 from medseg.data.augment import Augment
 from medseg.pipeline import Preprocess
-from medseg.segmenter import make_network
+from medseg.segmenter import input_channels, make_network
 
 CHOICES = group_choices()
 NETWORKS = [name for name in CHOICES["segmenter"] if name.startswith("unet")]
@@ -38,7 +38,7 @@ def test_every_organ_trains_one_batch_with_every_network(organ: str, segmenter: 
     config = compose([f"organ={organ}", f"segmenter={segmenter}", "segmenter.network.width=2"])
     network = make_network(config)
     sizes = tuple(2 ** (config.segmenter.network.depth + 1) for _ in config.segmenter.patch)
-    image = torch.rand(2, len(config.organ.channels) * config.organ.components, *sizes)
+    image = torch.rand(2, input_channels(config), *sizes)
     target = torch.randint(len(config.organ.labels) + 1, (2, *sizes))
     loss = build(config.segmenter.loss)(network(image), target)
     loss.backward()

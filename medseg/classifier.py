@@ -12,13 +12,15 @@ import pandas as pd
 import torch
 from scipy.special import softmax
 
-from medseg.config import Config
+from medseg.config import Config, build
+from medseg.console import warn
 from medseg.diagnoser import Inputs
 from medseg.diagnosis import ensemble, stack
 from medseg.diagnosis.batch import Item, collate
 from medseg.diagnosis.calibration import Calibration, logits
 from medseg.diagnosis.ensemble import Ensemble
 from medseg.diagnosis.lstm import SequenceLSTM
+from medseg.diagnosis.rules import Points, Retinopathy
 from medseg.diagnosis.stack import Stack
 from medseg.errors import ModelError
 from medseg.extract import Tables
@@ -28,8 +30,9 @@ from medseg.runs import Run
 
 Floats = npt.NDArray[np.float64]
 MEMBERS = ("logistic", "ensemble", "lstm")
-STACK = "stack"
+STACK, RULE = "stack", "rule"
 REASONS = 3  # said of each case, the weightiest
+UNDEFINED = "more than half of the measures are undefined"
 GAPS = 0.5  # a case with fewer of the selected measures than this share is for a person to look at
 TOGETHER = 256  # sequences the LSTM sees at once
 
@@ -45,11 +48,13 @@ class Rows:
     known: Floats
     items: list[Item]
     facts: pd.DataFrame  # case, patient, frame, time, label
+    measures: pd.DataFrame  # as they were measured, NaN where one is undefined
 
     def part(self, rows: npt.NDArray[np.intp], sequences: Sequence[int]) -> Rows:
         """Some of the rows, and the sequences they make up."""
         kept = self.facts.iloc[rows].reset_index(drop=True)
-        return Rows(self.x[rows], self.names, self.known[rows], [self.items[s] for s in sequences], kept)
+        measured = self.measures.iloc[rows].reset_index(drop=True)
+        return Rows(self.x[rows], self.names, self.known[rows], [self.items[s] for s in sequences], kept, measured)
 
 
 def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence], per: str) -> Rows:
@@ -58,7 +63,7 @@ def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence]
     A row holds the measures of its frame (per "frame"), or their mean over the sequence, and the mean and standard
     deviation of each measure over the steps.
     """
-    parts, known, items, facts = [], [], [], []
+    parts, known, items, facts, measured = [], [], [], [], []
     for item, before in zip(sequences, raw, strict=True):
         x = item.x if per == "frame" else item.x.mean(axis=0, keepdims=True)  # (R, F)
         gaps = np.isfinite(before.x).mean(axis=1)
@@ -66,6 +71,7 @@ def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence]
             steps = item.steps if per == "frame" else item.steps.mean(axis=0, keepdims=True)  # (R, S, G)
             x = np.concatenate([x, steps.mean(axis=1), steps.std(axis=1)], axis=1)
         parts.append(x)
+        measured.append(before.x if per == "frame" else before.x.mean(axis=0, keepdims=True))
         known.append(gaps if per == "frame" else gaps.mean(keepdims=True))
         items.append(Item(item.x, item.steps))
         count = len(x)
@@ -74,7 +80,9 @@ def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence]
     first = sequences[0]
     spread = [f"{how} of {name}" for how in ("mean", "sd") for name in first.step_names]
     names = (*first.names, *(spread if first.steps is not None else ()))
-    return Rows(np.concatenate(parts), names, np.concatenate(known), items, pd.concat(facts, ignore_index=True))
+    measures = pd.DataFrame(np.concatenate(measured), columns=list(raw[0].names))
+    told = pd.concat(facts, ignore_index=True)
+    return Rows(np.concatenate(parts), names, np.concatenate(known), items, told, measures)
 
 
 @dataclass(frozen=True)
@@ -112,13 +120,20 @@ class Members:
 class Classifier:
     """Members, the stack on top of them, and what makes their probabilities honest.
 
-    `use` names the one whose answer is the diagnosis: logistic, ensemble, lstm or stack.
+    `use` names the one whose answer is the diagnosis: logistic, ensemble, lstm, stack or rule. The rule learnt nothing;
+    what it says is calibrated like the rest, and the same chance is given to each class where it is undefined.
     """
 
     def __init__(
-        self, inputs: Inputs, members: Members, over: Stack, calibrations: Mapping[str, Calibration], use: str
+        self,
+        inputs: Inputs,
+        members: Members,
+        over: Stack,
+        calibrations: Mapping[str, Calibration],
+        use: str,
+        rule: Points | Retinopathy | None = None,
     ) -> None:
-        self.inputs, self.members, self.stack, self.use = inputs, members, over, use
+        self.inputs, self.members, self.stack, self.use, self.rule = inputs, members, over, use, rule
         self.calibrations = dict(calibrations)
 
     def rows(self, tables: Tables) -> Rows:
@@ -126,9 +141,10 @@ class Classifier:
         return rows_of(self.inputs.prepare(tables), self.inputs.raw(tables), self.inputs.per)
 
     def said(self, rows: Rows) -> dict[str, Floats]:
-        """Uncalibrated probabilities (R, K) by member, and the stack's."""
+        """Uncalibrated probabilities (R, K) by member, the stack's, and the rule's where there is one."""
         found = self.members.predict(rows)
-        return {**found, STACK: self.stack.predict(found)}
+        found[STACK] = self.stack.predict(found)
+        return found if self.rule is None else {**found, RULE: by_rule(self.rule, rows)}
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
         """A row a case or frame: predicted class, calibrated probabilities, the set they allow, why, review.
@@ -145,7 +161,8 @@ class Classifier:
         table["abstain"] = sets.sum(axis=1) != 1
         table["why"] = self.why(rows, said)
         gaps = rows.known < GAPS
-        table["review"] = ["more than half of the measures are undefined" if gap else "" for gap in gaps]
+        doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(gaps)
+        table["review"] = [UNDEFINED if gap else doubt for gap, doubt in zip(gaps, doubts, strict=True)]
         for name in calibrated if baseline else ():
             if name != self.use:
                 table = table.assign(**self._columns(calibrated[name], f"_{name}"))
@@ -204,6 +221,11 @@ class Classifier:
         run.save_weights(weights | {"logistic": torch.from_numpy(self.members.weights)})
 
 
+def by_rule(rule: Points | Retinopathy, rows: Rows) -> Floats:
+    """The rule's probabilities (R, K), before calibration."""
+    return np.asarray(softmax(np.nan_to_num(rule.margins(rows.measures)), axis=1))
+
+
 def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
     """The classifier that `Classifier.save` wrote; `ModelError` where a part is missing or broken."""
     state, weights = run.read_json("classifier.json"), run.load_weights()
@@ -215,7 +237,19 @@ def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
     voting = ensemble.load(file.read_bytes(), str(file))
     members = Members(tuple(state["kept"]), weights["logistic"].numpy(), voting, network)
     calibrations = {name: Calibration(c["temperature"], tuple(c["limits"])) for name, c in state["calibration"].items()}
-    return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"])
+    rule = rule_of(config, inputs.names)
+    return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
+
+
+def rule_of(config: Config, names: Sequence[str]) -> Points | Retinopathy | None:
+    """The organ's rule of the clinic, where it has one and the measures hold what it reads."""
+    if config.organ.get("rule") is None:
+        return None
+    rule: Points | Retinopathy = build(config.organ.rule)
+    missing = [name for name in rule.reads if name not in names]
+    if missing:
+        warn(f"organ.rule is left out: these features have no {', '.join(missing)}")
+    return None if missing else rule
 
 
 def _without_step(item: Item, step: int) -> Item:

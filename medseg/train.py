@@ -123,8 +123,10 @@ def read_dataset(config: Config, root: Path) -> list[Case]:
         data["missing_mask"], data["mask_values"],
     )  # fmt: skip
     if config.task == "diagnosis" and (root / FEATURES).is_file():
-        return measured_cases(root / FEATURES, columns)
-    return read_cases(root, list(config.organ.channels), columns)
+        cases = measured_cases(root / FEATURES, columns)
+    else:
+        cases = read_cases(root, list(config.organ.channels), columns)
+    return [case for case in cases if case.label not in {str(label) for label in data["leave_out"]}]
 
 
 def _card(config: Config, cases: list[Case], root: Path, synthetic: bool) -> list[str]:

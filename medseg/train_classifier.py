@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 
 from medseg.classification import judge_probabilities, judge_sets, reliability
-from medseg.classifier import MEMBERS, STACK, Classifier, Members, Rows, rows_of
+from medseg.classifier import MEMBERS, RULE, STACK, Classifier, Members, Rows, by_rule, rows_of, rule_of
 from medseg.config import Config
 from medseg.console import say, table, warn
 from medseg.data.cases import Case, report_split
@@ -118,12 +118,15 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
         over = stack.fit({name: p[rest] for name, p in judged.items()}, seen.truth[rest])
         said[STACK][fold] = over.predict({name: p[fold] for name, p in judged.items()})
     over = stack.fit({name: p[known] for name, p in judged.items()}, seen.truth[known])
+    rule = rule_of(config, inputs.names)
+    if rule is not None:
+        said[RULE] = by_rule(rule, seen.rows)
     alpha = config.diagnoser.alpha
     calibrations: dict[str, Calibration] = {
         name: calibrate(p[known], seen.truth[known], alpha) for name, p in said.items()
     }
     members = fit_members(config, run, inputs, seen, "")
-    return Classifier(inputs, members, over, calibrations, config.diagnoser.use)
+    return Classifier(inputs, members, over, calibrations, config.diagnoser.use, rule)
 
 
 def patient_folds(truth: Ints, patients: npt.NDArray[Any], folds: int, seed: int) -> list[npt.NDArray[np.intp]]:
@@ -172,7 +175,8 @@ def measure(
     found = classifier(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
     classes = classifier.inputs.classes
-    others = [name for name in (*MEMBERS, STACK) if name != classifier.use]
+    ruled = [RULE] if classifier.rule is not None else []
+    others = [name for name in (*MEMBERS, STACK, *ruled) if name != classifier.use]
     summary = {"report_split": reported, **score(found, classes, [classifier.use, *others])}
     rows = classifier.rows(held)
     truth = np.array([classes.index(label) if label is not None else UNKNOWN for label in rows.facts["label"]])

@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from medseg.diagnosis.rules import Points, Retinopathy, Slope, slope_states
+from medseg.errors import DataError
+
+TDS = Points({"m.a": 1.3, "m.b": 0.1, "m.c": 0.5, "m.d": 0.5}, limits=(5.45,), doubtful=(4.75, 5.45))
+
+
+def measures(**columns: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({f"m.{name}": values for name, values in columns.items()})
+
+
+def test_points_follow_the_abcd_rule_by_hand() -> None:
+    table = measures(a=[0, 2, 1], b=[0, 8, 5], c=[2, 6, 4], d=[2, 5, 3])
+    # 2.0 benign; 2.6 + .8 + 3 + 2.5 = 8.9, the highest there is; 1.3 + .5 + 2 + 1.5 = 5.3 suspicious
+    margins = TDS.margins(table)
+    assert margins[:, 1] - margins[:, 0] == pytest.approx([2.0 - 5.45, 8.9 - 5.45, 5.3 - 5.45])
+    assert [bool(doubt) for doubt in TDS.doubts(table)] == [False, False, True]
+    sheet = TDS.sheet({"m.a": 2, "m.b": 8, "m.c": 6, "m.d": 5})
+    assert [row["points"] for row in sheet] == pytest.approx([2.6, 0.8, 3.0, 2.5, 8.9])
+
+
+def test_points_of_three_classes_are_cut_at_both_limits() -> None:
+    rule = Points({"m.a": 1.0}, limits=(1.0, 2.0))
+    assert rule.margins(measures(a=[0.5, 1.5, 2.5])).argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_an_undefined_measure_gives_no_points() -> None:
+    margins = TDS.margins(measures(a=[np.nan], b=[1], c=[1], d=[1]))
+    assert np.isnan(margins[0, 1])
+    with pytest.raises(DataError, match=r"m\.d"):
+        TDS.margins(measures(a=[1], b=[1], c=[1]))
+
+
+@pytest.mark.parametrize(
+    ("red", "bright", "fewest", "grade"),
+    [(0, 0, 0, 0), (2, 0, 0, 1), (3, 0, 0, 2), (1, 1, 0, 2), (100, 0, 20, 2), (100, 0, 21, 3)],
+)
+def test_grades_from_counts(red: int, bright: int, fewest: int, grade: int) -> None:
+    names = ["haemorrhages.count", "hard_exudates.count", "haemorrhages.fewest_in_quadrant"]
+    table = pd.DataFrame([[red, bright, fewest]], columns=names)
+    rule = Retinopathy()
+    assert rule.grades(table).tolist() == [grade]
+    assert rule.margins(table).argmax(axis=1).tolist() == [grade]
+    assert ("cannot exclude proliferative" in rule.doubts(table)[0]) == (grade > 0)
+
+
+def test_an_eye_without_counts_has_no_grade() -> None:
+    names = ["haemorrhages.count", "hard_exudates.count", "haemorrhages.fewest_in_quadrant"]
+    table = pd.DataFrame([[np.nan, 1, 1]], columns=names)
+    assert np.isnan(Retinopathy().grades(table)).all()
+
+
+def test_the_slope_of_a_sine_is_its_cosine() -> None:
+    times = np.arange(0, 12, 0.2)
+    volume = 3000 + 400 * np.sin(2 * np.pi * times / 4)
+    slope = slope_states(volume, times)
+    inner = slice(2, -2)
+    assert np.corrcoef(slope[inner], np.cos(2 * np.pi * times[inner] / 4))[0, 1] > 0.99
+    table = pd.DataFrame({"left": volume / 2, "right": volume / 2})
+    said = Slope(["left", "right"]).margins_over_time(table, times).argmax(axis=1)
+    truth = np.cos(2 * np.pi * times / 4) > 0
+    assert (said == truth).mean() > 0.93
+
+
+def test_a_missing_frame_leaves_the_others() -> None:
+    times = np.arange(6.0)
+    volume = np.array([0, 1, np.nan, 3, 4, 5])
+    assert slope_states(volume, times)[[0, 1, 3, 4, 5]] == pytest.approx(np.ones(5))

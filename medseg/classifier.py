@@ -12,9 +12,8 @@ import pandas as pd
 import torch
 from scipy.special import softmax
 
-from medseg.config import Config, build
-from medseg.console import warn
-from medseg.diagnoser import Inputs
+from medseg.config import Config
+from medseg.diagnoser import Inputs, rule_of
 from medseg.diagnosis import ensemble, stack
 from medseg.diagnosis.batch import Item, collate
 from medseg.diagnosis.calibration import Calibration, logits
@@ -239,17 +238,6 @@ def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
     calibrations = {name: Calibration(c["temperature"], tuple(c["limits"])) for name, c in state["calibration"].items()}
     rule = rule_of(config, inputs.names)
     return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
-
-
-def rule_of(config: Config, names: Sequence[str]) -> Points | Retinopathy | None:
-    """The organ's rule of the clinic, where it has one and the measures hold what it reads."""
-    if config.organ.get("rule") is None:
-        return None
-    rule: Points | Retinopathy = build(config.organ.rule)
-    missing = [name for name in rule.reads if name not in names]
-    if missing:
-        warn(f"organ.rule is left out: these features have no {', '.join(missing)}")
-    return None if missing else rule
 
 
 def _without_step(item: Item, step: int) -> Item:

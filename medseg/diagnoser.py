@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from medseg.config import Config, load
+from scipy.special import softmax
+
+from medseg.config import Config, build, load
+from medseg.console import warn
 from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.forecast import Forecast, Horizon
 from medseg.diagnosis.forecast import from_arrays as forecast_from
 from medseg.diagnosis.linear import LinearBaseline, from_arrays
 from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
+from medseg.diagnosis.rules import Points, Retinopathy, Slope
 from medseg.diagnosis.signal import normalise
 from medseg.errors import ConfigError
 from medseg.extract import Tables
@@ -78,8 +83,10 @@ class Diagnoser:
         network: SequenceLSTM,
         baseline: LinearBaseline | None,
         forecast: Forecast | None = None,
+        rule: Slope | None = None,
     ) -> None:
         self.inputs, self.network, self.baseline, self.forecast = inputs, network, baseline, forecast
+        self.rule = rule
 
     @classmethod
     def from_run(cls, run: Run) -> Diagnoser:
@@ -93,11 +100,24 @@ class Diagnoser:
         linear = {k.removeprefix("linear."): v.numpy() for k, v in weights.items() if k.startswith("linear.")}
         ahead = {k.removeprefix("forecast."): v for k, v in weights.items() if k.startswith("forecast.")}
         foretold = forecast_from(horizon_of(config), ahead) if ahead else None
-        return cls(inputs, network, from_arrays(linear) if linear else None, foretold)
+        baseline = from_arrays(linear) if linear else None
+        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names))
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
-        """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's."""
-        return pd.concat([self._one(s, baseline) for s in self.inputs.prepare(tables)], ignore_index=True)
+        """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's, and the
+        rule's where there is one.
+        """
+        parts = [self._one(sequence, baseline) for sequence in self.inputs.prepare(tables)]
+        if baseline and self.rule is not None:
+            ruled = [self._ruled(self.rule, raw) for raw in self.inputs.raw(tables)]
+            parts = [pd.concat(both, axis=1) for both in zip(parts, ruled, strict=True)]
+        return pd.concat(parts, ignore_index=True)
+
+    def _ruled(self, rule: Slope, raw: FeatureSequence) -> pd.DataFrame:
+        times = raw.times if np.isfinite(raw.times).all() else raw.frames
+        measures = pd.DataFrame(raw.x, columns=list(raw.names))
+        chances = softmax(np.nan_to_num(rule.margins_over_time(measures, times)), axis=1).astype(np.float32)
+        return pd.DataFrame(self._columns(Prediction(chances, None), "_rule", len(chances)))
 
     def _one(self, sequence: FeatureSequence, baseline: bool) -> pd.DataFrame:
         item = Item(sequence.x, sequence.steps)
@@ -129,6 +149,17 @@ def horizon_of(config: Config) -> Horizon:
     """How far ahead a signal is foretold, and from what."""
     settings = config.diagnoser.forecast
     return Horizon(settings.ahead, settings.lags, settings.step)
+
+
+def rule_of(config: Config, names: Sequence[str]) -> Any:
+    """The organ's rule of the clinic, where it has one and the measures hold what it reads."""
+    if config.organ.get("rule") is None:
+        return None
+    rule: Points | Retinopathy | Slope = build(config.organ.rule)
+    missing = [name for name in rule.reads if name not in names]
+    if missing:
+        warn(f"organ.rule is left out: these features have no {', '.join(missing)}")
+    return None if missing else rule
 
 
 def require_diagnosis(run: Run, config: Config) -> None:

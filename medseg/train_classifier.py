@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 
 from medseg.classification import judge_probabilities, judge_sets, reliability
-from medseg.classifier import MEMBERS, RULE, STACK, Classifier, Members, Rows, by_rule, rows_of, rule_of
+from medseg.classifier import MEMBERS, RULE, STACK, Classifier, Members, Rows, by_rule, rows_of
 from medseg.config import Config
 from medseg.console import say, table, warn
 from medseg.data.cases import Case, report_split
 from medseg.diagnose import score
-from medseg.diagnoser import Inputs, to_json
+from medseg.diagnoser import Inputs, rule_of, to_json
 from medseg.diagnosis import ensemble, stack
 from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.calibration import Calibration, calibrate

@@ -18,7 +18,7 @@ from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
 from medseg.data.folders import FEATURES
 from medseg.diagnose import judge_forecast, score
-from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, to_json
+from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
 from medseg.diagnosis.forecast import Forecast
 from medseg.diagnosis.forecast import fit as fit_forecast
@@ -60,7 +60,9 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
-    summary = _measure(run, Diagnoser(inputs, network, baseline, forecast), held, reported)
+    summary = _measure(
+        run, Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names)), held, reported
+    )
     passes = steps * config.diagnoser.batch
     return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)], ledger
 
@@ -194,18 +196,19 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
         return None
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, ["lstm", "linear"])}
+    models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
+    summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, models)}
     if diagnoser.forecast is not None:
         summary["forecast"] = judge_forecast(found, diagnoser.forecast.horizon)
     write_json(run.file("metrics.json"), summary)
     for model, names in summary["never_predicted"].items():
         if names:
             warn(f"{model} never predicts {', '.join(names)}")
-    models = summary["models"]
+    scores = summary["models"]
     table(
         f"{reported}: {summary['n_cases']} cases, {summary['n_patients']} patients, {summary['n_frames']} frames",
         ["score", *models],
-        [[key, *(models[model][key]["mean"] for model in models)] for key in models["lstm"]],
+        [[key, *(scores[model][key]["mean"] for model in models)] for key in scores["lstm"]],
     )
     return summary
 

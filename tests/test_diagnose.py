@@ -108,6 +108,6 @@ def test_a_saved_diagnoser_says_what_it_said_in_training(diagnoser: Path) -> Non
 
 def test_it_learnt_the_states_and_stands_beside_a_baseline(diagnoser: Path) -> None:
     metrics = json.loads((diagnoser / "metrics.json").read_text())
-    assert set(metrics["models"]) == {"lstm", "linear"}
+    assert set(metrics["models"]) == {"lstm", "linear", "rule"}
     assert metrics["models"]["lstm"]["signal_correlation"]["mean"] > 0.8
     assert metrics["never_predicted"]["lstm"] == []

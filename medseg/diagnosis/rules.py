@@ -29,7 +29,6 @@ class Points:
     weights: Mapping[str, float]
     limits: tuple[float, ...]
     doubtful: tuple[float, float] | None = None
-    note: str = ""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -138,11 +137,15 @@ class Slope:
 
     measures: Sequence[str]
     half_width: float = 0.25  # s
-    note: str = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the measures."""
+        return tuple(self.measures)
 
     def margins_over_time(self, sequence: pd.DataFrame, times: Floats) -> Floats:
         """Measures of one sequence, a row a frame (T rows), at times (T,) s or frame numbers → logits (T, 2)."""
-        _require(self.measures, sequence)
+        _require(self.reads, sequence)
         volume = sequence[list(self.measures)].sum(axis=1, skipna=False).to_numpy(np.float64)
         slope = slope_states(volume, times, self.half_width)
         scale = np.nanstd(slope) if np.isfinite(slope).any() and np.nanstd(slope) > 0 else 1.0

@@ -1,0 +1,100 @@
+"""The ABCD rule of dermoscopy: its four scores, the measures behind them, and the border's eight sectors as a sequence.
+
+Stolz et al., Eur J Dermatol 4, 1994; Nachbar et al., J Am Acad Dermatol 30, 1994. Hair, rulers and dark corners are
+left out of every colour. A lesion that is absent or too small gives NaN throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+
+from medseg.data.labels import Labels
+from medseg.features import asymmetry, border, six_colours, structures
+from medseg.features.asymmetry import asymmetry as fold
+from medseg.features.border import SECTORS, border_profile, sector_cutoffs, sectors
+from medseg.features.border import border as edge
+from medseg.features.lesion_view import SIDE, Lesion, lesions
+from medseg.features.six_colours import REFERENCES, nearest_colour
+from medseg.features.structures import structures as inner
+
+WEIGHTS = {"a": 1.3, "b": 0.1, "c": 0.5, "d": 0.5}
+SECTOR_UNITS: dict[str, str] = {
+    "cutoff": "units of CIE L: median rise of lightness across the border in the sector",
+    "radius": "1: mean distance from centroid to border in the sector over the radius of the disc of the same area",
+    **{f"d{axis}": f"units of CIE {axis}: mean in the sector minus that of the skin around" for axis in "Lab"},
+    "spread": "ΔE (CIE76): root mean square distance from the sector's mean colour",
+    **{f"sector_{name}": "0..1: share of the sector's visible part with this colour nearest" for name in REFERENCES},
+}
+UNITS: dict[str, str] = {
+    "tds": "1.0..8.9: total dermoscopy score, 1.3·A + 0.1·B + 0.5·C + 0.5·D",
+    **asymmetry.UNITS, **border.UNITS, **six_colours.UNITS, **structures.UNITS, **SECTOR_UNITS,
+}  # fmt: skip
+OF_CASE = [name for name in UNITS if name not in SECTOR_UNITS]
+
+
+def frame_features(
+    image: sitk.Image,
+    mask: sitk.Image,
+    labels: Mapping[str, int] | Labels,
+    d_mode: Literal["structures", "diameter"] = "structures",
+) -> dict[str, float]:
+    """Scores and measures of each label: ``<label>.a``, ``<label>.tds`` …
+
+    `d_mode`: D of the sum is the number of structures, or the diameter in mm, which needs an image with a scale.
+    """
+    found: dict[str, float] = {}
+    for name, lesion in lesions(image, mask, labels):
+        values = dict.fromkeys(OF_CASE, np.nan)
+        if lesion is not None:
+            values |= fold(lesion) | edge(lesion) | six_colours.six_colours(lesion) | inner(lesion, scale_of(image))
+            points = values | {"d": values["d" if d_mode == "structures" else "d_diameter"]}
+            values["tds"] = float(sum(weight * points[key] for key, weight in WEIGHTS.items()))
+        found |= {f"{name}.{key}": float(value) for key, value in values.items()}
+    return found
+
+
+def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
+    """A row for each of eight sectors about the centroid, from the major axis on; position_mm holds the middle in
+    degrees.
+    """
+    rows: list[dict[str, float]] = [{"step": k, "position_mm": 360.0 * k / SECTORS} for k in range(SECTORS)]
+    for name, lesion in lesions(image, mask, labels):
+        found = of_sectors(lesion) if lesion is not None else [dict.fromkeys(SECTOR_UNITS, np.nan)] * SECTORS
+        for row, values in zip(rows, found, strict=True):
+            row |= {f"{name}.{key}": value for key, value in values.items()}
+    return pd.DataFrame(rows)
+
+
+def of_sectors(lesion: Lesion) -> list[dict[str, float]]:
+    """Measures of each sector, NaN where nothing of it is seen."""
+    profile, nearest = border_profile(lesion), nearest_colour(lesion)
+    cutoffs = sector_cutoffs(profile)
+    y, x = np.nonzero(lesion.visible)
+    angle = (np.arctan2(y - lesion.centre[0], x - lesion.centre[1]) - lesion.axis) % (2 * np.pi)
+    sector, colours, nearest = sectors(angle), lesion.lab[y, x], nearest[y, x]
+    rows = []
+    for k in range(SECTORS):
+        row = dict.fromkeys(SECTOR_UNITS, np.nan) | {"cutoff": float(cutoffs[k])}
+        far, own = profile.distance[profile.sector == k], colours[sector == k]
+        row["radius"] = float(far.mean()) if len(far) else np.nan
+        if len(own):
+            mean = own.mean(axis=0)
+            row |= {f"d{a}": float(value) for a, value in zip("Lab", mean - lesion.around, strict=True)}
+            row["spread"] = float(np.sqrt(((own - mean) ** 2).sum(axis=1).mean()))
+            row |= {f"sector_{c}": float((nearest[sector == k] == n).mean()) for n, c in enumerate(REFERENCES)}
+        rows.append(row)
+    return rows
+
+
+def scale_of(image: sitk.Image) -> float | None:
+    """mm of a pixel of the working grid; None where the spacing is 1, which is what files without a scale say."""
+    spacing = np.asarray(image.GetSpacing())
+    if np.allclose(spacing, 1.0):
+        return None
+    longest = float((np.asarray(image.GetSize()) * spacing).max())
+    return float(max(spacing.min(), longest / SIDE))

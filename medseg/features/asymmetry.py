@@ -1,0 +1,82 @@
+"""A of the ABCD rule: the lesion folded about two orthogonal axes (Stolz et al., Eur J Dermatol 4, 1994)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from medseg.features.lesion_view import Floats, Lesion
+
+UNITS: dict[str, str] = {
+    "a": "0..2: axes, of two orthogonal ones through the centroid placed where asymmetry is lowest, about which "
+    "contour, colour or texture is asymmetric (Stolz 1994)",
+    "contour_asymmetry_low": "0..1: part of the lesion without a mirror partner, about the better of the two axes",
+    "contour_asymmetry_high": "0..1: the same about the other axis",
+    "colour_asymmetry_low": "ΔE (CIE76): mean difference between a place and its mirror image, about the better axis",
+    "colour_asymmetry_high": "ΔE (CIE76): the same about the other axis",
+    "texture_asymmetry_low": "0..1: mean difference of local contrast between mirror images as a share of its sum, "
+    "about the better axis",
+    "texture_asymmetry_high": "0..1: the same about the other axis",
+}
+
+PATCH = 127  # pixels of the patch that is folded; odd, so that the centroid lies on one
+TURNS = 18  # positions of the axes, 5 degrees apart
+SMOOTH = 0.12  # of the radius: colours are compared as the eye sees halves, not pixel by pixel
+GRAIN = 0.05  # of the radius: texture is what is finer
+FAINT = 1.0  # units of lightness: less local contrast is noise
+LIMITS = (0.13, 7.0, 0.22)  # of contour, colour and texture: what counts as asymmetric
+
+
+def asymmetry(lesion: Lesion) -> dict[str, float]:
+    """Points and measures of A; colour and texture leave out hair, rulers and dark corners."""
+    values, masks, scale = _layers(lesion)
+    best: tuple[tuple[int, float], Floats] | None = None
+    for turn in range(TURNS):
+        measured = _both_axes(values, masks, lesion, turn * np.pi / 2 / TURNS, scale)  # (2, 3)
+        relative = np.nan_to_num(measured / np.asarray(LIMITS))
+        worth = int((relative.max(axis=1) > 1).sum()), float(relative.sum())
+        if best is None or worth < best[0]:
+            best = worth, measured
+    assert best is not None
+    (points, _), measured = best
+    found = {"a": float(points)}
+    for column, name in enumerate(("contour", "colour", "texture")):
+        low, high = sorted(float(value) for value in measured[:, column])
+        found |= {f"{name}_asymmetry_low": low, f"{name}_asymmetry_high": high}
+    return found
+
+
+def _layers(lesion: Lesion) -> tuple[Floats, Floats, float]:
+    """L, a, b, local contrast (Y, X, 4); label and its visible part (Y, X, 2); pixels of the view per patch pixel."""
+    seen = lesion.seen.astype(np.float32)[..., None]
+    sigma = max(0.7, SMOOTH * lesion.radius)
+    weight = cv2.GaussianBlur(seen, (0, 0), sigma)[..., None] + 1e-6
+    colour = cv2.GaussianBlur(lesion.lab * seen, (0, 0), sigma) / weight
+    lightness = lesion.lab[..., 0]
+    fine = lightness - cv2.GaussianBlur(lightness, (0, 0), max(1.0, GRAIN * lesion.radius))
+    power = cv2.GaussianBlur(fine * fine * seen[..., 0], (0, 0), sigma) / weight[..., 0]
+    values = np.dstack([colour, np.sqrt(power)]).astype(np.float32)
+    masks = np.dstack([lesion.inside, lesion.visible]).astype(np.float32)
+    far = float(np.hypot(*(np.argwhere(lesion.inside) - np.asarray(lesion.centre)).T).max()) + 1
+    return values, masks, far / (PATCH // 2)
+
+
+def _both_axes(values: Floats, masks: Floats, lesion: Lesion, angle: float, scale: float) -> Floats:
+    """Contour, colour and texture asymmetry about the axis at `angle` and the one across it, (2, 3)."""
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shift = np.array(lesion.centre[::-1]) - turn @ np.full(2, PATCH // 2)
+    matrix, flags = np.column_stack([turn, shift]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    shown = cv2.warpAffine(values, matrix, (PATCH, PATCH), flags=flags)  # (P, P, 4)
+    inside, visible = (cv2.warpAffine(masks, matrix, (PATCH, PATCH), flags=flags) > 0.5).transpose(2, 0, 1)
+    rows = []
+    for fold in (np.flipud, np.fliplr):
+        contour = (inside != fold(inside)).sum() / (2 * inside.sum())
+        pair = visible & fold(visible)
+        if not pair.any():
+            rows.append((contour, np.nan, np.nan))
+            continue
+        one, other = shown[pair], fold(shown)[pair]  # (N, 4)
+        colour = np.linalg.norm(one[:, :3] - other[:, :3], axis=1).mean()
+        texture = np.abs(one[:, 3] - other[:, 3]).sum() / (one[:, 3] + other[:, 3] + FAINT).sum()
+        rows.append((contour, colour, texture))
+    return np.asarray(rows, np.float32)

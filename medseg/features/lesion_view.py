@@ -1,0 +1,157 @@
+"""A lesion in a photograph as every dermoscopy measure sees it: one size, CIE Lab, without hair, rulers or corners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+
+from medseg.data.image import grid_difference
+from medseg.data.labels import Labels
+from medseg.errors import ImageError
+from medseg.features.slices import regions
+from medseg.preprocess.colour import to_lab
+from medseg.preprocess.field import Dermoscope
+from medseg.preprocess.hair import hair_mask
+from medseg.preprocess.intensity import Photo
+from medseg.preprocess.ruler import ANGLES, rulers
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+SIDE = 512  # pixels of the longer side: more shows no further measure, but takes longer
+LEAST = 60  # pixels on that grid: a smaller lesion has no texture, sectors or colours to speak of
+NEAR, FAR = 0.15, 0.6  # of the lesion's radius: where the surrounding skin is looked at
+
+
+class Lesion(NamedTuple):
+    """One label on a grid of square pixels whose longer side is at most `SIDE`.
+
+    lab: (Y, X, 3) CIE Lab, hair filled from beside it; inside: (Y, X) the label; seen: (Y, X) imaged skin or lesion,
+    neither hair nor ruler nor dark corner; depth: (Y, X) pixels to the border, positive inside; around: (3,) median Lab
+    of the skin around it, NaN where none is seen; centre: (y, x) pixels; radius: pixels, of the disc of the same area;
+    axis: radians from x towards y, the major axis, pointing to the darker end.
+    """
+
+    lab: Floats
+    inside: Bools
+    seen: Bools
+    depth: Floats
+    around: Floats
+    centre: tuple[float, float]
+    radius: float
+    axis: float
+
+    @property
+    def visible(self) -> Bools:
+        """The lesion's pixels whose colour counts (Y, X)."""
+        return np.asarray(self.inside & self.seen)
+
+
+def lesions(
+    image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels
+) -> Iterator[tuple[str, Lesion | None]]:
+    """Each label's name and view; None where it is absent or smaller than `LEAST` pixels of the working grid.
+
+    image: 2D photograph, grey or colour, of any pixel type. Raises ImageError (not-a-picture, grid-mismatch).
+    """
+    array = checked(image, mask)
+    found = [
+        (name, region, _working(region.astype(np.float32), image) > 0.5) for name, region in regions(array, labels)
+    ]
+    prepared: tuple[Floats, Bools] | None = None
+    for name, _, inside in found:
+        if inside.sum() < LEAST:
+            yield name, None
+            continue
+        prepared = prepared or _picture(image)
+        lab, seen = prepared
+        visible = (inside & seen).sum() >= LEAST
+        yield name, _lesion(lab, inside, seen) if visible else None
+
+
+def checked(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
+    """The mask (Y, X); ImageError where these are no pictures or do not fit together."""
+    if image.GetDimension() != 2 or mask.GetDimension() != 2:
+        raise ImageError(
+            f"these measures need a photograph and its mask, got {image.GetDimension()}D and {mask.GetDimension()}D; "
+            "choose other features for volumes",
+            code="not-a-picture",
+        )
+    difference = grid_difference(image, mask)
+    if difference:
+        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    return np.asarray(sitk.GetArrayFromImage(mask), np.uint8)
+
+
+def _working(array: Floats, image: sitk.Image) -> Floats:
+    """An array (Y, X[, C]) on `image`'s grid, averaged onto square pixels, the longer side at most `SIDE`."""
+    spacing = np.asarray(image.GetSpacing())
+    sides = np.asarray(image.GetSize()) * spacing / spacing.min()
+    size = [max(1, round(float(side))) for side in sides * min(1.0, SIDE / sides.max())]
+    if size == list(image.GetSize()):
+        return array
+    return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _picture(image: sitk.Image) -> tuple[Floats, Bools]:
+    """CIE Lab (y, x, 3) with hair filled, and what is seen (y, x), on the working grid."""
+    values = _working(sitk.GetArrayFromImage(Photo(colour=True)(image)), image)
+    shown = sitk.GetImageFromArray(np.rint(values * 255).astype(np.uint8), isVector=True)
+    field, hair = (sitk.GetArrayFromImage(find(shown)) > 0 for find in (Dermoscope(), hair_mask))
+    free = ~(hair | _rulers(values))
+    if free.any() and not free.all():
+        nearest = ndimage.distance_transform_edt(~free, return_distances=False, return_indices=True)
+        filled = values[tuple(nearest)]  # (y, x, 3)
+        values = np.where(free[..., None], values, cv2.GaussianBlur(filled, (0, 0), max(1.0, 0.004 * max(free.shape))))
+    return to_lab(values), np.asarray(free & field)
+
+
+def _rulers(values: Floats) -> Bools:
+    """Rulers in colours (y, x, 3) of 0..1: thin dark lines, their direction from the structure tensor."""
+    grey = np.rint(values.mean(axis=-1) * 255).astype(np.uint8)
+    side = max(grey.shape)
+    if min(grey.shape) < 3:
+        return np.zeros(grey.shape, np.bool_)
+    width = 2 * max(2, round(0.006 * side)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    lines = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, disc) >= 8  # of 255
+    dx, dy = (cv2.Sobel(np.float32(grey), cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    xx, yy, xy = (cv2.GaussianBlur(part, (0, 0), 0.005 * side + 0.5) for part in (dx * dx, dy * dy, dx * dy))
+    along = (0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2) % np.pi
+    return rulers(lines, (np.rint(along / np.pi * ANGLES) % ANGLES).astype(np.uint8), grey)
+
+
+def _lesion(lab: Floats, inside: Bools, seen: Bools) -> Lesion:
+    depth = _depth(inside)
+    y, x = (float(where.mean()) for where in np.nonzero(inside))
+    radius = float(np.sqrt(inside.sum() / np.pi))
+    skin = seen & (depth < -NEAR * radius) & (depth > -FAR * radius)
+    skin = skin if skin.sum() >= LEAST else seen & (depth < -NEAR * radius)
+    around = np.median(lab[skin], axis=0) if skin.sum() >= LEAST else np.full(3, np.nan)
+    axis = _major_axis(lab[..., 0], inside, (y, x))
+    return Lesion(lab, inside, seen, depth, np.asarray(around, np.float32), (y, x), radius, axis)
+
+
+def _depth(inside: Bools) -> Floats:
+    """Signed distance (Y, X) in pixels to the border, positive inside; the picture's edge is no border."""
+    shape = inside.astype(np.uint8)
+    if inside.all():
+        return np.full(inside.shape, float(max(inside.shape)), np.float32)
+    within, without = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (shape, 1 - shape))
+    return np.asarray(np.where(inside, within - 0.5, 0.5 - without), np.float32)
+
+
+def _major_axis(lightness: Floats, inside: Bools, centre: tuple[float, float]) -> float:
+    """Angle in radians of the long axis of the lesion, towards its darker end."""
+    points = np.argwhere(inside) - np.asarray(centre)  # (N, 2): y, x
+    _, vectors = np.linalg.eigh(points.T @ points)
+    way = vectors[:, -1]
+    dark = lightness[inside].mean() - lightness[inside]
+    way = way if float(dark @ (points @ way)) >= 0 else -way
+    return float(np.arctan2(way[0], way[1]))

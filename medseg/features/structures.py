@@ -1,0 +1,135 @@
+"""D of the ABCD rule: pigment network, structureless areas, streaks, dots and globules; and the diameter."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy import ndimage
+from skimage.feature import hessian_matrix, hessian_matrix_eigvals, peak_local_max
+
+from medseg.features.lesion_view import Bools, Floats, Lesion
+
+UNITS: dict[str, str] = {
+    "d": "1..5: dermoscopic structures that are there, at least one (Stolz 1994)",
+    "d_diameter": "0..5: the largest diameter in mm, at most 5 points; NaN where the image has no scale",
+    "network_share": "0..1: share of the visible lesion among dark lines that enclose lighter holes",
+    "structureless_share": "0..1: share of the visible lesion without local contrast",
+    "streaks": "dark lines longer than a fifth of the radius that run outwards within the outer third",
+    "dots": "dark round spots less than a twentieth of the radius across",
+    "globules": "dark round spots a twentieth to a fifth of the radius across",
+    "diameter_px": "pixels of the working grid (longer side at most 512): largest distance between two border points",
+    "diameter_mm": "mm: the same; NaN where the image's spacing says nothing",
+    "grain": "units of CIE L: mean local contrast inside the visible lesion",
+}
+
+FLAT = 1.2  # units of CIE L: less local contrast is no structure
+NETWORK, STRUCTURELESS = 0.01, 0.10  # share of the lesion from which these count; few meshes are closed at this size
+STREAKS, DOTS, GLOBULES = 2, 2, 1  # more than two streaks, more than two dots, at least one globule
+STRENGTH = 1.5  # units of CIE L: how dark a spot must be
+FINE = 0.6  # units of CIE L: and how dark a line
+SMALL = 0.05  # of the radius: the widest dot
+OUTER = 1 / 3  # of the radius: where streaks are looked for
+
+
+def structures(lesion: Lesion, scale_mm: float | None) -> dict[str, float]:
+    """Points and measures of D; `scale_mm`: mm of a pixel of the working grid, None where unknown."""
+    visible, radius = lesion.visible, lesion.radius
+    lightness = lesion.lab[..., 0]
+    lines, spots = _ridges(lightness, max(1.0, 0.02 * radius)), _spots(lightness, radius)
+    contrast = _contrast(lightness, max(2.0, 0.08 * radius))
+    inner = visible & (lesion.depth > 0.05 * radius)
+    counted = inner if inner.any() else visible
+    found = {
+        "network_share": float(_network(lines & visible, radius)[counted].mean()),
+        "structureless_share": float((contrast < FLAT)[counted].mean()),
+        "streaks": float(_streaks(lines, lesion)),
+        "dots": float(_count(spots, inner, 0.0, SMALL * radius)),
+        "globules": float(_count(spots, inner, SMALL * radius, np.inf)),
+        "grain": float(contrast[visible].mean()),
+    }
+    there = (
+        found["network_share"] >= NETWORK,
+        found["structureless_share"] > STRUCTURELESS,
+        found["streaks"] > STREAKS,
+        found["dots"] > DOTS,
+        found["globules"] >= GLOBULES,
+    )
+    across = diameter(lesion.inside)
+    mm = across * scale_mm if scale_mm is not None else np.nan
+    found |= {"d": float(max(1, sum(there))), "diameter_px": across, "diameter_mm": mm}
+    return found | {"d_diameter": float(min(mm, 5.0)) if np.isfinite(mm) else np.nan}
+
+
+def diameter(inside: Bools) -> float:
+    """Largest distance in pixels between two points of a region (Y, X), their widths included."""
+    points = cv2.convexHull(np.argwhere(inside).astype(np.int32))[:, 0].astype(np.float64)  # (N, 2)
+    return float(np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max() + 1)
+
+
+def _contrast(lightness: Floats, sigma: float) -> Floats:
+    """Local standard deviation (Y, X) of what is finer than `sigma` pixels."""
+    fine = lightness - cv2.GaussianBlur(lightness, (0, 0), sigma)
+    return np.asarray(np.sqrt(np.maximum(cv2.GaussianBlur(fine * fine, (0, 0), sigma), 0)), np.float32)
+
+
+def _ridges(lightness: Floats, sigma: float) -> Bools:
+    """Dark lines (Y, X) about `sigma` wide: curved across, straight along (Frangi's condition on the Hessian)."""
+    large, small = _curvatures(lightness, sigma)
+    return np.asarray((large > FINE) & (np.abs(small) < 0.5 * large))
+
+
+def _curvatures(lightness: Floats, sigma: float) -> tuple[Floats, Floats]:
+    """Larger and smaller second derivative (Y, X), scaled by σ² to units of lightness."""
+    hessian = hessian_matrix(lightness, sigma=sigma, order="rc", use_gaussian_derivatives=False)
+    large, small = hessian_matrix_eigvals(hessian) * sigma**2
+    return np.asarray(large, np.float32), np.asarray(small, np.float32)
+
+
+def _spots(lightness: Floats, radius: float) -> Floats:
+    """Dark round spots: (y, x, diameter) in pixels, (N, 3).
+
+    A spot of diameter d is where the smaller curvature is largest over place and scale, at σ = d/√8.
+    """
+    scales = radius * np.geomspace(0.02, 0.2, 7) / np.sqrt(8)
+    scales = scales[scales >= 0.5]
+    if not len(scales):
+        return np.zeros((0, 3), np.float32)
+    response = np.stack([np.minimum(*_curvatures(lightness, sigma)) for sigma in scales])  # (S, Y, X)
+    peaks = peak_local_max(response, min_distance=1, threshold_abs=STRENGTH, exclude_border=False)  # (N, 3)
+    return np.column_stack([peaks[:, 1:], scales[peaks[:, 0]] * np.sqrt(8)]).astype(np.float32)
+
+
+def _count(spots: Floats, inside: Bools, low: float, high: float) -> int:
+    """Spots inside with a diameter above `low` and up to `high` pixels."""
+    y, x = spots[:, :2].astype(int).T
+    return int((inside[y, x] & (spots[:, 2] > low) & (spots[:, 2] <= high)).sum())
+
+
+def _network(lines: Bools, radius: float) -> Bools:
+    """Where lines enclose small holes: lines and holes together (Y, X)."""
+    holes, count = ndimage.label(~lines)
+    sizes = np.bincount(holes.ravel(), minlength=count + 1)
+    small = (sizes >= 4) & (sizes <= np.pi * (0.12 * radius) ** 2)
+    small[0] = False
+    meshes = small[holes]
+    reach = max(1, round(0.03 * radius))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(cv2.morphologyEx(meshes.astype(np.uint8), cv2.MORPH_CLOSE, disc) > 0)
+
+
+def _streaks(lines: Bools, lesion: Lesion) -> int:
+    """Lines in the outer third that are long and run away from the centre."""
+    rim = lines & lesion.visible & (lesion.depth < OUTER * lesion.radius)
+    numbers, count = ndimage.label(rim, np.ones((3, 3)))
+    centre = np.asarray(lesion.centre)
+    found = 0
+    for number, window in enumerate(ndimage.find_objects(numbers, count), start=1):
+        points = np.argwhere(numbers[window] == number) + np.array([window[0].start, window[1].start])
+        if len(points) < 5:
+            continue
+        middle = points.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov((points - middle).T))
+        length, out = 4 * np.sqrt(max(values[1], 0)), middle - centre
+        along = abs(float(vectors[:, 1] @ out)) / max(float(np.hypot(*out)), 1e-6)
+        found += length > 0.2 * lesion.radius and along > 0.8
+    return found

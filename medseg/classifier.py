@@ -155,11 +155,12 @@ class Classifier:
         calibrated = {name: self.calibrations[name].probabilities(p) for name, p in said.items()}
         table = rows.facts.assign(signal=np.nan, **self._columns(calibrated[self.use], ""))
         sets = self.calibrations[self.use].sets(calibrated[self.use])
+        gaps = rows.known < GAPS
+        sets[gaps] = True  # nothing was measured that could rule a class out
         names = np.array(self.inputs.classes, dtype=object)
         table["set"] = [" | ".join(names[inside]) for inside in sets]
         table["abstain"] = sets.sum(axis=1) != 1
         table["why"] = self.why(rows, said)
-        gaps = rows.known < GAPS
         doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(gaps)
         table["review"] = [UNDEFINED if gap else doubt for gap, doubt in zip(gaps, doubts, strict=True)]
         for name in calibrated if baseline else ():

@@ -143,18 +143,27 @@ def diagnose(
         Path | None, typer.Option("--segmenter", help="A segmentation run that makes the masks.")
     ] = None,
     pattern: Glob = None,
+    shape: Annotated[
+        str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
+    ] = "table",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Diagnose cases: state or class with softmax probabilities, and the signal where the model has one."""
     from medseg.console import be_quiet
+    from medseg.errors import ConfigError
 
-    be_quiet(quiet)
+    if shape not in ("table", "json") or (shape == "json" and as_json):
+        raise ConfigError(f"--format {shape}: must be table or json, and json without --json, which prints the ledger")
+    be_quiet(quiet or shape == "json")
     from medseg.diagnose import Request, diagnose_folder
     from medseg.runs import open_run
 
     request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern)
-    finish(diagnose_folder(request, open_run(model)), as_json)
+    ledger = diagnose_folder(request, open_run(model))
+    if shape == "json":
+        typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)
+    finish(ledger, as_json)
 
 
 @app.command()
@@ -210,7 +219,10 @@ def choose(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, and what evaluate --out wrote.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Runs, folders of evaluate, OUT.json of diagnose."),
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file; else report.html in the first run.")] = None,
 ) -> None:
     """Write one self-contained HTML file about runs."""
@@ -218,9 +230,12 @@ def report(
     from medseg.runs import open_run
 
     for path in runs:
+        if path.is_file():  # what diagnose wrote
+            continue
         if not (path / "metrics.json").is_file() or (path / "config.yaml").is_file():  # a model: whole and unaltered
             open_run(path)
-    typer.echo(write_report(runs, out or runs[0] / "report.html"))
+    place = runs[0].with_suffix(".html") if runs[0].is_file() else runs[0] / "report.html"
+    typer.echo(write_report(runs, out or place))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import SimpleITK as sitk
 
 from medseg.bootstrap import estimate
 from medseg.classifier import Classifier, load_classifier
-from medseg.config import Config, labels_of, load
+from medseg.config import Config, build, labels_of, load
 from medseg.console import say, table
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
@@ -23,14 +24,28 @@ from medseg.data.labels import Labels
 from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
 from medseg.diagnosis.forecast import Horizon
 from medseg.diagnosis.signal import describe, normalise, period
+from medseg.doubts import Doubts
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
-from medseg.extract import Extractor, MaskOf, Tables, beside, extract_cases, masks_from, read_tables, true_masks
+from medseg.extract import (
+    Extractor,
+    MaskOf,
+    Tables,
+    beside,
+    extract_cases,
+    masks_from,
+    read_tables,
+    true_masks,
+    write_tables,
+)
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import nrmse, summarise_states
 from medseg.runs import Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
+from medseg.sheets import diagnoses, pictured
+
+SHOWN = 50  # cases printed
 
 
 def open_diagnoser(run: Run, config: Config) -> Diagnoser | Classifier:
@@ -53,34 +68,56 @@ class Request:
 
 
 def diagnose_folder(request: Request, run: Run) -> Ledger:
-    """The command: OUT.csv with a row a frame or case, OUT_features.csv where images were measured, OUT_cases.csv."""
+    """The command. OUT.csv: a row a frame or case; OUT.json: all that is said of each; OUT_cases.csv: the ledger.
+
+    Where images are measured also OUT_features.csv, and in OUT_pictures/ each case with its mask's outlines. A case
+    whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review.
+    """
     config = load(run.file("config.yaml"))
     use_threads(config.executor.threads)
     diagnoser = open_diagnoser(run, config)
     warn_synthetic(run, request.source)
     ledger = Ledger(beside(request.out, "_cases.csv"))
+    doubts = Doubts([build(check) for check in config.quality.values()], config.data.time_axis)
     if request.source.suffix.lower() == ".csv":
         tables = read_tables(request.source)
         for case in tables.frames["case"].unique():
             ledger.add(Entry(str(case), "ok", input=str(request.source)))
     else:
-        tables = _measured(request, config, ledger)
+        tables = _measured(request, config, ledger, doubts)
+        write_tables(tables, beside(request.out, "_features.csv"))
     started = time.monotonic()
     found = diagnoser(tables)
-    if "review" in found:
-        ledger.review(dict(zip(found["case"], found["review"], strict=True)))
+    said = found["review"] if "review" in found else [""] * len(found)
+    reasons = [(doubts.reasons.get(str(case), ""), text) for case, text in zip(found["case"], said, strict=True)]
+    found["review"] = ["; ".join(filter(None, both)) for both in reasons]
+    ledger.review(dict(zip(found["case"], found["review"], strict=True)))
     unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
     atomic_write_text(request.out, found.drop(columns=unknown).to_csv(index=False))
+    write_json(request.out.with_suffix(".json"), {"model": run.path.resolve().name, **_told(diagnoser, tables, found)})
     if "signal_predicted" in found and "time" not in unknown:
         atomic_write_text(beside(request.out, "_signal.csv"), describe_signals(found).to_csv(index=False))
     say(f"{len(found)} rows in {request.out} ({time.monotonic() - started:.1f} s)")
     _show(found, diagnoser.inputs.classes)
     if "label" not in unknown:
-        summary = score(found, diagnoser.inputs.classes, ["lstm"])
-        write_json(beside(request.out, "_metrics.json"), summary)
-        scores = summary["models"]["lstm"]
-        table("against the labels given", ["score", "mean"], [[key, value["mean"]] for key, value in scores.items()])
+        _judge(request, found, diagnoser.inputs.classes)
     return ledger
+
+
+def _told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
+    """The content of OUT.json."""
+    if isinstance(diagnoser, Classifier):
+        return diagnoses(diagnoser, tables, found)
+    rows = json.loads(found.to_json(orient="records", double_precision=15))
+    return {"classes": list(diagnoser.inputs.classes), "use": "lstm", "cases": rows}
+
+
+def _judge(request: Request, found: pd.DataFrame, classes: Sequence[str]) -> None:
+    """OUT_metrics.json, where the labels are known."""
+    summary = score(found, classes, ["lstm"])
+    write_json(beside(request.out, "_metrics.json"), summary)
+    scores = summary["models"]["lstm"]
+    table("against the labels given", ["score", "mean"], [[key, value["mean"]] for key, value in scores.items()])
 
 
 def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
@@ -116,11 +153,14 @@ def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _measured(request: Request, config: Config, ledger: Ledger) -> Tables:
+def _measured(request: Request, config: Config, ledger: Ledger, doubts: Doubts) -> Tables:
     cases = read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
     labels = labels_of(config)
     extractor = Extractor(config.features, labels, config.data.time_axis)
-    masks = _mask_source(request, cases, labels) if extractor.needs_masks else None
+    masks = None
+    if extractor.needs_masks:
+        folder, wanted = beside(request.out, "_pictures"), {case.id for case in cases}
+        masks = pictured(doubts.watching(_mask_source(request, cases, labels)), folder, labels, wanted)
     return extract_cases(cases, extractor, masks, ledger)
 
 
@@ -149,13 +189,21 @@ def segmented_by(segmenter: Segmenter) -> MaskOf:
 
 
 def _show(found: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    """A line a case: how many frames of each class, and how sure."""
-    rows = []
-    for case, part in found.groupby("case", sort=False):
-        counts = part["predicted"].value_counts()
-        rows.append(
-            [case, len(part), *(int(counts.get(name, 0)) for name in classes), float(part["probability"].mean())]
-        )
-    table("diagnosis", ["case", "rows", *classes, "mean probability"], rows[:50])
-    if len(rows) > 50:
-        say(f"… and {len(rows) - 50} more cases")
+    """A line a case: its diagnosis and why; of sequences how many frames of each class, and how sure."""
+    if found["case"].is_unique and "set" in found:
+        columns = ["case", "predicted", "probability", "set", "why", "review"]
+        rows = [list(row) for row in found[columns].itertuples(index=False)]
+        title = ["case", "diagnosis", "probability", "set", "why", "review"]
+    else:
+        title, rows = ["case", "rows", *classes, "mean probability", "review"], []
+        for case, part in found.groupby("case", sort=False):
+            counts = part["predicted"].value_counts()
+            each = [int(counts.get(name, 0)) for name in classes]
+            rows.append([case, len(part), *each, float(part["probability"].mean()), _once(part["review"])])
+    table("diagnosis", title, rows[:SHOWN])
+    if len(rows) > SHOWN:
+        say(f"… and {len(rows) - SHOWN} more cases")
+
+
+def _once(reasons: pd.Series[str]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, reasons)))

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-
 from scipy.special import softmax
 
 from medseg.config import Config, build, load

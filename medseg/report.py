@@ -18,7 +18,7 @@ from medseg.data.labels import Labels
 from medseg.data.truth import read_masks
 from medseg.errors import DataError, ImageError
 from medseg.ledger import atomic_write_text
-from medseg.report_diagnosis import MODEL_NAMES, diagnosis_section
+from medseg.report_diagnosis import MODEL_NAMES, diagnosed, diagnosis_section
 from medseg.report_parts import Json, as_image, chosen, table_of
 from medseg.runs import Run
 
@@ -32,7 +32,10 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     `out` is the HTML file, or a folder that gets report.html. Files that a run lacks are left out of its section;
     without metrics.json there is nothing to report: ModelError.
     """
-    sections = [_section(Run(path), number) for number, path in enumerate(runs, start=1)]
+    sections = [
+        diagnosed(path, number) if path.is_file() else _section(Run(path), number)
+        for number, path in enumerate(runs, start=1)
+    ]
     environment = Environment(
         loader=PackageLoader("medseg"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

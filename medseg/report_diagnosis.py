@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from medseg import plots, plots_diagnosis
+from medseg.errors import DataError
 from medseg.metrics import correlation
 from medseg.report_parts import Json, as_image, chosen, table_of
 from medseg.runs import Run
 
-MODEL_NAMES = {"lstm": "LSTM", "linear": "linear baseline", "logistic": "logistic regression"}
+MODEL_NAMES = {
+    "lstm": "LSTM",
+    "linear": "linear baseline",
+    "logistic": "logistic regression",
+    "rule": "rule of the clinic",
+}
+PAGES = 40  # cases shown one by one
+QUADRANTS = [["superior_temporal", "superior_nasal"], ["inferior_temporal", "inferior_nasal"]]
+FEW = 10  # sequences shown of a batch
 LONG = 300  # frames: more do not fit a page's width
 TEXT = ("case", "patient", "label", "set", "abstain", "why", "review")
 SCORES = {
@@ -43,6 +54,7 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     frames = table_of(run, "predictions.csv")
     shown = {key: title for key, title in SCORES.items() if all(key in found for found in metrics["models"].values())}
     section: Json = {"scores": shown, "model_names": MODEL_NAMES, "confusions": [], "signals": [], "figures": []}
+    section |= pages(run.file("diagnoses.json"), run.file("pictures"))
     if frames is None:
         return section
     for column in map(str, frames.columns):
@@ -71,6 +83,65 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
         picture = as_image(plots.breathing(part, classes, columns))
         section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
     return section
+
+
+def diagnosed(file: Path, number: int) -> Json:
+    """The section of OUT.json that `medseg diagnose` wrote: a page a case."""
+    content = _content(file)
+    cases = len({case["case"] for case in content["cases"]})
+    known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "synthetic": False, "warnings": []}
+    facts = {"Model": content.get("model", ""), "Cases": str(cases), "Diagnosis by": str(content["use"])}
+    rest: Json = {"facts": facts, "metrics": {"task": "diagnosis"}, "curves": None, "settings": None, "manifest": None}
+    pictures = file.with_name(file.stem + "_pictures")
+    return {**known, **rest, "model_names": MODEL_NAMES, "signals": _signals(content), **pages(file, pictures)}
+
+
+def _signals(content: Json) -> list[Json]:
+    """States and signal of the first sequences over time."""
+    rows = pd.DataFrame(content["cases"])
+    if "predicted" not in rows:
+        return []
+    named = {"LSTM": ("predicted", "signal_predicted")}
+    found = []
+    for case, part in list(rows.groupby("case", sort=False))[:FEW]:
+        picture = plots.breathing(part.sort_values("frame").head(LONG), content["classes"], named)
+        text = f"{min(len(part), LONG)} of {len(part)} frames"
+        found.append({"title": "Sequence", "case": str(case), "frames": text, "image": as_image(picture)})
+    return found
+
+
+def pages(file: Path, pictures: Path) -> Json:
+    """At most `PAGES` cases one by one, first those that a person should look at: for review, undecided, wrong."""
+    if not file.is_file():
+        return {"pages": [], "pages_left": 0}
+    cases = [case for case in _content(file)["cases"] if "models" in case]
+    order = sorted(cases, key=lambda c: (not c["review"], not c["abstain"], c["label"] in (None, c["diagnosis"])))
+    found = []
+    for case in order[:PAGES]:
+        picture = pictures / f"{case['case']}.png"
+        image = as_image(picture.read_bytes()) if picture.is_file() else None
+        values = {row["what"]: row["value"] for row in case["rule"] or []}
+        found.append({**case, "image": image, "maps": _maps(values)})
+    return {"pages": found, "pages_left": len(order) - len(found)}
+
+
+def _maps(values: dict[str, float | None]) -> list[Json]:
+    """Counts by quadrant, as two by two, of each label that the rule's sheet counts so."""
+    labels = dict.fromkeys(name.split(".")[0] for name in values if name.endswith("." + "count_" + QUADRANTS[0][0]))
+    return [
+        {"label": label, "rows": [[values.get(f"{label}.count_{place}") for place in row] for row in QUADRANTS]}
+        for label in labels
+    ]
+
+
+def _content(file: Path) -> Json:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as what medseg diagnose writes ({error})") from error
+    if not isinstance(content, dict) or "cases" not in content or "use" not in content:
+        raise DataError(f"{file}: is not what medseg diagnose writes; give OUT.json of medseg diagnose")
+    return content
 
 
 def _agreement(frames: pd.DataFrame) -> float:

@@ -27,6 +27,7 @@ from medseg.extract import Tables
 from medseg.features.select import select_features
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.runs import Run
+from medseg.sheets import diagnoses
 from medseg.train_diagnoser import check_labels, fingerprint, fit_lstm, inputs_of, part, tables_of
 
 Floats = npt.NDArray[np.float64]
@@ -174,6 +175,7 @@ def measure(
         return None
     found = classifier(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
+    write_json(run.file("diagnoses.json"), diagnoses(classifier, held, found))
     classes = classifier.inputs.classes
     ruled = [RULE] if classifier.rule is not None else []
     others = [name for name in (*MEMBERS, STACK, *ruled) if name != classifier.use]

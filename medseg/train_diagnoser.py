@@ -33,6 +33,9 @@ from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
 from medseg.plots import curves
 from medseg.runs import Run
+from medseg.sheets import pictured
+
+PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
 
 
 def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
@@ -88,6 +91,10 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
         masks = true_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = masks_from(root, Path(config.data.masks), labels)
+        if masks is not None:
+            side = report_split(cases)
+            wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
+            masks = pictured(masks, run.file("pictures"), labels, wanted)
         tables = extract_cases(cases, extractor, masks, ledger)
     write_tables(tables, run.file(FEATURES))
     return tables

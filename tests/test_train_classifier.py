@@ -1,5 +1,7 @@
 """A table whose classes are told by one measure and one step: learnt, kept, used, and not where labels are shuffled."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +111,32 @@ def test_folds_need_two_patients_of_each_class() -> None:
         patient_folds(np.array([0, 0, 1, 1]), patients, 5, 0)
     folds = patient_folds(np.array([0, 1, 0, 1]), np.array(["a", "a", "b", "b"]), 5, 0)
     assert sorted(len(fold) for fold in folds) == [2, 2]
+
+
+def test_the_json_says_the_same_as_the_table_and_the_page_shows_it(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "diagnosis.csv"
+    given = [str(finished / "features.csv"), str(out), "--model", str(finished), "--format", "json"]
+    result = CliRunner().invoke(app, ["diagnose", *given])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said == json.loads(out.with_suffix(".json").read_text())
+    found = pd.read_csv(out).set_index("case")
+    for case in said["cases"]:
+        row = found.loc[case["case"]]
+        assert case["diagnosis"] == row["predicted"]
+        assert case["models"]["stack"]["malignant"] == pytest.approx(row["p_malignant"])
+        assert (len(case["set"]) != 1) == row["abstain"]
+        assert {m["name"] for m in case["measures"]} <= {"tells", *(f"noise{n}" for n in range(6))}
+    page = Path(CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))]).stdout.strip()).read_text()
+    shown = re.findall(r'data-of="(c\d+)\.stack\.malignant">([\d.]+)<', page)
+    assert len(shown) == 40
+    chances = {case["case"]: case["models"]["stack"]["malignant"] for case in said["cases"]}
+    assert all(float(text) == pytest.approx(chances[case], abs=5e-4) for case, text in shown)
+
+
+def test_the_report_of_a_run_goes_through_its_cases(finished: Path, tmp_path: Path) -> None:
+    from medseg.report import write_report
+
+    page = write_report([finished], tmp_path / "r.html").read_text()
+    kept = json.loads((finished / "diagnoses.json").read_text())["cases"]
+    assert page.count('<details class="case"') == min(40, len(kept))

@@ -32,5 +32,6 @@ bench: setup  ## speed and memory on this machine, side by side with a naive way
 
 accuracy: setup  ## every recipe on real data: make accuracy DATA=folder [OUT=runs/accuracy]; hours
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/accuracy.py $(or $(DATA),$(error DATA=folder with brain/ breast/ lung/ retina/ skin/)) $(or $(OUT),runs/accuracy)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/accuracy_diagnosis.py $(or $(DATA),$(error DATA=folder with brain/ breast/ lung/ retina/ skin/)) $(or $(OUT),runs/accuracy)
 
 .PHONY: help setup demo test lint types bench accuracy

@@ -1,0 +1,132 @@
+"""A label in a picture by eight radial sectors, as steps of a sequence, and where it lies in the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import SimpleITK as sitk
+from scipy import ndimage
+
+from medseg.data.image import grid_difference
+from medseg.data.labels import Labels
+from medseg.errors import ImageError
+from medseg.features.slices import regions
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+SECTORS = 8
+RIM = 0.25  # of the radius of the disc of the same area: width of the bands inside and outside the border
+BEHIND = 1.0  # of that radius: how far below a label its shadow or enhancement is looked at
+
+UNITS: dict[str, str] = {
+    "place_x": "0..1: centroid from the left to the right edge of the field (what is not 0 in the picture)",
+    "place_depth": "0..1: centroid from the top to the bottom of the field: depth below the probe in ultrasound",
+    "place_side": "0..1: distance of the centroid from the field's middle line over half the width",
+    "place_top": "0..1: distance of the label's highest point from the top of the field over its height",
+    "place_edge": "0..1: shortest distance from the label to the field's edge over its width; 0 where cut off",
+    "place_share": "0..1: area of the label over that of the field",
+    "behind": "1: mean of what lies below the label, as wide and one radius deep, minus that of the label's height on "
+    "both sides, over the field's mean: negative is a shadow, positive enhancement",
+    "radius": "1: mean distance from centroid to border in the sector over the radius of the disc of the same area",
+    "roughness": "1: standard deviation of the same in the sector",
+    "rim_step": "1: mean outside minus mean inside the border in the sector over the field's mean",
+    "rim_sharpness": "1: mean gradient magnitude on the border in the sector, a pixel of radius, over the field's mean",
+    "inside": "1: mean inside the label in the sector over the field's mean",
+    "grain": "1: standard deviation inside the label in the sector over the field's mean",
+}
+
+
+def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
+    """Where each label lies in the field, and what is behind it; NaN where it is absent."""
+    grey, coded, field = _arrays(image, mask)
+    rows, columns = (np.flatnonzero(field.any(axis=axis)) for axis in (1, 0))
+    height, width = (float(np.ptp(part)) + 1 if len(part) else 1.0 for part in (rows, columns))
+    far = ndimage.distance_transform_edt(np.pad(field, 1))[1:-1, 1:-1]
+    found: dict[str, float] = {}
+    for name, inside in regions(coded, labels):
+        values = dict.fromkeys([key for key in UNITS if key.startswith("place_")] + ["behind"], np.nan)
+        if inside.any() and field.any():
+            y, x = np.nonzero(inside)
+            values["place_x"] = float((x.mean() - columns[0]) / width)
+            values["place_depth"] = float((y.mean() - rows[0]) / height)
+            values["place_side"] = abs(values["place_x"] - 0.5) * 2
+            values["place_top"] = float((y.min() - rows[0]) / height)
+            values["place_edge"] = float(max(far[inside].min() - 1, 0.0) / width)
+            values["place_share"] = float(inside.sum() / field.sum())
+            values["behind"] = _behind(grey, inside, field)
+        found |= {f"{name}.{key}": value for key, value in values.items()}
+    return found
+
+
+def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
+    """A row a sector of 45° about the centroid, from the right on, clockwise; position_mm: its middle in degrees."""
+    grey, coded, field = _arrays(image, mask)
+    level = float(grey[field].mean()) if field.any() else np.nan
+    rows: list[dict[str, float]] = [{"step": k, "position_mm": 360.0 * k / SECTORS} for k in range(SECTORS)]
+    for name, inside in regions(coded, labels):
+        blank = dict.fromkeys(list(UNITS)[-6:], np.nan)
+        found = _sectors(grey / level, inside, field) if inside.any() and level > 0 else [blank] * SECTORS
+        for row, values in zip(rows, found, strict=True):
+            row |= {f"{name}.{key}": value for key, value in values.items()}
+    return pd.DataFrame(rows)
+
+
+def _arrays(image: sitk.Image, mask: sitk.Image) -> tuple[Floats, npt.NDArray[np.uint8], Bools]:
+    """Grey values (Y, X), coded mask (Y, X) and the field (Y, X): what is not black."""
+    if image.GetDimension() != 2 or mask.GetDimension() != 2:
+        raise ImageError(
+            "sectors are measured in pictures, this is a volume; choose other features", code="not-a-picture"
+        )
+    if difference := grid_difference(image, mask):
+        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    values = sitk.GetArrayFromImage(image).astype(np.float64)
+    grey = values.mean(axis=-1) if values.ndim == 3 else values
+    return grey, sitk.GetArrayFromImage(mask), np.asarray(ndimage.binary_fill_holes(grey > 0))
+
+
+def _sectors(grey: Floats, inside: Bools, field: Bools) -> list[dict[str, float]]:
+    radius = float(np.sqrt(inside.sum() / np.pi))
+    centre = np.argwhere(inside).mean(axis=0)
+    y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
+    far = np.hypot(y - centre[0], x - centre[1]) / radius
+    angle = np.arctan2(y - centre[0], x - centre[1])
+    sector = np.floor((angle / (2 * np.pi) * SECTORS + 0.5) % SECTORS).astype(int)
+    depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    within, without = (field & (part * depth > 0) & (np.abs(depth) <= RIM * radius + 1) for part in (1, -1))
+    border = inside & (depth <= 1)
+    slope = ndimage.gaussian_gradient_magnitude(grey, max(1.0, 0.05 * radius)) * radius
+    rows = []
+    for k in range(SECTORS):
+        here = sector == k
+        rows.append(
+            {
+                "radius": _mean(far, border & here),
+                "roughness": float(far[border & here].std()) if (border & here).any() else np.nan,
+                "rim_step": _mean(grey, without & here) - _mean(grey, within & here),
+                "rim_sharpness": _mean(slope, border & here),
+                "inside": _mean(grey, inside & here),
+                "grain": float(grey[inside & here].std()) if (inside & here).any() else np.nan,
+            }
+        )
+    return rows
+
+
+def _behind(grey: Floats, inside: Bools, field: Bools) -> float:
+    """Below the label against beside it, at the depth below it."""
+    y, x = np.nonzero(inside)
+    radius, bottom = np.sqrt(inside.sum() / np.pi), y.max() + 1
+    left, right, low = x.min(), x.max() + 1, min(len(grey), round(bottom + BEHIND * radius))
+    band = field.copy()
+    band[:bottom] = band[low:] = False
+    under = band.copy()
+    under[:, :left] = under[:, right:] = False
+    beside = band & ~under
+    level = grey[field].mean()
+    return float((_mean(grey, under) - _mean(grey, beside)) / level) if level > 0 else np.nan
+
+
+def _mean(values: Floats, where: Bools) -> float:
+    return float(values[where].mean()) if where.any() else np.nan

@@ -27,6 +27,9 @@ lint: setup  ## style
 types: setup  ## mypy --strict
 	$(BIN)/mypy
 
+torture: setup  ## kills at random moments, over and over; minutes
+	$(BIN)/python -m pytest -q -m torture
+
 bench: setup  ## speed and memory on this machine, side by side with a naive way
 	$(BIN)/python scripts/bench.py
 
@@ -34,4 +37,4 @@ accuracy: setup  ## every recipe on real data: make accuracy DATA=folder [OUT=ru
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/accuracy.py $(or $(DATA),$(error DATA=folder with brain/ breast/ lung/ retina/ skin/)) $(or $(OUT),runs/accuracy)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/accuracy_diagnosis.py $(or $(DATA),$(error DATA=folder with brain/ breast/ lung/ retina/ skin/)) $(or $(OUT),runs/accuracy)
 
-.PHONY: help setup demo test lint types bench accuracy
+.PHONY: help setup demo test torture lint types bench accuracy

@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ EXIT_OK, EXIT_NOTHING, EXIT_USAGE, EXIT_SOME, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 @dataclass(frozen=True)
 class Entry:
-    """One case's line: `status` is ok | failed | skipped | review."""
+    """One case's line: `status` is ok | failed | skipped | review.
+
+    input_hash: SHA-256 of what was read; key: of model, settings and version; outputs: files that were written, a line
+    each; output_hash: SHA-256 of those.
+    """
 
     case: str
     status: str
@@ -29,18 +34,24 @@ class Entry:
     seconds: float = 0.0
     input: str = ""
     output: str = ""
+    input_hash: str = ""
+    key: str = ""
+    outputs: str = ""
+    output_hash: str = ""
 
 
 class Ledger:
     """Entries of a batch, written to a CSV file as they come, so that a killed run leaves what it did."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, before: Mapping[str, Entry] | None = None) -> None:
         self.file = file
         self.entries: list[Entry] = []
+        self._before = dict(before or {})  # of an earlier run, until this one comes to the case
 
     def add(self, entry: Entry) -> None:
         """Append and write at once."""
         self.entries.append(entry)
+        self._before.pop(entry.case, None)
         self._write()
 
     def review(self, reasons: dict[str, str]) -> None:
@@ -55,7 +66,7 @@ class Ledger:
         text = io.StringIO()
         writer = csv.DictWriter(text, [field.name for field in fields(Entry)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(item) for item in self.entries)
+        writer.writerows(asdict(item) for item in [*self.entries, *self._before.values()])
         atomic_write_text(self.file, text.getvalue())
 
     @property

@@ -60,7 +60,7 @@ def test_a_disc_is_alike_all_around_and_a_blurred_side_is_found() -> None:
     assert table["m.rim_step"].to_numpy() == pytest.approx(np.full(SECTORS, 80 / level), rel=0.02)
     assert table["m.inside"].to_numpy() == pytest.approx(np.full(SECTORS, 20 / level))
     fading = np.clip((np.hypot(Y - CENTRE[0], X - CENTRE[1]) - 15) / 30, 0, 1) * 80 + 20
-    half = np.where(X > CENTRE[1], fading, scene())
+    half = np.where(CENTRE[1] < X, fading, scene())
     sharp = step_features(as_image(half), MASK, {"m": 1})["m.rim_sharpness"].to_numpy()
     assert sharp[[7, 0, 1]].max() < 0.5 * sharp[[3, 4, 5]].min()
 

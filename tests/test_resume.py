@@ -1,0 +1,146 @@
+"""A batch that is stopped, repeated, altered, shared."""
+
+import csv
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.resume import content_of
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A segmenter without training: fast to start, and its masks are not empty."""
+    from medseg.config import compose
+    from medseg.train import train
+
+    folder = tmp_path_factory.mktemp("rule")
+    words = ["organ=skin", "segmenter=otsu", "data.phantom_patients=4", f"data.cache={folder / 'cache'}"]
+    train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
+    return folder / "run"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    y, x = np.mgrid[:96, :96]
+    for number in range(10):
+        disc = np.hypot(y - 40 - number, x - 48) < 20
+        picture = np.where(disc[..., None], (120, 70, 50), (220, 180, 160)).astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(folder / f"p{number}.png"))
+    return folder
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.png")}
+
+
+def made(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
+
+
+def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
+    before = made(out)
+    assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
+    assert made(out) == before
+    shutil.copy(photos / "p3.png", photos / "p7.png")
+    assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
+    after = made(out)
+    assert {name for name in before if before[name] != after[name]} == {"p7.png"}
+    (out / "p2.png").write_bytes(b"altered")
+    assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
+    assert {name for name, when in made(out).items() if after[name] != when} == {"p2.png"}
+    with (out / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert all(row["output_hash"] == content_of([Path(row["outputs"])]) for row in rows)
+
+
+def test_a_failed_case_is_tried_again_and_fail_fast_skips(
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path
+) -> None:
+    whole = (photos / "p4.png").read_bytes()
+    (photos / "p4.png").write_bytes(whole[:-40])
+    out = tmp_path / "out"
+    assert medseg("segment", photos, out, "--model", rule, "-q", "--fail-fast").status == 3
+    with (out / "cases.csv").open(newline="") as file:
+        statuses = {row["case"]: row["status"] for row in csv.DictReader(file)}
+    assert statuses["p4"] == "failed"
+    assert statuses["p9"] == "skipped"
+    (photos / "p4.png").write_bytes(whole)
+    assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
+    assert len(made(out)) == 10
+
+
+def test_another_cohort_is_not_mixed_in(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    medseg("segment", photos, out, "--model", rule, "-q")
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(photos / "p1.png", other / "new.png")
+    result = medseg("segment", other, out, "--model", rule, "-q")
+    assert result.status == 2
+    assert "10 other cases" in result.err
+    assert len(made(out)) == 10
+    assert medseg("segment", other, out, "--model", rule, "-q", "--replace").status == 0
+    assert set(made(out)) == {"new.png"}
+
+
+def test_a_second_process_is_refused(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = medseg("segment", photos, out, "--model", rule, "-q")
+    assert result.status == 2
+    assert "another medseg" in result.err
+    assert not made(out)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_output_is_one_error(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o500)
+    result = medseg("segment", photos, out, "--model", rule, "-q")
+    assert result.status == 2
+    assert "cannot be written" in result.err
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.torture)])
+def test_a_killed_batch_goes_on_to_the_same_masks(
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path, kills: int
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    started = time.monotonic()
+    command = [sys.executable, "-m", "medseg.cli", "segment", str(photos), str(out), "--model", str(rule), "-q"]
+    subprocess.run([*command[:5], str(whole), *command[6:]], check=True)
+    seconds = time.monotonic() - started
+    random = np.random.default_rng(kills)
+    for _ in range(kills):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.5, 1.0) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for path in out.rglob("p*.png"):
+            if ".writing-" not in str(path):
+                assert path.stat().st_size > 0
+    assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
+    assert tree(out) == tree(whole)
+    assert not list(out.rglob(".writing-*"))

@@ -241,6 +241,14 @@ def report(
 
 
 @app.command()
+def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="As a ledger's column `code` has it.")]) -> None:
+    """Say what an error code means and the ways out."""
+    from medseg.explain import explain as meaning
+
+    typer.echo(meaning(code))
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine and installation can do."""
     from medseg.doctor import examine

@@ -1,0 +1,97 @@
+"""What the codes in a ledger mean, and the ways out: `medseg explain CODE`."""
+
+from __future__ import annotations
+
+from medseg.config import did_you_mean
+from medseg.errors import ConfigError
+
+# code: what it means | the ways out
+CODES: dict[str, str] = {
+    "axes-oblique": "a volume to be moved by a breathing field has oblique axes|resample it to straight axes",
+    "bias-failed": "the bias field could not be estimated|look at the image: it may be empty or all of one value; "
+    "leave the step out with ~preprocess.bias",
+    "blank": "a sequence shows nothing|look at the file; it may have been exported without pixels",
+    "busy": "another medseg process writes to that output folder|wait for it to end, or choose another folder",
+    "case-error": "a library failed on this case in a way that nobody foresaw|read the message; report it with the "
+    "kind of file, the other cases are not affected",
+    "config": "the command line or a setting is wrong; nothing was done|the message names it and what is allowed",
+    "constant-features": "no measure varies between the training cases|look at the masks: they may all be empty",
+    "data": "a dataset cannot be used as a whole|run medseg data check FOLDER",
+    "data-missing": "a header names a data file that is not beside it|copy both files together",
+    "dicom-mixed": "files of one series differ in size or orientation|keep one acquisition in the folder",
+    "dicom-none": "a folder holds no readable DICOM image|name the folder with the slices",
+    "dicom-position": "slices carry no position, or two lie at the same place|export the series again, once",
+    "dicom-series": "the series asked for with --series is not there|the message lists those that are",
+    "dicom-several-series": "a folder holds several series|choose one with --series UID",
+    "dicom-spacing": "slices are not evenly spaced: one is missing or the series is mixed|export the series again",
+    "dicom-tilt": "the gantry was tilted|correct the tilt with a DICOM tool, then convert",
+    "error": "something can be mended|the message says what",
+    "fail-fast": "not looked at, since an earlier case failed and --fail-fast was given|run again without it",
+    "features-missing": "a model reads measures that the table does not hold|measure with the features that the "
+    "model was trained with (config.yaml of the run), or give images instead of a table",
+    "few-patients": "too few patients of a class to calibrate out of fold|add cases, or use diagnoser=lstm",
+    "field-empty": "no anatomy was found in the image|look at the image: empty, inverted, or of another kind",
+    "field-grid": "a field mask lies on another grid than its image|resample one onto the other",
+    "grid-mismatch": "image and mask are not on one grid|resample the mask onto the image",
+    "hair-dimension": "hair is looked for in pictures only|leave the step out with ~preprocess.hair",
+    "image": "one image cannot be used|the message says why",
+    "image-4d": "a sequence was given where one volume is needed|split it into frames, with a frame column",
+    "image-channels": "the image has another number of channels than is needed|convert it to grey or RGB as the "
+    "message says",
+    "image-components": "a pixel has more values than expected|convert it to grey or RGB",
+    "image-dimension": "a picture was given where a volume is needed, or the other way round|choose the organ's own "
+    "kind of image",
+    "image-empty": "a file holds no pixel|export it again",
+    "image-field": "no field of view was found|look at the image: black, or cropped inside the field",
+    "image-frames": "the frames of a sequence do not fit together|export them with one size and spacing",
+    "image-geometry": "image and mask differ in size or place|resample one onto the other",
+    "image-grid": "the channels of a case lie on different grids|resample them onto the first",
+    "image-missing": "a file is not there|compare the path in cases.csv with the folder",
+    "image-nan": "an image holds NaN or infinite values|replace them by background and save again",
+    "image-negative": "values below 0 where none may be|shift or clip the image first",
+    "image-pixels": "the format cannot hold these pixel values|choose another --format",
+    "image-range": "values lie outside of what the step expects|check the unit: HU, 0 to 1, or 0 to 255",
+    "image-suffix": "the ending is of no format that is read or written|medseg reads NIfTI, MHA/MHD, NRRD, DICOM, PNG, "
+    "JPEG, TIFF and BMP",
+    "image-truncated": "the file ends too early: a copy or download was cut off|copy it again from the source",
+    "image-unreadable": "the content is no image of the kind that the ending says|open it with a viewer; export again",
+    "image-write": "a mask could not be written|check free space and rights of the output folder",
+    "levels": "a texture was asked for with too few grey levels|raise bins, or lower bin_width",
+    "look": "the diagnosis was made, but a person should look at the case|the message says why",
+    "loss": "the training loss became infinite or undefined|lower the learning rate; look for broken images",
+    "mask-colour": "a mask's colours are no label values|save it as label numbers, one channel",
+    "mask-grid": "a mask does not lie on the grid of its image|resample one onto the other",
+    "mask-label": "a mask holds values that no label has|say what they mean with data.mask_values",
+    "mask-lung-missing": "a lung is missing in the mask that is to be moved|complete the mask",
+    "mask-missing": "a case has no mask where one is needed|add it, or leave the case out",
+    "mask-values": "a mask's values are no whole numbers from 0 to 255|save it as label numbers",
+    "measure": "a measure is undefined for this sequence|look at the images",
+    "mixed": "the output folder holds results of other cases|choose another folder, or --replace",
+    "model": "a run folder is missing, incomplete or altered|copy the whole folder again, or train again",
+    "no-sequence": "a single frame was given where a sequence is needed|give all frames, or data.time_axis",
+    "not-a-picture": "these measures need a picture, not a volume|choose other features",
+    "not-a-volume": "these measures need a volume, not a picture|choose other features",
+    "not-grey": "these measures need a grey image|convert it, or choose other features",
+    "no-prediction": "a true mask has no mask to be judged beside it|segment that image too",
+    "no-truth": "a mask has no true mask to be judged by|leave it out, or draw one",
+    "nothing": "no case could be used|the ledger names the reason of each",
+    "nothing-compared": "no mask could be compared with a truth|check that the two trees have the same names",
+    "nyul-constant": "an image of one value cannot be standardised|look at the image",
+    "one-class": "all cases to learn from have one class|add cases of another",
+    "phantom-settings": "phantoms cannot be made with these settings|the message says which",
+    "quality": "the mask was made, but the quality gate has doubts about the image|look at the image and its mask; "
+    "limits are in configs/quality",
+    "rule": "a rule of the clinic reads measures that are not there|choose the organ's own features; organ.rule=null",
+    "seen": "every model was trained on this image, so none can segment it out of fold|give a model of each fold",
+    "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",
+    "step-unfitted": "a learnt step of the preprocessing was used before it learnt|train first",
+    "table": "a table lacks a column or holds a row twice|the message names it",
+}  # fmt: skip
+
+
+def explain(code: str) -> str:
+    """Meaning and ways out of a code; `ConfigError` with the nearest ones where there is none such."""
+    if code not in CODES:
+        raise ConfigError(f"{code}: no such code{did_you_mean(code, list(CODES))}")
+    meaning, _, ways = CODES[code].partition("|")
+    return f"{code}: {meaning}.\nWays out: {ways}."

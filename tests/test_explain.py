@@ -1,0 +1,44 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import medseg
+from medseg.errors import ConfigError
+from medseg.explain import CODES, explain
+
+SOURCES = list(Path(medseg.__file__).parent.rglob("*.py"))
+
+
+def used() -> set[str]:
+    """Every code that an error or a ledger's line can carry."""
+    text = "\n".join(file.read_text(encoding="utf-8") for file in SOURCES if file.name != "explain.py")
+    found = set(re.findall(r'code\s*[:=]\s*f?"([a-z0-9-]+)"', text))
+    return (
+        found
+        | set(re.findall(r'(?:Entry\([^"]*"\w+", |status, code = \("review", )"([a-z-]+)"', text))
+        | {"case-error"}
+    )
+
+
+def test_every_code_is_explained_and_every_explanation_has_a_code() -> None:
+    assert used() - set(CODES) == set()
+    assert set(CODES) - used() <= {"quality", "fail-fast", "look"}
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_an_explanation_has_a_meaning_and_a_way_out(code: str) -> None:
+    first, second = explain(code).split("\n")
+    assert first.startswith(f"{code}: ")
+    assert len(second) > len("Ways out: .") + 5
+
+
+def test_a_misspelt_code_gets_the_nearest(medseg: Callable[..., Any]) -> None:
+    assert medseg("explain", "image-truncated").out.startswith("image-truncated: the file ends too early")
+    result = medseg("explain", "image-truncted")
+    assert result.status == 2
+    assert "image-truncated" in result.err
+    with pytest.raises(ConfigError):
+        explain("")

@@ -99,6 +99,7 @@ def segment(
         typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
     ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Drop what OUT holds of other cases.")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -111,7 +112,7 @@ def segment(
     from medseg.runs import open_run
     from medseg.segment import Batch, segment_folder
 
-    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, replace)
+    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace)
     ledger = segment_folder(batch, [open_run(path) for path in model], device)
     finish(ledger, as_json)
 

@@ -15,7 +15,7 @@ from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.data.image import SUFFIXES, image_suffix, read_image, stem
 from medseg.data.truth import mask_files, write_masks
-from medseg.errors import ConfigError, MedsegError
+from medseg.errors import ConfigError, ImageError, MedsegError
 from medseg.folds import Folds
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 from medseg.panel import Panel
@@ -36,6 +36,7 @@ class Batch:
     suffix: str | None = None  # of the masks; None: .png for pictures, else .nii.gz
     out_of_fold: bool = False  # each case by the model that never saw it
     fail_fast: bool = False  # end at the first case that fails
+    strict: bool = False  # an image that the quality gate doubts fails
     replace: bool = False  # drop what an earlier run left of other cases
 
 
@@ -54,7 +55,9 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
     for run in runs:
         warn_synthetic(run, batch.source)
     targets = _targets(cases, batch)
-    key = key_of(runs, {"series": batch.series, "format": batch.suffix, "out_of_fold": batch.out_of_fold})
+    key = key_of(
+        runs, {"series": batch.series, "format": batch.suffix, "out_of_fold": batch.out_of_fold, "strict": batch.strict}
+    )
     with only_one(batch.out):
         before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
         ledger = Ledger(batch.out / "cases.csv", before.entries)
@@ -114,6 +117,10 @@ def _segment_one(
     try:
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
         doubts = panel.doubts(images)
+        if doubts and batch.strict:
+            raise ImageError(
+                f"{case.image}: refused: {'; '.join(doubts)}; look at it, or leave --strict out", code="quality"
+            )
         found = panel(images, case)
         for folder, mask in found.masks.items():
             place = batch.out / folder / target.relative_to(batch.out)

@@ -103,6 +103,18 @@ def test_another_cohort_is_not_mixed_in(medseg: Command, photos: Path, rule: Pat
     assert set(made(out)) == {"new.png"}
 
 
+def test_strict_refuses_what_is_otherwise_for_review(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+    grey = sitk.GetImageFromArray(np.full((96, 96, 3), 128, np.uint8), isVector=True)
+    sitk.WriteImage(grey, str(photos / "p0.png"))
+    for words, status, expected in (([], "review", 0), (["--strict"], "failed", 3)):
+        out = tmp_path / f"out{len(words)}"
+        assert medseg("segment", photos / "p0.png", out, "--model", rule, "-q", *words).status in (expected, 1)
+        with (out / "cases.csv").open(newline="") as file:
+            row = next(csv.DictReader(file))
+        assert (row["status"], row["code"]) == (status, "quality")
+        assert bool(made(out)) == (status == "review")
+
+
 def test_a_second_process_is_refused(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -33,10 +33,10 @@ from medseg.errors import ConfigError
     ],
 )
 def test_a_wrong_setting_is_one_message_with_the_way_out(overrides: list[str], words: list[str]) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # of this process: others may be busy
     with pytest.raises(ConfigError) as caught:
         compose(overrides)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert caught.value.exit_status == 2
     for word in words:
         assert word in str(caught.value)

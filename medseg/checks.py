@@ -50,6 +50,8 @@ RULES: dict[str, Test] = {
     "plan": _optional(_text),
     "data.root": _optional(_text),
     "data.masks": _optional(_text),
+    "data.encoder": _optional(_text),
+    "data.encoder_features": _optional(_whole(1)),
     "data.missing_mask": _one_of("unannotated", "absent"),
     "data.folds": _optional(_whole(2)),
     "data.fold": _whole(0),

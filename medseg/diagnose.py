@@ -25,6 +25,7 @@ from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
 from medseg.diagnosis.forecast import Horizon
 from medseg.diagnosis.signal import describe, normalise, period
 from medseg.doubts import Doubts
+from medseg.encoder import encoder_kept
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
 from medseg.extract import (
@@ -84,7 +85,7 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
         for case in tables.frames["case"].unique():
             ledger.add(Entry(str(case), "ok", input=str(request.source)))
     else:
-        tables = _measured(request, config, ledger, doubts)
+        tables = _measured(request, (config, run), ledger, doubts)
         write_tables(tables, beside(request.out, "_features.csv"))
     started = time.monotonic()
     found = diagnoser(tables)
@@ -153,10 +154,11 @@ def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _measured(request: Request, config: Config, ledger: Ledger, doubts: Doubts) -> Tables:
+def _measured(request: Request, model: tuple[Config, Run], ledger: Ledger, doubts: Doubts) -> Tables:
+    config, run = model
     cases = read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
     labels = labels_of(config)
-    extractor = Extractor(config.features, labels, config.data.time_axis)
+    extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
     masks = None
     if extractor.needs_masks:
         folder, wanted = beside(request.out, "_pictures"), {case.id for case in cases}

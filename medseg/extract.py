@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import SimpleITK as sitk
@@ -20,8 +20,11 @@ from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import fitting_mask, read_truth
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
-from medseg.features.slices import axial_slices
+from medseg.features.slices import axial_slices, step_regions
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+
+if TYPE_CHECKING:
+    from medseg.encoder import Encoder
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
@@ -47,9 +50,14 @@ class Extractor:
     """The measures of `features`: inside masks by frame and by slice, or of a whole sequence without masks."""
 
     def __init__(
-        self, features: Config, labels: Labels, time_axis: int | None = None, present: Presence | None = None
+        self,
+        features: Config,
+        labels: Labels,
+        time_axis: int | None = None,
+        present: Presence | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
-        self.labels, self.time_axis, self.present = labels, time_axis, present
+        self.labels, self.time_axis, self.present, self.encoder = labels, time_axis, present, encoder
         self.each_slice = features.get("each") == "slice"
         self.frame, self.step, self.sequence = (
             [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
@@ -67,6 +75,8 @@ class Extractor:
         found: dict[str, str] = {}
         for partial in [*self.frame, *self.step, *self.sequence]:
             found |= sys.modules[partial.func.__module__].UNITS
+        if self.encoder is not None:
+            found |= self.encoder.units()
         return found
 
     def __call__(self, rows: list[Case], mask_of: MaskOf | None) -> Tables:
@@ -80,11 +90,17 @@ class Extractor:
             parts = self._parts(image)
             masks = self._parts(mask) if mask is not None else [None] * len(parts)
             classes = self._classes(row, image, len(parts))
-            for part, inside, label in zip(parts, masks, classes, strict=True):
+            seen = self.encoder.frames_of(row, image, self.each_slice) if self.encoder is not None else None
+            for place, (part, inside, label) in enumerate(zip(parts, masks, classes, strict=True)):
                 number = len(found) if row.frame is None else row.frame
                 found.append({**_facts(row), "label": label, "frame": number, **self._of_frame(part, inside)})
+                if seen is not None:
+                    found[-1] |= seen.of_frame(place, inside)
                 if self.step:
-                    steps.append(self._of_steps(part, inside).assign(case=row.id, frame=number))
+                    table = self._of_steps(part, inside).assign(case=row.id, frame=number)
+                    if seen is not None:
+                        table = table.join(seen.of_steps(place, self._regions(part, inside), table.index))
+                    steps.append(table)
             images += parts if self.sequence else []
         table = pd.DataFrame(found)
         for measure in self.sequence:
@@ -104,6 +120,12 @@ class Extractor:
         shown = map(sitk.GetArrayViewFromImage, self._parts(read_truth(row, image, self.labels).mask))
         there = [self.labels.layer(part, self.present.label).any() for part in shown]
         return [self.present.there if one else self.present.absent for one in there]
+
+    def _regions(self, image: sitk.Image, mask: sitk.Image | None) -> sitk.Image:
+        """Where each step of a frame lies, as the module of its first measure says; else its axial slices."""
+        module = sys.modules[self.step[0].func.__module__]
+        regions: sitk.Image = getattr(module, "step_regions", step_regions)(image, mask)
+        return regions
 
     def _of_frame(self, image: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
         values: dict[str, float] = {}

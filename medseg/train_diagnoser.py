@@ -26,7 +26,8 @@ from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.module import DiagnosisModule, class_weights
 from medseg.diagnosis.signal import normalise
-from medseg.errors import DataError
+from medseg.encoder import encoder_of
+from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, Tables, extract_cases, masks_from, read_tables, true_masks, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.ledger import Ledger, atomic_write_text, write_json
@@ -84,10 +85,12 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
     """features.csv of the dataset where it has one, else measured now; kept in the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
+        if config.data.encoder is not None:
+            raise ConfigError(f"data.encoder sees images, but {root / FEATURES} is measured already; name their folder")
         tables = read_tables(root / FEATURES)
     else:
         labels = labels_of(config)
-        extractor = extractor_of(config)
+        extractor = extractor_of(config, run, cases)
         masks = true_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = masks_from(root, Path(config.data.masks), labels)
@@ -100,11 +103,13 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
     return tables
 
 
-def extractor_of(config: Config) -> Extractor:
+def extractor_of(config: Config, run: Run, cases: list[Case]) -> Extractor:
     """What measures as the settings say, and which class a slice has."""
-    organ = config.organ
+    organ, side = config.organ, report_split(cases)
     present = Presence(str(organ.present), *map(str, organ.classes)) if organ.present is not None else None
-    return Extractor(config.features, labels_of(config), config.data.time_axis, present)
+    reported = sorted({str(case.patient) for case in cases if case.split == side and side != "train"})
+    encoder = encoder_of(config, run, reported)
+    return Extractor(config.features, labels_of(config), config.data.time_axis, present, encoder)
 
 
 def part(tables: Tables, names: list[str]) -> Tables:

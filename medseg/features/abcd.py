@@ -18,7 +18,7 @@ from medseg.features import asymmetry, border, six_colours, structures
 from medseg.features.asymmetry import asymmetry as fold
 from medseg.features.border import SECTORS, border_profile, sector_cutoffs, sectors
 from medseg.features.border import border as edge
-from medseg.features.lesion_view import SIDE, Lesion, lesions
+from medseg.features.lesion_view import SIDE, Lesion, checked, lesions
 from medseg.features.six_colours import REFERENCES, nearest_colour
 from medseg.features.structures import structures as inner
 
@@ -68,6 +68,21 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
         for row, values in zip(rows, found, strict=True):
             row |= {f"{name}.{key}": value for key, value in values.items()}
     return pd.DataFrame(rows)
+
+
+def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
+    """Where each step lies: 1 … 8 in the sectors of what is labelled, 0 outside it; on the image's grid, UInt16."""
+    inside = checked(image, mask) > 0
+    numbers = np.zeros(inside.shape, np.uint16)
+    shown = next((lesion for _, lesion in lesions(image, sitk.Cast(mask > 0, sitk.sitkUInt8), {"lesion": 1})), None)
+    if shown is not None:
+        y, x = np.nonzero(inside)
+        sx, sy = image.GetSpacing()[:2]
+        angle = np.arctan2((y - y.mean()) * sy, (x - x.mean()) * sx)
+        numbers[y, x] = sectors((angle - shown.axis) % (2 * np.pi)) + 1
+    regions = sitk.GetImageFromArray(numbers)
+    regions.CopyInformation(image)
+    return regions
 
 
 def of_sectors(lesion: Lesion) -> list[dict[str, float]]:

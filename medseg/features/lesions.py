@@ -70,6 +70,15 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
     return pd.DataFrame(rows)
 
 
+def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Image:
+    """Where each step lies: 1 … 4 in the quadrants of the field, 0 where there is none; on the image's grid, UInt16."""
+    field = sitk.GetArrayFromImage(Fundus()(image)) > 0
+    quadrant = _quadrants(field.shape, find_landmarks(image)).astype(np.int16) + 1
+    regions = sitk.GetImageFromArray((quadrant * field).astype(np.uint16))
+    regions.CopyInformation(image)
+    return regions
+
+
 def _of_label(inside: Bools, field: Bools, places: Landmarks | None) -> dict[str, float]:
     numbers, sizes = _lesions(inside, field)
     total = max(int(field.sum()), 1)

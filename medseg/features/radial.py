@@ -74,6 +74,24 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
     return pd.DataFrame(rows)
 
 
+def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
+    """Where each step lies: 1 … 8 in the sectors of what is labelled, 0 outside it; on the image's grid, UInt16."""
+    _, coded, _ = _arrays(image, mask)
+    inside = coded > 0
+    numbers = np.zeros(inside.shape, np.uint16)
+    if inside.any():
+        y, x = np.nonzero(inside)
+        numbers[y, x] = _sector(np.arctan2(y - y.mean(), x - x.mean())) + 1
+    regions = sitk.GetImageFromArray(numbers)
+    regions.CopyInformation(image)
+    return regions
+
+
+def _sector(angle: Floats) -> npt.NDArray[np.int64]:
+    """Number 0 … 7 of each angle's sector; sector 0 is centred on the x axis."""
+    return np.asarray(np.floor((angle / (2 * np.pi) * SECTORS + 0.5) % SECTORS).astype(np.int64))
+
+
 def _arrays(image: sitk.Image, mask: sitk.Image) -> tuple[Floats, npt.NDArray[np.uint8], Bools]:
     """Grey values (Y, X), coded mask (Y, X) and the field (Y, X): what is not black."""
     if image.GetDimension() != 2 or mask.GetDimension() != 2:
@@ -93,7 +111,7 @@ def _sectors(grey: Floats, inside: Bools, field: Bools) -> list[dict[str, float]
     y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
     far = np.hypot(y - centre[0], x - centre[1]) / radius
     angle = np.arctan2(y - centre[0], x - centre[1])
-    sector = np.floor((angle / (2 * np.pi) * SECTORS + 0.5) % SECTORS).astype(int)
+    sector = _sector(angle)
     depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     within, without = (field & (part * depth > 0) & (np.abs(depth) <= RIM * radius + 1) for part in (1, -1))
     border = inside & (depth <= 1)

@@ -77,6 +77,20 @@ def axial_slices(image: sitk.Image) -> list[sitk.Image]:
     return [turned[:, :, number] for number in range(turned.GetSize()[2])]
 
 
+def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Image:
+    """Where each step of a volume lies: 1 in its lowest axial slice, 2 in the next; on the image's grid, UInt16."""
+    if image.GetDimension() != 3:
+        raise ImageError(
+            f"slices are measured in a volume, this image has {image.GetDimension()} dimensions", code="not-a-volume"
+        )
+    turned = sitk.DICOMOrient(image, "LPS")
+    count = turned.GetSize()[2]
+    numbers = np.broadcast_to(np.arange(1, count + 1, dtype=np.uint16)[:, None, None], turned.GetSize()[::-1])
+    regions = sitk.GetImageFromArray(np.ascontiguousarray(numbers))
+    regions.CopyInformation(turned)
+    return sitk.Resample(regions, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+
+
 def table(volume: Axial, labels: Mapping[str, int], measure: Callable[[Array, int], dict[str, float]]) -> pd.DataFrame:
     """One row a slice, inferior to superior: step, position_mm, then ``<label>.<measure>``.
 

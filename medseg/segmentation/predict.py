@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.data.image import to_array
+from medseg.segmentation.unet import UNet
 
 Array = npt.NDArray[np.float32]
 LITTLE = 1.25
@@ -74,6 +75,34 @@ def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.devi
     assert result is not None
     result = result[(slice(None), slice(None), *inner)]
     return np.ascontiguousarray(result.transpose(1, 0, 2, 3) if flat else result[0])  # (K, Z, Y, X)
+
+
+@torch.inference_mode()
+def encode(network: UNet, image: Array, tiling: Tiling, device: torch.device) -> Array:
+    """The encoder's deepest level (W, z, y, x) of an image (C, Z, Y, X), tile beside tile without overlap.
+
+    Each axis that the network shrinks has Z/2^depth cells, rounded up to whole tiles: zeros are added at its end. A 2D
+    network takes the slices along Z.
+    """
+    network.eval()
+    flat = len(tiling.patch) == 2
+    stack = image.transpose(1, 0, 2, 3) if flat else image[None]  # (N, C, *S)
+    patch = tiling.fitted(stack.shape[2:]).patch
+    gaps = [-size % tile for size, tile in zip(stack.shape[2:], patch, strict=True)]
+    stack = np.pad(stack, [(0, 0), (0, 0), *((0, gap) for gap in gaps)])
+    starts = list(itertools.product(*(range(0, size, p) for size, p in zip(stack.shape[2:], patch, strict=True))))
+    cells = [size // tiling.multiple for size in stack.shape[2:]]
+    result: Array | None = None
+    for tiles in _batches([(n, start) for n in range(len(stack)) for start in starts], tiling.batch):
+        batch = np.stack([_shown(stack, n, tiling.context * flat, _window(start, patch)) for n, start in tiles])
+        deepest = network.encode(torch.from_numpy(batch).to(device))[-1].float().cpu().numpy()
+        if result is None:
+            result = np.zeros((len(stack), deepest.shape[1], *cells), np.float32)
+        for (n, start), values in zip(tiles, deepest, strict=True):
+            place = _window(tuple(s // tiling.multiple for s in start), values.shape[1:])
+            result[n][(slice(None), *place)] = values
+    assert result is not None
+    return np.ascontiguousarray(result.transpose(1, 0, 2, 3) if flat else result[0])
 
 
 def _shown(stack: Array, number: int, context: int, window: tuple[slice, ...]) -> Array:
@@ -141,3 +170,10 @@ class TiledNetwork:
         array = np.concatenate([to_array(image) for image in images.values()])  # (C, Z, Y, X)
         with self.context:
             return predict(self.network, array, self.tiling, self.device)
+
+    def encode(self, images: dict[str, sitk.Image]) -> Array:
+        """Preprocessed channels on one grid → the encoder's deepest level, as `encode` says."""
+        array = np.concatenate([to_array(image) for image in images.values()])
+        assert isinstance(self.network, UNet)
+        with self.context:
+            return encode(self.network, array, self.tiling, self.device)

@@ -53,11 +53,16 @@ class UNet(nn.Module):
         heads = widths[:-1] if s.deep_supervision else widths[:1]
         self.heads = nn.ModuleList(CONV[s.dimensions](width, classes, 1) for width in heads)
 
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The encoder's levels, from full size (B, width, *S) to the deepest (B, W, *S/2^depth)."""
+        levels = [self.first(x)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        return levels
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits (B, K, *S), or a list of them from fine to coarse while training with deep supervision."""
-        skips = [self.first(x)]
-        for down in self.down:
-            skips.append(down(skips[-1]))
+        skips = self.encode(x)
         x = skips.pop()
         levels = []
         for up in self.up:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medseg import __version__
+from medseg.cli_batch import batch_app
 from medseg.cli_data import data_app
-from medseg.cli_options import AsJson, ConfigDir, Device, Glob, Model, Overrides, Quiet, finish
+from medseg.cli_options import ConfigDir, Overrides, Quiet
 from medseg.errors import MedsegError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = typer.Typer(
     help="From biomedical images to a segmentation (U-Net) and on to a diagnosis (LSTM). Research use only.",
 )  # fmt: skip
 app.add_typer(data_app, name="data")
+app.add_typer(batch_app)
 
 
 @app.command(epilog="Example: medseg train organ=lung data.root=my_scans run_dir=runs/lungs")
@@ -80,96 +81,6 @@ def plan(
 
 
 @app.command()
-def segment(
-    source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder with such.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
-    model: Annotated[
-        list[Path],
-        typer.Option(
-            "--model",
-            help="A run folder; given again: other labels are merged into one map, the first model having priority, "
-            "the same labels are compared (agreement.csv).",
-        ),
-    ],
-    pattern: Glob = None,
-    series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
-    suffix: Annotated[str | None, typer.Option("--format", help="Ending of the masks, e.g. .mha or .png.")] = None,
-    out_of_fold: Annotated[
-        bool,
-        typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
-    ] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Drop what OUT holds of other cases.")] = False,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Segment every image of a folder; a broken one is named and the others go on."""
-    from medseg.console import be_quiet
-
-    be_quiet(quiet)
-    from medseg.runs import open_run
-    from medseg.segment import Batch, segment_folder
-
-    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace)
-    ledger = segment_folder(batch, [open_run(path) for path in model], device)
-    finish(ledger, as_json)
-
-
-@app.command("extract-features")
-def extract_features(
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or a dataset with cases.csv.")],
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Their masks: the same tree, other endings allowed.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table; OUT_steps.csv, OUT_units.json beside it.")],
-    features: Annotated[str, typer.Option("--features", help="A choice of the group `features`.")] = "breathing",
-    pattern: Glob = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure images inside their masks: one row a case or frame."""
-    from medseg.console import be_quiet
-
-    be_quiet(quiet)
-    from medseg.extract import extract_folder
-
-    finish(extract_folder(images, masks, out, features, pattern), as_json)
-
-
-@app.command()
-def diagnose(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of images, or a features table (.csv).")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table of diagnoses to write.")],
-    model: Model,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Masks of the images.")] = None,
-    segmenter: Annotated[
-        Path | None, typer.Option("--segmenter", help="A segmentation run that makes the masks.")
-    ] = None,
-    pattern: Glob = None,
-    shape: Annotated[
-        str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
-    ] = "table",
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Diagnose cases: state or class with softmax probabilities, and the signal where the model has one."""
-    from medseg.console import be_quiet
-    from medseg.errors import ConfigError
-
-    if shape not in ("table", "json") or (shape == "json" and as_json):
-        raise ConfigError(f"--format {shape}: must be table or json, and json without --json, which prints the ledger")
-    be_quiet(quiet or shape == "json")
-    from medseg.diagnose import Request, diagnose_folder
-    from medseg.runs import open_run
-
-    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern)
-    ledger = diagnose_folder(request, open_run(model))
-    if shape == "json":
-        typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)
-    finish(ledger, as_json)
-
-
-@app.command()
 def associate(
     features: Annotated[Path, typer.Argument(metavar="FEATURES.csv", help="A table of extract-features.")],
     labels: Annotated[Path, typer.Argument(metavar="LABELS.csv", help="The cases' names first, and a graded label.")],
@@ -185,27 +96,6 @@ def associate(
     from medseg.associate import associate_files
 
     associate_files(features, labels, label, positive, out)
-
-
-@app.command()
-def evaluate(
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to judge.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks: the same tree, other endings allowed.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.csv and metrics.json.")] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="Surface distance in mm that agrees.", min=0)] = 3.0,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compare masks with the truth: Dice, IoU, HD95 and surface Dice per case; a missed structure counts 0."""
-    from medseg.console import be_quiet
-
-    be_quiet(quiet)
-    from medseg.evaluate import evaluate_and_write
-
-    summary, status = evaluate_and_write(masks, truth, out, tolerance)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2, allow_nan=False))
-    raise typer.Exit(status)
 
 
 @app.command()

@@ -23,13 +23,16 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     masks.symlink_to(breathing / "masks")
     (tmp_path / "phantom.json").write_text("{}")
     out = tmp_path / "features.csv"
+    from medseg.batch import Book
     from medseg.config import compose
     from medseg.data.folders import read_cases
     from medseg.extract import Extractor, extract_cases, write_tables
     from medseg.ledger import Ledger
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
-    write_tables(extract_cases(read_cases(breathing, ["ct"]), extractor, own_mask, Ledger(tmp_path / "l.csv")), out)
+    write_tables(
+        extract_cases(read_cases(breathing, ["ct"]), extractor, own_mask, Book(Ledger(tmp_path / "l.csv"))), out
+    )
     return out
 
 

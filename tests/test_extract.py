@@ -15,7 +15,8 @@ from medseg.data.image import find_images
 from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import own_mask
-from medseg.extract import Extractor, Presence, masks_from, read_tables, true_masks
+from medseg.extract import Extractor, Presence, read_tables
+from medseg.masks import MaskFolder, true_masks
 
 Command = Callable[..., Any]
 LUNGS = Labels({"right_lung": 1, "left_lung": 2})
@@ -93,7 +94,7 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
     from medseg.data.folders import read_cases
 
     extractor = Extractor(compose(["organ=lung"]).features, LUNGS)
-    whole = extractor(read_cases(tmp_path, ["ct"]), masks_from(tmp_path, tmp_path / "masks", LUNGS)).frames
+    whole = extractor(read_cases(tmp_path, ["ct"]), MaskFolder(tmp_path, tmp_path / "masks", LUNGS)).frames
     rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
     parts = extractor(rows, own_mask).frames
     assert whole["frame"].tolist() == parts["frame"].tolist()

@@ -73,11 +73,12 @@ def table_book(out: Path, cases: Sequence[str], key: str, ways: Ways, endings: S
     with only_table(out, [*endings, "_cases.csv", "_cases.json"]):
         file = beside(out, "_cases.csv")
         before = Before(file, cases, ways.replace, hidden(out, ROWS))
+        older = endings if before.entries else ()
         with Ledger(file, before.entries) as ledger:
             try:
                 yield Book(ledger, key, before, ways.fail_fast)
             except ImageError as error:
-                for ending in endings if error.code == "nothing" and before.entries else ():
+                for ending in older if error.code == "nothing" else ():
                     beside(out, ending).unlink(missing_ok=True)
                 raise
 
@@ -120,8 +121,10 @@ def _one(job: Job, make: Callable[[Job], Made], book: Book, stopped: bool) -> tu
         seconds = round(time.monotonic() - started, 3)
         entry = Entry(job.name, made.status, made.code, made.message, seconds, str(job.input))
     entry = dataclasses.replace(entry, input_hash=inputs, key=book.key)
-    if book.before is not None and made.rows:
-        book.before.note(job.name, made.rows)
+    if book.before is not None:
+        book.before.forget(job.name, made.files)  # an older answer must not stand beside a newer one, or a failure
+        if made.rows:
+            book.before.note(job.name, made.rows)
     if book.key and (made.rows or made.files):
         digest = content_of(made.files, made.rows or None)
         entry = dataclasses.replace(entry, outputs="\n".join(map(str, made.files)), output_hash=digest)

@@ -116,7 +116,7 @@ class Before:
                 code="mixed",
             )
         for name in strange:
-            self._drop(name)
+            self.forget(name)
         self._settle()
 
     def kept(self, case: str, inputs: str, key: str) -> Entry | None:
@@ -137,22 +137,24 @@ class Before:
         """Keep what the other tables say of a case, at once and to stay."""
         append_text(self._file, json.dumps({"case": case, "rows": rows}) + "\n")
 
+    def forget(self, case: str, keep: Sequence[Path] = ()) -> None:
+        """Drop what is known of a case, and remove its files but those to `keep`; none that lies elsewhere."""
+        self._rows.pop(case, None)
+        entry = self.entries.pop(case, None)
+        kept = {file.resolve() for file in keep}
+        for file in self._outputs(entry) if entry else []:
+            if file.resolve() not in kept and file.resolve().is_relative_to(self.folder.resolve()):
+                file.unlink(missing_ok=True)
+
     def _outputs(self, entry: Entry) -> list[Path]:
         """Files that were made for a case; they are named from the ledger's folder, or as the command line did."""
         named = [Path(path) for path in entry.outputs.split("\n") if path]
         return [below if (below := self.folder / path).exists() else path for path in named]
 
-    def _drop(self, case: str) -> None:
-        """Forget a case, and remove its files; none that lies elsewhere."""
-        self._rows.pop(case, None)
-        entry = self.entries.pop(case, None)
-        for file in self._outputs(entry) if entry else []:
-            if file.resolve().is_relative_to(self.folder.resolve()):
-                file.unlink(missing_ok=True)
-
     def _settle(self) -> None:
-        """Leave one whole line a known case in the file of rows: what is appended must not follow half a line."""
-        self._rows = {case: line for case, line in self._rows.items() if case in self.entries}
+        """Leave one whole line a case that is done in the file of rows: nothing may be appended to half a line."""
+        done = {case for case, entry in self.entries.items() if entry.status in DONE}
+        self._rows = {case: line for case, line in self._rows.items() if case in done}
         text = "".join(line + "\n" for line in self._rows.values())
         if self._file.is_file() and self._file.read_bytes() != text.encode():
             atomic_write_text(self._file, text)

@@ -65,8 +65,9 @@ def words(data: Path, out: Path) -> list[str]:
 
 
 def entries(out: Path) -> dict[str, dict[str, str]]:
-    with out.with_name(f"{out.stem}_cases.csv").open(newline="") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
+    ledger = out.with_name(f"{out.stem}_cases.csv")
+    rows = csv.DictReader(ledger.read_text().splitlines()) if ledger.is_file() else []
+    return {row["case"]: row for row in rows}
 
 
 def contents(folder: Path) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from medseg.console import table, warn
 from medseg.data.folders import by_name, read_table
 from medseg.data.image import find_images, frames, grid_difference, read_mask
 from medseg.data.stated import labels_found, stated_labels, values_of
-from medseg.errors import DataError, ImageError, MedsegError
+from medseg.errors import ConfigError, DataError, ImageError, MedsegError
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import SCORES, compare_masks, summarise
 from medseg.resume import key_of, only_one
 
+WRITTEN = ("evaluation.csv", "metrics.json")
 EACH_CASE = "Each case counts as a patient: no cases.csv with the columns patient and mask stands by the truth."
 
 
@@ -89,12 +90,10 @@ def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm:
     Gives the summary and the exit status.
     """
     if out is None:
-        with Ledger(None) as ledger:
-            _, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
+        ledger = Ledger(None)
+        _, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
     else:
-        with only_one(out), Ledger(out / "evaluation_cases.csv") as ledger:
-            rows, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
-            write_evaluation(rows, summary, out)
+        summary, problems, ledger = _evaluate_into(out, masks, truth, tolerance_mm)
     shown = {**summary["labels"], "mean over labels": summary["macro"]}
     table(
         f"{summary['n_cases']} cases, {summary['n_patients']} patients",
@@ -105,6 +104,25 @@ def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm:
         ],
     )
     return summary | {"problems": [asdict(problem) for problem in problems]}, ledger.exit_status()
+
+
+def _evaluate_into(
+    out: Path, masks: Path, truth: Path, tolerance_mm: float
+) -> tuple[dict[str, Any], list[Entry], Ledger]:
+    if (out / "manifest.json").is_file():
+        raise ConfigError(f"{out}: is a model, whose metrics.json would be written over; choose another --out")
+    file = out / "evaluation_cases.csv"
+    with only_one(out):
+        before = file.is_file()
+        with Ledger(file) as ledger:
+            try:
+                rows, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
+            except MedsegError as error:
+                for name in WRITTEN if before and error.code == "nothing-compared" else ():
+                    (out / name).unlink(missing_ok=True)  # numbers of masks that are no more
+                raise
+            write_evaluation(rows, summary, out)
+    return summary, problems, ledger
 
 
 def write_evaluation(rows: pd.DataFrame, summary: Mapping[str, Any], out: Path) -> None:

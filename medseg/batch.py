@@ -109,6 +109,8 @@ def _one(job: Job, make: Callable[[Job], Made], book: Book, stopped: bool) -> tu
     if book.before is not None and (kept := book.before.kept(job.name, inputs, book.key)):
         return kept, book.before.rows(job.name)
     if stopped:
+        if book.before is not None:
+            book.before.forget(job.name)
         return Entry(job.name, "skipped", "fail-fast", "an earlier case failed", 0.0, str(job.input)), {}
     started = time.monotonic()
     try:
@@ -127,5 +129,11 @@ def _one(job: Job, make: Callable[[Job], Made], book: Book, stopped: bool) -> tu
             book.before.note(job.name, made.rows)
     if book.key and (made.rows or made.files):
         digest = content_of(made.files, made.rows or None)
-        entry = dataclasses.replace(entry, outputs="\n".join(map(str, made.files)), output_hash=digest)
+        entry = dataclasses.replace(entry, outputs="\n".join(_named(made.files, book)), output_hash=digest)
     return entry, made.rows
+
+
+def _named(files: Sequence[Path], book: Book) -> list[str]:
+    """Files as seen from the ledger's folder, so that they are found again from any other."""
+    folder = book.ledger.file.parent if book.ledger.file else Path()
+    return [str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files]

@@ -379,6 +379,25 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(tmp_path: Path) -
         run("bug")
 
 
+def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def draw(job: Job) -> Made:
+        Path("out/pictures").mkdir(exist_ok=True)
+        Path(f"out/pictures/{job.name}.png").write_text(job.name)
+        drawn.append(job.name)
+        return Made({"n": 1}, [Path(f"out/pictures/{job.name}.png")])
+
+    drawn: list[str] = []
+    for out in (Path("out/f.csv"), tmp_path / "out" / "f.csv"):
+        with table_book(out, ["a"], "k", PLAIN, (".csv",)) as book:
+            assert list(go_through([Job("a", tmp_path, [])], draw, book, "draw")) == [("a", {"n": 1})]
+    assert drawn == ["a"]
+    monkeypatch.chdir("/")
+    with table_book(tmp_path / "out" / "f.csv", ["b"], "k", Ways(replace=True), (".csv",)):
+        assert not (tmp_path / "out/pictures/a.png").exists()
+
+
 def test_skipped_alone_is_no_success(tmp_path: Path) -> None:
     def fail(_: Job) -> Made:
         raise ImageError("bad")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from medseg.data.cysts import Cysts
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError
+from medseg.preprocess.cysts import Cysts
 
 NESTED = Labels({"whole": 1, "core": 2, "rim": 3}, exclusive=False)
 

@@ -147,7 +147,7 @@ def _loaders(
         dict(config.augment.mirror),
         {n: dict(given) for n, given in config.augment.transforms.items()},
         pairs,
-        [build(step, labels=code) for step in config.augment.get("paint", {}).values()],
+        [build(step) for step in config.augment.get("paint", {}).values()],
     )
     workers, context = config.executor.workers, settings.context
     shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}

@@ -42,15 +42,21 @@ CODES: dict[str, str] = {
     "image-dimension": "a picture was given where a volume is needed, or the other way round|choose the organ's own "
     "kind of image",
     "image-empty": "a file holds no pixel|export it again",
+    "image-excess": "compressed data hold far more than the header promises: damaged, or made to fill the disk|export "
+    "it again from the source",
     "image-field": "no field of view was found|look at the image: black, or cropped inside the field",
     "image-frames": "the frames of a sequence do not fit together|export them with one size and spacing",
     "image-geometry": "image and mask differ in size or place|resample one onto the other",
     "image-grid": "the channels of a case lie on different grids|resample them onto the first",
+    "image-memory": "the image is larger than the free memory|crop or resample it, or use a larger machine",
     "image-missing": "a file is not there|compare the path in cases.csv with the folder",
+    "image-name": "the name holds a line break or bytes that are no UTF-8|rename the file or its folder",
     "image-nan": "an image holds NaN or infinite values|replace them by background and save again",
     "image-negative": "values below 0 where none may be|shift or clip the image first",
     "image-pixels": "the format cannot hold these pixel values|choose another --format",
     "image-range": "values lie outside of what the step expects|check the unit: HU, 0 to 1, or 0 to 255",
+    "image-space": "the header's spacing, origin or axes are missing, not finite, not at right angles or contradict "
+    "each other|correct the header, or export the image again",
     "image-suffix": "the ending is of no format that is read or written|medseg reads NIfTI, MHA/MHD, NRRD, DICOM, PNG, "
     "JPEG, TIFF and BMP",
     "image-truncated": "the file ends too early: a copy or download was cut off|copy it again from the source",

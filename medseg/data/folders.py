@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from medseg.data.cases import SPLIT_NAMES, Case, Columns, frame_of
-from medseg.data.image import find_images, is_image, stem
+from medseg.data.image import find_images, is_image, printable, stem
 from medseg.errors import DataError
 
 MASK_FOLDERS = ("masks", "labels")
@@ -208,9 +208,9 @@ def by_name(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str,
     """Name of each file: its path below `root` without ending; two of one name are an error, or keep their endings."""
     named: dict[str, Path] = {}
     for path in paths:
-        name = str(path.relative_to(root).parent / stem(path)) if path != root else stem(path)
+        name = printable(path.relative_to(root).parent / stem(path) if path != root else stem(path))
         if name in named and not strict:
-            name = str(path.relative_to(root))
+            name = printable(path.relative_to(root))
         if name in named:
             raise DataError(f"{path} and {named[name]} have one name; keep one of them")
         named[name] = path

@@ -9,8 +9,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
+import psutil
 import SimpleITK as sitk
+
+from medseg.errors import ImageError
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -19,6 +24,7 @@ _NOISE = re.compile(r"Exception thrown in SimpleITK \w+:|\S+\.[ch]xx:\d+:|(ITK |
 _DAMAGE = re.compile(
     ".*(premature end|bad huffman|not enough data|lack of data|uncompress failed|fail after read).*", re.IGNORECASE
 )
+_SPACE = re.compile(r"spacing is not supported|Bad direction|orthonormal", re.IGNORECASE)
 _LOCK = threading.Lock()  # the two streams belong to the whole process
 _STREAMS = (1, 2)  # standard output and error: ITK's own JPEG messages go to the first, most others to the second
 _C = ctypes.CDLL(None) if os.name != "nt" else ctypes.CDLL("msvcrt")
@@ -46,6 +52,41 @@ def quiet() -> Iterator[None]:
         damage = _DAMAGE.search(file.read().decode("utf-8", "replace"))
     if damage:
         raise RuntimeError(f"its pixels are damaged ({damage[0].strip()})")
+
+
+def read(path: Path) -> sitk.Image:
+    """The image, without a word on the terminal; RuntimeError as ITK raises it.
+
+    Raises ImageError image-memory where it is larger than the free memory, image-space where ITK refuses its place.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+            _require_memory(reader, path)
+            return reader.Execute()
+    except RuntimeError as error:
+        if not _SPACE.search(str(error)):
+            raise
+        raise ImageError(
+            f"{path}: its header does not say where its pixels lie: {reason(error)}; correct the header, or export it "
+            "again",
+            code="image-space",
+        ) from error
+
+
+def _require_memory(reader: sitk.ImageFileReader, path: Path) -> None:
+    """Refuse what the machine cannot hold, before it tries to."""
+    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    voxels = int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents()
+    needed, free = voxels * int(bits[1] if bits else 8) // 8, psutil.virtual_memory().available
+    if needed > free:
+        raise ImageError(
+            f"{path}: {'×'.join(map(str, reader.GetSize()))} pixels need {needed / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} GB are free; crop or resample it, or use a larger machine",
+            code="image-memory",
+        )
 
 
 def reason(error: Exception) -> str:

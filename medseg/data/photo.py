@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,13 @@ from medseg.data import itk
 from medseg.data.payload_photo import bmp_depth
 from medseg.errors import ImageError
 
+Image.MAX_IMAGE_PIXELS = None  # large pictures are no attack: `payload` and `itk.read` look at sizes
 ORIENTATION, UPRIGHT = 274, 1  # EXIF 2.32, 4.6.4
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 8
 GREY_ALPHA = 4  # colour type in a PNG header
 PLAIN_MODES = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L", "PA": "RGBA"}  # of Pillow, as SimpleITK holds them
+# what Pillow raises on garbage
+BROKEN = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, ArithmeticError, struct.error, zlib.error)
 # pixel types that a photograph format can hold
 PIXELS: dict[str, tuple[str, ...]] = {".png": ("uint8", "uint16")}
 PIXELS |= dict.fromkeys((".jpg", ".jpeg", ".bmp"), ("uint8",))
@@ -23,12 +29,13 @@ PIXELS |= dict.fromkeys((".tif", ".tiff"), ("uint8", "uint16", "int16", "float32
 
 def read(path: Path, suffix: str) -> sitk.Image:
     """A photograph of spacing 1, upright; grey again where ITK makes RGB of an 8-bit BMP. ITK's errors pass through."""
-    turned = suffix in (".jpg", ".jpeg", ".tif", ".tiff") and _orientation(path) != UPRIGHT
-    if turned or (suffix == ".png" and _png_kind(path) == GREY_ALPHA):
+    orientation, white_is_zero = _tags(path) if suffix in (".jpg", ".jpeg", ".tif", ".tiff") else (UPRIGHT, False)
+    if orientation != UPRIGHT or (suffix == ".png" and _png_kind(path) == GREY_ALPHA):
         image = _by_pillow(path)
     else:
-        with itk.quiet():
-            image = sitk.ReadImage(str(path))
+        image = itk.read(path)
+        if white_is_zero and image.GetNumberOfComponentsPerPixel() == 1:  # ITK hands the numbers on as they are
+            image = sitk.InvertIntensity(image, float(np.iinfo(sitk.GetArrayViewFromImage(image).dtype).max))
     image.SetSpacing([1.0] * image.GetDimension())
     image.SetOrigin([0.0] * image.GetDimension())
     if suffix == ".bmp" and bmp_depth(path) == 8:
@@ -42,19 +49,24 @@ def _png_kind(path: Path) -> int:
     return head[25] if len(head) == 26 else -1
 
 
-def _orientation(path: Path) -> int:
+def _tags(path: Path) -> tuple[int, bool]:
+    """EXIF orientation, and whether a TIFF's grey 0 is white."""
     try:
         with Image.open(path) as opened:
-            return int(opened.getexif().get(ORIENTATION, UPRIGHT))
-    except (OSError, ValueError):  # a kind that Pillow does not know
-        return UPRIGHT
+            pages = getattr(opened, "tag_v2", {})
+            return int(opened.getexif().get(ORIENTATION, UPRIGHT)), pages.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    except BROKEN:  # a kind that Pillow does not know, or an entry that makes no sense
+        return UPRIGHT, False
 
 
 def _by_pillow(path: Path) -> sitk.Image:
     """What ITK cannot hand on, or turns by half: grey with alpha, and pictures that are not upright."""
-    with Image.open(path) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        array = np.array(upright.convert(PLAIN_MODES.get(upright.mode, upright.mode)))  # (Y, X[, C])
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            array = np.array(upright.convert(PLAIN_MODES.get(upright.mode, upright.mode)))  # (Y, X[, C])
+    except BROKEN as error:
+        raise RuntimeError(str(error) or type(error).__name__) from error
     return sitk.GetImageFromArray(array, isVector=array.ndim == 3)
 
 

@@ -201,6 +201,7 @@ def test_nifti2(tmp_path: Path) -> None:
     header = bytearray(544)
     struct.pack_into("<i8s2h", header, 0, 540, b"n+2\0\r\n\x1a\n", 16, 32)
     struct.pack_into("<8q", header, 16, 3, 5, 4, 3, 1, 1, 1, 1)
+    struct.pack_into("<8d", header, 104, *[1] * 8)
     struct.pack_into("<q", header, 168, 544)
     path = tmp_path / "a.nii"
     path.write_bytes(bytes(header) + bytes(240))

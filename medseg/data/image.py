@@ -199,7 +199,8 @@ def write_image(image: sitk.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-            draft = Path(folder) / path.name
+            # ITK loses all but the last ending of a name such as a.nii.nii.gz; an .mhd names its data file after itself
+            draft = Path(folder) / (path.name if suffix == ".mhd" else f"image{suffix}")
             # an .mhd stays uncompressed so that its data file has one name, .raw
             with itk.quiet():
                 sitk.WriteImage(image, str(draft), useCompression=suffix in (".nii.gz", ".mha", ".nrrd"))
@@ -207,7 +208,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
             for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
                 with part.open("rb") as file:
                     os.fsync(file.fileno())
-                part.replace(path.parent / part.name)
+                part.replace(path if part == draft else path.parent / part.name)
     except (RuntimeError, OSError, ImageError) as error:
         why = f"could not be written: {itk.reason(error)}; check the free space and the rights"
         raise ImageError(f"{path}: {why}", code="image-write") from error

@@ -67,7 +67,8 @@ def verify(path: Path, suffix: str) -> None:
     except FileNotFoundError as error:
         raise ImageError(f"{path}: {error.filename} is missing; keep the two together", code="image-missing") from error
     except zlib.error as error:
-        raise ImageError(f"{path}: its compressed data are damaged ({error})", code="image-unreadable") from error
+        why = f"{path}: its compressed data are damaged ({error}); copy or download it again"
+        raise ImageError(why, code="image-unreadable") from error
     except (ValueError, TypeError, OverflowError, struct.error) as error:
         raise ImageError(f"{path}: {error}; copy or export it again", code="image-unreadable") from error
 

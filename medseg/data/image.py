@@ -104,7 +104,7 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
         elif path.is_file():
             suffix = _known_suffix(path)
             payload.verify(path, suffix)
-            image = photo.read(path, suffix) if suffix in photo.PIXELS else itk.read(path)
+            image = photo.read(path, suffix) if suffix in photo.PIXELS else itk.read(path, suffix)
         elif path.exists():  # reading a pipe waits for ever, a device never ends
             raise ImageError(f"{path}: is a pipe or a device; give a regular file", code="image-unreadable")
         else:

@@ -25,6 +25,10 @@ _DAMAGE = re.compile(
     ".*(premature end|bad huffman|not enough data|lack of data|uncompress failed|fail after read).*", re.IGNORECASE
 )
 _SPACE = re.compile(r"spacing is not supported|Bad direction|orthonormal", re.IGNORECASE)
+# by suffix, as `payload` looks at them: left alone, ITK asks all of its readers, and knows few suffixes in capitals
+READERS = {".nii.gz": "NiftiImageIO", ".nii": "NiftiImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+READERS |= {".nrrd": "NrrdImageIO", ".png": "PNGImageIO", ".jpg": "JPEGImageIO", ".jpeg": "JPEGImageIO"}
+READERS |= {".tif": "TIFFImageIO", ".tiff": "TIFFImageIO", ".bmp": "BMPImageIO"}
 _LOCK = threading.Lock()  # the two streams belong to the whole process
 _STREAMS = (1, 2)  # standard output and error: ITK's own JPEG messages go to the first, most others to the second
 _C = ctypes.CDLL(None) if os.name != "nt" else ctypes.CDLL("msvcrt")
@@ -54,12 +58,13 @@ def quiet() -> Iterator[None]:
         raise RuntimeError(f"its pixels are damaged ({damage[0].strip()})")
 
 
-def read(path: Path) -> sitk.Image:
-    """The image, without a word on the terminal; RuntimeError as ITK raises it.
+def read(path: Path, suffix: str) -> sitk.Image:
+    """The image of a file of the lower-case `suffix`, without a word on the terminal; RuntimeError as ITK raises it.
 
     Raises ImageError image-memory where it is larger than the free memory, image-space where ITK refuses its place.
     """
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(READERS[suffix])
     reader.SetFileName(str(path))
     try:
         with quiet():

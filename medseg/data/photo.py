@@ -33,7 +33,7 @@ def read(path: Path, suffix: str) -> sitk.Image:
     if orientation != UPRIGHT or (suffix == ".png" and _png_kind(path) == GREY_ALPHA):
         image = _by_pillow(path)
     else:
-        image = itk.read(path)
+        image = itk.read(path, suffix)
         if white_is_zero and image.GetNumberOfComponentsPerPixel() == 1:  # ITK hands the numbers on as they are
             image = sitk.InvertIntensity(image, float(np.iinfo(sitk.GetArrayViewFromImage(image).dtype).max))
     image.SetSpacing([1.0] * image.GetDimension())

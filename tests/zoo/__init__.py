@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.zoo.dicoms import DICOMS
+from tests.zoo import dicoms, pictures, volumes
 from tests.zoo.kind import Specimen
-from tests.zoo.pictures import PICTURES
+from tests.zoo.pictures_bad import BAD_PICTURES
 from tests.zoo.places import PLACES
-from tests.zoo.volumes import VOLUMES
+from tests.zoo.volumes_bad import BAD_VOLUMES
 
 # folder: what is in it; pictures go through one model, volumes through another
-ZOO: dict[str, list[Specimen]] = {"pictures": [*PICTURES, *PLACES], "volumes": [*VOLUMES, *DICOMS]}
+ZOO: dict[str, list[Specimen]] = {
+    "pictures": [*pictures.RIGHT, *pictures.ODD, *BAD_PICTURES, *PLACES],
+    "volumes": [*volumes.GOOD, *volumes.ODD, *BAD_VOLUMES, *dicoms.RIGHT, *dicoms.ERRORS, *dicoms.ODD],
+}
 
 
 def make_zoo(root: Path, slow: bool = True) -> None:

@@ -31,7 +31,8 @@ def read_all(root: Path) -> None:
                 code, message = "TRACEBACK", f"{type(error).__name__}: {error}"
             seconds = round(time.monotonic() - started, 3)
             line = {"kind": kind, "name": specimen.name, "code": code, "message": message, "seconds": seconds}
-            print(json.dumps(line), flush=True)
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
     faulthandler.cancel_dump_traceback_later()
 
 

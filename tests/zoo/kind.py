@@ -146,3 +146,14 @@ def without(make: Make, other: str) -> Make:
         path.with_name(other).unlink()
 
     return spoil
+
+
+def named(make: Make, suffix: str) -> Make:
+    """A maker whose file gets another ending than the one its writer looks at."""
+
+    def spoil(path: Path) -> None:
+        draft = path.with_name("draft" + suffix)
+        make(draft)
+        draft.replace(path)
+
+    return spoil

@@ -40,8 +40,19 @@ PLACES = [
     *(
         Specimen(name, nested, pixels=PICTURE)
         for name in (
-            "with blanks  two.png", f"{ACCENTS}.png", "n" * 245 + ".png", "100%.png", "[bold]name[/].png", "-dash.png", "a;b,c\"d'e.png",
-            "name.nii.png", "%d.png", "$HOME.png", "dots...png", f"{ACCENTS}/{'deep/' * 12}inside.png", f"{'f' * 200}/{'g' * 200}.png",
+            "with blanks  two.png",
+            f"{ACCENTS}.png",
+            "n" * 245 + ".png",
+            "100%.png",
+            "[bold]name[/].png",
+            "-dash.png",
+            "a;b,c\"d'e.png",
+            "name.nii.png",
+            "%d.png",
+            "$HOME.png",
+            "dots...png",
+            f"{ACCENTS}/{'deep/' * 12}inside.png",
+            f"{'f' * 200}/{'g' * 200}.png",
         )
     ),
     Specimen("line\nbreak.png", nested, "image-name"),
@@ -54,4 +65,4 @@ PLACES = [
     Specimen("pipe.png", pipe, "image-unreadable"),
     Specimen("folder.png", directory, "dicom-none"),
     Specimen("circle/inside.png", circle, pixels=PICTURE),
-]  # fmt: skip
+]

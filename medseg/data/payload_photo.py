@@ -25,6 +25,7 @@ TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
 TIFF_PIXELS = {273: 279, 324: 325}  # StripOffsets: StripByteCounts, TileOffsets: TileByteCounts
 TIFF_PLAIN, TIFF_SUBSAMPLED = 1, 6  # Compression: none; PhotometricInterpretation: YCbCr, whose colours may be halved
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+BMP_DEPTHS = {1: (0,), 4: (0, 2), 8: (0, 1), 16: (0, 3), 24: (0,), 32: (0, 3)}  # bits a pixel: compressions
 TIFF_KIND, TIFF_SHAPE = 254, (256, 257, 258, 277)  # NewSubfileType; ImageWidth, -Length, BitsPerSample, SamplesPerPixel
 
 
@@ -165,8 +166,8 @@ class _Tiff:
     @staticmethod
     def _require_pixels(values: dict[int, tuple[int, ...]]) -> None:
         """Uncompressed strips or tiles are as long as the page's size says."""
-        width, height, bits, samples = (values.get(tag, (1,)) for tag in TIFF_SHAPE)
-        kind, colours = (values.get(tag, (0,))[0] for tag in (259, 262))
+        width, height, bits, samples = (values.get(tag) or (1,) for tag in TIFF_SHAPE)
+        kind, colours = ((values.get(tag) or (0,))[0] for tag in (259, 262))
         lengths = next((values[tag] for tag in TIFF_PIXELS.values() if tag in values), None)
         if lengths is not None and kind == TIFF_PLAIN and colours != TIFF_SUBSAMPLED:
             voxel = sum(bits) if len(bits) > 1 else bits[0] * samples[0]
@@ -178,13 +179,16 @@ def check_bmp(file: BinaryIO) -> None:
     head = read_head(file, (b"BM",), 54)
     offset, width, height = struct.unpack_from("<I", head, 10)[0], *struct.unpack_from("<ii", head, 18)
     depth, compression, stated = struct.unpack_from("<HII", head, 28)
-    if width < 1 or depth < 1:
-        raise ValueError(f"its header makes no sense (width {width}, {depth} bits a pixel)")
+    (length,) = struct.unpack_from("<I", head, 14)
+    if width < 1 or height == 0 or depth not in BMP_DEPTHS or compression not in BMP_DEPTHS[depth] or length < 40:
+        size = f"{width}×{height}, {depth} bits a pixel, compression {compression}, {length} bytes"
+        raise ValueError(f"its header makes no sense ({size})")
     rows = (width * depth + 31) // 32 * 4 * abs(height)  # bytes; each row is padded to 4
     require(offset + (stated if compression in (1, 2) else rows), size_of(file))
 
 
-def bmp_depth(path: Path) -> int:
-    """Bits a pixel of a BMP file."""
+def bmp_kind(path: Path) -> tuple[int, int]:
+    """Bits a pixel of a BMP file, and its compression: 0 none, 1 and 2 runs, 3 bit fields."""
     with path.open("rb") as file:
-        return int.from_bytes(read_head(file, (b"BM",), 54)[28:30], "little")
+        depth, compression = struct.unpack_from("<HI", read_head(file, (b"BM",), 54), 28)
+    return depth, compression

@@ -130,6 +130,16 @@ def animated(kind: str) -> Make:
     return make
 
 
+def runs(path: Path) -> None:
+    """A grey BMP of runs of equal pixels (RLE8)."""
+    pixels = b"".join(b"".join(bytes([1, value]) for value in row) + b"\0\0" for row in GREY[::-1]) + b"\0\1"
+    colours = b"".join(bytes([value] * 3 + [0]) for value in range(256))
+    start = 54 + len(colours)
+    head = struct.pack("<IHHI", start + len(pixels), 0, 0, start)
+    head += struct.pack("<IiiHHIIiiII", 40, COLUMNS, ROWS, 1, 8, 1, len(pixels), 0, 0, 256, 0)
+    path.write_bytes(b"BM" + head + colours + pixels)
+
+
 def bitmap(*changes: tuple[int, bytes]) -> Make:
     return patched(held(PICTURE, "BMP"), *changes)
 
@@ -173,6 +183,7 @@ RIGHT = [
         "progressive.jpg": (held(PICTURE, "JPEG", quality=95, subsampling=0, progressive=True), PICTURE),
         "cmyk.jpg": (held(PICTURE, "JPEG", "CMYK", quality=98), PICTURE),
         "trailing.jpg": (lambda path: JPEG(path) or path.write_bytes(path.read_bytes() + b"more"), PICTURE),
+        "runs.bmp": (runs, GREY),
         "grey.bmp": (held(GREY, "BMP"), GREY),
         "alpha.bmp": (held(RGBA, "BMP"), RGBA),
         "16-bit.tif": (tiff(RED, photometric="rgb"), RED),
@@ -200,6 +211,7 @@ ODD = [
     Specimen("one-pixel.png", held(PICTURE[:1, :1], "PNG"), pixels=PICTURE[:1, :1], mask="empty"),
     Specimen("one-row.png", held(PICTURE[30:31], "PNG"), pixels=PICTURE[30:31], mask=ANY),
     Specimen("one-bit.png", held(GREY, "PNG", "1"), mask=ANY),
+    Specimen("one-bit.bmp", held(GREY, "BMP", "1"), mask=ANY),
     Specimen("one-bit.tif", held(GREY, "TIFF", "1"), mask=ANY),
     Specimen("palette-clear.png", held(PICTURE, "PNG", "P", transparency=0), mask=ANY),
     Specimen("palette.tif", held(PICTURE, "TIFF", "P"), mask=ANY),

@@ -60,6 +60,7 @@ OTHER = [
         "rows.png": raw(png(height=ROWS + 9)),
         "rows.jpg": jpeg_size(ROWS + 64, COLUMNS),
         "compression-9999.tif": retagged(TIFF, 259, 9999),
+        "runs-of-colour.bmp": bitmap((30, b"\1")),  # at which ITK ends the process
         "planes-0.bmp": bitmap((28, struct.pack("<H", 0))),
     }.items()
 ]

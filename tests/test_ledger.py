@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,15 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 def test_sha256_is_the_known_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_name_that_is_not_utf8_stands_in_the_ledger_with_an_escape(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "cases.csv")
+    ledger.add(Entry("a", "failed", "image-name", "rename it", input=os.fsdecode(b"in/\xe9.png")))
+    assert "in/\\udce9.png" in (tmp_path / "cases.csv").read_text(encoding="utf-8")
+
+
+def test_a_pipe_has_no_digest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        sha256(tmp_path / "pipe")

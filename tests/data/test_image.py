@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -319,3 +320,53 @@ def test_to_array_shapes() -> None:
     assert colour.flags.c_contiguous
     assert colour.flags.writeable
     assert code_of(to_array, volume(dimension=4)) == "image-dimension"
+
+
+@pytest.mark.parametrize("name", ["a.nii.nii.gz", "a.png.png", "a.mha.nii", "a.nii.mhd", "a.nii.gz.nrrd"])
+def test_a_name_of_two_endings(tmp_path: Path, name: str) -> None:
+    image = sitk.Image([5, 4], sitk.sitkUInt8) + 7
+    write_image(image, tmp_path / name)
+    np.testing.assert_array_equal(pixels(read_image(tmp_path / name)), pixels(image))
+
+
+def test_a_name_that_no_table_can_hold_is_refused_and_shown_with_escapes(tmp_path: Path) -> None:
+    for name, shown in ((b"a\nb.nii", r"a\nb.nii"), (b"a\xe9.nii", r"a\udce9.nii")):
+        path = tmp_path / os.fsdecode(name)
+        path.touch()
+        with pytest.raises(ImageError) as caught:
+            read_image(path)
+        assert caught.value.code == "image-name"
+        assert str(caught.value).startswith(f"{tmp_path}/{shown}: ")
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    (tmp_path / "c.png").symlink_to("c.png")
+    assert [code_of(read_image, tmp_path / name) for name in ("a.png", "b.png", "c.png")] == [
+        "image-unreadable",
+        "image-unreadable",
+        "image-missing",
+    ]
+
+
+def test_a_folder_that_is_named_like_an_image_or_closed_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.nii.gz").mkdir()
+    (tmp_path / "closed").mkdir()
+    plain = os.scandir
+
+    def scan(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert find_images(tmp_path) == [tmp_path / "a.nii.gz", tmp_path / "closed"]
+    assert code_of(read_image, tmp_path / "a.nii.gz") == "dicom-none"
+
+
+def test_five_axes_are_too_many(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.Image([3, 3, 3, 2, 2], sitk.sitkUInt8), str(tmp_path / "a.nii"))
+    assert code_of(read_image, tmp_path / "a.nii") == "image-dimension"

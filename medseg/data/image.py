@@ -7,6 +7,7 @@ upright, as their EXIF orientation says and every viewer shows them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import tempfile
@@ -26,6 +27,7 @@ from medseg.errors import DataError, ImageError
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 GRID_TOLERANCE = 1e-3  # voxels; what rounding in text headers and 32-bit NIfTI fields stays far below
+PLACE = ("Spacing", "Direction", "Origin")
 
 
 def image_suffix(path: Path) -> str:
@@ -252,20 +254,28 @@ def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) ->
 
 
 def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
-    """None where size, spacing, origin and direction agree within 1e-3 voxel, else a sentence with both values."""
+    """None where no voxel lies more than 1e-3 voxel from its fellow, corners included, else a sentence with numbers."""
     if a.GetSize() != b.GetSize():
         return f"the sizes differ: {a.GetSize()} and {b.GetSize()} voxels"
-    spacing = np.array(a.GetSpacing())
-    # direction cosines have no unit: the tolerance is theirs as it stands
-    for name, unit in (("Spacing", spacing), ("Origin", spacing), ("Direction", 1.0)):
-        first, second = getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()
-        if (np.abs(np.subtract(first, second)) > GRID_TOLERANCE * unit).any():
-            return f"the {name.lower()}s differ: {_numbers(first)} and {_numbers(second)}"
-    return None
+    apart = _voxels_apart(a, b)
+    if apart <= GRID_TOLERANCE:
+        return None
+    values = {name: (getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()) for name in PLACE}
+    name = next((name for name, pair in values.items() if not np.allclose(*pair, rtol=1e-6, atol=1e-6)), PLACE[-1])
+    first, second = map(_numbers, values[name])
+    return f"the {name.lower()}s differ: {first} and {second}, so that voxels lie up to {apart:.3g} of a voxel apart"
+
+
+def _voxels_apart(a: sitk.Image, b: sitk.Image) -> float:
+    """How far the outermost edges of two grids of one size are apart, in voxels of the first along its axes."""
+    steps, other = (np.reshape(i.GetDirection(), (i.GetDimension(), -1)) * np.array(i.GetSpacing()) for i in (a, b))
+    edges = np.array(list(itertools.product(*((-0.5, size - 0.5) for size in a.GetSize())))).T  # (axes, corners)
+    shift = (other - steps) @ edges + np.subtract(b.GetOrigin(), a.GetOrigin())[:, None]  # mm
+    return float(np.abs(np.linalg.solve(steps, shift)).max())
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+    return "(" + ", ".join(f"{value:.8g}" for value in values) + ")"
 
 
 def to_array(image: sitk.Image) -> npt.NDArray[np.float32]:

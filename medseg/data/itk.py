@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import psutil
 import SimpleITK as sitk
 
@@ -82,13 +82,16 @@ def read(path: Path, suffix: str) -> sitk.Image:
 
 
 def _require_memory(reader: sitk.ImageFileReader, path: Path) -> None:
-    """Refuse what the machine cannot hold, before it tries to."""
     bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
-    voxels = int(np.prod(reader.GetSize(), dtype=object)) * reader.GetNumberOfComponents()
-    needed, free = voxels * int(bits[1] if bits else 8) // 8, psutil.virtual_memory().available
+    require_memory(path, reader.GetSize(), reader.GetNumberOfComponents() * int(bits[1] if bits else 8) // 8)
+
+
+def require_memory(path: Path, size: Sequence[int], voxel: int) -> None:
+    """Raise ImageError image-memory where `size` voxels of `voxel` bytes are more than is free, before anyone tries."""
+    needed, free = math.prod(size) * voxel, psutil.virtual_memory().available
     if needed > free:
         raise ImageError(
-            f"{path}: {'×'.join(map(str, reader.GetSize()))} pixels need {needed / 1e9:.1f} GB of memory, "
+            f"{path}: {'×'.join(map(str, size))} pixels need {needed / 1e9:.1f} GB of memory, "
             f"{free / 1e9:.1f} GB are free; crop or resample it, or use a larger machine",
             code="image-memory",
         )

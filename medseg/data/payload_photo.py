@@ -17,6 +17,7 @@ from typing import BinaryIO
 CHUNK = 1 << 20  # bytes held at once
 DEFLATE_MOST = 1032  # bytes that one byte of zlib's format can stand for, at the very most
 JPEG_MOST = 4096  # likewise of JPEG: a bit a block of 64 pixels and component is the least, halved colours included
+BMP_MOST = 1024  # likewise of a BMP of runs: two bytes for 255 pixels, or for a blank line
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed FF 00, a fill byte nor a restart
 JPEG_END, JPEG_ALONE = 0xD9, (0x01, 0xD8)  # end of image; markers without a segment
 JPEG_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # headers with the picture's size
@@ -184,6 +185,8 @@ def check_bmp(file: BinaryIO) -> None:
         size = f"{width}×{height}, {depth} bits a pixel, compression {compression}, {length} bytes"
         raise ValueError(f"its header makes no sense ({size})")
     rows = (width * depth + 31) // 32 * 4 * abs(height)  # bytes; each row is padded to 4
+    if compression in (1, 2):  # runs
+        require(width * abs(height), (size_of(file) - offset) * BMP_MOST, AT_MOST)
     require(offset + (stated if compression in (1, 2) else rows), size_of(file))
 
 

@@ -22,6 +22,7 @@ ORIENTATION, UPRIGHT = 274, 1  # EXIF 2.32, 4.6.4
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 8
 BMP_GREY = (8, 0)  # bits a pixel, compression
 BMP_OF_ITK = (BMP_GREY, (24, 0), (32, 0))  # it writes past its memory where runs are wrong, and ends the process
+PILLOW_BYTES = 16  # a pixel: 4 as opened, turned, converted and as an array
 GREY_ALPHA = 4  # colour type in a PNG header
 PLAIN_MODES = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L", "PA": "RGBA"}  # of Pillow, as SimpleITK holds them
 # what Pillow raises on garbage
@@ -80,6 +81,7 @@ def _by_pillow(path: Path) -> sitk.Image:
     """What ITK cannot hand on, or turns by half: grey with alpha, and pictures that are not upright."""
     try:
         with _opened(path) as opened:
+            itk.require_memory(path, opened.size, PILLOW_BYTES)
             upright = ImageOps.exif_transpose(opened)
             array = np.array(upright.convert(PLAIN_MODES.get(upright.mode, upright.mode)))  # (Y, X[, C])
     except BROKEN as error:

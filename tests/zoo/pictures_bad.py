@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from tests.zoo.kind import ANY, GREY, PICTURE, Specimen, cut, flipped, raw
+from tests.zoo.kind import ANY, GREY, PICTURE, Specimen, cut, flipped, patched, raw
 from tests.zoo.pictures import (
     BMP,
     COLUMNS,
@@ -21,6 +21,7 @@ from tests.zoo.pictures import (
     pages,
     png,
     retagged,
+    runs,
     tiff,
 )
 from tests.zoo.volumes import HTML
@@ -75,6 +76,7 @@ CLAIMS = [
         "rows.tif": retagged(TIFF, 257, ROWS + 9),
         "million.tif": retagged(retagged(TIFF, 256, 10**6), 257, 10**6),
         "rows.bmp": bitmap((22, struct.pack("<i", ROWS + 9))),
+        "runs.bmp": patched(runs, (18, struct.pack("<ii", 100_000, 100_000))),
         "million.bmp": bitmap((18, struct.pack("<ii", 10**6, 10**6))),
     }.items()
 ]

@@ -18,12 +18,17 @@ CODES: dict[str, str] = {
     "constant-features": "no measure varies between the training cases|look at the masks: they may all be empty",
     "data": "a dataset cannot be used as a whole|run medseg data check FOLDER",
     "data-missing": "a header names a data file that is not beside it|copy both files together",
-    "dicom-mixed": "files of one series differ in size or orientation|keep one acquisition in the folder",
+    "dicom-localizer": "a folder holds scout views only, which are no volume|copy the other series of the study too",
+    "dicom-mixed": "files of one series differ in size, orientation or kind|keep one acquisition in the folder",
     "dicom-none": "a folder holds no readable DICOM image|name the folder with the slices",
-    "dicom-position": "slices carry no position, or two lie at the same place|export the series again, once",
+    "dicom-pixel-spacing": "slices state no usable distance of their pixels|export the series again",
+    "dicom-position": "slices carry no usable position or orientation|export the series again, once",
+    "dicom-rescale": "the values of a CT are not known to be HU, or its slope is 0|export the series again from its "
+    "source; secondary captures are no CT",
     "dicom-series": "the series asked for with --series is not there|the message lists those that are",
     "dicom-several-series": "a folder holds several series|choose one with --series UID",
-    "dicom-spacing": "slices are not evenly spaced: one is missing or the series is mixed|export the series again",
+    "dicom-spacing": "slices are not evenly spaced, or lie at one place: one is missing or the series is mixed|export "
+    "the series again",
     "dicom-tilt": "the gantry was tilted|correct the tilt with a DICOM tool, then convert",
     "error": "something can be mended|the message says what",
     "fail-fast": "not looked at, since an earlier case failed and --fail-fast was given|run again without it",
@@ -42,15 +47,21 @@ CODES: dict[str, str] = {
     "image-dimension": "a picture was given where a volume is needed, or the other way round|choose the organ's own "
     "kind of image",
     "image-empty": "a file holds no pixel|export it again",
+    "image-excess": "compressed data hold far more than the header promises: damaged, or made to fill the disk|export "
+    "it again from the source",
     "image-field": "no field of view was found|look at the image: black, or cropped inside the field",
     "image-frames": "the frames of a sequence do not fit together|export them with one size and spacing",
     "image-geometry": "image and mask differ in size or place|resample one onto the other",
     "image-grid": "the channels of a case lie on different grids|resample them onto the first",
+    "image-memory": "the image is larger than the free memory|crop or resample it, or use a larger machine",
     "image-missing": "a file is not there|compare the path in cases.csv with the folder",
+    "image-name": "the name holds a line break or bytes that are no UTF-8|rename the file or its folder",
     "image-nan": "an image holds NaN or infinite values|replace them by background and save again",
     "image-negative": "values below 0 where none may be|shift or clip the image first",
     "image-pixels": "the format cannot hold these pixel values|choose another --format",
     "image-range": "values lie outside of what the step expects|check the unit: HU, 0 to 1, or 0 to 255",
+    "image-space": "the header's spacing, origin or axes are missing, not finite, not at right angles or contradict "
+    "each other|correct the header, or export the image again",
     "image-suffix": "the ending is of no format that is read or written|medseg reads NIfTI, MHA/MHD, NRRD, DICOM, PNG, "
     "JPEG, TIFF and BMP",
     "image-truncated": "the file ends too early: a copy or download was cut off|copy it again from the source",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -197,7 +198,7 @@ def _sync_folder(folder: Path) -> None:
 
 def append_text(path: Path, text: str) -> None:
     """Add to a file, at once and to stay; what cannot be added whole is taken back. Raises `OutputError`."""
-    left = memoryview(text.encode())
+    left = memoryview(text.encode(errors="backslashreplace"))
     try:
         with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
@@ -219,8 +220,8 @@ def _unwritten(path: Path, error: OSError) -> OutputError:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """`atomic_write_bytes` in UTF-8."""
-    atomic_write_bytes(path, text.encode())
+    """`atomic_write_bytes` in UTF-8; names of files that are not, with escapes."""
+    atomic_write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -229,6 +230,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Hex digest of a file's bytes; OSError for a pipe or a device, which have no end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

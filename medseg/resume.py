@@ -156,7 +156,7 @@ class Before:
         done = {case for case, entry in self.entries.items() if entry.status in DONE}
         self._rows = {case: line for case, line in self._rows.items() if case in done}
         text = "".join(line + "\n" for line in self._rows.values())
-        if self._file.is_file() and self._file.read_bytes() != text.encode():
+        if self._file.is_file() and self._file.read_bytes() != text.encode(errors="backslashreplace"):
             atomic_write_text(self._file, text)
 
 

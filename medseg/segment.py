@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +145,10 @@ def _targets(cases: list[Case], batch: Batch) -> list[Path]:
         if target in targets:  # two endings of one name
             target = target.with_name(case.image.name + target.name.removeprefix(stem(case.image)))
         targets.append(target)
-    inputs = {path.resolve() for case in cases for path in case.images.values()}
+    # realpath and not resolve: a link to itself is one broken case, not the end of the batch
+    inputs = {os.path.realpath(path) for case in cases for path in case.images.values()}
     table = batch.source / "cases.csv"
-    if inputs & {path.resolve() for path in targets} or (batch.out / "cases.csv").resolve() == table.resolve():
+    if inputs & {os.path.realpath(path) for path in targets} or (batch.out / "cases.csv").resolve() == table.resolve():
         raise ConfigError(f"{batch.out}: masks would be written over what is read; choose another OUT")
     return targets
 

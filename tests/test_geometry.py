@@ -83,3 +83,23 @@ def test_pictures_in_any_direction(model: Segmenter, flip: tuple[bool, bool]) ->
     assert (sitk.GetArrayFromImage(sitk.Flip(mask, flip)) > 0).tolist() == (
         sitk.GetArrayFromImage(model({"ct": flat})) > 0
     ).tolist()
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"])
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_flat_images_keep_their_header_in_every_format(
+    model: Segmenter, suffix: str, mirror: int, tmp_path: Path
+) -> None:
+    flat = sitk.Image(64, 48, sitk.sitkFloat32) + 40
+    flat[10:20, 8:30] = -800
+    flat[40:52, 8:30] = -800
+    straight = sitk.GetArrayFromImage(model({"ct": flat}))
+    flat.SetDirection((0.8, -0.6 * mirror, 0.6, 0.8 * mirror))
+    flat.SetOrigin((-12.5, 300.25))
+    write_image(flat, tmp_path / f"scan{suffix}")
+    read = read_image(tmp_path / f"scan{suffix}")
+    assert grid_difference(read, flat) is None
+    write_image(model({"ct": read}), tmp_path / "out" / f"mask{suffix}")
+    written = read_mask(tmp_path / "out" / f"mask{suffix}")
+    assert grid_difference(written, flat) is None
+    assert ((sitk.GetArrayFromImage(written) > 0) == (straight > 0)).mean() >= 0.999

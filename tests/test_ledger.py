@@ -135,3 +135,15 @@ def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
     assert ledger.exit_status() == 1
     assert ledger.summary()["ledger"] is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_not_utf8_stands_in_the_ledger_with_an_escape(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "cases.csv")
+    ledger.add(Entry("a", "failed", "image-name", "rename it", input=os.fsdecode(b"in/\xe9.png")))
+    assert "in/\\udce9.png" in (tmp_path / "cases.csv").read_text(encoding="utf-8")
+
+
+def test_a_pipe_has_no_digest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        sha256(tmp_path / "pipe")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from medseg.data.cases import SPLIT_NAMES, Case, Columns, frame_of
-from medseg.data.image import find_images, is_image, stem
+from medseg.data.image import find_images, is_image, printable, stem
 from medseg.errors import DataError
 
 MASK_FOLDERS = ("masks", "labels")
 ABSENT = "absent"
 FEATURES = "features.csv"  # of a dataset that was measured already
 PLAIN = Columns()
+NUMBERS: dict[type, str] = {int: "whole number", float: "number"}
 
 
 def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, pattern: str | None = None) -> list[Case]:
@@ -75,32 +80,63 @@ def _bare(images: dict[str, dict[str, Path]]) -> list[Case]:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A CSV file as columns of stripped text."""
+    """A CSV file (commas, or semicolons or tabs where its first line has no comma) as columns of stripped text.
+
+    Columns without a name are left out. Raises `DataError` with the line where there are more cells than columns, a
+    quote is open or two columns have one name.
+    """
+    header, rows = _cells(file)
+    return pd.DataFrame([cells for _, cells in rows], columns=pd.Index(header, dtype=object), dtype=str)
+
+
+def _cells(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Names of the columns; and the cells of each row that is not blank, with the line it ends in."""
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError, UnicodeError) as error:
-        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
-    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    return stripped
+        text = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error}); save it as such") from error
+    first = next(iter(text.splitlines()), "")
+    reader = csv.reader(StringIO(text, newline=""), delimiter=next((d for d in ",;\t" if d in first), ","), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows += [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: {error}; correct it, or save it as CSV again") from error
+    if not rows:
+        raise DataError(f"{file}: is empty; it needs a line with the names of its columns")
+    line, header = rows.pop(0)
+    named = [place for place, name in enumerate(header) if name]  # such as not the row numbers that pandas writes
+    twice = next((header[place] for place in named if header.index(header[place]) < place), None)
+    if twice:
+        raise DataError(f"{file}, line {line}: column {twice!r} stands there twice; rename one")
+    for line, cells in rows:
+        if any(cells[len(header) :]):
+            raise DataError(
+                f"{file}, line {line}: has {len(cells)} cells for {len(header)} columns; quote one that has a comma"
+            )
+        cells += [""] * (len(header) - len(cells))
+    return [header[place] for place in named], [(line, [cells[place] for place in named]) for line, cells in rows]
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dicts; a blank is None."""
-    return [{str(key): value or None for key, value in row.items()} for row in table.to_dict("records")]
+def _records(file: Path) -> tuple[list[str], list[tuple[str, dict[str, Any]]]]:
+    """Names of the columns; and each row as a dict whose blanks are None, with `file, line N`."""
+    header, rows = _cells(file)
+    return header, [
+        (f"{file}, line {line}", {name: cell or None for name, cell in zip(header, cells, strict=True)})
+        for line, cells in rows
+    ]
 
 
 def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]:
-    table = read_table(file)
-    plain = len(channels) == 1 and f"image_{channels[0]}" not in table.columns
+    header, rows = _records(file)
+    plain = len(channels) == 1 and f"image_{channels[0]}" not in header
     image_columns = {c: "image" if plain else f"image_{c}" for c in channels}
     for needed in ["case", *image_columns.values()]:
-        if needed not in table.columns:
-            raise DataError(f"{file}: column {needed!r} is missing; it has {', '.join(map(str, table.columns))}")
+        if needed not in header:
+            raise DataError(f"{file}: column {needed!r} is missing; it has {', '.join(header)}")
     cases = []
-    for number, row in enumerate(_records(table), start=2):
-        where = f"{file}, line {number}"
-        if row["case"] is None:
-            raise DataError(f"{where}: no case name")
+    for where, row in rows:
+        _require_case(row["case"], where)
         images = {c: _path(file.parent, row[column], where, column) for c, column in image_columns.items()}
         mask = file.parent / row["mask"] if row.get("mask") else None
         cases.append(
@@ -123,17 +159,24 @@ def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]
 
 def measured_cases(file: Path, columns: Columns) -> list[Case]:
     """The cases of a table of features, a row or several each; their images need not be there."""
-    table = read_table(file)
-    if "case" not in table.columns:
-        raise DataError(f"{file}: column 'case' is missing; it has {', '.join(map(str, table.columns))}")
+    header, rows = _records(file)
+    if "case" not in header:
+        raise DataError(f"{file}: column 'case' is missing; it has {', '.join(header)}")
     first: dict[str, Case] = {}
-    for number, row in enumerate(_records(table), start=2):
-        if row["case"] is None:
-            raise DataError(f"{file}, line {number}: no case name")
-        label, split = row.get(columns.label), _split_name(row.get(columns.split), f"{file}, line {number}")
+    for where, row in rows:
+        _require_case(row["case"], where)
+        label, split = row.get(columns.label), _split_name(row.get(columns.split), where)
         patient = row.get(columns.patient) or row["case"]
         first.setdefault(row["case"], Case(row["case"], patient, {"table": file}, label=label, split=split))
     return list(first.values())
+
+
+def _require_case(name: str | None, where: str) -> None:
+    """A case's name becomes that of its mask: it stays below the output folder, in one line."""
+    if not name:
+        raise DataError(f"{where}: no case name")
+    if printable(name) != name or ".." in Path(name).parts or Path(name).is_absolute():
+        raise DataError(f"{where}: case={printable(name)!r} names a place elsewhere or holds a line break; rename it")
 
 
 def _label_files(folder: Path, row: dict[str, Any]) -> dict[str, Path | None]:
@@ -154,9 +197,9 @@ def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Cas
         )
     facts: dict[str, dict[str, Any]] = {}
     if (root / "labels.csv").is_file():
-        table = read_table(root / "labels.csv")
-        named = table.rename(columns={table.columns[0]: "case"})
-        facts = {str(Path(str(row["case"])).parent / stem(Path(str(row["case"])))): row for row in _records(named)}
+        (first, *_), rows = _records(root / "labels.csv")
+        named = [(Path(str(row[first])), row) for _, row in rows]
+        facts = {str(path.parent / stem(path)): row for path, row in named}
     cases = []
     for name, paths in images.items():
         short = name.rpartition("/")[2]
@@ -208,9 +251,9 @@ def by_name(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str,
     """Name of each file: its path below `root` without ending; two of one name are an error, or keep their endings."""
     named: dict[str, Path] = {}
     for path in paths:
-        name = str(path.relative_to(root).parent / stem(path)) if path != root else stem(path)
+        name = printable(path.relative_to(root).parent / stem(path) if path != root else stem(path))
         if name in named and not strict:
-            name = str(path.relative_to(root))
+            name = printable(path.relative_to(root))
         if name in named:
             raise DataError(f"{path} and {named[name]} have one name; keep one of them")
         named[name] = path
@@ -228,9 +271,12 @@ def _number(row: dict[str, Any], column: str, where: str, kind: type) -> Any:
     if row.get(column) is None:
         return None
     try:
-        return kind(row[column])
+        number = kind(row[column])
     except ValueError as error:
-        raise DataError(f"{where}: {column}={row[column]!r} is no number") from error
+        raise DataError(f"{where}: {column}={row[column]!r} is no {NUMBERS[kind]}") from error
+    if not math.isfinite(number):
+        raise DataError(f"{where}: {column}={row[column]!r} is not finite")
+    return number
 
 
 def _split_name(text: str | None, where: str) -> str | None:
@@ -242,7 +288,7 @@ def _split_name(text: str | None, where: str) -> str | None:
 
 
 def _refuse_twins(names: list[str], file: Path) -> None:
-    twins = sorted({name for name in names if names.count(name) > 1})
+    twins = sorted(name for name, count in Counter(names).items() if count > 1)
     if twins:
         raise DataError(
             f"{file}: {', '.join(twins[:5])} stands there more than once; rows of one case need different frames"

@@ -7,7 +7,9 @@ upright, as their EXIF orientation says and every viewer shows them.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
@@ -18,11 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data import dicom, itk, payload, photo
+from medseg.data import dicom, itk, payload, payload_nifti, photo
+from medseg.data.space import require_space
 from medseg.errors import DataError, ImageError
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 GRID_TOLERANCE = 1e-3  # voxels; what rounding in text headers and 32-bit NIfTI fields stays far below
+PLACE = ("Spacing", "Direction", "Origin")
 
 
 def image_suffix(path: Path) -> str:
@@ -56,20 +61,29 @@ def find_images(root: Path, pattern: str | None = None) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every image and DICOM folder below `root`; a folder that links make reachable twice is entered once."""
+    """Every image and DICOM folder below `root`; a folder that links make reachable twice is entered once.
+
+    A folder that may not be opened, or that is empty and named like an image, is there too: reading it says so.
+    """
     seen: set[str] = set()
-    for name, folders, files in os.walk(root, followlinks=True):
+    closed: list[Path] = []
+    for name, folders, files in os.walk(
+        root, followlinks=True, onerror=lambda error: closed.append(Path(error.filename))
+    ):
         real = os.path.realpath(name)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         folder = Path(name)
+        if is_image(folder) and not folders and not files and folder != root:
+            yield folder
+        folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
         visible = [folder / file for file in files if not file.startswith(".")]
         yield from filter(is_image, visible)
         if dicom.holds_dicom(path for path in visible if not is_image(path)):
             yield folder
+    yield from closed
 
 
 def _matches(path: Path, root: Path, pattern: str) -> bool:
@@ -81,26 +95,43 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
     """Read a 2D, 3D or 4D image; colour comes as a vector image, CT from DICOM in HU.
 
     `path` is a file, or a folder with one DICOM series; `series` (a SeriesInstanceUID) chooses among several.
-    Raises ImageError with code image-missing, -suffix, -empty, -truncated, -unreadable, -nan or one of dicom-*.
+    Raises ImageError with code image-missing, -name, -suffix, -empty, -truncated, -excess, -unreadable, -memory,
+    -space, -dimension, -nan or one of dicom-*.
     """
     path = Path(path)
+    _require_name(path)
     try:
         if path.is_dir():
             image = dicom.read_series(path, series)
-        elif path.exists():
+        elif path.is_file():
             suffix = _known_suffix(path)
             payload.verify(path, suffix)
-            if suffix in photo.PIXELS:
-                image = photo.read(path, suffix)
-            else:
-                with itk.quiet():
-                    image = sitk.ReadImage(str(path))
+            image = photo.read(path, suffix) if suffix in photo.PIXELS else itk.read(path, suffix)
+        elif path.exists():  # reading a pipe waits for ever, a device never ends
+            raise ImageError(f"{path}: is a pipe or a device; give a regular file", code="image-unreadable")
         else:
             raise ImageError(f"{path}: there is no such file or folder; check the path", code="image-missing")
-    except (RuntimeError, OSError) as error:  # ITK raises RuntimeError
-        raise ImageError(f"{path}: cannot be read: {itk.reason(error)}", code="image-unreadable") from error
+    except (RuntimeError, OSError, MemoryError) as error:  # ITK raises RuntimeError
+        why = f"{path}: cannot be read: {itk.reason(error)}; copy or export it again"
+        raise ImageError(why, code="image-unreadable") from error
+    if image.GetDimension() > 4:
+        why = f"{path}: has {image.GetDimension()} axes {image.GetSize()}; split it into volumes or sequences"
+        raise ImageError(why, code="image-dimension")
+    require_space(image, path)
     _require_finite(image, path)
     return _without_headers(image)
+
+
+def printable(text: object) -> str:
+    """A name as a person can read it: line breaks, other control characters and bytes that are no UTF-8 as escapes."""
+    return UNSPEAKABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+def _require_name(path: Path) -> None:
+    """ITK ends the whole process at a name that is not UTF-8; a line break would make two lines of one in tables."""
+    if UNSPEAKABLE.search(str(path)):
+        why = f"{printable(path)}: the name holds a line break or bytes that are no UTF-8; rename the file"
+        raise ImageError(why, code="image-name")
 
 
 def _without_headers(image: sitk.Image) -> sitk.Image:
@@ -131,7 +162,7 @@ def _require_finite(image: sitk.Image, path: Path) -> None:
     # NaN and infinity both show in the extremes: no mask of the whole volume is needed unless there are some
     if np.issubdtype(view.dtype, np.integer) or np.isfinite([view.min(), view.max()]).all():
         return
-    payload.not_finite(path, int(np.isnan(view).sum()), int(np.isinf(view).sum()), view.size)
+    payload_nifti.not_finite(path, int(np.isnan(view).sum()), int(np.isinf(view).sum()), view.size)
 
 
 def read_mask(path: Path) -> sitk.Image:
@@ -170,7 +201,8 @@ def write_image(image: sitk.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-            draft = Path(folder) / path.name
+            # ITK loses all but the last ending of a name such as a.nii.nii.gz; an .mhd names its data file after itself
+            draft = Path(folder) / (path.name if suffix == ".mhd" else f"image{suffix}")
             # an .mhd stays uncompressed so that its data file has one name, .raw
             with itk.quiet():
                 sitk.WriteImage(image, str(draft), useCompression=suffix in (".nii.gz", ".mha", ".nrrd"))
@@ -178,7 +210,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
             for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
                 with part.open("rb") as file:
                     os.fsync(file.fileno())
-                part.replace(path.parent / part.name)
+                part.replace(path if part == draft else path.parent / part.name)
     except (RuntimeError, OSError, ImageError) as error:
         why = f"could not be written: {itk.reason(error)}; check the free space and the rights"
         raise ImageError(f"{path}: {why}", code="image-write") from error
@@ -222,20 +254,28 @@ def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) ->
 
 
 def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
-    """None where size, spacing, origin and direction agree within 1e-3 voxel, else a sentence with both values."""
+    """None where no voxel lies more than 1e-3 voxel from its fellow, corners included, else a sentence with numbers."""
     if a.GetSize() != b.GetSize():
         return f"the sizes differ: {a.GetSize()} and {b.GetSize()} voxels"
-    spacing = np.array(a.GetSpacing())
-    # direction cosines have no unit: the tolerance is theirs as it stands
-    for name, unit in (("Spacing", spacing), ("Origin", spacing), ("Direction", 1.0)):
-        first, second = getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()
-        if (np.abs(np.subtract(first, second)) > GRID_TOLERANCE * unit).any():
-            return f"the {name.lower()}s differ: {_numbers(first)} and {_numbers(second)}"
-    return None
+    apart = _voxels_apart(a, b)
+    if apart <= GRID_TOLERANCE:
+        return None
+    values = {name: (getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()) for name in PLACE}
+    name = next((name for name, pair in values.items() if not np.allclose(*pair, rtol=1e-6, atol=1e-6)), PLACE[-1])
+    first, second = map(_numbers, values[name])
+    return f"the {name.lower()}s differ: {first} and {second}, so that voxels lie up to {apart:.3g} of a voxel apart"
+
+
+def _voxels_apart(a: sitk.Image, b: sitk.Image) -> float:
+    """How far the outermost edges of two grids of one size are apart, in voxels of the first along its axes."""
+    steps, other = (np.reshape(i.GetDirection(), (i.GetDimension(), -1)) * np.array(i.GetSpacing()) for i in (a, b))
+    edges = np.array(list(itertools.product(*((-0.5, size - 0.5) for size in a.GetSize())))).T  # (axes, corners)
+    shift = (other - steps) @ edges + np.subtract(b.GetOrigin(), a.GetOrigin())[:, None]  # mm
+    return float(np.abs(np.linalg.solve(steps, shift)).max())
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+    return "(" + ", ".join(f"{value:.8g}" for value in values) + ")"
 
 
 def to_array(image: sitk.Image) -> npt.NDArray[np.float32]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import SimpleITK as sitk
+
+from medseg.errors import ImageError
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -19,6 +24,11 @@ _NOISE = re.compile(r"Exception thrown in SimpleITK \w+:|\S+\.[ch]xx:\d+:|(ITK |
 _DAMAGE = re.compile(
     ".*(premature end|bad huffman|not enough data|lack of data|uncompress failed|fail after read).*", re.IGNORECASE
 )
+_SPACE = re.compile(r"spacing is not supported|Bad direction|orthonormal", re.IGNORECASE)
+# by suffix, as `payload` looks at them: left alone, ITK asks all of its readers, and knows few suffixes in capitals
+READERS = {".nii.gz": "NiftiImageIO", ".nii": "NiftiImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+READERS |= {".nrrd": "NrrdImageIO", ".png": "PNGImageIO", ".jpg": "JPEGImageIO", ".jpeg": "JPEGImageIO"}
+READERS |= {".tif": "TIFFImageIO", ".tiff": "TIFFImageIO", ".bmp": "BMPImageIO"}
 _LOCK = threading.Lock()  # the two streams belong to the whole process
 _STREAMS = (1, 2)  # standard output and error: ITK's own JPEG messages go to the first, most others to the second
 _C = ctypes.CDLL(None) if os.name != "nt" else ctypes.CDLL("msvcrt")
@@ -46,6 +56,45 @@ def quiet() -> Iterator[None]:
         damage = _DAMAGE.search(file.read().decode("utf-8", "replace"))
     if damage:
         raise RuntimeError(f"its pixels are damaged ({damage[0].strip()})")
+
+
+def read(path: Path, suffix: str) -> sitk.Image:
+    """The image of a file of the lower-case `suffix`, without a word on the terminal; RuntimeError as ITK raises it.
+
+    Raises ImageError image-memory where it is larger than the free memory, image-space where ITK refuses its place.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(READERS[suffix])
+    reader.SetFileName(str(path))
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+            _require_memory(reader, path)
+            return reader.Execute()
+    except RuntimeError as error:
+        if not _SPACE.search(str(error)):
+            raise
+        raise ImageError(
+            f"{path}: its header does not say where its pixels lie: {reason(error)}; correct the header, or export it "
+            "again",
+            code="image-space",
+        ) from error
+
+
+def _require_memory(reader: sitk.ImageFileReader, path: Path) -> None:
+    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    require_memory(path, reader.GetSize(), reader.GetNumberOfComponents() * int(bits[1] if bits else 8) // 8)
+
+
+def require_memory(path: Path, size: Sequence[int], voxel: int) -> None:
+    """Raise ImageError image-memory where `size` voxels of `voxel` bytes are more than is free, before anyone tries."""
+    needed, free = math.prod(size) * voxel, psutil.virtual_memory().available
+    if needed > free:
+        raise ImageError(
+            f"{path}: {'×'.join(map(str, size))} pixels need {needed / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} GB are free; crop or resample it, or use a larger machine",
+            code="image-memory",
+        )
 
 
 def reason(error: Exception) -> str:

@@ -2,8 +2,9 @@
 
 `verify` streams a file in pieces, never holding it whole, and raises ImageError with code image-empty (0 bytes),
 image-truncated (shorter than promised, with both numbers), image-missing (a data file beside the header), image-nan
-(NIfTI, where ITK hides them) or image-unreadable (not this format, or damaged). Compressed data are decompressed to
-their end: bytes are counted, the checksum is compared. The checks themselves raise Short and ValueError.
+(NIfTI, where ITK hides them), image-space (voxel sizes or axes that ITK would replace by a guess), image-excess (far
+more than promised) or image-unreadable (not this format, or damaged). Compressed data are decompressed to their end:
+bytes are counted, the checksum is compared. The checks themselves raise Short, SpaceError and ValueError.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-import numpy as np
-
+from medseg.data.payload_nifti import NIFTI2, Floats, layout
 from medseg.data.payload_photo import (
+    AT_MOST,
     CHUNK,
+    DEFLATE_MOST,
     Short,
+    SpaceError,
     check_bmp,
     check_jpeg,
     check_png,
@@ -33,12 +36,15 @@ from medseg.data.payload_photo import (
 from medseg.errors import ImageError
 
 HEADER_LIMIT = 1 << 16  # bytes; text headers of MetaImage and NRRD are far shorter
+EXCESS = 4  # times the promised bytes: something appended is nobody's business, more is a bomb
+PATTERN_DIGITS = re.compile(r"[^%]*%0?[1-9]?d[^%]*")  # of the names of many data files
 GZIP = b"\x1f\x8b"
 GZIP_OR_ZLIB = 47  # zlib's `wbits` for either kind of stream, with the largest window
-NIFTI1, NIFTI2 = 348, 540  # header lengths, which are also the first number of the header
-NIFTI_FLOATS = {16: "f4", 32: "f4", 64: "f8", 1792: "f8"}  # by datatype; 32 and 1792 are pairs (complex)
 META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4}
 META_BYTES |= {"LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
+META_SPACE = {"ElementSpacing", "ElementSize", "Offset", "Position", "Origin"}
+META_SPACE |= {"TransformMatrix", "Rotation", "Orientation"}
+NRRD_SPACE = ("space directions", "space origin", "thicknesses")  # `spacings` is NaN along axes without a length
 NRRD_BYTES = {
     r"signed char|int8(_t)?|uchar|unsigned char|uint8(_t)?": 1,
     r"(signed |unsigned )?short( int)?|ushort|u?int16(_t)?": 2,
@@ -56,10 +62,13 @@ def verify(path: Path, suffix: str) -> None:
             _CHECKS[suffix](file)
     except Short as short:
         truncated(path, short)
+    except SpaceError as error:
+        misplaced(path, str(error))
     except FileNotFoundError as error:
         raise ImageError(f"{path}: {error.filename} is missing; keep the two together", code="image-missing") from error
     except zlib.error as error:
-        raise ImageError(f"{path}: its compressed data are damaged ({error})", code="image-unreadable") from error
+        why = f"{path}: its compressed data are damaged ({error}); copy or download it again"
+        raise ImageError(why, code="image-unreadable") from error
     except (ValueError, TypeError, OverflowError, struct.error) as error:
         raise ImageError(f"{path}: {error}; copy or export it again", code="image-unreadable") from error
 
@@ -73,12 +82,11 @@ def truncated(path: Path, short: Short) -> NoReturn:
     ) from short
 
 
-def not_finite(path: Path, nan: int, infinite: int, total: int) -> NoReturn:
-    """Raise ImageError image-nan, with the number of bad values among `total`."""
+def misplaced(path: Path, why: str) -> NoReturn:
+    """Raise ImageError image-space with the reason."""
     raise ImageError(
-        f"{path}: {nan} of {total} values are NaN and {infinite} are infinite; "
-        "save it with finite values in their place (such as that of the background)",
-        code="image-nan",
+        f"{path}: its header does not say where its pixels lie: {why}; correct the header, or export it again",
+        code="image-space",
     )
 
 
@@ -102,12 +110,19 @@ def _inflate(file: BinaryIO) -> Iterator[bytes]:
             return
 
 
-def _require_inflated(file: BinaryIO, expected: int, floats: _Floats | None = None) -> None:
+def _require_inflated(file: BinaryIO, expected: int, floats: Floats | None = None) -> None:
     """Raise unless the stream from here ends well and holds `expected` bytes; `floats` looks at them on their way."""
+    require(expected, (size_of(file) - file.tell()) * DEFLATE_MOST, AT_MOST)
     found = 0
     try:
         for piece in _inflate(file):
             found += len(piece)
+            if found > EXCESS * expected + CHUNK:
+                raise ImageError(
+                    f"{file.name}: its compressed data go on after the {expected} bytes that its header promises, and "
+                    f"{found} are not the end; it is damaged or made to fill the disk: export it again",
+                    code="image-excess",
+                )
             if floats:
                 floats.feed(piece)
     except EOFError:
@@ -116,60 +131,11 @@ def _require_inflated(file: BinaryIO, expected: int, floats: _Floats | None = No
     require(expected, found, " (counted after decompression)")
 
 
-class _Floats:
-    """Counts NaN and infinity in a NIfTI stream fed in pieces: ITK reads both as 0, without a word.
-
-    `start` and `end` bound the pixels in bytes, `kind` is their numpy type.
-    """
-
-    def __init__(self, start: int, end: int, kind: str) -> None:
-        self.skip, self.left, self.kind = start, end - start, np.dtype(kind)
-        self.rest = b""
-        self.nan = self.infinite = 0
-        self.total = self.left // self.kind.itemsize
-
-    def feed(self, piece: bytes) -> None:
-        data = self.rest + piece[self.skip : self.skip + self.left]
-        self.left -= len(data) - len(self.rest)
-        self.skip = max(0, self.skip - len(piece))
-        values = np.frombuffer(data, self.kind, len(data) // self.kind.itemsize)
-        self.rest = data[values.nbytes :]
-        if not np.isfinite(values).all():
-            self.nan += int(np.isnan(values).sum())
-            self.infinite += int(np.isinf(values).sum())
-
-    def require_finite(self, file: BinaryIO) -> None:
-        if self.nan or self.infinite:
-            not_finite(Path(file.name), self.nan, self.infinite, self.total)
-
-
-def _nifti_layout(head: bytes) -> tuple[int, _Floats | None]:
-    """Length of the whole file, and the watch over its pixels where they are floats, from its first 540 bytes.
-
-    Source: nifti1.h and nifti2.h, nifti.nimh.nih.gov.
-    """
-    require(4, len(head))
-    order = "<" if int.from_bytes(head[:4], "little") in (NIFTI1, NIFTI2) else ">"
-    (version,) = struct.unpack_from(order + "i", head)
-    if version not in (NIFTI1, NIFTI2):
-        raise ValueError(f"the content is not NIfTI (it begins with {head[:8]!r})")
-    require(version, len(head))
-    fields = (("8h", 40), ("2h", 70), ("f", 108)) if version == NIFTI1 else (("8q", 16), ("2h", 12), ("q", 168))
-    dims, (datatype, bits), (offset,) = (struct.unpack_from(order + layout, head, at) for layout, at in fields)
-    sizes = dims[1 : dims[0] + 1]
-    if not 1 <= dims[0] <= 7 or min(sizes) < 1 or bits < 1:
-        raise ValueError(f"its header makes no sense (dimensions {dims}, {bits} bits a voxel)")
-    start = max(int(offset), version)
-    end = start + (math.prod(sizes) * int(bits) + 7) // 8
-    kind = NIFTI_FLOATS.get(datatype)
-    return end, _Floats(start, end, order + kind) if kind else None
-
-
 def _check_nifti(file: BinaryIO) -> None:
     head = file.read(NIFTI2)
     if head.startswith(GZIP):
         raise ValueError("it is compressed and needs the suffix .nii.gz")
-    expected, floats = _nifti_layout(head)
+    expected, floats = layout(head)
     require(expected, size_of(file))
     if floats:
         file.seek(0)
@@ -187,7 +153,7 @@ def _check_nifti_gz(file: BinaryIO) -> None:
             head += piece
             if len(head) >= NIFTI2:
                 break
-    expected, floats = _nifti_layout(head[:NIFTI2])
+    expected, floats = layout(head[:NIFTI2])
     file.seek(0)
     _require_inflated(file, expected, floats)
     if floats:
@@ -200,18 +166,26 @@ def _require_data(header: BinaryIO, name: str, following: bytes, expected: int, 
     `name` is a file beside the header, LIST (the lines `following` name them) or `pattern first last step`.
     """
     folder, words = Path(header.name).parent, name.split()
+    files: Iterable[Path]
     if words[0].upper() == "LIST":
         files = [folder / line.strip() for line in following.decode().splitlines() if line.strip()]
-    elif "%" in name and len(words) >= 4:
+    elif "%" in name and len(words) >= 4 and PATTERN_DIGITS.fullmatch(words[0]):
         first, last, step = (int(word) for word in words[1:4])
-        files = [folder / (words[0] % number) for number in range(first, last + 1, max(1, step))]
+        # one by one: the first that is missing ends a list of millions
+        files = (folder / (words[0] % number) for number in range(first, last + 1, max(1, step)))
     else:
         files = [folder / name]
     if not compressed:
-        require(expected, sum(file.stat().st_size for file in files), " in its data file")
-    elif len(files) == 1:  # ITK reads no compressed lists
-        with files[0].open("rb") as data:
+        require(expected, sum(_regular(file).stat().st_size for file in files), " in its data file")
+    elif isinstance(files, list) and len(files) == 1:  # ITK reads no compressed lists
+        with _regular(files[0]).open("rb") as data:
             _require_inflated(data, expected)
+
+
+def _regular(file: Path) -> Path:
+    if file.exists() and not file.is_file():  # reading a pipe waits for ever, a device never ends
+        raise ValueError(f"its data file {file} is a folder, a pipe or a device")
+    return file
 
 
 def _check_meta(file: BinaryIO) -> None:
@@ -227,7 +201,11 @@ def _check_meta(file: BinaryIO) -> None:
     voxel = META_BYTES.get(field.get("ElementType", "").removeprefix("MET_"))
     if voxel is None or "DimSize" not in field:
         raise ValueError("its header lacks DimSize or a known ElementType")
-    expected = math.prod(map(int, field["DimSize"].split())) * voxel * int(field.get("ElementNumberOfChannels", 1))
+    sizes = [int(size) for size in field["DimSize"].split()]
+    if min(sizes) < 1 or len(sizes) != int(field.get("NDims", len(sizes))):
+        raise ValueError(f"its header makes no sense (DimSize {sizes}, NDims {field.get('NDims')})")
+    _require_numbers({name: field[name].split() for name in META_SPACE & set(field)})
+    expected = math.prod(sizes) * voxel * int(field.get("ElementNumberOfChannels", 1))
     if field.get("BinaryData", "True").lower() == "false":
         return  # numbers written as text have no promised length
     compressed, name = field.get("CompressedData", "").lower() == "true", last[1].decode()
@@ -238,6 +216,18 @@ def _check_meta(file: BinaryIO) -> None:
         _require_inflated(file, expected)
     else:
         require(last.end() + expected, size_of(file))
+
+
+def _require_numbers(fields: dict[str, list[str]]) -> None:
+    """Raise SpaceError where words are no finite numbers; ITK reads them as 0, or ends in the middle."""
+    for name, words in fields.items():
+        for word in words:
+            try:
+                finite = math.isfinite(float(word))
+            except ValueError:
+                finite = False
+            if not finite and word != "none":
+                raise SpaceError(f"{name} is {' '.join(words)}")
 
 
 def _check_nrrd(file: BinaryIO) -> None:
@@ -255,7 +245,11 @@ def _check_nrrd(file: BinaryIO) -> None:
     voxel = next((n for names, n in NRRD_BYTES.items() if re.fullmatch(names, field.get("type", ""))), None)
     if voxel is None or "sizes" not in field:
         raise ValueError("its header lacks sizes or a known type")
-    expected = math.prod(map(int, field["sizes"].split())) * voxel + max(0, int(field.get("byte skip", 0)))
+    sizes = [int(size) for size in field["sizes"].split()]
+    if min(sizes) < 1 or len(sizes) != int(field.get("dimension", len(sizes))):
+        raise ValueError(f"its header makes no sense (sizes {sizes}, dimension {field.get('dimension')})")
+    _require_numbers({name: re.findall(r"[^\s(),]+", field[name]) for name in NRRD_SPACE if name in field})
+    expected = math.prod(sizes) * voxel + max(0, int(field.get("byte skip", 0)))
     encoding = field.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
         return  # text has no promised length; ITK refuses bzip2

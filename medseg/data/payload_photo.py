@@ -15,12 +15,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 CHUNK = 1 << 20  # bytes held at once
+DEFLATE_MOST = 1032  # bytes that one byte of zlib's format can stand for, at the very most
+JPEG_MOST = 4096  # likewise of JPEG: a bit a block of 64 pixels and component is the least, halved colours included
+BMP_MOST = 1024  # likewise of a BMP of runs: two bytes for 255 pixels, or for a blank line
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed FF 00, a fill byte nor a restart
 JPEG_END, JPEG_ALONE = 0xD9, (0x01, 0xD8)  # end of image; markers without a segment
+JPEG_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # headers with the picture's size
 TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
 TIFF_PIXELS = {273: 279, 324: 325}  # StripOffsets: StripByteCounts, TileOffsets: TileByteCounts
+TIFF_PLAIN, TIFF_SUBSAMPLED = 1, 6  # Compression: none; PhotometricInterpretation: YCbCr, whose colours may be halved
+PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+BMP_DEPTHS = {1: (0,), 4: (0, 2), 8: (0, 1), 16: (0, 3), 24: (0,), 32: (0, 3)}  # bits a pixel: compressions
 TIFF_KIND, TIFF_SHAPE = 254, (256, 257, 258, 277)  # NewSubfileType; ImageWidth, -Length, BitsPerSample, SamplesPerPixel
+
+
+AT_MOST = " (counted as what its compressed data can hold at most)"
 
 
 class Short(Exception):  # noqa: N818 - not an error yet: `payload.verify` adds the file's name and makes it one
@@ -29,6 +39,10 @@ class Short(Exception):  # noqa: N818 - not an error yet: `payload.verify` adds 
     def __init__(self, expected: int, found: int, where: str = "") -> None:
         super().__init__(expected, found, where)
         self.expected, self.found, self.where = expected, found, where
+
+
+class SpaceError(Exception):
+    """The header's spacing, origin or axes make no sense: the message goes on after the file's name."""
 
 
 def size_of(file: BinaryIO) -> int:
@@ -55,17 +69,25 @@ def check_png(file: BinaryIO) -> None:
     """Chunk by chunk to IEND, comparing checksums. Source: W3C PNG specification, section 5."""
     size = size_of(file)
     position = len(read_head(file, (b"\x89PNG\r\n\x1a\n",), 8))
-    name = b""
+    name, head, pixels = b"", b"", 0  # bytes of compressed pixels
     while name != b"IEND":
         require(position + 12, size)  # length, name and checksum of the next chunk
         length, name = struct.unpack(">I4s", file.read(8))
         position += 12 + length
         require(position, size)
-        crc = zlib.crc32(name)
+        crc, piece = zlib.crc32(name), b""
         for start in range(0, length, CHUNK):
-            crc = zlib.crc32(file.read(min(CHUNK, length - start)), crc)
+            piece = file.read(min(CHUNK, length - start))
+            crc = zlib.crc32(piece, crc)
         if crc != int.from_bytes(file.read(4), "big"):
             raise ValueError(f"its chunk {name.decode('latin-1')!r} is damaged (checksum)")
+        head = head or piece  # IHDR comes first
+        pixels += length if name == b"IDAT" else 0
+    if len(head) < 13:
+        raise ValueError("its header is no PNG header")
+    width, height, depth, kind = struct.unpack_from(">IIBB", head)
+    expected = (width * depth * PNG_SAMPLES.get(kind, 1) + 7) // 8 * height
+    require(expected, pixels * DEFLATE_MOST, AT_MOST)
 
 
 def check_jpeg(file: BinaryIO) -> None:
@@ -77,6 +99,10 @@ def check_jpeg(file: BinaryIO) -> None:
             position, code = marker.end(), data[marker.end() - 1]
             if code == JPEG_END:
                 return
+            if code in JPEG_FRAME:
+                require(position + 8, size)
+                height, width, parts = struct.unpack_from(">HHB", data, position + 3)
+                require(height * width * parts, size * JPEG_MOST, AT_MOST)
             if code not in JPEG_ALONE:
                 require(position + 2, size)
                 position += int.from_bytes(data[position : position + 2], "big")
@@ -90,8 +116,10 @@ def check_tiff(file: BinaryIO) -> None:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         tiff = _Tiff(data)
         (directory,) = tiff.unpack(tiff.word, 8 if tiff.big else 4)
-        seen = set()  # a loop of directories ends
-        while directory and directory not in seen:
+        seen = set()
+        while directory:
+            if directory in seen:  # ITK would follow it for ever
+                raise ValueError("its directories run in a circle")
             seen.add(directory)
             directory = tiff.check_directory(directory)
         if len(tiff.pages) > 1:  # ITK would read past its memory
@@ -133,7 +161,18 @@ class _Tiff:
                 require(sum(pair), len(self.data))
         if not (values.get(TIFF_KIND) or (0,))[0] & 1:  # previews are not read
             self.pages.add(tuple(number for tag in TIFF_SHAPE for number in values.get(tag, ())))
+            self._require_pixels(values)
         return self.unpack(self.word, start)[0]
+
+    @staticmethod
+    def _require_pixels(values: dict[int, tuple[int, ...]]) -> None:
+        """Uncompressed strips or tiles are as long as the page's size says."""
+        width, height, bits, samples = (values.get(tag) or (1,) for tag in TIFF_SHAPE)
+        kind, colours = ((values.get(tag) or (0,))[0] for tag in (259, 262))
+        lengths = next((values[tag] for tag in TIFF_PIXELS.values() if tag in values), None)
+        if lengths is not None and kind == TIFF_PLAIN and colours != TIFF_SUBSAMPLED:
+            voxel = sum(bits) if len(bits) > 1 else bits[0] * samples[0]
+            require(width[0] * height[0] * voxel // 8, sum(lengths), " in its pixels")
 
 
 def check_bmp(file: BinaryIO) -> None:
@@ -141,13 +180,18 @@ def check_bmp(file: BinaryIO) -> None:
     head = read_head(file, (b"BM",), 54)
     offset, width, height = struct.unpack_from("<I", head, 10)[0], *struct.unpack_from("<ii", head, 18)
     depth, compression, stated = struct.unpack_from("<HII", head, 28)
-    if width < 1 or depth < 1:
-        raise ValueError(f"its header makes no sense (width {width}, {depth} bits a pixel)")
+    (length,) = struct.unpack_from("<I", head, 14)
+    if width < 1 or height == 0 or depth not in BMP_DEPTHS or compression not in BMP_DEPTHS[depth] or length < 40:
+        size = f"{width}×{height}, {depth} bits a pixel, compression {compression}, {length} bytes"
+        raise ValueError(f"its header makes no sense ({size})")
     rows = (width * depth + 31) // 32 * 4 * abs(height)  # bytes; each row is padded to 4
+    if compression in (1, 2):  # runs
+        require(width * abs(height), (size_of(file) - offset) * BMP_MOST, AT_MOST)
     require(offset + (stated if compression in (1, 2) else rows), size_of(file))
 
 
-def bmp_depth(path: Path) -> int:
-    """Bits a pixel of a BMP file."""
+def bmp_kind(path: Path) -> tuple[int, int]:
+    """Bits a pixel of a BMP file, and its compression: 0 none, 1 and 2 runs, 3 bit fields."""
     with path.open("rb") as file:
-        return int.from_bytes(read_head(file, (b"BM",), 54)[28:30], "little")
+        depth, compression = struct.unpack_from("<HI", read_head(file, (b"BM",), 54), 28)
+    return depth, compression

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +14,19 @@ import SimpleITK as sitk
 from PIL import Image, ImageOps
 
 from medseg.data import itk
-from medseg.data.payload_photo import bmp_depth
+from medseg.data.payload_photo import bmp_kind
 from medseg.errors import ImageError
 
+Image.MAX_IMAGE_PIXELS = None  # large pictures are no attack: `payload` and `itk.read` look at sizes
 ORIENTATION, UPRIGHT = 274, 1  # EXIF 2.32, 4.6.4
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 8
+BMP_GREY = (8, 0)  # bits a pixel, compression
+BMP_OF_ITK = (BMP_GREY, (24, 0), (32, 0))  # it writes past its memory where runs are wrong, and ends the process
+PILLOW_BYTES = 16  # a pixel: 4 as opened, turned, converted and as an array
 GREY_ALPHA = 4  # colour type in a PNG header
 PLAIN_MODES = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L", "PA": "RGBA"}  # of Pillow, as SimpleITK holds them
+# what Pillow raises on garbage
+BROKEN = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, ArithmeticError, struct.error, zlib.error)
 # pixel types that a photograph format can hold
 PIXELS: dict[str, tuple[str, ...]] = {".png": ("uint8", "uint16")}
 PIXELS |= dict.fromkeys((".jpg", ".jpeg", ".bmp"), ("uint8",))
@@ -23,15 +35,19 @@ PIXELS |= dict.fromkeys((".tif", ".tiff"), ("uint8", "uint16", "int16", "float32
 
 def read(path: Path, suffix: str) -> sitk.Image:
     """A photograph of spacing 1, upright; grey again where ITK makes RGB of an 8-bit BMP. ITK's errors pass through."""
-    turned = suffix in (".jpg", ".jpeg", ".tif", ".tiff") and _orientation(path) != UPRIGHT
-    if turned or (suffix == ".png" and _png_kind(path) == GREY_ALPHA):
+    orientation, white_is_zero = _tags(path) if suffix in (".jpg", ".jpeg", ".tif", ".tiff") else (UPRIGHT, False)
+    bitmap = bmp_kind(path) if suffix == ".bmp" else BMP_GREY
+    strange = bitmap not in BMP_OF_ITK or (suffix == ".png" and _png_kind(path) == GREY_ALPHA)
+    if orientation != UPRIGHT or strange:
         image = _by_pillow(path)
     else:
-        with itk.quiet():
-            image = sitk.ReadImage(str(path))
+        image = itk.read(path, suffix)
+        kind = sitk.GetArrayViewFromImage(image).dtype
+        if white_is_zero and kind.kind == "u" and image.GetNumberOfComponentsPerPixel() == 1:
+            image = sitk.InvertIntensity(image, float(np.iinfo(kind).max))  # ITK hands the numbers on as they are
     image.SetSpacing([1.0] * image.GetDimension())
     image.SetOrigin([0.0] * image.GetDimension())
-    if suffix == ".bmp" and bmp_depth(path) == 8:
+    if suffix == ".bmp" and bitmap == BMP_GREY:
         image = one_channel(image) or image
     return image
 
@@ -42,19 +58,34 @@ def _png_kind(path: Path) -> int:
     return head[25] if len(head) == 26 else -1
 
 
-def _orientation(path: Path) -> int:
-    try:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """As Pillow opens it, which talks about entries that it cannot use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         with Image.open(path) as opened:
-            return int(opened.getexif().get(ORIENTATION, UPRIGHT))
-    except (OSError, ValueError):  # a kind that Pillow does not know
-        return UPRIGHT
+            yield opened
+
+
+def _tags(path: Path) -> tuple[int, bool]:
+    """EXIF orientation, and whether a TIFF's grey 0 is white."""
+    try:
+        with _opened(path) as opened:
+            pages = getattr(opened, "tag_v2", {})
+            return int(opened.getexif().get(ORIENTATION, UPRIGHT)), pages.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    except BROKEN:  # a kind that Pillow does not know, or an entry that makes no sense
+        return UPRIGHT, False
 
 
 def _by_pillow(path: Path) -> sitk.Image:
     """What ITK cannot hand on, or turns by half: grey with alpha, and pictures that are not upright."""
-    with Image.open(path) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        array = np.array(upright.convert(PLAIN_MODES.get(upright.mode, upright.mode)))  # (Y, X[, C])
+    try:
+        with _opened(path) as opened:
+            itk.require_memory(path, opened.size, PILLOW_BYTES)
+            upright = ImageOps.exif_transpose(opened)
+            array = np.array(upright.convert(PLAIN_MODES.get(upright.mode, upright.mode)))  # (Y, X[, C])
+    except BROKEN as error:
+        raise RuntimeError(str(error) or type(error).__name__) from error
     return sitk.GetImageFromArray(array, isVector=array.ndim == 3)
 
 

@@ -25,7 +25,13 @@ class Window:
         self.low, self.high = float(low), float(high)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image of any intensity → 32-bit image in 0..1."""
+        """Image of any intensity → 32-bit image in 0..1; ImageError (image-channels) for colour."""
+        channels = image.GetNumberOfComponentsPerPixel()
+        if channels > 1:
+            raise ImageError(
+                f"has {channels} values a pixel where an intensity window takes one; save one channel of it",
+                code="image-channels",
+            )
         return sitk.IntensityWindowing(sitk.Cast(image, sitk.sitkFloat32), self.low, self.high, 0.0, 1.0)
 
 

@@ -1,74 +1,30 @@
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
-    CTImageStorage,
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    MRImageStorage,
     RLELossless,
+    RTDoseStorage,
     RTStructureSetStorage,
+    SegmentationStorage,
 )
 
 from medseg.data.image import find_images, grid_difference, read_image, write_image
 from medseg.errors import ImageError
-
-NAME = "Mustermann^Erika"
-EVEN = (0.0, 2.5, 5.0, 7.5, 10.0)
-AXIAL = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
-ROTATION = np.linalg.qr(np.array([[0.9, 0.3, -0.2], [-0.2, 0.95, 0.3], [0.3, -0.1, 0.9]]))[0]
-ROTATION *= np.sign(np.linalg.det(ROTATION))  # right-handed, as DICOM's normal is
-SERIES = "1.2.826.0.1.3680043.8.498.1"
-
-
-def stored(number: int) -> np.ndarray:
-    """16×16 stored values of slice `number`; HU = value − 1024."""
-    return (np.arange(256, dtype=np.uint16).reshape(16, 16) + 256 * number).astype(np.uint16)
-
-
-def write_slice(path: Path, number: int, position, orientation=AXIAL, **changes) -> None:
-    """One CT slice, written tag by tag; `changes` are further DICOM attributes."""
-    syntax = changes.pop("syntax", ExplicitVRLittleEndian)
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = changes.get("SOPClassUID", CTImageStorage)
-    meta.MediaStorageSOPInstanceUID = f"{SERIES}.{number}.{zlib.crc32(path.name.encode())}"
-    meta.TransferSyntaxUID = syntax
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    data.SeriesInstanceUID, data.StudyInstanceUID, data.FrameOfReferenceUID = SERIES, f"{SERIES}.8", f"{SERIES}.9"
-    data.SeriesDescription, data.Modality, data.InstanceNumber = "Thorax 2.5", "CT", 99 - number
-    data.PatientName, data.PatientID, data.PatientBirthDate = NAME, "ID-4711", "19610203"
-    data.ImagePositionPatient = [f"{value:.10g}" for value in position]
-    data.ImageOrientationPatient = [f"{value:.10g}" for value in np.ravel(orientation)]
-    data.PixelSpacing = ["0.8", "0.7"]  # between rows (y), between columns (x)
-    data.Rows = data.Columns = 16
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation = 15, 0
-    data.RescaleSlope, data.RescaleIntercept = "1", "-1024"
-    for key, value in changes.items():
-        setattr(data, key, value)
-    if "PixelData" not in changes:
-        data.PixelData = stored(number).tobytes()
-    if syntax == RLELossless:
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.compress(RLELossless, generate_instance_uid=False)
-    data.save_as(path, enforce_file_format=True)
-
-
-def write_series(folder: Path, heights=EVEN, rotation=None, lean=0.0, prefix="im", **changes) -> None:
-    """Slices at `heights` mm along the normal, leaning by `lean` mm a mm; file names fall as positions rise."""
-    rotation = np.eye(3) if rotation is None else rotation
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, height in enumerate(heights):
-        position = np.array([-12.5, 30.25, 7.0]) + rotation @ [0, lean * height, height]
-        write_slice(folder / f"{prefix}{90 - number}.dcm", number, position, rotation.T[:2], **changes)
+from tests.dicom_files import NAME, ROTATION, SERIES, stored, write_enhanced, write_series, write_slice
 
 
 def error_of(folder: Path, series: str | None = None) -> ImageError:
@@ -117,12 +73,13 @@ def test_rescaling_that_differs_by_slice(tmp_path: Path) -> None:
 def test_several_series_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
     other = f"{SERIES}.77"
     write_series(tmp_path)
-    write_series(tmp_path, (0.0, 3.0), prefix="b", SeriesInstanceUID=other, SeriesDescription="Lung B60", Modality="CT")
+    facts = {"SeriesDescription": "Lung", "SeriesNumber": 4, "ConvolutionKernel": "B60"}
+    write_series(tmp_path, (0.0, 3.0), prefix="b", SeriesInstanceUID=other, **facts)
     error = error_of(tmp_path)
     assert error.code == "dicom-several-series"
     assert "--series UID" in str(error)
-    assert f"{SERIES}  CT 'Thorax 2.5', 5 slices, 16×16" in str(error)
-    assert f"{other}  CT 'Lung B60', 2 slices, 16×16" in str(error)
+    assert f"{SERIES}  CT, 5 slices, 16×16, phase 40%" in str(error)
+    assert f"{other}  CT, 2 slices, 16×16, number 4, kernel B60" in str(error)
     assert read_image(tmp_path, series=other).GetSize() == (16, 16, 2)
     assert read_image(tmp_path, series=SERIES).GetSize() == (16, 16, 5)
     assert error_of(tmp_path, "1.2.3").code == "dicom-series"
@@ -223,3 +180,163 @@ def test_a_dicom_folder_is_one_entry(tmp_path: Path) -> None:
     assert find_images(tmp_path) == [tmp_path / "a.1", tmp_path / "b/ct", tmp_path / "c", tmp_path / "x.png"]
     assert find_images(tmp_path / "b/ct") == [tmp_path / "b/ct"]
     assert error_of(tmp_path / "c").code == "image-empty"
+
+
+# rows and columns in the patient's axes; DICOM's x goes to the left, y to the back, z to the head
+PLANES = {
+    "sagittal": ((0, 1, 0), (0, 0, -1)),
+    "coronal": ((1, 0, 0), (0, 0, -1)),
+    "prone": ((-1, 0, 0), (0, -1, 0)),
+    "feet first": ((-1, 0, 0), (0, 1, 0)),
+}
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_point_of_the_patient_stays_where_it_is(tmp_path: Path, plane: str) -> None:
+    """A bright voxel in column 3, row 5 of the third slice lies where the standard's equation puts it."""
+    rows, columns = np.array(PLANES[plane], float)
+    normal = np.cross(rows, columns)
+    for number in range(4):
+        pixels = np.zeros((16, 16), np.uint16)
+        pixels[5, 3] = 500 if number == 2 else 0
+        position = np.array([10.0, 20.0, 30.0]) - number * 3.0 * normal  # against the normal, names upwards
+        write_slice(tmp_path / f"{number}", number, position, (rows, columns), PixelData=pixels.tobytes())
+    image = read_image(tmp_path)
+    place = np.argwhere(sitk.GetArrayFromImage(image) == 500 - 1024)[0][::-1]
+    expected = np.array([10.0, 20.0, 30.0]) - 6.0 * normal + 3 * 0.7 * rows + 5 * 0.8 * columns
+    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(place.tolist()), expected)
+    assert image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
+    assert np.linalg.det(np.reshape(image.GetDirection(), (3, 3))) == pytest.approx(1)
+
+
+def test_a_tree_of_series(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1/ct")
+    write_series(tmp_path / "p1/thin", (0.0, 1.0, 2.0))
+    write_series(tmp_path / "p2", (0.0, 1.0))
+    assert find_images(tmp_path) == [tmp_path / "p1/ct", tmp_path / "p1/thin", tmp_path / "p2"]
+    assert [read_image(folder).GetSize()[2] for folder in find_images(tmp_path)] == [5, 3, 2]
+
+
+def test_a_scout_view_beside_a_volume_is_left_out(tmp_path: Path) -> None:
+    scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "orientation": ((1, 0, 0), (0, 0, -1))}
+    write_series(tmp_path)
+    write_slice(tmp_path / "scout.dcm", 9, (0, 0, 0), **scout)
+    write_slice(tmp_path / "other.dcm", 9, (0, 0, 0), SeriesInstanceUID=f"{SERIES}.5", **scout)
+    assert read_image(tmp_path).GetSize() == (16, 16, 5)
+    assert read_image(tmp_path, f"{SERIES}.5").GetSize() == (16, 16, 1)
+    for path in tmp_path.glob("im*"):
+        path.unlink()
+    error = error_of(tmp_path)
+    assert error.code == "dicom-localizer"
+    assert f"{SERIES}.5  CT, 1 slices, 16×16, phase 40%, localizer" in str(error)
+
+
+def test_one_uid_on_different_slices_does_not_make_them_copies(tmp_path: Path) -> None:
+    write_series(tmp_path, SOPInstanceUID=f"{SERIES}.1")
+    assert read_image(tmp_path).GetSize() == (16, 16, 5)
+    twin = pydicom.dcmread(tmp_path / "im90.dcm")
+    twin.PixelData = bytes(512)
+    twin.save_as(tmp_path / "twin.dcm")
+    assert error_of(tmp_path).code == "dicom-spacing"
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
+def test_other_codings(tmp_path: Path, syntax: str) -> None:
+    write_series(tmp_path / "plain")
+    write_series(tmp_path / "coded", syntax=syntax)
+    plain, coded = (sitk.GetArrayFromImage(read_image(tmp_path / name)) for name in ("plain", "coded"))
+    np.testing.assert_array_equal(coded, plain)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, MPEG2MPML])
+def test_a_coding_that_is_not_read_is_named(tmp_path: Path, syntax: str) -> None:
+    write_series(tmp_path)
+    for path in tmp_path.iterdir():
+        data = pydicom.dcmread(path)
+        data.PixelData = encapsulate([bytes(range(40))])
+        data.file_meta.TransferSyntaxUID = syntax
+        data["PixelData"].is_undefined_length = True
+        data.save_as(path)
+    error = error_of(tmp_path)
+    assert error.code == "image-unreadable"
+    assert f"series {SERIES}" in str(error)
+    assert syntax.name in str(error)
+    assert "gdcmconv --raw" in str(error)
+
+
+@pytest.mark.parametrize("missing", ["RescaleSlope", "RescaleIntercept"])
+@pytest.mark.parametrize("how", ["absent", "blank"])
+def test_ct_that_states_no_unit_is_refused(tmp_path: Path, missing: str, how: str) -> None:
+    write_series(tmp_path, **{missing: None})
+    for path in tmp_path.iterdir() if how == "absent" else []:
+        data = pydicom.dcmread(path)
+        delattr(data, missing)
+        data.save_as(path)
+    error = error_of(tmp_path)
+    assert error.code == "dicom-rescale"
+    assert "HU" in str(error)
+
+
+def test_mr_needs_no_rescaling_but_a_slope_of_0_is_none(tmp_path: Path) -> None:
+    write_series(tmp_path / "mr", Modality="MR", SOPClassUID=MRImageStorage, RescaleSlope=None, RescaleIntercept=None)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(tmp_path / "mr"))[2], stored(2))
+    write_series(tmp_path / "flat", Modality="MR", RescaleSlope="0")
+    assert error_of(tmp_path / "flat").code == "dicom-rescale"
+
+
+def test_slices_stored_in_different_types(tmp_path: Path) -> None:
+    """The first is signed; an unsigned one beyond its range must not wrap round."""
+    for number in range(3):
+        changes = {"PixelRepresentation": int(number == 0), "RescaleIntercept": "0"}
+        pixels = np.full(256, 40000 if number else 100, np.uint16)
+        write_slice(tmp_path / f"{number}", number, (0, 0, 2.0 * number), PixelData=pixels.tobytes(), **changes)
+    values = sitk.GetArrayFromImage(read_image(tmp_path))
+    assert values[:, 0, 0].tolist() == [100, 40000, 40000]
+
+
+def test_pixels_that_are_too_few_are_not_made_up(tmp_path: Path) -> None:
+    write_series(tmp_path, PixelData=bytes(200))
+    error = error_of(tmp_path)
+    assert error.code == "image-truncated"
+    assert "512 bytes expected, 200 found" in str(error)
+
+
+@pytest.mark.parametrize("kind", [SegmentationStorage, RTDoseStorage])
+def test_masks_and_doses_beside_a_series_are_no_images(tmp_path: Path, kind: str) -> None:
+    write_series(tmp_path / "ct")
+    write_slice(tmp_path / "ct/more.dcm", 1, (0, 0, 1), SOPClassUID=kind, SeriesInstanceUID=f"{SERIES}.3")
+    write_slice(tmp_path / "made/mask.dcm", 1, (0, 0, 1), SOPClassUID=kind)
+    assert find_images(tmp_path) == [tmp_path / "ct"]
+    assert read_image(tmp_path / "ct").GetSize() == (16, 16, 5)
+    assert error_of(tmp_path / "made").code == "dicom-none"
+
+
+@pytest.mark.parametrize("rotation", [np.eye(3), ROTATION], ids=["axial", "oblique"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_an_enhanced_image_has_its_frames_in_order(tmp_path: Path, rotation: np.ndarray, syntax: str) -> None:
+    write_enhanced(tmp_path / "ct.dcm", rotation=rotation, syntax=syntax)
+    image = read_image(tmp_path)
+    values = np.stack([stored(number).astype(int) * (1 + number) - 1024 for number in range(5)])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), values)
+    expected = sitk.Image([16, 16, 5], sitk.sitkInt16)
+    expected.SetSpacing((0.7, 0.8, 2.5))
+    expected.SetOrigin((-12.5, 30.25, 7.0))
+    expected.SetDirection(rotation.ravel())
+    assert grid_difference(expected, image) is None
+    assert not image.GetMetaDataKeys()
+
+
+def test_an_enhanced_image_with_time_points(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "ct.dcm", times=3)
+    image = read_image(tmp_path)
+    assert image.GetSize() == (16, 16, 5, 3)
+    assert (np.diff(sitk.GetArrayFromImage(image)[:, 0], axis=0) == 1).all()
+
+
+def test_an_enhanced_image_with_a_gap_or_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "ct.dcm"
+    write_enhanced(path, (0.0, 2.5, 7.5))
+    assert error_of(tmp_path).code == "dicom-spacing"
+    write_enhanced(path)
+    path.write_bytes(path.read_bytes()[:-300])
+    assert error_of(tmp_path).code == "image-truncated"

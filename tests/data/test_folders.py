@@ -54,16 +54,32 @@ def test_channels_have_a_column_each(tmp_path: Path) -> None:
         ("patient,image\nP,a.png\n", "column 'case' is missing; it has patient, image"),
         ("case,image\nx,\n", "line 2: no image"),
         ("case,image\n,a.png\n", "line 2: no case name"),
-        ("case,image,frame\nx,a.png,one\n", "line 2: frame='one' is no number"),
+        ("case,image,frame\nx,a.png,one\n", "line 2: frame='one' is no whole number"),
         ("case,image,split\nx,a.png,maybe\n", "split 'maybe' must be train, valid or test"),
         ("case,image\nx,a.png\nx,b.png\n", "x stands there more than once"),
         ("case,image\n", "no case found"),
+        ("", "is empty"),
+        ("case,image\nx,a.png\n\ny,b.png,train\n", "line 4: has 3 cells for 2 columns"),
+        ("case,image,image\nx,a.png,b.png\n", "line 1: column 'image' stands there twice"),
+        ('case,image\nx,"a.png\n', "line 2: unexpected end of data"),
+        ("case,image,time\nx,a.png,nan\n", "line 2: time='nan' is not finite"),
+        ("case,image\n../../x,a.png\n", "line 2: case='../../x' names a place elsewhere"),
+        ("case,image\n/tmp/x,a.png\n", "line 2: case='/tmp/x' names a place elsewhere"),
+        ('case,image\n"x\ny",a.png\n', r"line 3: case='x\\ny' names a place elsewhere"),
     ],
 )
 def test_a_wrong_table_names_line_and_value(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError) as caught:
         read_cases(table(tmp_path, text), ["ct"])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["case;image\r\nx;a.png\r\n", "\ufeffcase\timage\nx\ta.png\n", ",case,image\n0,x,a.png\n"]
+)
+def test_tables_as_other_programs_write_them(tmp_path: Path, text: str) -> None:
+    (case,) = read_cases(table(tmp_path, text), ["ct"])
+    assert (case.name, case.image) == ("x", tmp_path / "a.png")
 
 
 def test_folders_are_matched_by_stem_whatever_the_ending(tmp_path: Path) -> None:

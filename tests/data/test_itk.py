@@ -44,3 +44,20 @@ def test_reason_is_one_line_without_paths_and_addresses() -> None:
     assert itk.reason(RuntimeError(noise)) == "too big"
     assert itk.reason(OSError(28, "No space left on device", "x")) == "No space left on device"
     assert itk.reason(RuntimeError()) == "RuntimeError"
+
+
+def test_an_image_larger_than_the_free_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sitk.WriteImage(sitk.Image([50, 40, 30], sitk.sitkFloat32), str(tmp_path / "a.nrrd"))
+    monkeypatch.setattr(itk.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 200_000})())
+    with pytest.raises(ImageError, match=r"50×40×30 pixels need 0\.0 GB of memory, 0\.0 GB are free") as caught:
+        read_image(tmp_path / "a.nrrd")
+    assert caught.value.code == "image-memory"
+
+
+def test_the_suffix_chooses_the_reader_in_capitals_too(tmp_path: Path) -> None:
+    for suffix in itk.READERS:
+        sitk.WriteImage(sitk.Image([5, 4], sitk.sitkUInt8), str(tmp_path / f"a{suffix}"))
+        (tmp_path / f"a{suffix}").rename(tmp_path / f"b{suffix.upper()}")
+        assert read_image(tmp_path / f"b{suffix.upper()}").GetSize() == (5, 4)

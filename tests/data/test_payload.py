@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +203,7 @@ def test_nifti2(tmp_path: Path) -> None:
     header = bytearray(544)
     struct.pack_into("<i8s2h", header, 0, 540, b"n+2\0\r\n\x1a\n", 16, 32)
     struct.pack_into("<8q", header, 16, 3, 5, 4, 3, 1, 1, 1, 1)
+    struct.pack_into("<8d", header, 104, *[1] * 8)
     struct.pack_into("<q", header, 168, 544)
     path = tmp_path / "a.nii"
     path.write_bytes(bytes(header) + bytes(240))
@@ -245,3 +248,41 @@ def test_gzip_is_streamed_not_held(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+def test_a_bomb_is_left_after_a_few_bytes(tmp_path: Path) -> None:
+    """A whole volume, and 4 GB of zeros after it in 4 MB: neither the time nor the memory of 4 GB is spent."""
+    write(VOLUME)(tmp_path / "a.nii")
+    zeros = gzip.compress(bytes(1 << 24))
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()) + zeros * 256)
+    started = time.process_time()
+    with pytest.raises(ImageError, match="go on after the 604 bytes") as caught:
+        read_image(tmp_path / "a.nii.gz")
+    assert caught.value.code == "image-excess"
+    assert time.process_time() - started < 1
+
+
+def test_a_stream_is_not_followed_that_cannot_hold_what_is_promised(tmp_path: Path) -> None:
+    write(VOLUME, compress=True)(tmp_path / "a.mha")
+    content = (tmp_path / "a.mha").read_bytes().replace(b"DimSize = 7 6 3", b"DimSize = 70000 60000 30000")
+    (tmp_path / "a.mha").write_bytes(content)
+    with pytest.raises(ImageError, match="what its compressed data can hold at most") as caught:
+        read_image(tmp_path / "a.mha")
+    assert caught.value.code == "image-truncated"
+
+
+@pytest.mark.parametrize("data", ["/dev/zero", ".", "pipe"])
+def test_a_data_file_that_is_none(tmp_path: Path, data: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    write(VOLUME)(tmp_path / "a.mhd")
+    (tmp_path / "a.mhd").write_text((tmp_path / "a.mhd").read_text().replace("a.raw", data))
+    with pytest.raises(ImageError, match="is a folder, a pipe or a device"):
+        read_image(tmp_path / "a.mhd")
+
+
+def test_the_first_missing_one_of_a_million_million_data_files_ends_it(tmp_path: Path) -> None:
+    write(VOLUME)(tmp_path / "a.mhd")
+    (tmp_path / "a.mhd").write_text((tmp_path / "a.mhd").read_text().replace("a.raw", "a%d.raw 0 999999999999 1"))
+    with pytest.raises(ImageError, match=r"a0\.raw is missing") as caught:
+        read_image(tmp_path / "a.mhd")
+    assert caught.value.code == "image-missing"

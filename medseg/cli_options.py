@@ -44,6 +44,9 @@ Glob = Annotated[
     str | None, typer.Option("--glob", help="Only files whose path below the folder matches, e.g. '*/ct.nii.gz'.")
 ]
 Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote.")]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 

@@ -79,6 +79,8 @@ CODES: dict[str, str] = {
     "nyul-constant": "an image of one value cannot be standardised|look at the image",
     "one-class": "all cases to learn from have one class|add cases of another",
     "phantom-settings": "phantoms cannot be made with these settings|the message says which",
+    "output-full": "the output folder takes no more files|make room, or see to your rights, and give the same command "
+    "again: what is done stays",
     "quality": "the mask was made, but the quality gate has doubts about the image|look at the image and its mask; "
     "limits are in configs/quality",
     "rule": "a rule of the clinic reads measures that are not there|choose the organ's own features; organ.rule=null",
@@ -86,6 +88,8 @@ CODES: dict[str, str] = {
     "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",
     "step-unfitted": "a learnt step of the preprocessing was used before it learnt|train first",
     "table": "a table lacks a column or holds a row twice|the message names it",
+    "worker-died": "a process of --workers ended while it had this case: memory ran out, or a library crashed; another "
+    "took its place|run again, with fewer --workers where memory was short; does it die again, look at the image",
 }  # fmt: skip
 
 

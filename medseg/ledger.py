@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,11 @@ class Entry:
 
 
 class Ledger:
-    """Entries of a batch, written to a CSV file as they come, so that a killed run leaves what it did."""
+    """Entries of a batch, written to a CSV file as they come, so that a killed run leaves what it did.
+
+    Each entry is a line at the end of the file: rewriting it for every case would cost the square of their number. So a
+    killed run may leave two lines of one case, the later one being right, and a last line that is not whole.
+    """
 
     def __init__(self, file: Path, before: Mapping[str, Entry] | None = None) -> None:
         self.file = file
@@ -51,7 +56,16 @@ class Ledger:
     def add(self, entry: Entry) -> None:
         """Append and write at once."""
         self.entries.append(entry)
-        self._before.pop(entry.case, None)
+        earlier = self._before.pop(entry.case, None)
+        if len(self.entries) == 1 or (earlier and not self._before):  # the first, or the last that stood there before
+            self._write()
+        elif entry != earlier:
+            append_text(self.file, _lines([entry]))
+
+    def sort(self, cases: Sequence[str]) -> None:
+        """Put the entries in the order of the cases, whichever was ready first."""
+        place = {case: number for number, case in enumerate(cases)}
+        self.entries.sort(key=lambda entry: place[entry.case])
         self._write()
 
     def review(self, reasons: dict[str, str]) -> None:
@@ -63,11 +77,8 @@ class Ledger:
         self._write()
 
     def _write(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(Entry)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(item) for item in [*self.entries, *self._before.values()])
-        atomic_write_text(self.file, text.getvalue())
+        header = ",".join(field.name for field in fields(Entry)) + "\n"
+        atomic_write_text(self.file, header + _lines([*self.entries, *self._before.values()]))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,6 +101,12 @@ class Ledger:
             "ledger": str(self.file),
             "entries": [asdict(entry) for entry in self.entries],
         }
+
+
+def _lines(entries: Sequence[Entry]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(asdict(entry).values() for entry in entries)
+    return text.getvalue()
 
 
 def failure(case: str, path: Path, error: Exception, seconds: float) -> Entry:
@@ -125,6 +142,23 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
 def atomic_write_text(path: Path, text: str) -> None:
     """`atomic_write_bytes` in UTF-8."""
     atomic_write_bytes(path, text.encode())
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a file, to stay; `DataError` where it does not fit, and the file is as it was."""
+    content = text.encode()
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(content) != len(content):  # what a full disk does first
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,7 +6,6 @@ import csv
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 
 import medseg
 from medseg.errors import ConfigError
-from medseg.ledger import Entry, sha256
+from medseg.ledger import Entry, append_text, sha256
 from medseg.runs import Run
 
 DONE = ("ok", "review")
@@ -42,9 +41,16 @@ def only_one(out: Path) -> Iterator[None]:
             raise ConfigError(
                 f"{out}: another medseg writes there now; wait for it, or choose another output folder", code="busy"
             ) from error
-        for draft in out.rglob(DRAFT + "*"):
-            shutil.rmtree(draft, ignore_errors=True)
-        yield
+        _drop_drafts(out)
+        try:
+            yield
+        finally:
+            _drop_drafts(out)
+
+
+def _drop_drafts(out: Path) -> None:
+    for draft in out.rglob(DRAFT + "*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def content_of(paths: Sequence[Path]) -> str:
@@ -99,10 +105,8 @@ class Before:
 
     def note(self, case: str, rows: dict[str, list[dict[str, Any]]]) -> None:
         """Keep what the other tables say of a case, at once and to stay."""
-        with (self.folder / ROWS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"case": case, "rows": rows}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        # the break comes first: what a killed process did not finish ends there
+        append_text(self.folder / ROWS, "\n" + json.dumps({"case": case, "rows": rows}))
 
 
 def _outputs(entry: Entry) -> list[Path]:
@@ -122,7 +126,10 @@ def _rows(file: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
 
 
 def _entries(file: Path) -> dict[str, Entry]:
-    """Entries of an earlier ledger; one of another version, or none, means that nothing is known."""
+    """Entries of an earlier ledger, the later of two; one of another version, or none, means that nothing is known.
+
+    The last line of a killed process may not be whole: it is left out.
+    """
     if not file.is_file():
         return {}
     names = {field.name for field in fields(Entry)}
@@ -130,5 +137,6 @@ def _entries(file: Path) -> dict[str, Entry]:
         rows = list(csv.DictReader(stream))
     if not rows or not names <= set(rows[0]):
         return {}
-    kept = [{name: row[name] for name in names} for row in rows]
+    whole = [row for row in rows if None not in row.values()]
+    kept = [{name: row[name] for name in names} for row in whole]
     return {row["case"]: Entry(**{**row, "seconds": float(row["seconds"])}) for row in kept}  # type: ignore[arg-type]

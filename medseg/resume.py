@@ -97,7 +97,7 @@ class Before:
         if entry is None or entry.status not in DONE or not inputs or (entry.input_hash, entry.key) != (inputs, key):
             return None
         files = _outputs(entry)
-        return entry if files and content_of(files) == entry.output_hash else None
+        return entry if files and entry.output_hash and content_of(files) == entry.output_hash else None
 
     def rows(self, case: str) -> dict[str, list[dict[str, Any]]]:
         """What the other tables said of a case, by table."""

@@ -14,13 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from medseg.errors import MedsegError
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that do not live on in it
-PATIENCE = 1.0  # seconds for a process to end before it is killed
+STOPS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 1.0  # seconds for a process that closed its pipe to end, so that its own exit status is known
 
 Load = Callable[..., tuple[Any, Callable[[Any], Any]]]  # arguments → facts about what was loaded, and job → result
 
@@ -73,7 +75,8 @@ class Workers:
     def hire(self, count: int) -> None:
         """Start the processes and wait for the first that is ready."""
         for _ in range(count):
-            self._hands.append(_Hand(*self._start))
+            with _undisturbed():
+                self._hands.append(_Hand(*self._start))
         while not any(hand.ready for hand in self._hands):
             for _ in self._news():
                 pass
@@ -81,10 +84,8 @@ class Workers:
     def dismiss(self) -> None:
         """End all processes, whatever they do."""
         for hand in self._hands:
-            hand.process.terminate()
-        for hand in self._hands:
-            hand.process.join(PATIENCE)
             hand.process.kill()
+        for hand in self._hands:
             hand.process.join()
 
     def __call__(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
@@ -132,7 +133,8 @@ class Workers:
                 hand.ready, self.facts = True, message
 
     def _replace(self, hand: _Hand) -> None:
-        self._hands[self._hands.index(hand)] = _Hand(*self._start)
+        with _undisturbed():
+            self._hands[self._hands.index(hand)] = _Hand(*self._start)
 
     def _lose(self, hand: _Hand, reason: str) -> None:
         """One that could not even load is not tried again; the others go on."""
@@ -150,8 +152,7 @@ class _Hand:
     def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
         self.connection, other = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_serve, args=(other, load, arguments), daemon=True)
-        with _deaf():
-            self.process.start()
+        self.process.start()
         other.close()  # or its end would not be noticed
         self.ready = self.busy = False
         self.job: Any = None
@@ -174,16 +175,23 @@ class _Hand:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """What is started in here does not hear Ctrl-C, which a terminal sends to the whole family: its parent ends it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _undisturbed() -> Iterator[None]:
+    """Start a process: here a signal waits until the process is known, and the process itself is deaf to it.
+
+    A terminal sends Ctrl-C to the whole family, but it is the parent that ends its children.
+    """
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda caught, _: came.append(caught)) for number in STOPS}
+    resource_tracker.ensure_running()  # multiprocessing's own helper; where it starts, it takes the mask away
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for caught in came:
+            signal.raise_signal(caught)
 
 
 def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...]) -> None:

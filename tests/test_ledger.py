@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from medseg.errors import DataError
-from medseg.ledger import Entry, Ledger, atomic_write_text, sha256, write_json
+from medseg.ledger import Entry, Ledger, append_text, atomic_write_text, sha256, write_json
+from medseg.resume import Before
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,86 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
         atomic_write_text(target, "new")
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_case_costs_a_line_and_not_the_whole_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        "medseg.ledger.atomic_write_text", lambda file, text: (written.append(text), atomic_write_text(file, text))
+    )
+    ledger = Ledger(tmp_path / "cases.csv", {f"c{n}": Entry(f"c{n}", "ok", message="old") for n in range(40)})
+    for number in range(100):
+        ledger.add(Entry(f"c{number}", "ok", message="new" if number % 2 else "old"))
+    assert len(written) == 2  # with the first, and when nothing old was left
+    assert [(row["case"], row["message"]) for row in rows(ledger.file)] == [
+        (f"c{n}", "new" if n % 2 else "old") for n in range(100)
+    ]
+
+
+def test_a_stopped_batch_leaves_both_lines_of_a_case_and_the_later_counts(tmp_path: Path) -> None:
+    file = tmp_path / "cases.csv"
+    ledger = Ledger(file, {name: Entry(name, "failed") for name in "abc"})
+    ledger.add(Entry("c", "ok"))
+    ledger.add(Entry("a", "ok"))
+    assert [(row["case"], row["status"]) for row in rows(file)] == [
+        ("c", "ok"), ("a", "failed"), ("b", "failed"), ("a", "ok"),
+    ]  # fmt: skip
+    assert {name: entry.status for name, entry in Before(file, "abc").entries.items()} == {
+        "a": "ok", "b": "failed", "c": "ok",
+    }  # fmt: skip
+
+
+def test_cases_are_put_in_order_whichever_was_ready_first(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "cases.csv")
+    for name in "cab":
+        ledger.add(Entry(name, "ok"))
+    ledger.sort(["a", "b", "c"])
+    assert [row["case"] for row in rows(ledger.file)] == [entry.case for entry in ledger.entries] == ["a", "b", "c"]
+
+
+def test_a_line_that_was_torn_anywhere_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
+    file = tmp_path / "cases.csv"
+    ledger = Ledger(file)
+    for name in "ab":
+        ledger.add(
+            Entry(name, "ok", "", 'two "lines"\nof text', 1.5, "in", "out", "i" * 64, "k" * 64, "o\np", "h" * 64)
+        )
+    whole = file.read_bytes()
+    first = whole.index(b"\nb,") + 1
+    for end in range(first, len(whole) - 65):
+        file.write_bytes(whole[:end])
+        assert list(Before(file, "ab").entries) == ["a"]
+    for end in range(len(whole) - 65, len(whole)):  # its last field is short: a hash of no file, so it is made again
+        file.write_bytes(whole[:end])
+        assert Before(file, "ab").entries["b"].output_hash == "h" * (64 - len(whole) + 1 + end)
+
+
+def test_rows_after_a_torn_line_are_read(tmp_path: Path) -> None:
+    before = Before(tmp_path / "cases.csv", [])
+    before.note("a", {"t": [{"x": 1}]})
+    with (tmp_path / ".rows.jsonl").open("a") as file:
+        file.write('\n{"case": "b", "ro')
+    before.note("c", {"t": [{"x": 3}]})
+    again = Before(tmp_path / "cases.csv", [])
+    assert [again.rows(name) for name in "abc"] == [{"t": [{"x": 1}]}, {}, {"t": [{"x": 3}]}]
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old\n")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medseg.ledger.os.fsync", full)
+    with pytest.raises(DataError, match=r"a\.txt: cannot be written \(No space left"):
+        append_text(file, "new\n")
+    assert file.read_text() == "old\n"
 
 
 def test_json_refuses_nan(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -18,20 +17,9 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.resume import content_of
+from tests.conftest import tree
 
 Command = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A segmenter without training: fast to start, and its masks are not empty."""
-    from medseg.config import compose
-    from medseg.train import train
-
-    folder = tmp_path_factory.mktemp("rule")
-    words = ["organ=skin", "segmenter=otsu", "data.phantom_patients=4", f"data.cache={folder / 'cache'}"]
-    train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
-    return folder / "run"
 
 
 @pytest.fixture
@@ -44,10 +32,6 @@ def photos(tmp_path: Path) -> Path:
         picture = np.where(disc[..., None], (120, 70, 50), (220, 180, 160)).astype(np.uint8)
         sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(folder / f"p{number}.png"))
     return folder
-
-
-def tree(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.png")}
 
 
 def made(out: Path) -> dict[str, int]:

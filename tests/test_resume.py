@@ -119,13 +119,17 @@ def test_a_read_only_output_is_one_error(medseg: Command, photos: Path, rule: Pa
     assert "cannot be written" in result.err
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.torture)])
+TORTURE = [pytest.param(20, workers, marks=pytest.mark.torture) for workers in (1, 2)]
+
+
+@pytest.mark.parametrize(("kills", "workers"), [(3, 1), *TORTURE])
 def test_a_killed_batch_goes_on_to_the_same_masks(
-    medseg: Command, photos: Path, rule: Path, tmp_path: Path, kills: int
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path, kills: int, workers: int
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     started = time.monotonic()
     command = [sys.executable, "-m", "medseg.cli", "segment", str(photos), str(out), "--model", str(rule), "-q"]
+    command += ["--workers", str(workers)]
     subprocess.run([*command[:5], str(whole), *command[6:]], check=True)
     seconds = time.monotonic() - started
     random = np.random.default_rng(kills)

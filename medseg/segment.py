@@ -19,7 +19,7 @@ from medseg.data.folders import read_cases
 from medseg.data.image import SUFFIXES, image_suffix, read_image, stem
 from medseg.data.labels import Labels
 from medseg.data.truth import mask_files, write_masks
-from medseg.errors import ConfigError, DataError, ImageError, MedsegError
+from medseg.errors import ConfigError, ImageError, MedsegError, OutputError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 from medseg.resume import Before, content_of, key_of, only_one
 from medseg.runs import Run
@@ -94,24 +94,24 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
             {"series": batch.series, "format": batch.suffix, "out_of_fold": batch.out_of_fold, "strict": batch.strict},
         )
         with only_one(batch.out), progress("segment", len(jobs)) as bar:
-            book = _Book(batch, [case.name for case in cases], key, bar)
+            before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
             for folder in facts.folders:
                 write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
             if batch.out_of_fold:
                 write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
-            for job, outcome in team(book.to_do(jobs)):
-                book.take(job, outcome)
-            book.close()
-    return book.ledger
+            with Ledger(batch.out / "cases.csv", before.entries) as ledger:
+                book = _Book(batch, key, before, ledger, bar)
+                for job, outcome in team(book.to_do(jobs)):
+                    book.take(job, outcome)
+                book.order([case.name for case in cases])
+    return ledger
 
 
 class _Book:
     """What becomes of the cases, an earlier run's and this one's. Only the batch's own process writes it down."""
 
-    def __init__(self, batch: Batch, cases: list[str], key: str, bar: Progress) -> None:
-        self.batch, self.cases, self.key, self.bar = batch, cases, key, bar
-        self.before = Before(batch.out / "cases.csv", cases, batch.replace)
-        self.ledger = Ledger(batch.out / "cases.csv", self.before.entries)
+    def __init__(self, batch: Batch, key: str, before: Before, ledger: Ledger, bar: Progress) -> None:
+        self.batch, self.key, self.before, self.ledger, self.bar = batch, key, before, ledger, bar
         self._rows: dict[str, Rows] = {}
         self._stopped = False
 
@@ -128,7 +128,7 @@ class _Book:
                 yield job._replace(inputs=inputs)
 
     def take(self, job: Job, outcome: Outcome | Death) -> None:
-        """Write down how a job went; `DataError` where the output folder takes no more."""
+        """Write down how a job went; `OutputError` where the output folder takes no more."""
         case = job.case
         if isinstance(outcome, Death):
             error = MedsegError(
@@ -138,17 +138,20 @@ class _Book:
             )
             outcome = failure(case.name, case.image, error, 0.0), {}
         entry, rows = outcome
+        # an older mask must not stand beside a newer one, or a failure
+        self.before.forget(case.name, [Path(file) for file in entry.outputs.split("\n")])
         self.before.note(case.name, rows)
         self._tell(dataclasses.replace(entry, input_hash=job.inputs, key=self.key), rows)
         if entry.code == "image-write":
             _require_room(self.batch.out)
         self._stopped = self._stopped or (self.batch.fail_fast and entry.status == "failed")
 
-    def close(self) -> None:
-        """Put the ledger in order and write the tables."""
-        self.ledger.sort(self.cases)
+    def order(self, cases: list[str]) -> None:
+        """Put the ledger in the order of the cases, whichever was ready first, and write the tables."""
+        place = {case: number for number, case in enumerate(cases)}
+        self.ledger.amend(sorted(self.ledger.entries, key=lambda entry: place[entry.case]))
         for name in TABLES:
-            table = [row for case in self.cases for row in self._rows[case].get(name, [])]
+            table = [row for case in cases for row in self._rows[case].get(name, [])]
             if table:
                 atomic_write_text(self.batch.out / f"{name}.csv", pd.DataFrame(table).to_csv(index=False))
 
@@ -161,16 +164,15 @@ class _Book:
 
 
 def _require_room(folder: Path) -> None:
-    """`DataError` where a folder takes no more files: then all cases that are left would fail one by one."""
+    """`OutputError` where a folder takes no more files: then all cases that are left would fail one by one."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(ROOM))
             file.flush()
     except OSError as error:
-        raise DataError(
+        raise OutputError(
             f"{folder}: takes no more files ({error.strerror}); make room and give the same command again: "
-            "what is done stays",
-            code="output-full",
+            "what is done stays"
         ) from error
 
 

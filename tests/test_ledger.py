@@ -1,11 +1,16 @@
 import csv
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from medseg.errors import DataError
-from medseg.ledger import Entry, Ledger, append_text, atomic_write_text, sha256, write_json
-from medseg.resume import Before
+from medseg.ledger import Entry, Ledger, atomic_write_text, sha256, write_json
 
 
 @pytest.mark.parametrize(
@@ -44,86 +49,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def test_a_case_costs_a_line_and_not_the_whole_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
-    monkeypatch.setattr(
-        "medseg.ledger.atomic_write_text", lambda file, text: (written.append(text), atomic_write_text(file, text))
-    )
-    ledger = Ledger(tmp_path / "cases.csv", {f"c{n}": Entry(f"c{n}", "ok", message="old") for n in range(40)})
-    for number in range(100):
-        ledger.add(Entry(f"c{number}", "ok", message="new" if number % 2 else "old"))
-    assert len(written) == 2  # with the first, and when nothing old was left
-    assert [(row["case"], row["message"]) for row in rows(ledger.file)] == [
-        (f"c{n}", "new" if n % 2 else "old") for n in range(100)
-    ]
-
-
-def test_a_stopped_batch_leaves_both_lines_of_a_case_and_the_later_counts(tmp_path: Path) -> None:
-    file = tmp_path / "cases.csv"
-    ledger = Ledger(file, {name: Entry(name, "failed") for name in "abc"})
-    ledger.add(Entry("c", "ok"))
-    ledger.add(Entry("a", "ok"))
-    assert [(row["case"], row["status"]) for row in rows(file)] == [
-        ("c", "ok"), ("a", "failed"), ("b", "failed"), ("a", "ok"),
-    ]  # fmt: skip
-    assert {name: entry.status for name, entry in Before(file, "abc").entries.items()} == {
-        "a": "ok", "b": "failed", "c": "ok",
-    }  # fmt: skip
-
-
-def test_cases_are_put_in_order_whichever_was_ready_first(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "cases.csv")
-    for name in "cab":
-        ledger.add(Entry(name, "ok"))
-    ledger.sort(["a", "b", "c"])
-    assert [row["case"] for row in rows(ledger.file)] == [entry.case for entry in ledger.entries] == ["a", "b", "c"]
-
-
-def test_a_line_that_was_torn_anywhere_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
-    file = tmp_path / "cases.csv"
-    ledger = Ledger(file)
-    for name in "ab":
-        ledger.add(
-            Entry(name, "ok", "", 'two "lines"\nof text', 1.5, "in", "out", "i" * 64, "k" * 64, "o\np", "h" * 64)
-        )
-    whole = file.read_bytes()
-    first = whole.index(b"\nb,") + 1
-    for end in range(first, len(whole) - 65):
-        file.write_bytes(whole[:end])
-        assert list(Before(file, "ab").entries) == ["a"]
-    for end in range(len(whole) - 65, len(whole)):  # its last field is short: a hash of no file, so it is made again
-        file.write_bytes(whole[:end])
-        assert Before(file, "ab").entries["b"].output_hash == "h" * (64 - len(whole) + 1 + end)
-
-
-def test_rows_after_a_torn_line_are_read(tmp_path: Path) -> None:
-    before = Before(tmp_path / "cases.csv", [])
-    before.note("a", {"t": [{"x": 1}]})
-    with (tmp_path / ".rows.jsonl").open("a") as file:
-        file.write('\n{"case": "b", "ro')
-    before.note("c", {"t": [{"x": 3}]})
-    again = Before(tmp_path / "cases.csv", [])
-    assert [again.rows(name) for name in "abc"] == [{"t": [{"x": 1}]}, {}, {"t": [{"x": 3}]}]
-
-
-def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "a.txt"
-    file.write_text("old\n")
-
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("medseg.ledger.os.fsync", full)
-    with pytest.raises(DataError, match=r"a\.txt: cannot be written \(No space left"):
-        append_text(file, "new\n")
-    assert file.read_text() == "old\n"
-
-
 def test_json_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
@@ -132,3 +57,81 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 def test_sha256_is_the_known_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "cases.csv"
+    with Ledger(file) as ledger:
+        ledger.add(Entry("a", "ok", seconds=0.5))
+        assert not file.with_suffix(".json").exists()
+    content = json.loads(file.with_suffix(".json").read_text())
+    assert (content["finished"], content["counts"], content["exit_status"]) == (True, {"ok": 1}, 0)
+    assert content["entries"] == [asdict(Entry("a", "ok", seconds=0.5))]
+    before = {name: Entry(name, "ok") for name in "abc"}
+
+    def interrupted() -> None:
+        with Ledger(file, before) as ledger:
+            ledger.add(Entry("b", "failed"))
+            assert not file.with_suffix(".json").exists()  # the earlier one is no longer true
+            raise SystemExit(130)
+
+    with pytest.raises(SystemExit):
+        interrupted()
+    content = json.loads(file.with_suffix(".json").read_text())
+    assert not content["finished"]
+    assert [(entry["case"], entry["status"]) for entry in content["entries"]] == [
+        ("b", "failed"),
+        ("a", "ok"),
+        ("c", "ok"),
+    ]
+
+
+def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr("medseg.ledger.append_text", lambda _, text: written.append(len(text)))
+    whole = []
+    monkeypatch.setattr("medseg.ledger.atomic_write_text", lambda _, text: whole.append(len(text)))
+    ledger = Ledger(tmp_path / "cases.csv", {"c5": Entry("c5", "ok")})
+    for number in range(10):
+        ledger.add(Entry(f"c{number}", "ok"))
+    assert len(whole) == 1
+    assert len(set(written)) == 1
+    assert len(written) == 8  # c5 is as it was
+
+
+def test_what_cannot_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
+    """The operating system itself refuses more than 5000 bytes; a line of 4096 goes in, the next is cut."""
+    code = (
+        "import resource, sys; from pathlib import Path; from medseg.ledger import append_text\n"
+        "from medseg.errors import OutputError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "append_text(Path('a'), 'x' * 4095 + '\\n')\n"
+        "try: append_text(Path('a'), 'y' * 4095 + '\\n')\n"
+        "except OutputError as error: sys.exit(str(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "a: cannot be written" in done.stderr
+    assert (tmp_path / "a").read_text() == "x" * 4095 + "\n"
+
+
+def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr("medseg.ledger.os.fsync", noted)
+    atomic_write_text(tmp_path / "a.txt", "new")
+    assert flushed == [False, True]
+
+
+def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Ledger(None) as ledger:
+        ledger.add(Entry("a", "failed"))
+        ledger.review({"a": "no"})
+    assert ledger.exit_status() == 1
+    assert ledger.summary()["ledger"] is None
+    assert list(tmp_path.iterdir()) == []

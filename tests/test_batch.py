@@ -277,7 +277,6 @@ def test_where_nothing_can_be_written_it_is_one_error(medseg: Command, data: Pat
     assert measured == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_keeps_what_it_holds(medseg: Command, data: Path) -> None:
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
@@ -285,6 +284,8 @@ def test_a_read_only_folder_keeps_what_it_holds(medseg: Command, data: Path) -> 
     shutil.copy(data / "images" / "c2.nii.gz", data / "images" / "c6.nii.gz")
     for path in [*out.parent.iterdir(), out.parent]:
         path.chmod(0o500 if path.is_dir() else 0o400)
+    if os.access(out.parent, os.W_OK):
+        pytest.skip("this user may write anywhere")
     result = medseg(*words(data, out))
     out.parent.chmod(0o700)
     assert result.status == 2

@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,12 +139,12 @@ class _Book:
             )
             outcome = failure(case.name, case.image, error, 0.0), {}
         entry, rows = outcome
+        if entry.code == "image-write":
+            _require_room(self.batch.out)
         # an older mask must not stand beside a newer one, or a failure
         self.before.forget(case.name, [Path(file) for file in entry.outputs.split("\n")])
         self.before.note(case.name, rows)
         self._tell(dataclasses.replace(entry, input_hash=job.inputs, key=self.key), rows)
-        if entry.code == "image-write":
-            _require_room(self.batch.out)
         self._stopped = self._stopped or (self.batch.fail_fast and entry.status == "failed")
 
     def order(self, cases: list[str]) -> None:
@@ -201,9 +202,12 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
         found = panel(images, case)
         for folder, mask in found.masks.items():
             place = batch.out / folder / job.target.relative_to(batch.out)
-            write_masks(mask, place, panel.labels)
             written += mask_files(place, panel.labels).values()
+            write_masks(mask, place, panel.labels)
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
+        for file in written:  # of several some may be there
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
         return failure(case.name, case.image, error, time.monotonic() - started), {}
     seconds = round(time.monotonic() - started, 3)
     rows = {name: [{"case": case.name, **row} for row in getattr(found, name)] for name in TABLES}

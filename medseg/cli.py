@@ -163,7 +163,8 @@ def main(run: Callable[..., Any] = app) -> None:
     """The `medseg` command: a `MedsegError` is one message and its exit status; a bug keeps its traceback."""
     _prepare_process()
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
-    signal.signal(signal.SIGINT, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         run()
     except MedsegError as error:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli_options import AsJson, Device, FailFast, Glob, Model, Quiet, Replace, finish
+from medseg.cli_options import AsJson, Device, FailFast, Glob, Model, Quiet, Replace, Workers, finish
 
 batch_app = typer.Typer()
 Diagnoses = Annotated[
@@ -40,9 +40,10 @@ def segment(
         bool,
         typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
     ] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")] = False,
+    fail_fast: FailFast = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Drop what OUT holds of other cases.")] = False,
+    replace: Replace = False,
+    workers: Workers = 1,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -51,11 +52,14 @@ def segment(
     from medseg.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.runs import open_run
-    from medseg.segment import Batch, segment_folder
+    from medseg.stopping import prompt_stop
 
-    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace)
-    ledger = segment_folder(batch, [open_run(path) for path in model], device)
+    with prompt_stop():
+        from medseg.runs import open_run
+        from medseg.segment import Batch, segment_folder
+
+        batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace)
+        ledger = segment_folder(batch, [open_run(path) for path in model], device, workers)
     finish(ledger, as_json)
 
 

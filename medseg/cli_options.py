@@ -44,6 +44,9 @@ Glob = Annotated[
     str | None, typer.Option("--glob", help="Only files whose path below the folder matches, e.g. '*/ct.nii.gz'.")
 ]
 Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote.")]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]

@@ -7,7 +7,9 @@ import warnings
 from typing import Any
 
 import psutil
+import SimpleITK as sitk
 import torch
+from threadpoolctl import threadpool_limits
 
 from medseg.errors import ConfigError
 
@@ -19,14 +21,29 @@ def use_threads(setting: int | str) -> int:
     return count
 
 
+def share_threads(processes: int) -> int:
+    """Give torch, ITK, BLAS and OpenMP what falls to one of `processes` that share the cores; returns the number.
+
+    OpenCV computes in the calling thread anyway.
+    """
+    count = max(1, len(_allowed_cores()) // processes)
+    torch.set_num_threads(count)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+    threadpool_limits(count)
+    return count
+
+
 def free_cores() -> int:
     """Cores this process may use that are idle now, at least one."""
-    try:
-        allowed = sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        allowed = list(range(os.cpu_count() or 1))
     busy = psutil.cpu_percent(interval=0.2, percpu=True)
-    return max(1, sum(busy[core] < 60 for core in allowed if core < len(busy)))
+    return max(1, sum(busy[core] < 60 for core in _allowed_cores() if core < len(busy)))
+
+
+def _allowed_cores() -> list[int]:
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return list(range(os.cpu_count() or 1))
 
 
 def device_of(accelerator: str) -> torch.device:

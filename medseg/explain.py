@@ -99,6 +99,8 @@ CODES: dict[str, str] = {
     "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",
     "step-unfitted": "a learnt step of the preprocessing was used before it learnt|train first",
     "table": "a table lacks a column or holds a row twice|the message names it",
+    "worker-died": "a process of --workers ended while it had this case: memory ran out, or a library crashed; another "
+    "took its place|run again, with fewer --workers where memory was short; does it die again, look at the image",
 }  # fmt: skip
 
 

@@ -31,7 +31,10 @@ def only_one(out: Path) -> Iterator[None]:
     """
     with _held(out / ".lock", out):
         _clear(out.rglob(DRAFT + "*"))
-        yield
+        try:
+            yield
+        finally:  # of workers that died
+            _clear(out.rglob(DRAFT + "*"))
 
 
 @contextmanager

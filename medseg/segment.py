@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -15,15 +19,21 @@ from medseg.console import Progress, banner, progress, warn
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.data.image import SUFFIXES, image_suffix, read_image, stem
+from medseg.data.labels import Labels
 from medseg.data.truth import mask_files, write_masks
-from medseg.errors import ConfigError, ImageError, MedsegError
-from medseg.folds import Folds
+from medseg.errors import ConfigError, ImageError, MedsegError, OutputError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
-from medseg.panel import Panel
 from medseg.resume import Before, content_of, key_of, only_one
 from medseg.runs import Run
+from medseg.workers import Death, crew
+
+if TYPE_CHECKING:
+    from medseg.folds import Folds
+    from medseg.panel import Panel
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+TABLES = ("agreement", "candidates", "provenance")
+ROOM = 1 << 20  # bytes that a folder must still take
 
 
 @dataclass(frozen=True)
@@ -41,79 +51,147 @@ class Batch:
     replace: bool = False  # drop what an earlier run left of other cases
 
 
-def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledger:
+class Job(NamedTuple):
+    """A case, where its mask goes, and the hash of its images."""
+
+    case: Case
+    target: Path
+    inputs: str = ""
+
+
+Rows = dict[str, list[dict[str, Any]]]  # of the tables beside the ledger, by table
+Outcome = tuple[Entry, Rows]
+
+
+class Facts(NamedTuple):
+    """What the batch must know of its models."""
+
+    channels: list[str]
+    labels: Labels
+    folders: list[str]
+
+
+def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers: int = 1) -> Ledger:
     """Segment every image below `source` into the same tree below `out`; one entry a case in out/cases.csv.
 
     A case that fails is named and the others go on. labels.json with the label names is written beside the masks.
     Of several models with the same labels each gets a folder, and agreement.csv tells the Dice between them.
     candidates.csv tells every candidate of a model that ranks them. Cases that an earlier run of the same models and
     settings did are kept where image and masks are unaltered; all others are made, failed ones again.
+
+    `workers` processes, each with the models, take the cases one by one; with 0 or 1 it is this process. Masks do not
+    depend on their number, nor do the lines of the ledger and the tables: a batch that came to its end has them in the
+    order of the cases, one that was stopped as the cases were ready.
     """
     if batch.suffix is not None and batch.suffix not in SUFFIXES:
         raise ConfigError(f"--format {batch.suffix}: must be one of {', '.join(SUFFIXES)}")
-    panel = Folds(runs, device) if batch.out_of_fold else Panel(runs, device)
-    cases = read_cases(batch.source, panel.channels, pattern=batch.pattern)
-    for run in runs:
-        warn_synthetic(run, batch.source)
-    targets = _targets(cases, batch)
-    key = key_of(
-        runs, {"series": batch.series, "format": batch.suffix, "out_of_fold": batch.out_of_fold, "strict": batch.strict}
-    )
-    with only_one(batch.out):
-        before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
-        ledger = Ledger(batch.out / "cases.csv", before.entries)
-        for folder in panel.folders:
-            write_json(batch.out / folder / "labels.json", dict(panel.labels.numbers))
-        if batch.out_of_fold:
-            write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
-        with progress("segment", len(cases)) as bar:
-            tables = _segment_all(
-                list(zip(cases, targets, strict=True)), batch, panel, _Memory(ledger, before, key), bar
-            )
-        for name, table in tables.items():
-            if table:
-                atomic_write_text(batch.out / f"{name}.csv", pd.DataFrame(table).to_csv(index=False))
+    with crew(workers, load, batch, runs, device, workers) as team:
+        facts: Facts = team.facts
+        cases = read_cases(batch.source, facts.channels, pattern=batch.pattern)
+        for run in runs:
+            warn_synthetic(run, batch.source)
+        jobs = [Job(case, target) for case, target in zip(cases, _targets(cases, batch), strict=True)]
+        key = key_of(
+            runs,
+            {"series": batch.series, "format": batch.suffix, "out_of_fold": batch.out_of_fold, "strict": batch.strict},
+        )
+        with only_one(batch.out), progress("segment", len(jobs)) as bar:
+            before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
+            for folder in facts.folders:
+                write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
+            if batch.out_of_fold:
+                write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
+            with Ledger(batch.out / "cases.csv", before.entries) as ledger:
+                book = _Book(batch, key, before, ledger, bar)
+                for job, outcome in team(book.to_do(jobs)):
+                    book.take(job, outcome)
+                book.order([case.name for case in cases])
     return ledger
 
 
-class _Memory(NamedTuple):
-    """What was done before, what is done now, and by which models and settings."""
+class _Book:
+    """What becomes of the cases, an earlier run's and this one's. Only the batch's own process writes it down."""
 
-    ledger: Ledger
-    before: Before
-    key: str
+    def __init__(self, batch: Batch, key: str, before: Before, ledger: Ledger, bar: Progress) -> None:
+        self.batch, self.key, self.before, self.ledger, self.bar = batch, key, before, ledger, bar
+        self._rows: dict[str, Rows] = {}
+        self._stopped = False
+
+    def to_do(self, jobs: list[Job]) -> Iterator[Job]:
+        """The jobs that are to be done; the others are written down on the way."""
+        for job in jobs:
+            case = job.case
+            inputs = content_of(list(case.images.values()))
+            if kept := self.before.kept(case.name, inputs, self.key):
+                self._tell(kept, self.before.rows(case.name))
+            elif self._stopped:
+                self._tell(Entry(case.name, "skipped", "fail-fast", "an earlier case failed", 0.0, str(case.image)), {})
+            else:
+                yield job._replace(inputs=inputs)
+
+    def take(self, job: Job, outcome: Outcome | Death) -> None:
+        """Write down how a job went; `OutputError` where the output folder takes no more."""
+        case = job.case
+        if isinstance(outcome, Death):
+            error = MedsegError(
+                f"{case.image}: the worker that had it {outcome.reason}: out of memory, or a fault in a library; the "
+                "same command tries it again, with fewer --workers each has more memory",
+                code="worker-died",
+            )
+            outcome = failure(case.name, case.image, error, 0.0), {}
+        entry, rows = outcome
+        if entry.code == "image-write":
+            _require_room(self.batch.out)
+        # an older mask must not stand beside a newer one, or a failure
+        self.before.forget(case.name, [Path(file) for file in entry.outputs.split("\n")])
+        self.before.note(case.name, rows)
+        self._tell(dataclasses.replace(entry, input_hash=job.inputs, key=self.key), rows)
+        self._stopped = self._stopped or (self.batch.fail_fast and entry.status == "failed")
+
+    def order(self, cases: list[str]) -> None:
+        """Put the ledger in the order of the cases, whichever was ready first, and write the tables."""
+        place = {case: number for number, case in enumerate(cases)}
+        self.ledger.amend(sorted(self.ledger.entries, key=lambda entry: place[entry.case]))
+        for name in TABLES:
+            table = [row for case in cases for row in self._rows[case].get(name, [])]
+            if table:
+                atomic_write_text(self.batch.out / f"{name}.csv", pd.DataFrame(table).to_csv(index=False))
+
+    def _tell(self, entry: Entry, rows: Rows) -> None:
+        self.ledger.add(entry)
+        self._rows[entry.case] = rows
+        if entry.message and entry.status != "skipped":
+            warn(entry.message if entry.status == "failed" else f"{entry.case}: look at it: {entry.message}")
+        self.bar.advance(1, entry.case)
 
 
-def _segment_all(
-    pairs: list[tuple[Case, Path]], batch: Batch, panel: Panel | Folds, memory: _Memory, bar: Progress
-) -> dict[str, list[dict[str, Any]]]:
-    tables: dict[str, list[dict[str, Any]]] = {"agreement": [], "candidates": [], "provenance": []}
-    stopped = False
-    for case, target in pairs:
-        inputs = content_of(list(case.images.values()))
-        if stopped:
-            memory.ledger.add(Entry(case.name, "skipped", "fail-fast", "an earlier case failed", 0.0, str(case.image)))
-            continue
-        if kept := memory.before.kept(case.name, inputs, memory.key):
-            entry, rows = kept, memory.before.rows(case.name)
-        else:
-            entry, rows = _segment_one(case, target, batch, panel)
-            memory.before.note(case.name, rows)
-            entry = dataclasses.replace(entry, input_hash=inputs, key=memory.key)
-        memory.ledger.add(entry)
-        for name, more in rows.items():
-            tables[name] += more
-        if entry.message:
-            warn(entry.message if entry.status == "failed" else f"{case.name}: look at it: {entry.message}")
-        bar.advance(1, case.name)
-        stopped = batch.fail_fast and entry.status == "failed"
-    return tables
+def _require_room(folder: Path) -> None:
+    """`OutputError` where a folder takes no more files: then all cases that are left would fail one by one."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: takes no more files ({error.strerror}); make room and give the same command again: "
+            "what is done stays"
+        ) from error
 
 
-def _segment_one(
-    case: Case, target: Path, batch: Batch, panel: Panel | Folds
-) -> tuple[Entry, dict[str, list[dict[str, Any]]]]:
-    started = time.monotonic()
+def load(batch: Batch, runs: list[Run], device: str, processes: int) -> tuple[Facts, Callable[[Job], Outcome]]:
+    """The models in one of `processes`: facts about them, and what segments a case."""
+    from medseg.executor import share_threads
+    from medseg.folds import Folds
+    from medseg.panel import Panel
+
+    panel = Folds(runs, device) if batch.out_of_fold else Panel(runs, device)
+    if processes > 1:
+        share_threads(processes)
+    return Facts(panel.channels, panel.labels, panel.folders), partial(_segment_one, batch, panel)
+
+
+def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
+    case, started = job.case, time.monotonic()
     written: list[Path] = []
     try:
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
@@ -124,16 +202,18 @@ def _segment_one(
             )
         found = panel(images, case)
         for folder, mask in found.masks.items():
-            place = batch.out / folder / target.relative_to(batch.out)
-            write_masks(mask, place, panel.labels)
+            place = batch.out / folder / job.target.relative_to(batch.out)
             written += mask_files(place, panel.labels).values()
+            write_masks(mask, place, panel.labels)
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
+        for file in written:  # of several some may be there
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
         return failure(case.name, case.image, error, time.monotonic() - started), {}
     seconds = round(time.monotonic() - started, 3)
-    tables = {"agreement": found.agreement, "candidates": found.candidates, "provenance": found.provenance}
-    rows = {name: [{"case": case.name, **row} for row in table] for name, table in tables.items()}
+    rows = {name: [{"case": case.name, **row} for row in getattr(found, name)] for name in TABLES}
     status, code = ("review", "quality") if doubts else ("ok", "")
-    entry = Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(target))
+    entry = Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(job.target))
     return dataclasses.replace(entry, outputs="\n".join(map(str, written)), output_hash=content_of(written)), rows
 
 

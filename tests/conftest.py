@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -96,3 +97,20 @@ def diagnoser(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("diagnoser") / "run"
     train(compose([*TINY, "task=diagnosis", f"data.root={breathing}", f"run_dir={folder}", "trainer.budget=0.1"]))
     return folder
+
+
+@pytest.fixture(scope="session")
+def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A segmenter without training: fast to start, and its masks are not empty."""
+    from medseg.config import compose
+    from medseg.train import train
+
+    folder = tmp_path_factory.mktemp("rule")
+    words = ["organ=skin", "segmenter=otsu", "data.phantom_patients=4", f"data.cache={folder / 'cache'}"]
+    train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
+    return folder / "run"
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Hash of each PNG below a folder."""
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.png")}

@@ -2,7 +2,6 @@
 
 import csv
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -20,20 +19,9 @@ import SimpleITK as sitk
 from medseg.errors import ConfigError
 from medseg.ledger import Entry, Ledger
 from medseg.resume import Before, content_of, only_one
+from tests.conftest import tree
 
 Command = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A segmenter without training: fast to start, and its masks are not empty."""
-    from medseg.config import compose
-    from medseg.train import train
-
-    folder = tmp_path_factory.mktemp("rule")
-    words = ["organ=skin", "segmenter=otsu", "data.phantom_patients=4", f"data.cache={folder / 'cache'}"]
-    train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
-    return folder / "run"
 
 
 @pytest.fixture
@@ -46,10 +34,6 @@ def photos(tmp_path: Path) -> Path:
         picture = np.where(disc[..., None], (120, 70, 50), (220, 180, 160)).astype(np.uint8)
         sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(folder / f"p{number}.png"))
     return folder
-
-
-def tree(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.png")}
 
 
 def made(out: Path) -> dict[str, int]:
@@ -137,13 +121,17 @@ def test_a_read_only_output_is_one_error(medseg: Command, photos: Path, rule: Pa
     assert "cannot be written" in result.err
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.torture)])
+TORTURE = [pytest.param(20, workers, marks=pytest.mark.torture) for workers in (1, 2)]
+
+
+@pytest.mark.parametrize(("kills", "workers"), [(3, 1), *TORTURE])
 def test_a_killed_batch_goes_on_to_the_same_masks(
-    medseg: Command, photos: Path, rule: Path, tmp_path: Path, kills: int
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path, kills: int, workers: int
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     started = time.monotonic()
     command = [sys.executable, "-m", "medseg.cli", "segment", str(photos), str(out), "--model", str(rule), "-q"]
+    command += ["--workers", str(workers)]
     subprocess.run([*command[:5], str(whole), *command[6:]], check=True)
     seconds = time.monotonic() - started
     random = np.random.default_rng(kills)

@@ -1,0 +1,47 @@
+"""Ctrl-C that is not kept waiting by a library at work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from medseg.ledger import EXIT_INTERRUPTED
+
+GRACE = 3.0  # seconds in which the main thread may end by itself
+
+
+@contextmanager
+def prompt_stop(grace: float = GRACE) -> Iterator[None]:
+    """End the process `grace` seconds after SIGINT or SIGTERM where its own handler did not come to it.
+
+    A handler runs between two instructions of Python, and one filter of a large volume may take minutes. Only for work
+    whose every file is written atomically. For the main thread.
+    """
+    inner, outer = socket.socketpair()
+    outer.setblocking(False)
+    before = signal.set_wakeup_fd(outer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(inner, grace), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        outer.close()
+
+
+def _watch(signals: socket.socket, grace: float) -> None:
+    """Read the numbers of signals as they come, none when the work is over."""
+    with signals:
+        while number := signals.recv(1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM):
+                signals.settimeout(grace)
+                try:
+                    while signals.recv(1):
+                        pass
+                except TimeoutError:
+                    os.write(2, b"interrupted\n")
+                    os._exit(EXIT_INTERRUPTED)
+                return

@@ -1,0 +1,52 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from medseg.stopping import prompt_stop
+
+LONG = """
+import sys, time
+import numpy as np, SimpleITK as sitk
+from medseg.cli import main
+from medseg.stopping import prompt_stop
+volume = sitk.GetImageFromArray(np.random.default_rng(0).random((200, 200, 200), np.float32))
+def work():
+    with prompt_stop(1.0):
+        print("ready", flush=True)
+        sitk.Median(volume, [4, 4, 4])  # half a minute at least in one call of the library
+        print("done", flush=True)
+main(work)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_library_at_work_does_not_hold_it_up(number: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-c", LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(number)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 5
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted\n"
+
+
+def test_work_that_ends_by_itself_is_left_alone() -> None:
+    """A handler of one's own comes to its turn, and the process lives on."""
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(time.monotonic()))
+    try:
+        with prompt_stop(0.2):
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.4)
+        with prompt_stop(0.2):
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(came) == 1
+    assert signal.set_wakeup_fd(-1) == -1  # as it was before

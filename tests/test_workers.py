@@ -1,0 +1,146 @@
+"""Processes that come and go, without a model."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from medseg.errors import ConfigError, MedsegError
+from medseg.workers import Death, crew
+from tests.conftest import ROOT
+
+
+def load(word: str) -> tuple[str, Callable[[int], tuple[int, int]]]:
+    """What the processes do: square a number; 13 kills, 14 crashes, 15 is a fault of the program, 99 waits."""
+    if word == "refuse":
+        raise ConfigError("no such model", code="model")
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    loaded = os.getpid()
+
+    def work(number: int) -> tuple[int, int]:
+        if number in (13, 14):
+            os.kill(os.getpid(), {13: signal.SIGKILL, 14: signal.SIGSEGV}[number])
+        if number == 15:
+            os._exit(7)
+        if number == 99:
+            time.sleep(60)
+        assert os.getpid() == loaded
+        return number**2, loaded
+
+    return f"loaded {word}", work
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left() -> Iterator[None]:
+    yield
+    assert not multiprocessing.active_children()
+
+
+def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
+    taken: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for number in range(12):
+            taken.append(number)
+            yield number
+
+    with crew(2, load, "it") as team:
+        assert team.facts == "loaded it"
+        assert taken == []
+        found = []
+        for job, result in team(jobs()):
+            found.append((job, result[0]))
+            assert len(taken) <= len(found) + 2  # handed out one by one
+            assert result[1] != os.getpid()
+    assert sorted(found) == [(number, number**2) for number in range(12)]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_is_this_process(count: int) -> None:
+    with crew(count, load, "here") as team:
+        assert list(team([3, 4])) == [(3, (9, os.getpid())), (4, (16, os.getpid()))]
+
+
+def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
+    jobs = [1, 13, 2, 14, 3, 15, 13, 4]
+    with crew(2, load, "it") as team:
+        found = list(team(jobs))
+    assert sorted(job for job, _ in found) == sorted(jobs)
+    reasons = [(job, result.reason) for job, result in found if isinstance(result, Death)]
+    assert sorted(reasons) == [
+        (13, "was ended by SIGKILL"),
+        (13, "was ended by SIGKILL"),
+        (14, "was ended by SIGSEGV"),
+        (15, "ended with status 7"),
+    ]
+    assert {job: result[0] for job, result in found if not isinstance(result, Death)} == {1: 1, 2: 4, 3: 9, 4: 16}
+
+
+def test_one_that_dies_while_idle_costs_no_job() -> None:
+    with crew(2, load, "it") as team:
+        found: list[tuple[int, Any]] = []
+
+        def jobs() -> Iterator[int]:
+            yield 1
+            yield 2
+            while len(found) < 2:
+                yield 3
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
+            yield from (4, 5, 6)
+
+        for job, result in team(jobs()):
+            found.append((job, result))
+    assert {1, 2, 4, 5, 6} <= {job for job, result in found if not isinstance(result, Death)}
+    assert {job for job, result in found if isinstance(result, Death)} <= {3}  # a process that had a job just then
+
+
+def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
+    with pytest.raises(ConfigError, match="no such model") as caught, crew(2, load, "refuse"):
+        pass
+    assert caught.value.code == "model"
+
+
+def test_processes_that_die_in_loading_are_not_started_for_ever() -> None:
+    with pytest.raises(MedsegError, match="no worker is left: the last one was ended by SIGKILL") as caught:  # noqa: SIM117
+        with crew(2, load, "die"):
+            pass
+    assert caught.value.code == "worker-died"
+
+
+def test_work_is_ended_where_the_batch_ends() -> None:
+    started = time.monotonic()
+    with crew(2, load, "it") as team:
+        job, _ = next(team([99, 1, 2]))
+    assert job == 1
+    assert time.monotonic() - started < 30
+
+
+PARENT = """
+import multiprocessing, sys, time
+from tests.test_workers import load
+from medseg.workers import crew
+with crew(2, load, "it") as team:
+    for _ in team([1, 99, 2, 99]):
+        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+"""
+
+
+def test_a_killed_parent_leaves_no_process() -> None:
+    process = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout
+    children = [int(word) for word in process.stdout.readline().split()]
+    assert len(children) == 2
+    process.kill()
+    process.communicate()
+    psutil.wait_procs([psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=10)
+    assert not [pid for pid in children if psutil.pid_exists(pid)]

@@ -27,7 +27,14 @@ def segment(
     ],
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
-    suffix: Annotated[str | None, typer.Option("--format", help="Ending of the masks, e.g. .mha or .png.")] = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Of the masks: nifti, nrrd, mha, png, tiff or an ending such as .nii; dicom-seg, of DICOM only, "
+            "refers to their slices by UID and leaves name, ID, birth date and dates blank.",
+        ),
+    ] = None,
     out_of_fold: Annotated[
         bool,
         typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
@@ -35,18 +42,25 @@ def segment(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Drop what OUT holds of other cases.")] = False,
+    keep_identity: Annotated[
+        bool,
+        typer.Option("--keep-identity", help="A DICOM SEG says the name, ID, birth date, study of its images."),
+    ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment every image of a folder; a broken one is named and the others go on."""
+    """Segment every image of a folder; a broken one is named and the others go on.
+
+    Nothing of what headers say of a patient is written anywhere, except with --keep-identity; names of files are kept.
+    """
     from medseg.console import be_quiet
 
     be_quiet(quiet)
     from medseg.runs import open_run
     from medseg.segment import Batch, segment_folder
 
-    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace)
+    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity)
     ledger = segment_folder(batch, [open_run(path) for path in model], device)
     finish(ledger, as_json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,10 @@ import pandas as pd
 
 from medseg.console import Progress, banner, progress, warn
 from medseg.data.cases import Case
+from medseg.data.dicom_seg import SUFFIX, Origin
 from medseg.data.folders import read_cases
-from medseg.data.image import SUFFIXES, image_suffix, read_image, stem
-from medseg.data.truth import mask_files, write_masks
+from medseg.data.image import image_suffix, read_image, stem
+from medseg.data.truth import mask_files, mask_suffix, write_masks
 from medseg.errors import ConfigError, ImageError, MedsegError
 from medseg.folds import Folds
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
@@ -38,6 +40,7 @@ class Batch:
     fail_fast: bool = False  # end at the first case that fails
     strict: bool = False  # an image that the quality gate doubts fails
     replace: bool = False  # drop what an earlier run left of other cases
+    keep_identity: bool = False  # of the patient, in a DICOM SEG
 
 
 def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledger:
@@ -48,15 +51,24 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
     candidates.csv tells every candidate of a model that ranks them. Cases that an earlier run of the same models and
     settings did are kept where image and masks are unaltered; all others are made, failed ones again.
     """
-    if batch.suffix is not None and batch.suffix not in SUFFIXES:
-        raise ConfigError(f"--format {batch.suffix}: must be one of {', '.join(SUFFIXES)}")
+    if batch.suffix is not None:
+        batch = dataclasses.replace(batch, suffix=mask_suffix(batch.suffix))
+    if batch.keep_identity and batch.suffix != SUFFIX:
+        raise ConfigError("--keep-identity: only a DICOM SEG (--format dicom-seg) can hold the patient's identity")
     panel = Folds(runs, device) if batch.out_of_fold else Panel(runs, device)
     cases = read_cases(batch.source, panel.channels, pattern=batch.pattern)
     for run in runs:
         warn_synthetic(run, batch.source)
     targets = _targets(cases, batch)
     key = key_of(
-        runs, {"series": batch.series, "format": batch.suffix, "out_of_fold": batch.out_of_fold, "strict": batch.strict}
+        runs,
+        {
+            "series": batch.series,
+            "format": batch.suffix,
+            "out_of_fold": batch.out_of_fold,
+            "strict": batch.strict,
+            "keep_identity": batch.keep_identity,
+        },
     )
     with only_one(batch.out):
         before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
@@ -115,6 +127,8 @@ def _segment_one(
     started = time.monotonic()
     written: list[Path] = []
     try:
+        if origin := _origin(case, batch):
+            origin.stack()  # refused before anything is computed
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
         doubts = panel.doubts(images)
         if doubts and batch.strict:
@@ -124,7 +138,8 @@ def _segment_one(
         found = panel(images, case)
         for folder, mask in found.masks.items():
             place = batch.out / folder / target.relative_to(batch.out)
-            write_masks(mask, place, panel.labels)
+            models = [folder] if folder else [row["model"] for row in found.provenance] or list(panel.models)
+            write_masks(mask, place, panel.labels, _origin(case, batch, models))
             written += mask_files(place, panel.labels).values()
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
         return failure(case.name, case.image, error, time.monotonic() - started), {}
@@ -134,6 +149,14 @@ def _segment_one(
     status, code = ("review", "quality") if doubts else ("ok", "")
     entry = Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(target))
     return dataclasses.replace(entry, outputs="\n".join(map(str, written)), output_hash=content_of(written)), rows
+
+
+def _origin(case: Case, batch: Batch, models: Sequence[str] = ()) -> Origin | None:
+    """What a DICOM SEG refers to; other masks refer to nothing."""
+    if batch.suffix != SUFFIX:
+        return None
+    names = ", ".join(Path(model).name for model in models)
+    return Origin(case.image, batch.series, names, batch.keep_identity)
 
 
 def _targets(cases: list[Case], batch: Batch) -> list[Path]:

@@ -40,8 +40,9 @@ MOMENTS = (
 )  # fmt: skip
 CONTRASTS = ("ImageType", "EchoTime", "DiffusionBValue", "ConvolutionKernel", "KVP")  # images of another look
 TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "Rows",
-    "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription",
+    "Modality", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
+    "BitsStored",
     "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope",
     "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *MOMENTS, *CONTRASTS,
@@ -64,6 +65,7 @@ class Slice:
     syntax: str  # how the pixels are coded, in words
     instance: str
     series: str
+    space: str  # UID of the frame of reference
     modality: str
     facts: str  # of its series, for one who has to choose: no free text, which may name the patient
     size: tuple[int, int]  # rows, columns
@@ -170,6 +172,7 @@ def _slice(path: Path, start: int, data: pydicom.Dataset, index: int | None, fra
         syntax=syntax,
         instance=text("SOPInstanceUID") or str(path),
         series=text("SeriesInstanceUID"),
+        space=text("FrameOfReferenceUID"),
         modality=text("Modality"),
         facts=_facts(data),
         size=(int(data.Rows), int(data.Columns)),

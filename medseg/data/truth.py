@@ -11,10 +11,13 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.image import grid_difference, image_suffix, read_mask, stem, write_image
+from medseg.data.dicom_seg import SUFFIX as SEG
+from medseg.data.dicom_seg import Origin, write_seg
+from medseg.data.image import SUFFIXES, grid_difference, image_suffix, read_mask, stem, write_image
 from medseg.data.labels import Labels, plain
-from medseg.errors import ImageError
+from medseg.errors import ConfigError, ImageError
 
+FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "tiff": ".tif", "dicom-seg": SEG}
 BACKGROUND = "background"  # in data.mask_values: pixels that are no label
 
 
@@ -102,16 +105,31 @@ def _require_known(case: Case, found: set[int], values: Mapping[str, Sequence[in
     )
 
 
+def mask_suffix(shape: str) -> str:
+    """The ending of masks in a format, given as a word or as an ending; `ConfigError` for others."""
+    if shape in SUFFIXES or shape == SEG:
+        return shape
+    if shape not in FORMATS:
+        raise ConfigError(f"--format {shape}: must be one of {', '.join([*FORMATS, *SUFFIXES])}")
+    return FORMATS[shape]
+
+
 def mask_files(target: Path, labels: Labels) -> dict[str, Path]:
     """The files that hold a coded mask: `target` alone, or one for each label where labels may overlap."""
-    if labels.exclusive:
+    if labels.exclusive or target.name.endswith(SEG):
         return {"": target}
     base, suffix = stem(target), target.name[-len(image_suffix(target)) :]
     return {name: target.with_name(f"{base}_{name}{suffix}") for name in labels.numbers}
 
 
-def write_masks(coded: sitk.Image, target: Path, labels: Labels) -> None:
-    """Write a coded mask: a label map, or `<name>_<label>` of 0 and 1 for each label where labels may overlap."""
+def write_masks(coded: sitk.Image, target: Path, labels: Labels, origin: Origin | None = None) -> None:
+    """Write a coded mask: a label map, or `<name>_<label>` of 0 and 1 for each label where labels may overlap.
+
+    With an `origin`, a DICOM series, it becomes a DICOM SEG that refers to it.
+    """
+    if origin is not None:
+        write_seg(coded, target, labels, origin)
+        return
     parts = {"": coded} if labels.exclusive else labels.split(coded)
     for name, file in mask_files(target, labels).items():
         write_image(parts[name], file)

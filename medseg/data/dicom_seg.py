@@ -104,6 +104,8 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
 
     stack = origin.stack()
     sources = [_source(path, coded, origin.keep_identity) for path in stack.files]
+    if coded.GetSize()[2] != len(stack.slices):
+        raise origin.refusal(f"series {stack.slices[0].series} was changed while it was segmented")
     pixels = _frames(coded, labels, stack)
     entropy = [*(str(s.SOPInstanceUID) for s in sources), origin.model, __version__, str(origin.keep_identity)]
     if origin.keep_identity:
@@ -159,8 +161,6 @@ def _frames(coded: sitk.Image, labels: Labels, stack: Stack) -> npt.NDArray[np.u
     array: npt.NDArray[np.uint8] = sitk.GetArrayFromImage(coded)  # (Z, Y, X)
     if not labels.exclusive:
         array = np.stack([labels.layer(array, name) for name in labels.numbers], axis=-1).astype(np.uint8)
-    if len(array) != len(stack.slices):
-        raise ValueError(f"a mask of {len(array)} slices for a series of {len(stack.slices)}")
     if stack.slices[0].index is None:
         return array
     placed = np.zeros_like(array)  # an enhanced image holds its frames in an order of its own

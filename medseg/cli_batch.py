@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli_options import AsJson, Device, Glob, Model, Quiet, finish
+from medseg.cli_options import AsJson, Device, Format, Glob, KeepIdentity, Model, Quiet, finish
 
 batch_app = typer.Typer()
 
@@ -27,14 +27,7 @@ def segment(
     ],
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
-    suffix: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="Of the masks: nifti, nrrd, mha, png, tiff or an ending such as .nii; dicom-seg, of DICOM only, "
-            "refers to their slices by UID and leaves name, ID, birth date and dates blank.",
-        ),
-    ] = None,
+    suffix: Format = None,
     out_of_fold: Annotated[
         bool,
         typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
@@ -42,10 +35,7 @@ def segment(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Drop what OUT holds of other cases.")] = False,
-    keep_identity: Annotated[
-        bool,
-        typer.Option("--keep-identity", help="A DICOM SEG says the name, ID, birth date, study of its images."),
-    ] = False,
+    keep_identity: KeepIdentity = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,

@@ -44,6 +44,17 @@ Glob = Annotated[
     str | None, typer.Option("--glob", help="Only files whose path below the folder matches, e.g. '*/ct.nii.gz'.")
 ]
 Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Of the masks: nifti, nrrd, mha, png, tiff or an ending such as .nii; dicom-seg, of DICOM only, refers to "
+        "the slices by UID and leaves name, ID, birth date and dates blank.",
+    ),
+]
+KeepIdentity = Annotated[
+    bool, typer.Option("--keep-identity", help="A DICOM SEG says the name, ID, birth date and study of its images.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 

@@ -42,6 +42,12 @@ class Batch:
     replace: bool = False  # drop what an earlier run left of other cases
     keep_identity: bool = False  # of the patient, in a DICOM SEG
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the masks of an image, beside the models."""
+        settings = {"series": self.series, "format": self.suffix, "out_of_fold": self.out_of_fold}
+        return {**settings, "strict": self.strict, "keep_identity": self.keep_identity}
+
 
 def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledger:
     """Segment every image below `source` into the same tree below `out`; one entry a case in out/cases.csv.
@@ -60,16 +66,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
     for run in runs:
         warn_synthetic(run, batch.source)
     targets = _targets(cases, batch)
-    key = key_of(
-        runs,
-        {
-            "series": batch.series,
-            "format": batch.suffix,
-            "out_of_fold": batch.out_of_fold,
-            "strict": batch.strict,
-            "keep_identity": batch.keep_identity,
-        },
-    )
+    key = key_of(runs, batch.settings)
     with only_one(batch.out):
         before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
         ledger = Ledger(batch.out / "cases.csv", before.entries)

@@ -44,9 +44,10 @@ def ledger(out: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize(
-    ("word", "ending"), [("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha"), (".nii", ".nii")]
-)
+ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", ".nii": ".nii"}
+
+
+@pytest.mark.parametrize(("word", "ending"), ENDINGS.items())
 def test_masks_in_the_format_that_is_asked_for(
     medseg: Command, scans: Path, rule: Path, tmp_path: Path, word: str, ending: str
 ) -> None:

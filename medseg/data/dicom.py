@@ -74,7 +74,7 @@ def _choose(folder: Path, slices: list[Slice], series: str | None) -> list[Slice
         groups.setdefault(item.series, []).append(item)
     if series in groups:
         return [item for item in groups[series] if not item.localizer] or groups[series]
-    listed = "\n".join(_line(uid, group) for uid, group in sorted(groups.items()))
+    listed = "\n".join(_line(group) for _, group in sorted(groups.items()))
     if series is not None:
         raise ImageError(f"{folder}: holds no series {series}; --series takes one of:\n{listed}", code="dicom-series")
     images = [item for item in slices if not item.localizer]
@@ -91,7 +91,7 @@ def _choose(folder: Path, slices: list[Slice], series: str | None) -> list[Slice
     return images
 
 
-def _line(uid: str, group: list[Slice]) -> str:
+def _line(group: list[Slice]) -> str:
     """A series by facts that name no patient."""
     first = group[0]
     facts = [
@@ -101,7 +101,7 @@ def _line(uid: str, group: list[Slice]) -> str:
         first.facts,
         "localizer" if first.localizer else "",
     ]
-    return f"  {uid or '(no UID)'}  {', '.join(fact for fact in facts if fact)}"
+    return f"  {first.name}  {', '.join(fact for fact in facts if fact)}"
 
 
 def _require_rescaling(folder: Path, slices: Sequence[Slice]) -> None:
@@ -163,5 +163,5 @@ def _undecodable(folder: Path, slices: Sequence[Slice]) -> NoReturn:
     coded = ", ".join(sorted({item.syntax for item in slices}))
     why = f"its pixels are damaged, or coded ({coded}) in a way that is not read; save it uncompressed first "
     raise ImageError(
-        f"{folder}: series {slices[0].series}: {why}(gdcmconv --raw, dcmconv)", code="image-unreadable"
+        f"{folder}: series {slices[0].name}: {why}(gdcmconv --raw, dcmconv)", code="image-unreadable"
     ) from None

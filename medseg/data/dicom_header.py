@@ -6,6 +6,7 @@ Read by pydicom without the pixels. No message holds anything about the patient:
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import warnings
 import zlib
@@ -82,6 +83,16 @@ class Slice:
     localizer: bool
     moments: tuple[str, ...]  # by MOMENTS; blank where not stated
     contrast: tuple[str, ...]  # by CONTRASTS
+
+    @property
+    def name(self) -> str:
+        """Of its series, for messages: the UID, unless some other text stands in its place."""
+        return self.series if is_uid(self.series) else "(no UID)"
+
+
+def is_uid(text: str) -> bool:
+    """Whether it is made of what a UID is made of, and so tells of nobody. pydicom's own check quotes it."""
+    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 def holds_dicom(paths: Iterable[Path]) -> bool:
@@ -163,17 +174,17 @@ def _slice(path: Path, start: int, data: pydicom.Dataset, index: int | None, fra
     def numbers(name: str) -> tuple[float, ...]:
         return tuple(float(value) for value in data.get(name) or ())
 
-    syntax = UID(data.file_meta.TransferSyntaxUID).name
+    syntax = UID(data.file_meta.TransferSyntaxUID)
     signed = int(data.get("PixelRepresentation") or 0) == 1
     allocated = int(data.get("BitsAllocated") or 0)
     return Slice(
         path=path,
         start=start,
-        syntax=syntax,
+        syntax=syntax.name if syntax.is_valid else "unknown",
         instance=text("SOPInstanceUID") or str(path),
         series=text("SeriesInstanceUID"),
         space=text("FrameOfReferenceUID"),
-        modality=text("Modality"),
+        modality=text("Modality") if re.fullmatch("[A-Z]{2,8}", text("Modality")) else "",
         facts=_facts(data),
         size=(int(data.Rows), int(data.Columns)),
         frames=frames,

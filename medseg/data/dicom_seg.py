@@ -24,7 +24,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from medseg import __version__
 from medseg.data.dicom import series_stacks
-from medseg.data.dicom_header import read_header
+from medseg.data.dicom_header import is_uid, read_header
 from medseg.data.dicom_stack import Stack
 from medseg.data.labels import Labels
 from medseg.errors import ImageError
@@ -39,6 +39,7 @@ REFERENCED = [  # what a reference needs
     "Columns", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "SliceThickness", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 IDENTITY = [  # what the standard wants of patient and study, be it blank
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
@@ -64,11 +65,11 @@ class Origin:
         stacks = series_stacks(self.folder, self.series)
         first = stacks[0].slices[0]
         if len(stacks) > 1:
-            raise self.refusal(f"series {first.series} has {len(stacks)} time points, a DICOM SEG is of one")
+            raise self.refusal(f"series {first.name} has {len(stacks)} time points, a DICOM SEG is of one")
         if first.index is not None and len(stacks[0].files) > 1:
-            raise self.refusal(f"series {first.series} has several enhanced images, a DICOM SEG refers to one")
+            raise self.refusal(f"series {first.name} has several enhanced images, a DICOM SEG refers to one")
         if not first.space:
-            raise self.refusal(f"series {first.series} states no frame of reference, which a DICOM SEG needs")
+            raise self.refusal(f"series {first.name} states no frame of reference, which a DICOM SEG needs")
         return stacks[0]
 
     def refusal(self, why: str) -> ImageError:
@@ -104,8 +105,10 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
 
     stack = origin.stack()
     sources = [_source(path, coded, origin.keep_identity) for path in stack.files]
+    if not all(is_uid(str(source.get(name, ""))) for source in sources for name in UIDS):
+        raise origin.refusal("the series states UIDs that are none")
     if coded.GetSize()[2] != len(stack.slices):
-        raise origin.refusal(f"series {stack.slices[0].series} was changed while it was segmented")
+        raise origin.refusal(f"series {stack.slices[0].name} was changed while it was segmented")
     pixels = _frames(coded, labels, stack)
     entropy = [*(str(s.SOPInstanceUID) for s in sources), origin.model, __version__, str(origin.keep_identity)]
     if origin.keep_identity:
@@ -132,7 +135,7 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
                 omit_empty_frames=bool(pixels.any()),
             )
         except (ValueError, TypeError, AttributeError, KeyError) as error:
-            why = f"series {stack.slices[0].series} cannot be referred to ({type(error).__name__})"
+            why = f"series {stack.slices[0].name} cannot be referred to ({type(error).__name__})"
             raise origin.refusal(why) from None  # the cause may quote the header
     return _finished(made, generate_uid(PYDICOM_ROOT_UID, ["dimensions", *entropy]), origin.keep_identity)
 

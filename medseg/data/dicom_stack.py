@@ -59,7 +59,7 @@ def stacks(folder: Path, slices: Sequence[Slice]) -> list[Stack]:
 
 def refuse(folder: Path, slices: Sequence[Slice], why: str, *, code: str) -> NoReturn:
     """Raise an ImageError that names the series, never the patient."""
-    raise ImageError(f"{folder}: series {slices[0].series}: {why}", code=code)
+    raise ImageError(f"{folder}: series {slices[0].name}: {why}", code=code)
 
 
 def _require_alike(folder: Path, slices: Sequence[Slice]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import highdicom
@@ -196,10 +197,18 @@ def test_what_cannot_be_referred_to_is_said(tmp_path: Path) -> None:
     write_series(tmp_path / "times", TemporalPositionIdentifier=1)
     write_series(tmp_path / "times", prefix="b", TemporalPositionIdentifier=2)
     write_series(tmp_path / "frameless", FrameOfReferenceUID=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom writes it all the same
+        write_series(tmp_path / "nameless", StudyInstanceUID=NAME)
     write_series(tmp_path / "ct")
     coded = mask_of(tmp_path / "ct", LUNGS)
     (tmp_path / "a.nii.gz").touch()
-    cases = {"a.nii.gz": "this is none", "times": "2 time points", "frameless": "frame of reference"}
+    cases = {
+        "a.nii.gz": "this is none",
+        "times": "2 time points",
+        "frameless": "frame of reference",
+        "nameless": "UIDs",
+    }
     for name, words in cases.items():
         with pytest.raises(ImageError, match=words) as caught:
             write_seg(coded, tmp_path / "mask.seg.dcm", LUNGS, Origin(tmp_path / name, None, "lungs"))

@@ -7,6 +7,7 @@ for. Then nothing tells two runs apart either: equal masks of equal images give 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
@@ -104,16 +105,14 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
     from highdicom.seg import Segmentation
 
     stack = origin.stack()
-    sources = [_source(path, coded, origin.keep_identity) for path in stack.files]
-    if not all(is_uid(str(source.get(name, ""))) for source in sources for name in UIDS):
-        raise origin.refusal("the series states UIDs that are none")
+    sources = [_source(path, coded, origin) for path in stack.files]
     if coded.GetSize()[2] != len(stack.slices):
         raise origin.refusal(f"series {stack.slices[0].name} was changed while it was segmented")
     pixels = _frames(coded, labels, stack)
     entropy = [*(str(s.SOPInstanceUID) for s in sources), origin.model, __version__, str(origin.keep_identity)]
     if origin.keep_identity:
         entropy.append(datetime.now(UTC).isoformat())  # the file says when it was made, so that no two are alike
-    entropy += [*labels.numbers, *map(str, labels.codes.items()), pixels.tobytes().hex()]
+    entropy += [*labels.numbers, *map(str, labels.codes.items()), hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote header values
         try:
@@ -140,12 +139,14 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
     return _finished(made, generate_uid(PYDICOM_ROOT_UID, ["dimensions", *entropy]), origin.keep_identity)
 
 
-def _source(path: Path, coded: sitk.Image, keep_identity: bool) -> pydicom.Dataset:
+def _source(path: Path, coded: sitk.Image, origin: Origin) -> pydicom.Dataset:
     """The header of a source without its pixels, on the grid of the mask: what is to be left out is not even read."""
-    wanted = [*REFERENCED, *IDENTITY, "SpecificCharacterSet"] if keep_identity else list(REFERENCED)
+    wanted = [*REFERENCED, *IDENTITY, "SpecificCharacterSet"] if origin.keep_identity else list(REFERENCED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote header values
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        if not all(is_uid(str(data.get(name, ""))) for name in UIDS):
+            raise origin.refusal("the series states UIDs that are none")
         for name in IDENTITY:
             setattr(data, name, str(data.get(name) or ""))
     data.SpecificCharacterSet = "ISO_IR 192"  # UTF-8

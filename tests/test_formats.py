@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.image import grid_difference, read_image
-from tests.dicom_files import NAME, write_scan
+from tests.dicom_files import NAME, SERIES, write_scan
 
 Command = Callable[..., Any]
 
@@ -96,6 +96,25 @@ def test_a_seg_that_is_done_is_kept_and_one_that_was_altered_is_made_again(
     assert files[1].stat().st_mtime_ns == times[1]
     assert medseg(*words, "--keep-identity").status == 0
     assert pydicom.dcmread(files[0]).PatientName == NAME
+
+
+def test_one_of_several_series_is_chosen_and_referred_to(
+    medseg: Command, scans: Path, cohort: Path, rule: Path, tmp_path: Path
+) -> None:
+    image = read_image(sorted((cohort / "images").glob("*.nii.gz"))[0])
+    facts = {"SeriesInstanceUID": f"{SERIES}.2", "SeriesDescription": f"{NAME} 40%"}
+    write_scan(image[:, :, 4:], scans / "p2/more", **facts)
+    for path in (scans / "p2/more").iterdir():
+        path.rename(scans / f"p2/b{path.name}")
+    words = ["segment", scans, tmp_path / "out", "--model", rule, "--format", "dicom-seg", "--glob", "p2"]
+    result = medseg(*words)
+    assert result.status == 1
+    assert f"{SERIES}.2 CT, {image.GetSize()[2] - 4} slices" in result.err
+    assert "phase 40%" in result.err
+    assert "Mustermann" not in result.err
+    assert medseg(*words, "--series", f"{SERIES}.2").status == 0
+    data = pydicom.dcmread(tmp_path / "out/p2.seg.dcm")
+    assert [item.SeriesInstanceUID for item in data.ReferencedSeriesSequence] == [f"{SERIES}.2"]
 
 
 def test_a_mask_beside_its_series_is_no_case(medseg: Command, scans: Path, rule: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import SimpleITK as sitk
-from pydicom.uid import PYDICOM_ROOT_UID, generate_uid
+from pydicom.uid import PYDICOM_ROOT_UID, UID, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from medseg import __version__
@@ -109,10 +110,7 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
     if coded.GetSize()[2] != len(stack.slices):
         raise origin.refusal(f"series {stack.slices[0].name} was changed while it was segmented")
     pixels = _frames(coded, labels, stack)
-    entropy = [*(str(s.SOPInstanceUID) for s in sources), origin.model, __version__, str(origin.keep_identity)]
-    if origin.keep_identity:
-        entropy.append(datetime.now(UTC).isoformat())  # the file says when it was made, so that no two are alike
-    entropy += [*labels.numbers, *map(str, labels.codes.items()), hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()]
+    series, instance, dimensions = _uids(sources, pixels, labels, origin)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote header values
         try:
@@ -121,8 +119,8 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
                 pixel_array=pixels,
                 segmentation_type="BINARY",
                 segment_descriptions=[_description(name, labels, origin) for name in labels.numbers],
-                series_instance_uid=generate_uid(PYDICOM_ROOT_UID, ["series", *entropy]),
-                sop_instance_uid=generate_uid(PYDICOM_ROOT_UID, ["instance", *entropy]),
+                series_instance_uid=series,
+                sop_instance_uid=instance,
                 series_number=1000,
                 instance_number=1,
                 manufacturer="medseg",
@@ -136,7 +134,19 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             why = f"series {stack.slices[0].name} cannot be referred to ({type(error).__name__})"
             raise origin.refusal(why) from None  # the cause may quote the header
-    return _finished(made, generate_uid(PYDICOM_ROOT_UID, ["dimensions", *entropy]), origin.keep_identity)
+    return _finished(made, dimensions, origin.keep_identity)
+
+
+def _uids(
+    sources: Sequence[pydicom.Dataset], pixels: npt.NDArray[np.uint8], labels: Labels, origin: Origin
+) -> list[UID]:
+    """UIDs of the new series, instance and dimensions: the same for the same content."""
+    content = [str(source.SOPInstanceUID) for source in sources] + [origin.model, __version__]
+    content += [*labels.numbers, *map(str, labels.codes.items())]
+    content.append(hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest())
+    if origin.keep_identity:
+        content.append(datetime.now(UTC).isoformat())  # such a file says when it was made, so that no two are alike
+    return [generate_uid(PYDICOM_ROOT_UID, [what, *content]) for what in ("series", "instance", "dimensions")]
 
 
 def _source(path: Path, coded: sitk.Image, origin: Origin) -> pydicom.Dataset:

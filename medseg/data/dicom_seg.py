@@ -40,6 +40,7 @@ REFERENCED = [  # what a reference needs
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "Rows",
     "Columns", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "SliceThickness", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 ]  # fmt: skip
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 IDENTITY = [  # what the standard wants of patient and study, be it blank
@@ -96,7 +97,7 @@ def write_seg(coded: sitk.Image, target: Path, labels: Labels, origin: Origin) -
             read_header(draft)  # a full disk does not always raise
             draft.replace(target)
     except (OSError, ImageError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it was cut off"
+        why = (isinstance(error, OSError) and error.strerror) or "it was cut off"  # pydicom rewords some of them
         raise ImageError(
             f"{target}: could not be written: {why}; check the free space and the rights", code="image-write"
         ) from None
@@ -218,6 +219,7 @@ def _finished(made: pydicom.Dataset, dimensions: str, keep_identity: bool) -> py
     for sequence in (made.DimensionOrganizationSequence, made.DimensionIndexSequence):
         for item in sequence:
             item.DimensionOrganizationUID = dimensions
+    made.ContentCreatorName = ""  # the standard wants it stated
     if not keep_identity:
         del made.InstanceCreationDate, made.InstanceCreationTime
         for item in made.ContributingEquipmentSequence:

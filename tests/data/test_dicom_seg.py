@@ -104,10 +104,12 @@ def test_highdicom_reads_the_same_volume(tmp_path: Path) -> None:
 
 
 def test_what_it_refers_to_and_says_of_its_making(tmp_path: Path) -> None:
-    write_series(tmp_path / "ct")
+    write_series(tmp_path / "ct", LossyImageCompression="01", LossyImageCompressionRatio="8")
     coded = mask_of(tmp_path / "ct", LUNGS)
     write_seg(coded, tmp_path / "mask.seg.dcm", LUNGS, Origin(tmp_path / "ct", None, "my lungs"))
     data = pydicom.dcmread(tmp_path / "mask.seg.dcm")
+    assert (data.LossyImageCompression, data.LossyImageCompressionRatio) == ("01", 8)
+    assert data.ContentCreatorName == ""
     assert (data.Modality, data.SegmentationType, data.SOPClassUID.name) == ("SEG", "BINARY", "Segmentation Storage")
     assert data.StudyInstanceUID == f"{SERIES}.8"
     assert data.FrameOfReferenceUID == f"{SERIES}.9"
@@ -227,3 +229,20 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         write_seg(coded, tmp_path / "file/m.seg.dcm", LUNGS, Origin(tmp_path / "ct", None, "m"))
     assert caught.value.code == "image-write"
+
+
+def test_a_full_disk_leaves_the_older_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "ct")
+    coded, origin, file = mask_of(tmp_path / "ct", LUNGS), Origin(tmp_path / "ct", None, "m"), tmp_path / "o/m.seg.dcm"
+    write_seg(coded, file, LUNGS, origin)
+    before = file.read_bytes()
+
+    def short(target, data, **_):  # writes a part and says nothing
+        target.write(before[:-10])
+
+    monkeypatch.setattr(pydicom, "dcmwrite", short)
+    with pytest.raises(ImageError, match="cut off") as caught:
+        write_seg(coded * 0, file, LUNGS, origin)
+    assert caught.value.code == "image-write"
+    assert [path.name for path in file.parent.iterdir()] == ["m.seg.dcm"]
+    assert file.read_bytes() == before

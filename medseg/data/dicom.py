@@ -6,6 +6,7 @@ cannot be one regular volume, or one for each time point, is an error, not a gue
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import SimpleITK as sitk
 from pydicom.pixels.utils import pixel_array
 
 from medseg.data import itk
-from medseg.data.dicom_header import Slice, holds_dicom, is_candidate, read_header
+from medseg.data.dicom_header import BROKEN, Slice, holds_dicom, is_candidate, read_header
 from medseg.data.dicom_stack import Stack, refuse, stacks
 from medseg.data.dicom_values import mended, rescaled
 from medseg.errors import ImageError
@@ -151,7 +152,7 @@ def _framed(folder: Path, slices: Sequence[Slice]) -> sitk.Image:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they quote header values
                 pixels = pixel_array(path)  # (F, Y, X), (Y, X) where there is one
-        except (RuntimeError, ValueError, AttributeError, NotImplementedError):
+        except (*BROKEN, RuntimeError, EOFError, struct.error):
             _undecodable(folder, slices)
         if pixels.ndim not in (2, 3):
             refuse(folder, slices, f"{path.name} holds frames in colour; export it as grey", code="dicom-mixed")

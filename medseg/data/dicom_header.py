@@ -51,7 +51,7 @@ TAGS = [
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote header values, names among them
 
-_BROKEN = (  # what pydicom raises on garbage
+BROKEN = (  # what pydicom raises on garbage
     InvalidDicomError, BytesLengthException, ValueError, TypeError, KeyError, AttributeError, NotImplementedError,
     IndexError,
 )  # fmt: skip
@@ -132,7 +132,7 @@ def read_header(path: Path) -> tuple[Slice, ...]:
     except (EOFError, struct.error, zlib.error):
         size = path.stat().st_size
         truncated(path, Short(size + 1, size, " in its header"))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(
             f"{path}: is no readable DICOM file ({type(error).__name__}); export it again or move it away",
             code="image-unreadable",

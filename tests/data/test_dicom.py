@@ -359,3 +359,12 @@ def test_a_photograph_and_a_film_have_no_place_and_need_none(tmp_path: Path) -> 
     assert read_image(tmp_path / "film").GetSize() == (16, 16, 4)
     write_slice(tmp_path / "film/b", 1, (0, 0, 0), **(nowhere | bits | film | pixels))
     assert error_of(tmp_path / "film").code == "dicom-position"
+
+
+def test_an_enhanced_image_that_pydicom_stumbles_over(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "ct.dcm")
+    content = (tmp_path / "ct.dcm").read_bytes()
+    (tmp_path / "ct.dcm").write_bytes(content.replace(b"MONOCHROME2", b"MONO\\HROME2"))
+    error = error_of(tmp_path)
+    assert error.code == "image-unreadable"
+    assert "gdcmconv --raw" in str(error)

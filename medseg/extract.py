@@ -18,7 +18,7 @@ from medseg.data.folders import read_cases, read_table
 from medseg.data.image import find_images, frames, read_image, stem
 from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
-from medseg.data.truth import fitting_mask, read_truth
+from medseg.data.truth import find_masks, fitting_mask, read_truth
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
 from medseg.features.slices import axial_slices, step_regions
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
@@ -202,7 +202,7 @@ def masks_from(images: Path, masks: Path, labels: Labels) -> MaskOf:
     """
     if not masks.exists():
         raise DataError(f"{masks}: no such folder")
-    named = {path.relative_to(masks).parent / stem(path): path for path in find_images(masks)}
+    named = find_masks(masks)
 
     def find(case: Case, image: sitk.Image) -> sitk.Image:
         below = case.image.is_relative_to(images) and case.image != images

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 import SimpleITK as sitk
@@ -96,6 +97,18 @@ def test_a_seg_that_is_done_is_kept_and_one_that_was_altered_is_made_again(
     assert files[1].stat().st_mtime_ns == times[1]
     assert medseg(*words, "--keep-identity").status == 0
     assert pydicom.dcmread(files[0]).PatientName == NAME
+
+
+def test_dicom_seg_is_measured_as_nifti_is(medseg: Command, scans: Path, rule: Path, tmp_path: Path) -> None:
+    tables = []
+    for word in ("nifti", "dicom-seg"):
+        masks, table = tmp_path / word, tmp_path / f"{word}.csv"
+        words = ["--glob", "p[12]*", "-q"]
+        assert medseg("segment", scans, masks, "--model", rule, "--format", word, *words).status == 0
+        assert medseg("extract-features", scans, masks, table, *words).status == 0
+        tables.append(pd.read_csv(table))
+    assert tables[0]["case"].tolist() == ["p1/ct", "p2"]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-4)  # NIfTI keeps its grid in 32 bits
 
 
 def test_one_of_several_series_is_chosen_and_referred_to(

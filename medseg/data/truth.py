@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from medseg.data.cases import Case
 from medseg.data.dicom_seg import SUFFIX as SEG
 from medseg.data.dicom_seg import Origin, write_seg
-from medseg.data.image import SUFFIXES, grid_difference, image_suffix, read_mask, stem, write_image
+from medseg.data.dicom_seg_read import read_seg
+from medseg.data.image import SUFFIXES, find_images, grid_difference, image_suffix, read_mask, stem, write_image
 from medseg.data.labels import Labels, plain
 from medseg.errors import ConfigError, ImageError
 
@@ -38,6 +39,8 @@ def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
 
 def fitting_mask(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
     """The mask of `path`, which must lie on the grid of the image; `ImageError` says how far it is off."""
+    if path.name.endswith(SEG):
+        return read_seg(path, image)
     mask = read_mask(path)
     difference = grid_difference(mask, image)
     if difference:
@@ -103,6 +106,13 @@ def _require_known(case: Case, found: set[int], values: Mapping[str, Sequence[in
         f"e.g. 'data.mask_values={{{text}}}', or mend the mask",
         code="mask-label",
     )
+
+
+def find_masks(root: Path) -> dict[Path, Path]:
+    """Every mask below a folder by its path there without ending, DICOM SEG among them."""
+    named = {path.relative_to(root).parent / stem(path): path for path in find_images(root)}
+    segs = {p.relative_to(root).parent / p.name.removesuffix(SEG): p for p in sorted(root.rglob(f"*{SEG}"))}
+    return segs | named
 
 
 def mask_suffix(shape: str) -> str:

@@ -196,13 +196,21 @@ def test_the_search_finds_what_is_there(scans: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize("broken", [False, True], ids=["whole", "broken"])
 def test_volumes_from_images_to_report(
-    medseg: Command, scans: Path, lung_rule: Path, diagnoser: Path, tmp_path: Path, broken: bool
+    medseg: Command,
+    scans: Path,
+    lung_rule: Path,
+    diagnoser: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: bool,
 ) -> None:
     images = tmp_path / "images"
     shutil.copytree(scans, images)
     if broken:
         break_all(images)
     out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)  # `data check` writes where one stands
     run(medseg, "data", "check", images, "organ=lung")
     for word in ("nifti", "nrrd", "mha", "dicom-seg"):
         run(medseg, "segment", images, out / word, "--model", lung_rule, "--format", word)
@@ -216,6 +224,7 @@ def test_volumes_from_images_to_report(
         made = {"nifti/ct.nii.gz", "dicom-seg/ct.seg.dcm", "features.csv", "diagnoses.csv", "diagnoses.html"}
         assert made <= {str(path.relative_to(out)) for path in out.rglob("*")}
     assert (out / "nifti/cases.csv").is_file()
+    assert (out / "data_check.csv").is_file()
     assert telling(out) == []
 
 

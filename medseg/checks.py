@@ -164,12 +164,23 @@ def check_combinations(values: dict[str, Any]) -> None:
     numbers = sorted(labels.values())
     if numbers != list(range(1, len(numbers) + 1)):
         raise ConfigError(f"organ.labels={labels}: each label needs its own number, 1, 2, 3 … (0 is background)")
+    _check_codes(organ.get("codes") or {})
     if values["task"] == "diagnosis" and len(organ["classes"]) < 2:
         raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ['classes']}")
     if values["data"]["holdout"] == 1 and "network" in values["segmenter"]:
         raise ConfigError("data.holdout=1 leaves nothing to learn from; it is for segmenters without training")
     if not organ["exclusive"] and (len(numbers) > 8 or pairs):
         raise ConfigError("organ.exclusive=false: at most 8 labels may overlap, and none may be a lateral pair")
+
+
+def _check_codes(codes: dict[str, Any]) -> None:
+    for name, pair in codes.items():
+        alike = isinstance(pair, list) and len(pair) == 2 and all(re.fullmatch(r"\d{6,16} \S.*", str(c)) for c in pair)
+        if not alike:
+            raise ConfigError(
+                f"organ.codes.{name}={pair!r}: must be two codes of SNOMED CT, its category's and its own, each with "
+                "its meaning, e.g. [91723000 Anatomical structure, 39607008 Lung]"
+            )
 
 
 def _is_auto(value: Any) -> bool:

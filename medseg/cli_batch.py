@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli_options import AsJson, Device, FailFast, Glob, Model, Quiet, Replace, Workers, finish
+from medseg.cli_options import (
+    AsJson,
+    Device,
+    FailFast,
+    Format,
+    Glob,
+    KeepIdentity,
+    Model,
+    Quiet,
+    Replace,
+    Workers,
+    finish,
+)
 
 batch_app = typer.Typer()
 Diagnoses = Annotated[
@@ -35,7 +47,7 @@ def segment(
     ],
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
-    suffix: Annotated[str | None, typer.Option("--format", help="Ending of the masks, e.g. .mha or .png.")] = None,
+    suffix: Format = None,
     out_of_fold: Annotated[
         bool,
         typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
@@ -43,12 +55,16 @@ def segment(
     fail_fast: FailFast = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
     replace: Replace = False,
+    keep_identity: KeepIdentity = False,
     workers: Workers = 1,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment every image of a folder; a broken one is named and the others go on."""
+    """Segment every image of a folder; a broken one is named and the others go on.
+
+    Nothing of what headers say of a patient is written anywhere, except with --keep-identity; names of files are kept.
+    """
     from medseg.console import be_quiet
 
     be_quiet(quiet)
@@ -58,7 +74,7 @@ def segment(
         from medseg.runs import open_run
         from medseg.segment import Batch, segment_folder
 
-        batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace)
+        batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity)
         ledger = segment_folder(batch, [open_run(path) for path in model], device, workers)
     finish(ledger, as_json)
 

@@ -47,6 +47,17 @@ Model = Annotated[Path, typer.Option("--model", help="The run folder that `medse
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
 ]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Of the masks: nifti, nrrd, mha, png, tiff or an ending such as .nii; dicom-seg, of DICOM only, refers to "
+        "the slices by UID and leaves name, ID, birth date and dates blank.",
+    ),
+]
+KeepIdentity = Annotated[
+    bool, typer.Option("--keep-identity", help="A DICOM SEG says the name, ID, birth date and study of its images.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]

@@ -130,7 +130,10 @@ def with_values(config: Config, values: dict[str, Any]) -> Config:
 
 def labels_of(config: Config) -> Labels:
     """The organ's labels."""
-    return Labels({str(name): int(number) for name, number in config.organ.labels.items()}, config.organ.exclusive)
+    organ = config.organ
+    numbers = {str(name): int(number) for name, number in organ.labels.items()}
+    codes = {str(name): (str(pair[0]), str(pair[1])) for name, pair in (organ.get("codes") or {}).items()}
+    return Labels(numbers, organ.exclusive, codes)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

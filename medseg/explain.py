@@ -25,6 +25,7 @@ CODES: dict[str, str] = {
     "dicom-position": "slices carry no usable position or orientation|export the series again, once",
     "dicom-rescale": "the values of a CT are not known to be HU, or its slope is 0|export the series again from its "
     "source; secondary captures are no CT",
+    "dicom-seg": "a DICOM SEG has no DICOM series to refer to, or one that it cannot refer to|choose another --format",
     "dicom-series": "the series asked for with --series is not there|the message lists those that are",
     "dicom-several-series": "a folder holds several series|choose one with --series UID",
     "dicom-spacing": "slices are not evenly spaced, or lie at one place: one is missing or the series is mixed|export "

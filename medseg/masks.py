@@ -11,7 +11,7 @@ from medseg.data.cases import Case
 from medseg.data.image import find_images, stem
 from medseg.data.labels import Labels
 from medseg.data.stated import labels_found, stated_labels
-from medseg.data.truth import fitting_mask, read_truth
+from medseg.data.truth import find_masks, fitting_mask, read_truth
 from medseg.errors import DataError, ImageError
 
 MaskOf = Callable[[Case, sitk.Image], sitk.Image]
@@ -38,7 +38,7 @@ class MaskFolder:
         if not masks.exists():
             raise DataError(f"{masks}: no such folder")
         self.images, self.masks, self.labels = images, masks, labels
-        self._named = {path.relative_to(masks).parent / stem(path): path for path in find_images(masks)}
+        self._named = find_masks(masks)
 
     def files(self, case: Case) -> list[Path]:
         """The files of a case that are there."""

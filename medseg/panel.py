@@ -73,7 +73,8 @@ class Panel:
 
     def _merged_labels(self) -> Labels:
         blank = {name: sitk.Image([1, 1], sitk.sitkUInt8) for name in self.models}
-        return Labels(merge_maps(self._maps(blank))[1])
+        codes = {name: code for model in self.models.values() for name, code in model.labels.codes.items()}
+        return Labels(merge_maps(self._maps(blank))[1], codes=codes)
 
     def _maps(self, masks: dict[str, sitk.Image]) -> list[tuple[sitk.Image, dict[str, int]]]:
         models = self.models

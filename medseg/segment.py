@@ -6,7 +6,7 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +17,11 @@ import pandas as pd
 
 from medseg.console import Progress, banner, progress, warn
 from medseg.data.cases import Case
+from medseg.data.dicom_seg import SUFFIX, Origin
 from medseg.data.folders import read_cases
-from medseg.data.image import SUFFIXES, image_suffix, read_image, stem
+from medseg.data.image import image_suffix, read_image, stem
 from medseg.data.labels import Labels
-from medseg.data.truth import mask_files, write_masks
+from medseg.data.truth import mask_files, mask_suffix, write_masks
 from medseg.errors import ConfigError, ImageError, MedsegError, OutputError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 from medseg.resume import Before, content_of, key_of, only_one
@@ -49,6 +50,13 @@ class Batch:
     fail_fast: bool = False  # end at the first case that fails
     strict: bool = False  # an image that the quality gate doubts fails
     replace: bool = False  # drop what an earlier run left of other cases
+    keep_identity: bool = False  # of the patient, in a DICOM SEG
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the masks of an image, beside the models."""
+        settings = {"series": self.series, "format": self.suffix, "out_of_fold": self.out_of_fold}
+        return {**settings, "strict": self.strict, "keep_identity": self.keep_identity}
 
 
 class Job(NamedTuple):
@@ -83,18 +91,17 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
     depend on their number, nor do the lines of the ledger and the tables: a batch that came to its end has them in the
     order of the cases, one that was stopped as the cases were ready.
     """
-    if batch.suffix is not None and batch.suffix not in SUFFIXES:
-        raise ConfigError(f"--format {batch.suffix}: must be one of {', '.join(SUFFIXES)}")
+    if batch.suffix is not None:
+        batch = dataclasses.replace(batch, suffix=mask_suffix(batch.suffix))
+    if batch.keep_identity and batch.suffix != SUFFIX:
+        raise ConfigError("--keep-identity: only a DICOM SEG (--format dicom-seg) can hold the patient's identity")
     with crew(workers, load, batch, runs, device, workers) as team:
         facts: Facts = team.facts
         cases = read_cases(batch.source, facts.channels, pattern=batch.pattern)
         for run in runs:
             warn_synthetic(run, batch.source)
         jobs = [Job(case, target) for case, target in zip(cases, _targets(cases, batch), strict=True)]
-        key = key_of(
-            runs,
-            {"series": batch.series, "format": batch.suffix, "out_of_fold": batch.out_of_fold, "strict": batch.strict},
-        )
+        key = key_of(runs, batch.settings)
         with only_one(batch.out), progress("segment", len(jobs)) as bar:
             before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
             for folder in facts.folders:
@@ -194,6 +201,8 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
     case, started = job.case, time.monotonic()
     written: list[Path] = []
     try:
+        if origin := _origin(case, batch):
+            origin.stack()  # refused before anything is computed
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
         doubts = panel.doubts(images)
         if doubts and batch.strict:
@@ -203,8 +212,9 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
         found = panel(images, case)
         for folder, mask in found.masks.items():
             place = batch.out / folder / job.target.relative_to(batch.out)
+            models = [folder] if folder else [row["model"] for row in found.provenance] or list(panel.models)
             written += mask_files(place, panel.labels).values()
-            write_masks(mask, place, panel.labels)
+            write_masks(mask, place, panel.labels, _origin(case, batch, models))
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
         for file in written:  # of several some may be there
             with suppress(OSError):
@@ -215,6 +225,14 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
     status, code = ("review", "quality") if doubts else ("ok", "")
     entry = Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(job.target))
     return dataclasses.replace(entry, outputs="\n".join(map(str, written)), output_hash=content_of(written)), rows
+
+
+def _origin(case: Case, batch: Batch, models: Sequence[str] = ()) -> Origin | None:
+    """What a DICOM SEG refers to; other masks refer to nothing."""
+    if batch.suffix != SUFFIX:
+        return None
+    names = ", ".join(Path(model).name for model in models)
+    return Origin(case.image, batch.series, names, batch.keep_identity)
 
 
 def _targets(cases: list[Case], batch: Batch) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import SimpleITK as sitk
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -116,3 +117,15 @@ def write_enhanced(path: Path, heights=EVEN, rotation=None, times=1, syntax=Expl
     if syntax == RLELossless:
         data.compress(RLELossless, generate_instance_uid=False)
     data.save_as(path, enforce_file_format=True)
+
+
+def write_scan(image: sitk.Image, folder: Path, **changes) -> None:
+    """A volume of HU as a series."""
+    axes = np.reshape(image.GetDirection(), (3, 3)).T  # one row an axis
+    across, down = image.GetSpacing()[:2]
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, pixels in enumerate(sitk.GetArrayFromImage(image)):
+        facts = {"Rows": pixels.shape[0], "Columns": pixels.shape[1], "PixelSpacing": [f"{down:.8g}", f"{across:.8g}"]}
+        facts |= {"PixelData": (np.rint(pixels) + 1024).clip(0, 65535).astype(np.uint16).tobytes()} | changes
+        position = image.TransformIndexToPhysicalPoint((0, 0, number))
+        write_slice(folder / f"slice{number:03d}.dcm", number, position, axes[:2], **facts)

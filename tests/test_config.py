@@ -24,6 +24,7 @@ from medseg.errors import ConfigError
         (["organ=lung", "segmenter.patch=[16,16]"], ["one voxel at the lowest level", "32"]),
         (["organ=lung", "segmenter.patch=[96,96,32]"], ["a 2D network needs 2 sizes", "dimensions=3"]),
         (["organ=lung", "organ.lateral_pairs=[[a,left_lung]]"], ["'a' is not one of organ.labels"]),
+        (["organ=lung", "organ.codes.left_lung=[Lung]"], ["organ.codes.left_lung=['Lung']", "SNOMED CT"]),
         (["organ=lung", "organ.labels.left_lung=1"], ["each label needs its own number"]),
         (["organ=lung", "task=diagnosis", "organ.classes=[one]"], ["at least two organ.classes"]),
         (["organ=lung", "segmenter.predict.mirror=[x]"], ["lateral pair"]),

@@ -70,3 +70,10 @@ def test_every_preprocessing_builds(organ: str, preprocess: str) -> None:
 @pytest.mark.parametrize("file", sorted(config_dir().rglob("*.yaml")), ids=lambda p: str(p.relative_to(config_dir())))
 def test_every_file_says_what_it_is_for(file: Path) -> None:
     assert file.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("organ", CHOICES["organ"])
+def test_codes_are_of_labels_that_the_organ_has(organ: str) -> None:
+    facts = compose([f"organ={organ}"]).organ
+    assert facts.codes
+    assert set(facts.codes) <= set(facts.labels)

@@ -6,6 +6,7 @@ cannot be one regular volume, or one for each time point, is an error, not a gue
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import SimpleITK as sitk
 from pydicom.pixels.utils import pixel_array
 
 from medseg.data import itk
-from medseg.data.dicom_header import Slice, holds_dicom, is_candidate, read_header
+from medseg.data.dicom_header import BROKEN, Slice, holds_dicom, is_candidate, read_header
 from medseg.data.dicom_stack import Stack, refuse, stacks
 from medseg.data.dicom_values import mended, rescaled
 from medseg.errors import ImageError
@@ -74,7 +75,7 @@ def _choose(folder: Path, slices: list[Slice], series: str | None) -> list[Slice
         groups.setdefault(item.series, []).append(item)
     if series in groups:
         return [item for item in groups[series] if not item.localizer] or groups[series]
-    listed = "\n".join(_line(uid, group) for uid, group in sorted(groups.items()))
+    listed = "\n".join(_line(group) for _, group in sorted(groups.items()))
     if series is not None:
         raise ImageError(f"{folder}: holds no series {series}; --series takes one of:\n{listed}", code="dicom-series")
     images = [item for item in slices if not item.localizer]
@@ -91,7 +92,7 @@ def _choose(folder: Path, slices: list[Slice], series: str | None) -> list[Slice
     return images
 
 
-def _line(uid: str, group: list[Slice]) -> str:
+def _line(group: list[Slice]) -> str:
     """A series by facts that name no patient."""
     first = group[0]
     facts = [
@@ -101,7 +102,7 @@ def _line(uid: str, group: list[Slice]) -> str:
         first.facts,
         "localizer" if first.localizer else "",
     ]
-    return f"  {uid or '(no UID)'}  {', '.join(fact for fact in facts if fact)}"
+    return f"  {first.name}  {', '.join(fact for fact in facts if fact)}"
 
 
 def _require_rescaling(folder: Path, slices: Sequence[Slice]) -> None:
@@ -151,7 +152,7 @@ def _framed(folder: Path, slices: Sequence[Slice]) -> sitk.Image:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they quote header values
                 pixels = pixel_array(path)  # (F, Y, X), (Y, X) where there is one
-        except (RuntimeError, ValueError, AttributeError, NotImplementedError):
+        except (*BROKEN, RuntimeError, EOFError, struct.error):
             _undecodable(folder, slices)
         if pixels.ndim not in (2, 3):
             refuse(folder, slices, f"{path.name} holds frames in colour; export it as grey", code="dicom-mixed")
@@ -163,5 +164,5 @@ def _undecodable(folder: Path, slices: Sequence[Slice]) -> NoReturn:
     coded = ", ".join(sorted({item.syntax for item in slices}))
     why = f"its pixels are damaged, or coded ({coded}) in a way that is not read; save it uncompressed first "
     raise ImageError(
-        f"{folder}: series {slices[0].series}: {why}(gdcmconv --raw, dcmconv)", code="image-unreadable"
+        f"{folder}: series {slices[0].name}: {why}(gdcmconv --raw, dcmconv)", code="image-unreadable"
     ) from None

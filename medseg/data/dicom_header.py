@@ -6,6 +6,7 @@ Read by pydicom without the pixels. No message holds anything about the patient:
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import warnings
 import zlib
@@ -40,8 +41,9 @@ MOMENTS = (
 )  # fmt: skip
 CONTRASTS = ("ImageType", "EchoTime", "DiffusionBValue", "ConvolutionKernel", "KVP")  # images of another look
 TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "Rows",
-    "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription",
+    "Modality", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
+    "BitsStored",
     "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope",
     "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *MOMENTS, *CONTRASTS,
@@ -49,7 +51,7 @@ TAGS = [
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote header values, names among them
 
-_BROKEN = (  # what pydicom raises on garbage
+BROKEN = (  # what pydicom raises on garbage
     InvalidDicomError, BytesLengthException, ValueError, TypeError, KeyError, AttributeError, NotImplementedError,
     IndexError,
 )  # fmt: skip
@@ -64,6 +66,7 @@ class Slice:
     syntax: str  # how the pixels are coded, in words
     instance: str
     series: str
+    space: str  # UID of the frame of reference
     modality: str
     facts: str  # of its series, for one who has to choose: no free text, which may name the patient
     size: tuple[int, int]  # rows, columns
@@ -80,6 +83,16 @@ class Slice:
     localizer: bool
     moments: tuple[str, ...]  # by MOMENTS; blank where not stated
     contrast: tuple[str, ...]  # by CONTRASTS
+
+    @property
+    def name(self) -> str:
+        """Of its series, for messages: the UID, unless some other text stands in its place."""
+        return self.series if is_uid(self.series) else "(no UID)"
+
+
+def is_uid(text: str) -> bool:
+    """Whether it is made of what a UID is made of, and so tells of nobody. pydicom's own check quotes it."""
+    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 def holds_dicom(paths: Iterable[Path]) -> bool:
@@ -119,7 +132,7 @@ def read_header(path: Path) -> tuple[Slice, ...]:
     except (EOFError, struct.error, zlib.error):
         size = path.stat().st_size
         truncated(path, Short(size + 1, size, " in its header"))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(
             f"{path}: is no readable DICOM file ({type(error).__name__}); export it again or move it away",
             code="image-unreadable",
@@ -161,16 +174,17 @@ def _slice(path: Path, start: int, data: pydicom.Dataset, index: int | None, fra
     def numbers(name: str) -> tuple[float, ...]:
         return tuple(float(value) for value in data.get(name) or ())
 
-    syntax = UID(data.file_meta.TransferSyntaxUID).name
+    syntax = UID(data.file_meta.TransferSyntaxUID)
     signed = int(data.get("PixelRepresentation") or 0) == 1
     allocated = int(data.get("BitsAllocated") or 0)
     return Slice(
         path=path,
         start=start,
-        syntax=syntax,
+        syntax=syntax.name if syntax.is_valid else "unknown",
         instance=text("SOPInstanceUID") or str(path),
         series=text("SeriesInstanceUID"),
-        modality=text("Modality"),
+        space=text("FrameOfReferenceUID"),
+        modality=text("Modality") if re.fullmatch("[A-Z]{2,8}", text("Modality")) else "",
         facts=_facts(data),
         size=(int(data.Rows), int(data.Columns)),
         frames=frames,

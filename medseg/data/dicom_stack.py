@@ -59,7 +59,7 @@ def stacks(folder: Path, slices: Sequence[Slice]) -> list[Stack]:
 
 def refuse(folder: Path, slices: Sequence[Slice], why: str, *, code: str) -> NoReturn:
     """Raise an ImageError that names the series, never the patient."""
-    raise ImageError(f"{folder}: series {slices[0].series}: {why}", code=code)
+    raise ImageError(f"{folder}: series {slices[0].name}: {why}", code=code)
 
 
 def _require_alike(folder: Path, slices: Sequence[Slice]) -> None:
@@ -78,12 +78,14 @@ def _require_alike(folder: Path, slices: Sequence[Slice]) -> None:
             why = f"{item.path.name} states no usable pixel spacing ({item.spacing or 'none'}); export the series again"
             refuse(folder, slices, why, code="dicom-pixel-spacing")
         same = np.allclose(item.orientation + item.spacing, first.orientation + first.spacing, atol=ANGLE_TOLERANCE)
-        if item.size != first.size or item.frames != 1 or item.inverse != first.inverse or not same:
+        same = same and (item.space, item.inverse, item.frames) == (first.space, first.inverse, 1)
+        if item.size != first.size or not same:
             refuse(
                 folder,
                 slices,
-                f"{item.path.name} differs from {first.path.name} in size, pixel spacing, orientation, number of "
-                "frames or meaning of grey; move what is not part of the volume (such as a scout view) away",
+                f"{item.path.name} differs from {first.path.name} in size, pixel spacing, orientation, frame of "
+                "reference, number of frames or meaning of grey; move what is not part of the volume (such as a scout "
+                "view) away",
                 code="dicom-mixed",
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,14 @@ import SimpleITK as sitk
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of an organ, in the order of their numbers 1..K; not `exclusive` ones may overlap."""
+    """The labels of an organ, in the order of their numbers 1..K; not `exclusive` ones may overlap.
+
+    `codes` are of a label's category and of the label itself, where they are known.
+    """
 
     numbers: Mapping[str, int]
     exclusive: bool = True
+    codes: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)  # "number meaning" in SNOMED CT
 
     def code(self, name: str) -> int:
         """What stands for the label in a coded mask: its number, or its bit."""

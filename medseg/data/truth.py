@@ -11,10 +11,14 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.image import grid_difference, image_suffix, read_mask, stem, write_image
+from medseg.data.dicom_seg import SUFFIX as SEG
+from medseg.data.dicom_seg import Origin, write_seg
+from medseg.data.dicom_seg_read import read_seg
+from medseg.data.image import SUFFIXES, find_images, grid_difference, image_suffix, read_mask, stem, write_image
 from medseg.data.labels import Labels, plain
-from medseg.errors import ImageError
+from medseg.errors import ConfigError, ImageError
 
+FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "tiff": ".tif", "dicom-seg": SEG}
 BACKGROUND = "background"  # in data.mask_values: pixels that are no label
 
 
@@ -35,6 +39,8 @@ def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
 
 def fitting_mask(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
     """The mask of `path`, which must lie on the grid of the image; `ImageError` says how far it is off."""
+    if path.name.endswith(SEG):
+        return read_seg(path, image)
     mask = read_mask(path)
     difference = grid_difference(mask, image)
     if difference:
@@ -102,16 +108,38 @@ def _require_known(case: Case, found: set[int], values: Mapping[str, Sequence[in
     )
 
 
+def find_masks(root: Path) -> dict[Path, Path]:
+    """Every mask below a folder by its path there without ending, DICOM SEG among them."""
+    named = {path.relative_to(root).parent / stem(path): path for path in find_images(root)}
+    segs = {p.relative_to(root).parent / p.name.removesuffix(SEG): p for p in sorted(root.rglob(f"*{SEG}"))}
+    return segs | named
+
+
+def mask_suffix(shape: str) -> str:
+    """The ending of masks in a format, given as a word or as an ending; `ConfigError` for others."""
+    if shape in SUFFIXES or shape == SEG:
+        return shape
+    if shape not in FORMATS:
+        raise ConfigError(f"--format {shape}: must be one of {', '.join([*FORMATS, *SUFFIXES])}")
+    return FORMATS[shape]
+
+
 def mask_files(target: Path, labels: Labels) -> dict[str, Path]:
     """The files that hold a coded mask: `target` alone, or one for each label where labels may overlap."""
-    if labels.exclusive:
+    if labels.exclusive or target.name.endswith(SEG):
         return {"": target}
     base, suffix = stem(target), target.name[-len(image_suffix(target)) :]
     return {name: target.with_name(f"{base}_{name}{suffix}") for name in labels.numbers}
 
 
-def write_masks(coded: sitk.Image, target: Path, labels: Labels) -> None:
-    """Write a coded mask: a label map, or `<name>_<label>` of 0 and 1 for each label where labels may overlap."""
+def write_masks(coded: sitk.Image, target: Path, labels: Labels, origin: Origin | None = None) -> None:
+    """Write a coded mask: a label map, or `<name>_<label>` of 0 and 1 for each label where labels may overlap.
+
+    With an `origin`, a DICOM series, it becomes a DICOM SEG that refers to it.
+    """
+    if origin is not None:
+        write_seg(coded, target, labels, origin)
+        return
     parts = {"": coded} if labels.exclusive else labels.split(coded)
     for name, file in mask_files(target, labels).items():
         write_image(parts[name], file)

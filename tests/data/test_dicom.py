@@ -20,6 +20,8 @@ from pydicom.uid import (
     RTDoseStorage,
     RTStructureSetStorage,
     SegmentationStorage,
+    UltrasoundMultiFrameImageStorage,
+    VLPhotographicImageStorage,
 )
 
 from medseg.data.image import find_images, grid_difference, read_image, write_image
@@ -340,3 +342,29 @@ def test_an_enhanced_image_with_a_gap_or_cut_off(tmp_path: Path) -> None:
     write_enhanced(path)
     path.write_bytes(path.read_bytes()[:-300])
     assert error_of(tmp_path).code == "image-truncated"
+
+
+def test_a_photograph_and_a_film_have_no_place_and_need_none(tmp_path: Path) -> None:
+    nowhere = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None}
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "RescaleSlope": None, "RescaleIntercept": None}
+    colours = np.random.default_rng(1).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    photo = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, "Modality": "XC"}
+    pixels = {"PixelData": colours.tobytes(), "SOPClassUID": VLPhotographicImageStorage}
+    write_slice(tmp_path / "photo/a", 0, (0, 0, 0), **(nowhere | bits | photo | pixels))
+    image = read_image(tmp_path / "photo")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], colours)
+    film = {"NumberOfFrames": 4, "Modality": "US", "SOPClassUID": UltrasoundMultiFrameImageStorage}
+    pixels = {"PixelData": np.arange(1024, dtype=np.int64).astype(np.uint8).tobytes()}
+    write_slice(tmp_path / "film/a", 0, (0, 0, 0), **(nowhere | bits | film | pixels))
+    assert read_image(tmp_path / "film").GetSize() == (16, 16, 4)
+    write_slice(tmp_path / "film/b", 1, (0, 0, 0), **(nowhere | bits | film | pixels))
+    assert error_of(tmp_path / "film").code == "dicom-position"
+
+
+def test_an_enhanced_image_that_pydicom_stumbles_over(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "ct.dcm")
+    content = (tmp_path / "ct.dcm").read_bytes()
+    (tmp_path / "ct.dcm").write_bytes(content.replace(b"MONOCHROME2", b"MONO\\HROME2"))
+    error = error_of(tmp_path)
+    assert error.code == "image-unreadable"
+    assert "gdcmconv --raw" in str(error)

@@ -99,3 +99,9 @@ def test_positions_written_with_few_digits_do_not_lean(tmp_path: Path) -> None:
 def test_geometry_that_means_nothing(tmp_path: Path, changes: dict[str, object], code: str) -> None:
     write_series(tmp_path, **changes)
     assert refusal(tmp_path).code == code
+
+
+def test_slices_of_two_frames_of_reference_are_no_volume(tmp_path: Path) -> None:
+    write_series(tmp_path, (0.0, 1.0, 2.0))
+    write_series(tmp_path, (3.0, 4.0), prefix="b", FrameOfReferenceUID=f"{SERIES}.10")
+    assert refusal(tmp_path).code == "dicom-mixed"

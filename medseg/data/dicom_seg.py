@@ -1,0 +1,231 @@
+"""A mask as one standard DICOM Segmentation that refers to the slices it was made of.
+
+Such a file belongs to the study of its images: their UIDs and places are copied, since nothing can refer to them
+otherwise. Name, ID, birth date, all else that a study says of its patient, and dates are blank unless they are asked
+for. Then nothing tells two runs apart either: equal masks of equal images give equal files, as in other formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import SimpleITK as sitk
+from pydicom.uid import PYDICOM_ROOT_UID, UID, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from medseg import __version__
+from medseg.data.dicom import series_stacks
+from medseg.data.dicom_header import is_uid, read_header
+from medseg.data.dicom_stack import Stack
+from medseg.data.labels import Labels
+from medseg.errors import ImageError
+
+if TYPE_CHECKING:
+    from highdicom.seg import SegmentDescription
+    from pydicom.sr.coding import Code
+
+SUFFIX = ".seg.dcm"
+REFERENCED = [  # what a reference needs
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "Rows",
+    "Columns", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    "SliceThickness", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+]  # fmt: skip
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+IDENTITY = [  # what the standard wants of patient and study, be it blank
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName",
+]  # fmt: skip
+TISSUE = "85756007 Tissue"  # category of a label whose code is not stated
+NO_DATE, NO_TIME = "19000101", "000000"  # a SEG must state when it was made
+LENGTH = 64  # characters that DICOM gives a label
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The series that a mask was made of, by which model, and whether the patient's identity goes with it."""
+
+    folder: Path
+    series: str | None
+    model: str
+    keep_identity: bool = False
+
+    def stack(self) -> Stack:
+        """The slices in the order of the mask's. Raises ImageError dicom-seg where there is nothing to refer to."""
+        if not self.folder.is_dir():
+            raise self.refusal("a DICOM SEG refers to the DICOM slices it was made of, and this is none")
+        stacks = series_stacks(self.folder, self.series)
+        first = stacks[0].slices[0]
+        if len(stacks) > 1:
+            raise self.refusal(f"series {first.name} has {len(stacks)} time points, a DICOM SEG is of one")
+        if first.index is not None and len(stacks[0].files) > 1:
+            raise self.refusal(f"series {first.name} has several enhanced images, a DICOM SEG refers to one")
+        if not first.space:
+            raise self.refusal(f"series {first.name} states no frame of reference, which a DICOM SEG needs")
+        return stacks[0]
+
+    def refusal(self, why: str) -> ImageError:
+        """The error of a mask that cannot be a DICOM SEG."""
+        return ImageError(f"{self.folder}: {why}; choose another --format", code="dicom-seg")
+
+
+def write_seg(coded: sitk.Image, target: Path, labels: Labels, origin: Origin) -> None:
+    """Write a coded mask (X, Y, Z), on the grid of the series, to `target`; the file appears whole or not at all.
+
+    Each label is a binary segment, its number the label's. Raises ImageError: dicom-seg, image-write.
+    """
+    made = _segmentation(coded, labels, origin)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
+            draft = Path(folder) / target.name
+            with draft.open("wb") as file:
+                pydicom.dcmwrite(file, made, enforce_file_format=True)
+                file.flush()
+                os.fsync(file.fileno())
+            read_header(draft)  # a full disk does not always raise
+            draft.replace(target)
+    except (OSError, ImageError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or "it was cut off"  # pydicom rewords some of them
+        raise ImageError(
+            f"{target}: could not be written: {why}; check the free space and the rights", code="image-write"
+        ) from None
+
+
+def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.Dataset:
+    from highdicom.seg import Segmentation
+
+    stack = origin.stack()
+    sources = [_source(path, coded, origin) for path in stack.files]
+    if coded.GetSize()[2] != len(stack.slices):
+        raise origin.refusal(f"series {stack.slices[0].name} was changed while it was segmented")
+    pixels = _frames(coded, labels, stack)
+    series, instance, dimensions = _uids(sources, pixels, labels, origin)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote header values
+        try:
+            made = Segmentation(
+                source_images=sources,
+                pixel_array=pixels,
+                segmentation_type="BINARY",
+                segment_descriptions=[_description(name, labels, origin) for name in labels.numbers],
+                series_instance_uid=series,
+                sop_instance_uid=instance,
+                series_number=1000,
+                instance_number=1,
+                manufacturer="medseg",
+                manufacturer_model_name="medseg",
+                software_versions=__version__,
+                device_serial_number="0",
+                series_description="medseg segmentation, research use only",
+                content_label="SEGMENTATION",
+                omit_empty_frames=bool(pixels.any()),
+            )
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            why = f"series {stack.slices[0].name} cannot be referred to ({type(error).__name__})"
+            raise origin.refusal(why) from None  # the cause may quote the header
+    return _finished(made, dimensions, origin.keep_identity)
+
+
+def _uids(
+    sources: Sequence[pydicom.Dataset], pixels: npt.NDArray[np.uint8], labels: Labels, origin: Origin
+) -> list[UID]:
+    """UIDs of the new series, instance and dimensions: the same for the same content."""
+    content = [str(source.SOPInstanceUID) for source in sources] + [origin.model, __version__]
+    content += [*labels.numbers, *map(str, labels.codes.items())]
+    content.append(hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest())
+    if origin.keep_identity:
+        content.append(datetime.now(UTC).isoformat())  # such a file says when it was made, so that no two are alike
+    return [generate_uid(PYDICOM_ROOT_UID, [what, *content]) for what in ("series", "instance", "dimensions")]
+
+
+def _source(path: Path, coded: sitk.Image, origin: Origin) -> pydicom.Dataset:
+    """The header of a source without its pixels, on the grid of the mask: what is to be left out is not even read."""
+    wanted = [*REFERENCED, *IDENTITY, "SpecificCharacterSet"] if origin.keep_identity else list(REFERENCED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote header values
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        if not all(is_uid(str(data.get(name, ""))) for name in UIDS):
+            raise origin.refusal("the series states UIDs that are none")
+        for name in IDENTITY:
+            setattr(data, name, str(data.get(name) or ""))
+    data.SpecificCharacterSet = "ISO_IR 192"  # UTF-8
+    across, down, gap = map(format_number_as_ds, coded.GetSpacing())
+    measures = pydicom.Dataset()
+    measures.PixelSpacing, measures.SliceThickness, measures.SpacingBetweenSlices = [down, across], gap, gap
+    if "SharedFunctionalGroupsSequence" in data:
+        data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [measures]
+    else:
+        data.update(measures)
+    return data
+
+
+def _frames(coded: sitk.Image, labels: Labels, stack: Stack) -> npt.NDArray[np.uint8]:
+    """Pixels in the order of the source's frames: label numbers (Z, Y, X), or 0 and 1 (Z, Y, X, K) of each label."""
+    array: npt.NDArray[np.uint8] = sitk.GetArrayFromImage(coded)  # (Z, Y, X)
+    if not labels.exclusive:
+        array = np.stack([labels.layer(array, name) for name in labels.numbers], axis=-1).astype(np.uint8)
+    if stack.slices[0].index is None:
+        return array
+    placed = np.zeros_like(array)  # an enhanced image holds its frames in an order of its own
+    for item, part in zip(stack.slices, array, strict=True):
+        placed[item.index] = part
+    return placed
+
+
+def _description(name: str, labels: Labels, origin: Origin) -> SegmentDescription:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentDescription
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
+
+    category, own = _snomed(TISSUE), Code(name[:16], "99MEDSEG", name[:LENGTH])
+    if name in labels.codes:
+        category, own = map(_snomed, labels.codes[name])
+    return SegmentDescription(
+        segment_number=labels.numbers[name],
+        segment_label=name[:LENGTH],
+        segmented_property_category=category,
+        segmented_property_type=own,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=f"medseg {origin.model}"[:LENGTH],
+            family=codes.DCM.ArtificialIntelligence,
+            version=__version__,
+        ),
+    )
+
+
+def _snomed(text: str) -> Code:
+    from pydicom.sr.coding import Code
+
+    number, _, meaning = text.partition(" ")
+    return Code(number, "SCT", meaning)
+
+
+def _finished(made: pydicom.Dataset, dimensions: str, keep_identity: bool) -> pydicom.Dataset:
+    """The same with UIDs of ours; where identity is left out without dates, and with a word on that."""
+    for sequence in (made.DimensionOrganizationSequence, made.DimensionIndexSequence):
+        for item in sequence:
+            item.DimensionOrganizationUID = dimensions
+    made.ContentCreatorName = ""  # the standard wants it stated
+    if not keep_identity:
+        del made.InstanceCreationDate, made.InstanceCreationTime
+        for item in made.ContributingEquipmentSequence:
+            item.pop("ContributionDateTime", None)
+        made.ContentDate, made.ContentTime = NO_DATE, NO_TIME
+        made.PatientIdentityRemoved = "YES"
+        made.DeidentificationMethod = "medseg: patient, study and dates blank, UIDs kept"
+        made.LongitudinalTemporalInformationModified = "REMOVED"
+    return made

@@ -59,6 +59,24 @@ def _train_one(settings: Config) -> None:
         raise typer.Exit(status)
 
 
+@app.command(epilog="Example: medseg reproduce runs/lungs data.root=my_scans")
+def reproduce(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The new run folder; else RUN-again.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a run again from its own settings and split, and compare: 0 where weights and scores are equal, else 3."""
+    from medseg.config import values_of
+    from medseg.console import be_quiet
+
+    be_quiet(quiet)
+    from medseg.reproduce import reproduce as task
+    from medseg.runs import open_run
+
+    raise typer.Exit(task(open_run(run), out, values_of(overrides or [])))
+
+
 @app.command()
 def show(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the resolved settings that a command line means, as YAML."""
@@ -163,7 +181,8 @@ def main(run: Callable[..., Any] = app) -> None:
     """The `medseg` command: a `MedsegError` is one message and its exit status; a bug keeps its traceback."""
     _prepare_process()
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
-    signal.signal(signal.SIGINT, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         run()
     except MedsegError as error:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,13 @@ def only_one(out: Path) -> Iterator[None]:
         for draft in out.rglob(DRAFT + "*"):
             shutil.rmtree(draft, ignore_errors=True)
         yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left of files that `atomic_write_bytes` had not finished."""
+    for path in folder.rglob(".*"):
+        if path.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def content_of(paths: Sequence[Path]) -> str:

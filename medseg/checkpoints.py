@@ -129,14 +129,15 @@ class Checkpoints(Checkpoint):
     def _perhaps_stop(self, trainer: pl.Trainer, ahead: float) -> None:
         time_up = self.clock.is_up(ahead)
         if time_up or self.asked():
-            self._save(trainer)
+            self._save(trainer, self.clock.limit if time_up else None)
             raise TimeUpError if time_up else SystemExit(EXIT_INTERRUPTED)
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        if trainer.global_step == self.done.step:  # it was the epoch's end
+    def _save(self, trainer: pl.Trainer, seconds: float | None = None) -> None:
+        """seconds: None for those that passed; a bound into which no further step fits counts as passed."""
+        if trainer.global_step == self.done.step and seconds is None:  # it was the epoch's end
             return
         step, early = trainer.global_step, trainer.should_stop
-        self.done = self.done._replace(step=step, seconds=self.clock.seconds(), early=early)
+        self.done = self.done._replace(step=step, seconds=seconds or self.clock.seconds(), early=early)
         trainer.save_checkpoint(self.file)
 
 

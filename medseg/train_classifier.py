@@ -106,10 +106,12 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
     """Members on all rows; the stack and every calibration from folds in which no member saw the patient judged."""
     folds = patient_folds(seen.truth, seen.patients, config.diagnoser.folds, config.seed)
     classes, share = len(inputs.classes), 1 / (len(folds) + 1)
+    seeds = np.random.SeedSequence(config.seed).generate_state(len(folds) + 1).tolist()
     said = {name: np.full((len(seen.truth), classes), np.nan) for name in (*MEMBERS, STACK)}
     for number, fold in enumerate(folds):
         rest = np.setdiff1d(np.arange(len(seen.truth)), fold)
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} rows to learn from, {len(fold)} to judge")
+        pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
         members = fit_members(config, Run(run.file(FOLDS) / str(number)), inputs, seen.of(rest), share)
         for name, found in members.predict(seen.of(fold).rows).items():
             said[name][fold] = found
@@ -127,6 +129,7 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
     calibrations: dict[str, Calibration] = {
         name: calibrate(p[known], seen.truth[known], alpha) for name, p in said.items()
     }
+    pl.seed_everything(seeds[-1], verbose=False)
     members = fit_members(config, run, inputs, seen, share)
     return Classifier(inputs, members, over, calibrations, config.diagnoser.use, rule)
 
@@ -159,7 +162,6 @@ def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, share:
     z = x[:, kept]
     full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
     classes = len(inputs.classes)
-    pl.seed_everything(config.seed, verbose=False)  # here, so that it does not matter what was trained before
     network = SequenceLSTM(inputs.task(), **settings.network)
     run.path.mkdir(parents=True, exist_ok=True)
     fit_lstm(config, run, network, seen.items(), share)

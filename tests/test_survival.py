@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from medseg.checkpoints import done_so_far
 from medseg.ledger import sha256
+from medseg.resume import only_one
+from medseg.runs import Run
 from tests.conftest import TINY, TINY_UNET
 from tests.killing import Killing
+from tests.test_train import read_csv
 from tests.test_train_classifier import QUICK, write_table
 
 RESULTS = ("model.safetensors", "history.csv", "metrics.json", "split.csv")
@@ -26,9 +30,14 @@ def killing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killing]:
 
 @pytest.fixture
 def words(cohort: Path, tmp_path: Path) -> list[str]:
-    """Epochs of 7 steps of 60, validated often, with dropout, augmentation and averaged weights."""
+    """Epochs of 6 steps of 30, validated often, with dropout, augmentation and averaged weights."""
     places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
-    more = ["segmenter.passes=12000", "trainer.checkpoint_every=7", "segmenter.network.dropout=0.1", "trainer.validate=3"]
+    more = [
+        "segmenter.passes=6000",
+        "trainer.checkpoint_every=7",
+        "segmenter.network.dropout=0.1",
+        "trainer.validate=3",
+    ]
     return ["train", *TINY, *TINY_UNET, *places, *more]
 
 
@@ -43,7 +52,9 @@ def whole(killing: Killing, words: list[str], run: Path) -> float:
     return time.monotonic() - started
 
 
-def go_on(killing: Killing, words: list[str], run: Path, number: signal.Signals, when: Callable[[], bool] | float) -> int:
+def go_on(
+    killing: Killing, words: list[str], run: Path, number: signal.Signals, when: Callable[[], bool] | float
+) -> int:
     """Start the run, or resume it where it has begun, and send it the signal."""
     again = ["train", f"resume={run}"] if (run / "config.yaml").is_file() else [*words, f"run_dir={run}"]
     status = killing.run(again, number, when)
@@ -73,3 +84,60 @@ def test_a_segmenter_that_is_killed_at_random_moments_ends_as_if_it_had_not_been
     assert killing.run(["train", f"resume={run}"]) == 0, killing.said()
     assert outcome(run) == outcome(tmp_path / "whole")
     assert hits
+
+
+@pytest.mark.parametrize(
+    ("diagnoser", "kills"), [("stack", 2), ("lstm", 2), pytest.param("stack", 20, marks=pytest.mark.torture)]
+)
+def test_a_diagnoser_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(
+    killing: Killing, breathing: Path, tmp_path: Path, diagnoser: str, kills: int
+) -> None:
+    if diagnoser == "stack":
+        data = write_table(tmp_path / "data", count=60)
+        words = ["train", *QUICK, "diagnoser.levels=4", f"data.root={data}", "data.holdout=0.4"]
+        words += ["diagnoser.folds=2", "diagnoser.ensemble.trees=6", "diagnoser.passes=960"]
+    else:
+        words = ["train", *TINY, "task=diagnosis", f"data.root={breathing}", "trainer.budget=0.2"]
+    seconds = whole(killing, words, tmp_path / "whole")
+    random = np.random.default_rng(kills)
+    run = tmp_path / "cut"
+    for kill in range(kills):
+        number = (KILL, TERM, INT)[kill % 3]
+        assert go_on(killing, words, run, number, float(random.uniform(0.2, 0.9)) * seconds) in (0, -number, 130)
+    assert killing.run(["train", f"resume={run}"]) == 0, killing.said()
+    assert outcome(run) == outcome(tmp_path / "whole")
+    assert not (run / "folds").exists()
+
+
+@pytest.mark.parametrize("number", [TERM, INT])
+def test_a_signal_lets_the_running_step_end_and_keeps_it(
+    killing: Killing, words: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    words = [*words, "trainer.checkpoint_every=100000", "trainer.validate=0"]  # one epoch
+    assert go_on(killing, words, run, number, lambda: rows(run) >= 4) == 130
+    assert "stopping after this step" in killing.said()
+    assert f"medseg train resume={run}" in killing.said()
+    assert done_so_far(Run(run)).step >= int(read_csv(run / "history.csv")[-1]["step"]) >= 3
+    assert not (run / "manifest.json").exists()
+
+
+def test_a_training_that_is_killed_while_it_is_measured_is_only_measured_again(
+    killing: Killing, words: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = [*words, "segmenter.passes=1000"]
+    assert go_on(killing, words, run, KILL, lambda: (run / "model.safetensors").is_file()) == -KILL
+    files = [run / "checkpoints" / "last.ckpt", run / "model.safetensors"]
+    before = files[0].stat().st_mtime_ns, sha256(files[1])
+    assert killing.run(["train", f"resume={run}"]) == 0
+    assert before == (files[0].stat().st_mtime_ns, sha256(files[1]))
+    assert (run / "manifest.json").exists()
+
+
+def test_two_trainings_do_not_write_one_run(killing: Killing, words: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with only_one(run):
+        assert killing.run([*words, f"run_dir={run}"]) == 2
+    assert "another medseg writes there" in killing.said()

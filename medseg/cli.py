@@ -181,20 +181,27 @@ def main(run: Callable[..., Any] = app) -> None:
     """The `medseg` command: a `MedsegError` is one message and its exit status; a bug keeps its traceback."""
     _prepare_process()
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
+    stopped = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         run()
-    except MedsegError as error:
+    except Exception as error:
+        if stopped:  # a library was in the middle of something, and made an error of it
+            sys.exit(130)
+        if not isinstance(error, MedsegError):
+            raise
         from medseg.console import error as show_error
 
         show_error(str(error))
         sys.exit(error.exit_status)
-
-
-def _stop(_number: int, _frame: object) -> None:
-    sys.stderr.write("interrupted\n")
-    raise SystemExit(130)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,18 @@ def test_a_finished_stack_cannot_be_extended(settings: Settings, tmp_path: Path)
         compose([f"resume={tmp_path}", "diagnoser.passes=20"])
 
 
+def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: Path) -> None:
+    still = ["diagnoser.optimizer.lr=0.0", "diagnoser.early_stopping.patience=2"]  # the held-out loss cannot improve
+    words = [*TINY, *still, "task=diagnosis", f"data.root={breathing}", "trainer.budget=0.2"]
+    run = train(compose([*words, f"run_dir={tmp_path / 'run'}"])).run
+    done, before = done_so_far(run), run.file("history.csv").read_text()
+    assert done.early
+    assert done.step < 3840 * 0.2 / 32
+    train(compose([f"resume={run.path}"]))
+    assert done_so_far(run) == done
+    assert run.file("history.csv").read_text() == before
+
+
 def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path: Path) -> None:
     bounded = settings("run", "segmenter.passes=100000000", "trainer.max_time=00:00:00:02")
     run = train(compose(bounded)).run

@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.checks import AUTO, check_combinations, check_values, flatten
+from medseg.checks import AUTO, check_combinations, check_resume, check_values, flatten
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError, ModelError
 
@@ -27,9 +27,6 @@ Config = DictConfig
 OWN_TARGETS = tuple(
     f"medseg.{part}." for part in ("preprocess", "segmentation", "features", "diagnosis", "data.phantoms")
 )
-# What may differ when a run goes on: how long, and where it is computed.
-BUDGETS = ("trainer.budget", "trainer.max_time", "segmenter.passes", "diagnoser.passes")
-MAY_CHANGE = (*BUDGETS, "executor.", "logger.", "data.root", "data.cache")
 TRAINING_TARGETS = (*OWN_TARGETS, "pytorch_lightning.loggers.")
 
 
@@ -82,31 +79,12 @@ def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Config:
         if key == "run_dir":
             raise ConfigError("resume continues in its own folder: leave run_dir out")
     new = compose([*(f"{key}={value}" for key, value in facts.items()), *rest], extra)
-    _only_more(old, new, [_key(text) for text in rest], run)
+    check_resume(to_dict(old), to_dict(new), [_key(text) for text in rest], str(run))
     for text in rest:
         OmegaConf.update(old, _key(text), OmegaConf.select(new, _key(text)), merge=False)
     old.resume = str(run)
     check(old)
     return old
-
-
-def _only_more(old: Config, new: Config, keys: list[str], run: Path) -> None:
-    """`ConfigError` naming those of the given settings that differ from the run's own and may not."""
-    before, now = flatten(to_dict(old)), flatten(to_dict(new))
-    given = [name for name in {**now, **before} if any(name == key or name.startswith(f"{key}.") for key in keys)]
-    told = {name: f"{name}={now.get(name)!r} (the run: {before.get(name)!r})" for name in given}
-    changed = [name for name in given if now.get(name) != before.get(name)]
-    other = [told[name] for name in changed if not name.startswith(MAY_CHANGE)]
-    if other:
-        raise ConfigError(
-            f"resume={run}: {', '.join(other)}: a run goes on with its own settings; train another in a new run_dir. "
-            f"Only these may be given: {', '.join(MAY_CHANGE)}"
-        )
-    longer = [told[name] for name in changed if name.startswith(BUDGETS)]
-    if longer and "use" in old.diagnoser and old.task == "diagnosis":
-        raise ConfigError(
-            f"resume={run}: {', '.join(longer)}: all folds of a stack have one budget; train another in a new run_dir"
-        )
 
 
 def check(config: Config, base: Config | None = None) -> None:

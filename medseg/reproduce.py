@@ -85,7 +85,10 @@ def _tell(run: Run, again: Run) -> int:
     if len(rows) > SHOWN:
         say(f"and {len(rows) - SHOWN} more in {again.file('reproduction.json')}")
     if not found["versions"] and not found["machine"]:
-        say("versions and machine are the same: the images or masks may have changed since")
+        say(
+            "versions and machine are the same: the images or masks may have changed since, or the run was extended, "
+            "or bounded by trainer.max_time"
+        )
     return EXIT_SOME
 
 

@@ -102,6 +102,10 @@ AUTO = (
     "segmenter.network.depth", "preprocess.intensity", "preprocess.grid",
 )  # fmt: skip
 
+# What may differ when a run goes on: how long, and where it is computed.
+BUDGETS = ("trainer.budget", "trainer.max_time", "segmenter.passes", "diagnoser.passes")
+MAY_CHANGE = (*BUDGETS, "executor", "logger", "data.root", "data.cache")
+
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """``{"a": {"b": 1}}`` → ``{"a.b": 1}``; lists are leaves."""
@@ -150,6 +154,25 @@ def _kind(value: Any) -> str:
         dict: "a group",
     }
     return names.get(type(value), type(value).__name__)
+
+
+def check_resume(old: dict[str, Any], new: dict[str, Any], keys: list[str], run: str) -> None:
+    """`ConfigError` naming those of the given `keys` that differ from the `old` settings of the run and may not."""
+    before, now = flatten(old), flatten(new)
+    given = [name for name in {**now, **before} if any(name == key or name.startswith(f"{key}.") for key in keys)]
+    told = {name: f"{name}={now.get(name)!r} (the run: {before.get(name)!r})" for name in given}
+    changed = [name for name in given if now.get(name) != before.get(name)]
+    other = [told[name] for name in changed if not name.startswith(MAY_CHANGE)]
+    if other:
+        raise ConfigError(
+            f"resume={run}: {', '.join(other)}: a run goes on with its own settings; train another in a new run_dir. "
+            f"Only these may be given: {', '.join(MAY_CHANGE)}"
+        )
+    longer = [told[name] for name in changed if name.startswith(BUDGETS)]
+    if longer and old["task"] == "diagnosis" and "use" in old["diagnoser"]:
+        raise ConfigError(
+            f"resume={run}: {', '.join(longer)}: all folds of a stack have one budget; train another in a new run_dir"
+        )
 
 
 def check_combinations(values: dict[str, Any]) -> None:

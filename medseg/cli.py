@@ -59,6 +59,24 @@ def _train_one(settings: Config) -> None:
         raise typer.Exit(status)
 
 
+@app.command(epilog="Example: medseg reproduce runs/lungs data.root=my_scans")
+def reproduce(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The new run folder; else RUN-again.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a run again from its own settings and split, and compare: 0 where weights and scores are equal, else 3."""
+    from medseg.config import values_of
+    from medseg.console import be_quiet
+
+    be_quiet(quiet)
+    from medseg.reproduce import reproduce as task
+    from medseg.runs import open_run
+
+    raise typer.Exit(task(open_run(run), out, values_of(overrides or [])))
+
+
 @app.command()
 def show(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the resolved settings that a command line means, as YAML."""
@@ -163,20 +181,27 @@ def main(run: Callable[..., Any] = app) -> None:
     """The `medseg` command: a `MedsegError` is one message and its exit status; a bug keeps its traceback."""
     _prepare_process()
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
+    stopped = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         run()
-    except MedsegError as error:
+    except Exception as error:
+        if stopped:  # a library was in the middle of something, and made an error of it
+            sys.exit(130)
+        if not isinstance(error, MedsegError):
+            raise
         from medseg.console import error as show_error
 
         show_error(str(error))
         sys.exit(error.exit_status)
-
-
-def _stop(_number: int, _frame: object) -> None:
-    sys.stderr.write("interrupted\n")
-    raise SystemExit(130)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.checks import AUTO, check_combinations, check_values, flatten
+from medseg.checks import AUTO, check_combinations, check_resume, check_values, flatten
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError, ModelError
 
@@ -79,6 +79,7 @@ def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Config:
         if key == "run_dir":
             raise ConfigError("resume continues in its own folder: leave run_dir out")
     new = compose([*(f"{key}={value}" for key, value in facts.items()), *rest], extra)
+    check_resume(to_dict(old), to_dict(new), [_key(text) for text in rest], str(run))
     for text in rest:
         OmegaConf.update(old, _key(text), OmegaConf.select(new, _key(text)), merge=False)
     old.resume = str(run)
@@ -126,6 +127,15 @@ def with_values(config: Config, values: dict[str, Any]) -> Config:
         OmegaConf.update(copy, key, value, merge=False, force_add=True)
     check(copy)
     return copy
+
+
+def values_of(overrides: list[str]) -> dict[str, Any]:
+    """``["data.root=scans", "executor.threads=1"]`` → ``{"data.root": "scans", "executor.threads": 1}``."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise ConfigError(f"{' '.join(overrides)}: not KEY=VALUE ({_first_line(error)})") from error
+    return {override.key_or_group: override.value() for override in parsed}
 
 
 def labels_of(config: Config) -> Labels:

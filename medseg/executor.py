@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from typing import Any
 
@@ -57,6 +58,18 @@ def device_of(accelerator: str) -> torch.device:
     return torch.device("cuda")
 
 
+def machine(accelerator: str, precision: Any) -> dict[str, str]:
+    """What numbers may depend on besides settings and versions, as `executor` chose it here: for a run's manifest."""
+    device = device_of(accelerator)
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {
+        "device": f"{device.type} {named}",
+        "precision": str(precision_of(precision, device)),
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device computes in bf16 itself; emulated bf16 is slower than 32 bit."""
     if device.type == "cuda":
@@ -91,5 +104,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
     warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
-    # a resumed training may be told to save at other steps
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
+    # our sampler knows where to go on
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")

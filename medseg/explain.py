@@ -70,7 +70,9 @@ CODES: dict[str, str] = {
     "image-write": "a mask could not be written|check free space and rights of the output folder",
     "levels": "a texture was asked for with too few grey levels|raise bins, or lower bin_width",
     "look": "the diagnosis was made, but a person should look at the case|the message says why",
-    "loss": "the training loss became infinite or undefined|lower the learning rate; look for broken images",
+    "loss-not-finite": "the training loss became infinite or undefined; the weights of the last checkpoint are kept|"
+    "look at the images that the message names; train in a new run_dir with a lower learning rate, or go on with "
+    "resume=RUN executor.precision=32",
     "mask-colour": "a mask's colours are no label values|save it as label numbers, one channel",
     "mask-grid": "a mask does not lie on the grid of its image|resample one onto the other",
     "mask-label": "a mask holds values that no label has|say what they mean with data.mask_values",

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer, WeightAveraging
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
+from medseg.checkpoints import Checkpoints, Clock, Done, TimeUpError, WholeFiles, after_the_step, done_so_far
 from medseg.config import TRAINING_TARGETS, Config, build
 from medseg.console import Progress
-from medseg.errors import MedsegError
+from medseg.errors import ConfigError, MedsegError
 from medseg.executor import device_of, precision_of, quiet_libraries, use_threads
-from medseg.ledger import atomic_write_text
+from medseg.ledger import EXIT_INTERRUPTED, atomic_write_text
 from medseg.runs import Run
 
 
@@ -42,15 +44,8 @@ class History(Callback):
         self._losses: list[float] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_args: Any, **_kw: Any) -> None:
-        """Remember the loss; a NaN ends the training with the step named."""
-        loss = float(trainer.callback_metrics["train_loss"])
-        if not math.isfinite(loss):
-            raise MedsegError(
-                f"the loss became {loss} at step {trainer.global_step}; lower the learning rate, or set "
-                "executor.precision=32",
-                code="loss",
-            )
-        self._losses.append(loss)
+        """Remember the loss."""
+        self._losses.append(float(trainer.callback_metrics["train_loss"]))
         if trainer.global_step % self.every == 0:
             self._add(trainer, None)
 
@@ -76,32 +71,50 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Kept in checkpoints, so that a resumed training has its whole history."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "losses": self._losses}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore after resuming."""
-        self.rows = state_dict["rows"]
+        self.rows, self._losses = state_dict["rows"], state_dict["losses"]
 
 
-class RandomState(Callback):
-    """Keep torch's random numbers in checkpoints, so that dropout goes on after a resume as it would have."""
+class Chance(Callback):
+    """Seed torch anew for each step, so that dropout after a resume is what it would have been."""
 
-    def __init__(self) -> None:
-        self._restored: dict[str, Any] = {}
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
-    def on_train_start(self, *_args: Any) -> None:
-        """Go on where the checkpoint was."""
-        if self._restored:
-            torch.set_rng_state(self._restored["cpu"])
-            torch.cuda.set_rng_state_all(self._restored["cuda"][: torch.cuda.device_count()])
+    def on_train_batch_start(self, trainer: pl.Trainer, *_args: Any) -> None:
+        """The same seed and step, the same numbers."""
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, trainer.global_step]).generate_state(1)[0]))
 
-    def state_dict(self) -> dict[str, Any]:
-        """The generators of the processor and of each GPU."""
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember it until training starts."""
-        self._restored = state_dict
+class Finite(Callback):
+    """End the training where the loss is NaN or infinite, before its gradient spoils the weights.
+
+    `names` tells what the samples of the given numbers show; step s has the numbers s·batch … (s + 1)·batch − 1.
+    """
+
+    def __init__(self, names: Callable[[range], str], batch: int, file: Path) -> None:
+        self.names, self.batch, self.file = names, batch, file
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Name the batch; where weights are not finite, it was the gradient of the batch before."""
+        value = float(loss.detach())
+        if math.isfinite(value):
+            return
+        whole = all(bool(torch.isfinite(part).all()) for part in pl_module.parameters())
+        step = trainer.global_step if whole else max(0, trainer.global_step - 1)
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        seen = self.names(range(step * self.batch, (step + 1) * self.batch))
+        kept = f"; the weights before are in {self.file}" if self.file.is_file() else ""
+        raise MedsegError(
+            f"the loss became {value} at step {trainer.global_step + 1} (learning rate {rate:.2g}){kept}. "
+            f"{'The batch shows' if whole else 'The gradient was not finite in the batch before, which shows'} {seen}. "
+            "Look at these images; else train in a new run_dir with a lower learning rate, or go on with "
+            "resume=… executor.precision=32",
+            code="loss-not-finite",
+        )
 
 
 class Bar(Callback):
@@ -127,50 +140,71 @@ def seconds_of(max_time: str | None) -> float | None:
 
 
 class Budget(NamedTuple):
-    """How long to train: `epochs` of `length` optimiser steps of `batch` samples."""
+    """How long to train: `epochs` of `length` optimiser steps of `batch` samples, the loss of held-out ones taken each
+    `every` epochs; `done` of it already.
+    """
 
     epochs: int
     length: int
     batch: int
-    validations: int
+    every: int
+    done: Done = Done()
 
     @property
     def steps(self) -> int:
         """Optimiser steps in all."""
         return self.epochs * self.length
 
-
-def budget_of(config: Config, passes: int, batch: int, validations: int) -> Budget:
-    """The trainer's share of the recipe's passes, in epochs as far apart as checkpoints or validations shall be."""
-    steps = max(1, math.ceil(passes * config.trainer.budget / batch))
-    length = math.ceil(steps / max(1, validations, math.ceil(steps / config.trainer.checkpoint_every)))
-    return Budget(math.ceil(steps / length), length, batch, validations)
+    @property
+    def seen(self) -> int:
+        """Samples that were seen before a resume."""
+        return self.done.step * self.batch
 
 
-def make_trainer(config: Config, run: Run, budget: Budget, extra: list[Callback]) -> pl.Trainer:
-    """A trainer that writes history, and a checkpoint after each epoch, into the run.
+def done_before(config: Config, run: Run) -> Done:
+    """What of a training need not be done again: nothing, but where it is resumed."""
+    return done_so_far(run) if config.resume is not None else Done()
 
-    Checkpoints lie between epochs only, so that a resumed training sees every patch once.
+
+def budget_of(config: Config, passes: int, batch: int, validations: int, done: Done) -> Budget:
+    """The trainer's share of the recipe's passes, in epochs as far apart as checkpoints or validations shall be.
+
+    A training that goes on keeps its epochs, so that a larger budget only adds some. `ConfigError` for a smaller one.
     """
+    steps = max(1, math.ceil(passes * config.trainer.budget / batch))
+    if done.length:
+        if math.ceil(steps / done.length) * done.length < done.step:
+            raise ConfigError(
+                f"the run has had {done.step * batch} passes, more than the {steps * batch} that are asked for; "
+                "a budget can only grow"
+            )
+        return Budget(math.ceil(steps / done.length), done.length, batch, done.every, done)
+    length = math.ceil(steps / max(1, validations, math.ceil(steps / config.trainer.checkpoint_every)))
+    epochs = math.ceil(steps / length)
+    return Budget(epochs, length, batch, max(1, round(epochs / max(1, validations))))
+
+
+def make_trainer(config: Config, run: Run, budget: Budget, clock: Clock, extra: list[Callback]) -> pl.Trainer:
+    """A trainer that writes history, and a checkpoint after each epoch, into the run."""
     quiet_libraries()
     use_threads(config.executor.threads)
     device = device_of(config.executor.accelerator)
+    done = budget.done._replace(length=budget.length, every=budget.every)
     callbacks: list[Callback] = [
         History(run.file("history.csv"), budget.batch, every=max(1, budget.steps // 100)),
-        RandomState(),
+        Chance(config.seed),
         *extra,
-        ModelCheckpoint(run.checkpoint.parent, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        Checkpoints(run.checkpoint, clock, done),
     ]
-    if config.trainer.max_time is not None:
-        callbacks.append(Timer(config.trainer.max_time))
     logger = build(config.logger, TRAINING_TARGETS, save_dir=str(run.path)) if config.logger.get("_target_") else False
     return pl.Trainer(
         accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=config.executor.devices,
         precision=precision_of(config.executor.precision, device),
         max_epochs=budget.epochs,  # not max_steps: only trainings counted in epochs resume at the right one
-        check_val_every_n_epoch=max(1, round(budget.epochs / max(1, budget.validations))),
+        check_val_every_n_epoch=budget.every,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=logger,
         gradient_clip_val=config.trainer.clip_norm or None,
         enable_progress_bar=False,
@@ -181,14 +215,23 @@ def make_trainer(config: Config, run: Run, budget: Budget, extra: list[Callback]
     )
 
 
-def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any, resume: Path | None) -> float:
-    """Train, from a checkpoint where one is given; returns the seconds it took."""
-    started = time.monotonic()
-    trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
+def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any) -> None:
+    """Train, from where the checkpoint is if the budget has something done.
+
+    SIGINT and SIGTERM let the running step end, keep it and end the process with status 130.
+    """
+    keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
+    resume = keeper.file if keeper.done.step else None
+    with after_the_step() as keeper.asked:
+        try:
+            trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
+        except TimeUpError:
+            pass
+        except SystemExit as end:  # Lightning has one of its own for SIGTERM
+            raise SystemExit(EXIT_INTERRUPTED) from end
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, AveragedWeights | KeepBest):  # a resumed training may have been over already
+        if isinstance(callback, History | AveragedWeights | KeepBest):  # Lightning skips this where all was done before
             callback.on_train_end(trainer, module)
-    return time.monotonic() - started
 
 
 class KeepBest(Callback):

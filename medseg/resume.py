@@ -7,6 +7,7 @@ import fcntl
 import glob
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,13 @@ def _held(lock: Path, out: Path) -> Iterator[None]:
                 f"{out}: another medseg writes there now; wait for it, or choose another output", code="busy"
             ) from error
         yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left of files that `atomic_write_bytes` had not finished."""
+    for path in folder.rglob(".*"):
+        if path.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _clear(drafts: Iterable[Path]) -> None:

@@ -74,8 +74,8 @@ class Run:
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{self.file('model.safetensors')}: cannot be read ({error})") from error
 
-    def seal(self, started: datetime) -> None:
-        """Write manifest.json: versions, times and the hash of each file."""
+    def seal(self, started: datetime, machine: dict[str, str] | None = None) -> None:
+        """Write manifest.json: versions, times, what it was computed on, and the hash of each file."""
         write_json(
             self.file("manifest.json"),
             {
@@ -85,6 +85,7 @@ class Run:
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "python": platform.python_version(),
                 "platform": f"{platform.system()} {platform.machine()}",
+                "machine": machine or {},
                 "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
                 "sha256": {name: sha256(self.file(name)) for name in HASHED if self.file(name).is_file()},
             },

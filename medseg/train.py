@@ -11,13 +11,16 @@ from typing import NamedTuple
 import yaml
 
 from medseg import runs
-from medseg.config import Config, build, to_dict, to_yaml
-from medseg.console import banner, say
+from medseg.config import Config, build, to_dict, to_yaml, with_values
+from medseg.console import banner, say, warn
+from medseg.data.cache import whole_folder
 from medseg.data.cases import Case, Columns, fold_cases, split_cases, split_table
 from medseg.data.folders import FEATURES, measured_cases, read_cases, read_table
 from medseg.errors import DataError
+from medseg.executor import machine
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.plan import plan_dataset, resolved
+from medseg.resume import only_one, sweep
 from medseg.runs import Run
 
 SMALL = 0.2  # of a recipe's passes: below, numbers say nothing of what the recipe can do
@@ -34,33 +37,55 @@ class Trained(NamedTuple):
     exit_status: int
 
 
-def train(config: Config) -> Trained:
-    """Train what `config.task` says on the cases it names, in a new run folder or the one to resume."""
+def train(config: Config, like: Run | None = None) -> Trained:
+    """Train what `config.task` says on the cases it names, in a new run folder or the one to resume.
+
+    like: a run whose split is taken. A SIGINT or SIGTERM ends with status 130 and says how to go on.
+    """
     started = datetime.now(UTC)
     root, synthetic = dataset(config)
     cases = read_dataset(config, root)
     if config.resume:
         run = Run(Path(config.resume))
-        cases = split_cases(_as_before(cases, run), config.data.holdout, config.seed)
+        cases = as_before(cases, run) if run.file("split.csv").is_file() else divide(config, cases)
     else:
-        cases = divide(config, cases)
+        cases = as_before(cases, like) if like else divide(config, cases)
         config = resolved(config, cases)
         run = runs.create(config.run_dir, config.organ.name)
+    with only_one(run.path):
+        try:
+            sweep(run.path)
+            return _train(config, run, cases, Source(root, synthetic, started))
+        except SystemExit:
+            warn(f"interrupted; go on with: medseg train resume={run.path}")
+            raise
+
+
+class Source(NamedTuple):
+    """Where the cases come from, whether they are phantoms, and when the training was started."""
+
+    root: Path
+    synthetic: bool
+    started: datetime
+
+
+def _train(config: Config, run: Run, cases: list[Case], source: Source) -> Trained:
     if config.trainer.budget < SMALL:
         say(f"trainer.budget={config.trainer.budget}: a try that shows everything works, not a model to use")
-    atomic_write_text(run.file("config.yaml"), to_yaml(config))
-    atomic_write_text(run.file("split.csv"), split_table(cases).to_csv(index=False))
+    run.file("manifest.json").unlink(missing_ok=True)  # what is trained further is no finished model meanwhile
+    atomic_write_text(run.file("split.csv"), split_table(cases).to_csv(index=False))  # first, for a resume reads it
+    atomic_write_text(run.file("config.yaml"), to_yaml(with_values(config, {"resume": None})))
     say(f"run folder {run.path}")
     if config.task == "segmentation":
         from medseg.train_segmenter import train_segmenter
 
         write_json(run.file("labels.json"), dict(config.organ.labels))
-        lines, ledger = train_segmenter(config, run, cases, synthetic)
+        lines, ledger = train_segmenter(config, run, cases, source.synthetic)
     else:
         write_json(run.file("labels.json"), {name: n for n, name in enumerate(config.organ.classes)})
-        lines, ledger = _train_diagnosis(config, run, cases, synthetic)
-    runs.write_card(run, _card(config, cases, root, synthetic) + lines)
-    run.seal(started)
+        lines, ledger = _train_diagnosis(config, run, cases, source.synthetic)
+    runs.write_card(run, _card(config, cases, source.root, source.synthetic) + lines)
+    run.seal(source.started, machine(config.executor.accelerator, config.executor.precision))
     say(f"finished: {run.path}  (medseg report {run.path})")
     return Trained(run, ledger.exit_status())
 
@@ -87,10 +112,8 @@ def divide(config: Config, cases: list[Case]) -> list[Case]:
     return split_cases(cases, config.data.holdout, config.seed)
 
 
-def _as_before(cases: list[Case], run: Run) -> list[Case]:
-    """On a resume, each case on the side where it was: a new draw would report on patients already learnt from."""
-    if not run.file("split.csv").is_file():
-        return cases
+def as_before(cases: list[Case], run: Run) -> list[Case]:
+    """Each case on the side where a run had it: a new draw would report on patients already learnt from."""
     sides = {str(row["case"]): str(row["split"]) for row in read_table(run.file("split.csv")).to_dict("records")}
     if sides.keys() != {case.id for case in cases}:
         raise DataError(f"the dataset has other cases than when {run.path} began; train in a new run_dir")
@@ -111,7 +134,8 @@ def dataset(config: Config) -> tuple[Path, bool]:
     folder = Path(config.data.cache) / "phantoms" / name
     if not (folder / "cases.csv").is_file():
         say(f"making phantoms in {folder}")
-        build(config.organ.phantom, folder=folder, **wanted)
+        with whole_folder(folder, "cases.csv") as part:
+            build(config.organ.phantom, folder=part, **wanted)
     return folder, True
 
 

@@ -32,6 +32,7 @@ from medseg.train_diagnoser import check_labels, fingerprint, fit_lstm, inputs_o
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+FOLDS = "folds"  # of a run that is not finished: the LSTM of each fold
 SHOWN = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece")
 
 
@@ -57,12 +58,12 @@ class Learning:
         )
 
     def items(self) -> dict[str, tuple[str, Item]]:
-        """Sequences with their class numbers, by name, with their patient."""
+        """Sequences with their class numbers, by case, with their patient."""
         found = {}
         for number, item in enumerate(self.rows.items):
             mine = self.owner == number
-            who = self.rows.facts["patient"][mine].iloc[0]
-            found[str(number)] = (str(who), item._replace(state=self.truth[mine]))
+            facts = self.rows.facts[mine].iloc[0]
+            found[str(facts["case"])] = (str(facts["patient"]), item._replace(state=self.truth[mine]))
         return found
 
 
@@ -80,11 +81,11 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
     inputs = inputs_of(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
     write_json(run.file("fingerprint.json"), fingerprint(train, synthetic))
-    pl.seed_everything(config.seed, verbose=False)
     classifier = learn(config, run, inputs, learning(inputs, train))
     classifier.save(run)
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     summary = measure(config, run, classifier, held, reported)
+    shutil.rmtree(run.file(FOLDS))
     names = classifier.rows(train).names
     kept = ", ".join(names[column] for column in classifier.members.kept)
     return [f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
@@ -104,12 +105,14 @@ def learning(inputs: Inputs, tables: Tables) -> Learning:
 def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifier:
     """Members on all rows; the stack and every calibration from folds in which no member saw the patient judged."""
     folds = patient_folds(seen.truth, seen.patients, config.diagnoser.folds, config.seed)
-    classes = len(inputs.classes)
+    classes, share = len(inputs.classes), 1 / (len(folds) + 1)
+    seeds = np.random.SeedSequence(config.seed).generate_state(len(folds) + 1).tolist()
     said = {name: np.full((len(seen.truth), classes), np.nan) for name in (*MEMBERS, STACK)}
     for number, fold in enumerate(folds):
         rest = np.setdiff1d(np.arange(len(seen.truth)), fold)
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} rows to learn from, {len(fold)} to judge")
-        members = fit_members(config, run, inputs, seen.of(rest), f"folds/{number}")
+        pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
+        members = fit_members(config, Run(run.file(FOLDS) / str(number)), inputs, seen.of(rest), share)
         for name, found in members.predict(seen.of(fold).rows).items():
             said[name][fold] = found
     known = seen.truth != UNKNOWN
@@ -126,7 +129,8 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
     calibrations: dict[str, Calibration] = {
         name: calibrate(p[known], seen.truth[known], alpha) for name, p in said.items()
     }
-    members = fit_members(config, run, inputs, seen, "")
+    pl.seed_everything(seeds[-1], verbose=False)
+    members = fit_members(config, run, inputs, seen, share)
     return Classifier(inputs, members, over, calibrations, config.diagnoser.use, rule)
 
 
@@ -147,8 +151,11 @@ def patient_folds(truth: Ints, patients: npt.NDArray[Any], folds: int, seed: int
     return [fold for _, fold in splitter.split(np.zeros(len(truth)), truth, patients)]
 
 
-def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, folder: str) -> Members:
-    """One model of each kind from the same rows, measures selected on them; `folder` holds the LSTM's history."""
+def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, share: float) -> Members:
+    """One model of each kind from the same rows, measures selected on them; `run` keeps the LSTM's training.
+
+    share: of `trainer.max_time`.
+    """
     settings, known = config.diagnoser, seen.truth != UNKNOWN
     x, y = seen.rows.x[known], seen.truth[known]
     kept = select_features(x, y, **settings.select, seed=config.seed)
@@ -156,11 +163,8 @@ def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, folder
     full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
     classes = len(inputs.classes)
     network = SequenceLSTM(inputs.task(), **settings.network)
-    inner = Run(run.file(folder)) if folder else run
-    inner.path.mkdir(parents=True, exist_ok=True)
-    fit_lstm(config, inner, network, seen.items())
-    if folder:
-        shutil.rmtree(inner.path)
+    run.path.mkdir(parents=True, exist_ok=True)
+    fit_lstm(config, run, network, seen.items(), share)
     weights = logistic_weights(full, y, classes, settings.logistic.c)
     return Members(tuple(kept), weights, ensemble.fit(z, y, classes, settings.ensemble.trees, config.seed), network)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,11 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from medseg.batch import Book
+from medseg.checkpoints import Clock
 from medseg.config import Config, labels_of
 from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
+from medseg.data.dataset import PassSampler
 from medseg.data.folders import FEATURES
 from medseg.diagnose import judge_forecast, score
 from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json
@@ -32,7 +35,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, Tables, extract_cases, read_tables, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.ledger import Ledger, atomic_write_text, write_json
-from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
+from medseg.lightning import Bar, Finite, KeepBest, budget_of, done_before, fit, make_trainer, seconds_of
 from medseg.masks import MaskFolder, true_masks
 from medseg.plots import curves
 from medseg.runs import Run
@@ -162,42 +165,60 @@ def _slopes(raw: list[FeatureSequence], inputs: Inputs) -> list[FeatureSequence]
     return [add_slopes(item, inputs.slopes) if inputs.slopes else item for item in raw]
 
 
-def fit_lstm(config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple[str, Item]]) -> tuple[float, int]:
-    """Train `network` in place on windows of the items; stop by held-out training patients where there are enough."""
+def fit_lstm(
+    config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple[str, Item]], share: float = 1.0
+) -> tuple[float, int]:
+    """Train `network` in place on windows of the items; stop by held-out training patients where there are enough.
+
+    share: of `trainer.max_time`, that this one of several trainings may take. Returns seconds and steps.
+    """
     settings = config.diagnoser
     train, held = _inner_split(items, settings.early_stopping.share, config.seed)
     module = DiagnosisModule(
-        network, class_weights(train, network.task.classes), settings.signal_weight, **settings.optimizer
+        network, class_weights(train.values(), network.task.classes), settings.signal_weight, **settings.optimizer
     )
-    budget = budget_of(config, settings.passes, settings.batch, settings.early_stopping.checks)
-    windows = Windows(train, settings.window, budget.length * budget.batch, Augmentation(**settings.augment))
-    loader: DataLoader[Any] = DataLoader(windows, settings.batch, collate_fn=collate)
-    valid: DataLoader[Any] | None = DataLoader(held, len(held), collate_fn=collate) if held else None  # type: ignore[arg-type]
+    checks = settings.early_stopping.checks
+    budget = budget_of(config, settings.passes, settings.batch, checks, done_before(config, run))
+    limit = seconds_of(config.trainer.max_time)
+    clock = Clock(limit and limit * share, budget.done.seconds)
+    augmentation = Augmentation(**settings.augment)
+    count = budget.steps * budget.batch
+    windows = Windows(list(train.values()), settings.window, count, augmentation, config.seed)
+    sampler = PassSampler(budget.length * budget.batch, budget.seen)
+    loader: DataLoader[Any] = DataLoader(windows, settings.batch, sampler=sampler, collate_fn=collate)
+    watched: Any = list(held.values())
+    valid: DataLoader[Any] | None = DataLoader(watched, len(held), collate_fn=collate) if held else None
     with progress("train", budget.steps) as bar:
-        extra: list[pl.Callback] = [Bar(bar)]
+        extra: list[pl.Callback] = [Bar(bar), Finite(_names(windows, list(train)), budget.batch, run.checkpoint)]
         if held:
             extra += [KeepBest(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
-        trainer = make_trainer(config, run, budget, extra)
-        resume = run.checkpoint if config.resume is not None and run.checkpoint.is_file() else None
-        seconds = fit(trainer, module, loader, valid, resume)
-    say(f"trained {trainer.global_step * settings.batch} sequences in {seconds:.0f} s")
-    return seconds, trainer.global_step
+        trainer = make_trainer(config, run, budget, clock, extra)
+        fit(trainer, module, loader, valid)
+    say(f"trained {trainer.global_step * settings.batch} sequences in {clock.seconds():.0f} s")
+    return clock.seconds(), trainer.global_step
 
 
-def _inner_split(items: dict[str, tuple[str, Item]], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+def _names(windows: Windows, cases: list[str]) -> Callable[[range], str]:
+    """Which cases the windows of some numbers show."""
+    return lambda numbers: ", ".join(dict.fromkeys(cases[place] for place in windows.drawn(numbers)))
+
+
+def _inner_split(
+    items: dict[str, tuple[str, Item]], share: float, seed: int
+) -> tuple[dict[str, Item], dict[str, Item]]:
     """Items to train on, and of a few patients to watch for early stopping: none of three, or if a class went."""
     patients = sorted({patient for patient, _ in items.values()})
     count = round(share * len(patients)) if len(patients) > 3 else 0
     watched = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
-    sides: tuple[list[Item], list[Item]] = ([], [])
-    for patient, item in items.values():
-        sides[patient in watched].append(item)
-    everything = [item for _, item in items.values()]
-    return sides if _states(sides[0]) == _states(everything) else (everything, [])
+    sides: tuple[dict[str, Item], dict[str, Item]] = ({}, {})
+    for name, (patient, item) in items.items():
+        sides[patient in watched][name] = item
+    everything = {name: item for name, (_, item) in items.items()}
+    return sides if _states(sides[0]) == _states(everything) else (everything, {})
 
 
-def _states(items: list[Item]) -> set[int]:
-    return {int(state) for item in items if item.state is not None for state in item.state}
+def _states(items: dict[str, Item]) -> set[int]:
+    return {int(state) for item in items.values() if item.state is not None for state in item.state}
 
 
 def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None) -> dict[str, Any] | None:

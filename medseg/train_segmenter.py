@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.utils.data import DataLoader
 
+from medseg.checkpoints import Clock, deaf
 from medseg.config import Config, build, labels_of
 from medseg.console import progress, say, warn
 from medseg.data.augment import Augment
@@ -23,7 +24,17 @@ from medseg.data.image import read_image
 from medseg.errors import DataError, MedsegError
 from medseg.executor import device_of
 from medseg.ledger import Entry, Ledger, failure, write_json
-from medseg.lightning import AveragedWeights, Bar, Budget, budget_of, fit, make_trainer, seconds_of
+from medseg.lightning import (
+    AveragedWeights,
+    Bar,
+    Budget,
+    Finite,
+    budget_of,
+    done_before,
+    fit,
+    make_trainer,
+    seconds_of,
+)
 from medseg.measure import measure, results
 from medseg.pipeline import Images, Preprocess, State
 from medseg.plots import curves
@@ -118,20 +129,19 @@ def _fit(
 ) -> tuple[float, int]:
     """Train `network` in place; seconds and steps it took."""
     settings = config.segmenter
-    budget = budget_of(config, settings.passes, settings.batch, config.trainer.validate)
+    budget = budget_of(config, settings.passes, settings.batch, config.trainer.validate, done_before(config, run))
+    clock = Clock(seconds_of(config.trainer.max_time), budget.done.seconds)
     optimizer: dict[str, Any] = {str(key): value for key, value in settings.optimizer.items()}
-    module = SegmentationModule(
-        network, build(settings.loss), optimizer, budget.steps, seconds_of(config.trainer.max_time)
-    )
+    module = SegmentationModule(network, build(settings.loss), optimizer, budget.steps, clock.share)
     train, valid = _loaders(config, data, budget)
+    patches: Any = train.dataset
     with progress("train", budget.steps) as bar:
-        extra: list[pl.Callback] = [Bar(bar)]
+        extra: list[pl.Callback] = [Bar(bar), Finite(patches.named, budget.batch, run.checkpoint)]
         if settings.ema:
             extra.append(AveragedWeights(settings.ema, device_of(config.executor.accelerator)))
-        trainer = make_trainer(config, run, budget, extra)
-        resume = run.checkpoint if config.resume is not None and run.checkpoint.is_file() else None
-        seconds = fit(trainer, module, train, valid, resume)
-    return seconds, trainer.global_step
+        trainer = make_trainer(config, run, budget, clock, extra)
+        fit(trainer, module, train, valid)
+    return clock.seconds(), trainer.global_step
 
 
 def _loaders(
@@ -151,9 +161,11 @@ def _loaders(
     )
     workers, context = config.executor.workers, settings.context
     shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}
+    shared["worker_init_fn"] = deaf
     train: Any = PatchDataset(data[0], code, patch, Sampling(settings.foreground, augment, config.seed, context))
-    loader: DataLoader[Any] = DataLoader(train, sampler=PassSampler(budget.length * budget.batch), **shared)
-    if not data[1] or budget.validations == 0:
+    sampler = PassSampler(budget.length * budget.batch, budget.seen)
+    loader: DataLoader[Any] = DataLoader(train, sampler=sampler, **shared)
+    if not data[1] or config.trainer.validate == 0:
         return loader, None
     held: Any = PatchDataset(data[1], code, patch, Sampling(0.5, None, config.seed + 1, context))
     return loader, DataLoader(held, sampler=PassSampler(8 * settings.batch), **shared)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from medseg.cli import main
 from tests.conftest import ROOT, TINY, TINY_UNET
 
 Command = Callable[..., Any]
@@ -185,3 +186,15 @@ def test_training_and_segmenting_ask_for_no_network(cohort: Path, tmp_path: Path
         )
         assert done.returncode == 0, done.stderr
         assert "network was asked for" not in done.stderr
+
+
+def test_a_signal_ends_with_130_whatever_a_library_makes_of_it() -> None:
+    def busy() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise AttributeError("half a state")
+
+    with pytest.raises(SystemExit) as end:
+        main(busy)
+    assert end.value.code == 130

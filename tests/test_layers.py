@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "medseg"
 TASKS = [
     "train",
+    "reproduce",
     "train_segmenter",
     "train_diagnoser",
     "train_classifier",

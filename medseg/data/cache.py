@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,8 @@ from medseg.data.truth import read_truth
 from medseg.errors import ImageError
 
 VERSION = 4
+DRAFT = ".part-"  # how folders begin that are not whole yet
+OLD = 86400  # seconds after which such a folder was left by a process that was killed
 LOCATIONS = 4000  # voxels remembered per label for sampling
 
 Prepare = Callable[[dict[str, sitk.Image]], dict[str, sitk.Image]]
@@ -79,7 +85,6 @@ def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
     done = CachedCase(case.name, case.patient, target)
     if (target / "facts.json").is_file():
         return done
-    target.parent.mkdir(parents=True, exist_ok=True)
     images = {channel: read_image(path) for channel, path in case.images.items()}
     if any(image.GetDimension() > 3 for image in images.values()):
         raise ImageError(
@@ -92,19 +97,37 @@ def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
     coded = coded.reshape((-1, *coded.shape[-2:]))  # (Z, Y, X)
     array = np.concatenate([to_array(image) for image in ready.values()])  # (C, Z, Y, X)
     facts = facts_of(images, truth, recipe.labels) | {"network_size": list(grid.GetSize())}
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        part = Path(temporary) / "case"
-        part.mkdir()
+    with whole_folder(target, "facts.json") as part:
         np.save(part / "image.npy", array.astype(np.float16))
         np.save(part / "mask.npy", coded.astype(np.uint8))
         np.savez(part / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
         (part / "facts.json").write_text(json.dumps(facts))
+    return done
+
+
+@contextmanager
+def whole_folder(target: Path, sign: str) -> Iterator[Path]:
+    """A folder to fill, which becomes `target` when all of it is on the disk.
+
+    Where another process was faster its folder stays, known by its file `sign`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for old in target.parent.glob(f"{DRAFT}*"):
+        if time.time() - old.stat().st_mtime > OLD:
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=DRAFT, ignore_cleanup_errors=True) as temporary:
+        part = Path(temporary) / "whole"
+        part.mkdir()
+        yield part
+        for file in filter(Path.is_file, part.rglob("*")):
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
         try:
             part.replace(target)
-        except OSError:  # another process made the same one first
-            if not (target / "facts.json").is_file():
-                raise
-    return done
+        except OSError:
+            if not (target / sign).is_file():  # not whole: made by hand
+                shutil.rmtree(target)
+                part.replace(target)
 
 
 def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: Recipe) -> sitk.Image:

@@ -34,6 +34,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(self, cases: list[CachedCase], labels: Labels, patch: tuple[int, ...], sampling: Sampling) -> None:
         self.patch, self.sampling = patch, sampling
+        self.names = [case.name for case in cases]
         self.images = [case.image() for case in cases]
         self.masks = [case.mask() for case in cases]
         self.locations = [case.locations() for case in cases]
@@ -62,6 +63,11 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             "mask": torch.from_numpy(mask.astype(np.int64)),
             "known": torch.tensor(self.known[case]),
         }
+
+    def named(self, numbers: range) -> str:
+        """Which cases the patches show, and where: ``case_a at z y x 3 40 71, case_b at …``."""
+        places = [self._place(np.random.default_rng([self.sampling.seed, number])) for number in numbers]
+        return ", ".join(f"{self.names[case]} at z y x {' '.join(map(str, centre))}" for case, centre in places)
 
     def _shown(self, image: npt.NDArray[np.float16], starts: list[int]) -> npt.NDArray[np.float32]:
         box = self._box()
@@ -109,10 +115,14 @@ def _crop(array: npt.NDArray[np.generic], starts: list[int], box: tuple[int, ...
 
 
 class PassSampler(Sampler[int]):
-    """Patch numbers of an epoch of `length`: epoch e gives e·length … (e+1)·length − 1, so no patch comes twice."""
+    """Patch numbers of an epoch of `length`: epoch e gives e·length … (e+1)·length − 1, so no patch comes twice.
 
-    def __init__(self, length: int) -> None:
-        self.length, self.epoch = length, 0
+    Of a training that goes on, the numbers below `first` are left out.
+    """
+
+    def __init__(self, length: int, first: int = 0) -> None:
+        self.length, self.first = length, first
+        self.epoch = first // length  # Lightning asks for the first numbers before it says which epoch it is
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch, also after resuming."""
@@ -122,4 +132,4 @@ class PassSampler(Sampler[int]):
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        yield from range(self.epoch * self.length, (self.epoch + 1) * self.length)
+        yield from range(max(self.first, self.epoch * self.length), (self.epoch + 1) * self.length)

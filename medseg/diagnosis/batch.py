@@ -72,18 +72,23 @@ class Augmentation(NamedTuple):
 
 
 class Windows(Dataset[Item]):
-    """`count` windows of at most `length` frames an epoch, cut at random places of the sequences.
+    """`count` windows of at most `length` frames, cut at random places of the sequences.
 
-    A sequence is drawn with a chance in proportion to its frames. The places come from torch's generator, so that a
-    seeded run is repeatable and data workers differ.
+    A sequence is drawn with a chance in proportion to its frames. Which window a number gives depends on the seed and
+    that number alone, so that a training goes on after a stop as it would have.
     """
 
     def __init__(
-        self, items: Sequence[Item], length: int, count: int, augmentation: Augmentation | None = None
+        self,
+        items: Sequence[Item],
+        length: int,
+        count: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
     ) -> None:
         self.items = list(items)
         self.length = length
-        self.count = count
+        self.count, self.seed = count, seed
         self.augmentation = augmentation or Augmentation()
         frames = np.array([len(item.x) for item in self.items], dtype=float)
         self.chance = frames / frames.sum()
@@ -94,12 +99,19 @@ class Windows(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
-        item = self.items[random.choice(len(self.items), p=self.chance)]
+        random = np.random.default_rng([self.seed, index])
+        item = self.items[self._drawn(random)]
         window = _window(item, self.length, self.augmentation.stretch, random)
         x = _varied(window.x, self.augmentation, random)
         steps = None if window.steps is None else _varied(window.steps, self.augmentation, random)
         return window._replace(x=x, steps=steps)
+
+    def drawn(self, numbers: range) -> list[int]:
+        """Places in `items` of the sequences that windows show."""
+        return [self._drawn(np.random.default_rng([self.seed, number])) for number in numbers]
+
+    def _drawn(self, random: np.random.Generator) -> int:
+        return int(random.choice(len(self.items), p=self.chance))
 
 
 def _varied(x: FloatArray, augmentation: Augmentation, random: np.random.Generator) -> FloatArray:

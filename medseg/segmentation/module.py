@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,8 +16,8 @@ from medseg.segmentation.losses import supervised
 class SegmentationModule(pl.LightningModule):
     """A network with its loss and its schedule of `total_steps` optimiser steps.
 
-    Where `max_seconds` would end the training earlier, the learning rate follows the clock instead, so that a bounded
-    training is annealed too; where the time suffices, the clock has no influence.
+    Where time would end the training earlier, the learning rate follows `clock` instead, the share of the time that is
+    over, so that a bounded training is annealed too; where the time suffices, the clock has no influence.
     """
 
     def __init__(
@@ -26,16 +26,16 @@ class SegmentationModule(pl.LightningModule):
         loss: nn.Module,
         optimizer: dict[str, Any],
         total_steps: int,
-        max_seconds: float | None,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         super().__init__()
         self.network, self.loss, self.settings = network, loss, optimizer
-        self.total_steps, self.max_seconds = total_steps, max_seconds
-        self._started = time.monotonic()
+        self.total_steps, self.clock = total_steps, clock
 
     def on_train_start(self) -> None:
-        """Start the clock of `max_seconds`."""
-        self._started = time.monotonic()
+        """A training that goes on for longer than was planned goes on at the rate of the longer schedule."""
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * self.rate(self.progress())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) → logits (B, K, *S)."""
@@ -68,8 +68,7 @@ class SegmentationModule(pl.LightningModule):
     def progress(self) -> float:
         """Share of the training that is over, 0..1, by steps or by the clock, whichever is further."""
         steps = self._steps_done() / self.total_steps
-        clock = (time.monotonic() - self._started) / self.max_seconds if self.max_seconds else 0.0
-        return min(1.0, max(steps, clock))
+        return min(1.0, max(steps, self.clock()))
 
     def _steps_done(self) -> int:
         return int(self.trainer.global_step) if self._trainer is not None else 0

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.cache import CachedCase, Recipe, cached
+from medseg.data.cache import DRAFT, CachedCase, Recipe, cached, whole_folder
 from medseg.data.cases import Case
 from medseg.data.fingerprint import fingerprint
 from medseg.data.labels import Labels
@@ -59,6 +60,49 @@ def test_other_settings_or_bytes_make_another_entry(case: Case, tmp_path: Path) 
     write(case.image, np.ones((6, 10, 12), np.float32))
     assert prepare(case, folder).folder != first.folder
     assert len(list(folder.iterdir())) == 3  # nothing half-made is left
+
+
+def test_half_an_entry_is_not_believed(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    whole = prepare(case, folder)
+    pixels = whole.image().copy()
+    (whole.folder / "facts.json").unlink()
+    (whole.folder / "image.npy").write_bytes(b"cut off")
+    again = prepare(case, folder)
+    assert again == whole
+    assert np.array_equal(again.image(), pixels)
+
+
+def test_an_entry_appears_whole_or_not_at_all(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_args: object, **_arrays: object) -> None:
+        raise SystemExit(130)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medseg.data.cache.np.savez", killed)
+        with pytest.raises(SystemExit):
+            prepare(case, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_two_processes_at_once_make_one_entry(tmp_path: Path) -> None:
+    target = tmp_path / "entry"
+    with whole_folder(target, "facts.json") as slow:
+        (slow / "facts.json").write_text("slow")
+        with whole_folder(target, "facts.json") as fast:
+            (fast / "facts.json").write_text("fast")
+    assert (target / "facts.json").read_text() == "fast"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, young = tmp_path / f"{DRAFT}old", tmp_path / f"{DRAFT}young"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    with whole_folder(tmp_path / "entry", "a") as part:
+        (part / "a").touch()
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_locations_are_voxels_of_the_label(case: Case, tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""What is kept of a training, how it goes on for longer, and how it ends by the clock, a NaN or a wrong setting."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medseg.checkpoints import Clock, WholeFiles, done_so_far
+from medseg.config import compose
+from medseg.errors import ConfigError, MedsegError, ModelError
+from medseg.runs import Run
+from medseg.segmentation.module import SegmentationModule
+from medseg.train import train
+from tests.conftest import TINY, TINY_UNET
+from tests.test_train import read_csv
+
+Settings = Callable[..., list[str]]
+
+
+@pytest.fixture
+def settings(cohort: Path, tmp_path: Path) -> Settings:
+    def make(name: str, *more: str) -> list[str]:
+        places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / name}"]
+        return [*TINY, *TINY_UNET, *places, "segmenter.passes=600", *more]
+
+    return make
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "last.ckpt"
+    WholeFiles().save_checkpoint({"step": 1}, file)
+
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medseg.ledger.os.fsync", full)
+    with pytest.raises(MedsegError, match="No space left"):
+        WholeFiles().save_checkpoint({"step": 2}, file)
+    assert torch.load(file, weights_only=True) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_damaged_checkpoint_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert done_so_far(run).step == 0
+    run.checkpoint.parent.mkdir()
+    run.checkpoint.write_bytes(b"PK no checkpoint")
+    with pytest.raises(ModelError, match=r"last.ckpt: cannot be read .* remove it"):
+        done_so_far(run)
+
+
+def test_the_clock_counts_what_went_before() -> None:
+    clock = Clock(10, before=9.0)
+    assert clock.share() == pytest.approx(0.9)
+    assert not clock.is_up()
+    assert clock.is_up(ahead=1.0)
+    assert Clock(None, before=9.0).share() == 0
+    assert not Clock(None, before=9.0).is_up(1e9)
+
+
+def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_path: Path) -> None:
+    more = ["trainer.checkpoint_every=2", "trainer.budget=1"]
+    run = train(compose(settings("run", "segmenter.passes=40", *more))).run
+    first, before = read_csv(run.file("history.csv")), load_file(run.file("model.safetensors"))
+    train(compose([f"resume={run.path}", "segmenter.passes=120"]))
+    history = read_csv(run.file("history.csv"))
+    assert history[: len(first)] == first
+    assert [int(row["passes"]) for row in history if row["train_loss"]][-1] == 120
+    rates = [float(row["lr"]) for row in history]
+    assert max(rates[len(first) :]) > rates[len(first) - 1]  # the longer schedule is entered where it is not over
+    assert rates[-1] < 1e-4
+    assert not all(torch.equal(before[name], value) for name, value in load_file(run.file("model.safetensors")).items())
+    assert "passes: 120" in run.file("config.yaml").read_text()
+    assert "resume: null" in run.file("config.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"has had 120 passes, more than the 40"):
+        train(compose([f"resume={run.path}", "segmenter.passes=40"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["seed=99"], r"seed=99 \(the run: 1\)"),
+        (["segmenter.batch=2", "segmenter.passes=9000"], r"segmenter.batch=2 \(the run: 4\)"),
+        (["trainer=default"], r"trainer.validate=10 \(the run: 1\)"),
+        (["~augment.transforms"], r"augment.transforms"),
+    ],
+)
+def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, given: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as error:
+        compose([f"resume={segmenter}", *given])
+    assert "segmenter.passes=" not in str(error.value)
+    assert "new run_dir" in str(error.value)
+    fine = ["seed=1", "trainer.max_time=00:00:01:00", "executor.workers=1", "logger=csv"]
+    assert compose([f"resume={segmenter}", *fine]).executor.workers == 1
+
+
+def test_a_finished_stack_cannot_be_extended(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "\n".join(["task: diagnosis", "organ: {name: skin}", "diagnoser: {use: stack, passes: 10}"])
+    )
+    with pytest.raises(ConfigError, match="all folds of a stack have one budget"):
+        compose([f"resume={tmp_path}", "diagnoser.passes=20"])
+
+
+def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: Path) -> None:
+    still = ["diagnoser.optimizer.lr=0.0", "diagnoser.early_stopping.patience=2"]  # the held-out loss cannot improve
+    words = [*TINY, *still, "task=diagnosis", f"data.root={breathing}", "trainer.budget=0.2"]
+    run = train(compose([*words, f"run_dir={tmp_path / 'run'}"])).run
+    done, before = done_so_far(run), run.file("history.csv").read_text()
+    assert done.early
+    assert done.step < 3840 * 0.2 / 32
+    train(compose([f"resume={run.path}"]))
+    assert done_so_far(run) == done
+    assert run.file("history.csv").read_text() == before
+
+
+def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path: Path) -> None:
+    bounded = settings("run", "segmenter.passes=100000000", "trainer.max_time=00:00:00:02")
+    run = train(compose(bounded)).run
+    done, rows = done_so_far(run), read_csv(run.file("history.csv"))
+    assert 1.5 < done.seconds < 4
+    assert float(rows[-1]["lr"]) < 0.002  # of 0.01
+    started = time.monotonic()
+    train(compose([f"resume={run.path}"]))
+    assert done_so_far(run) == done  # nothing is left of the time
+    assert read_csv(run.file("history.csv")) == rows
+    train(compose([f"resume={run.path}", "trainer.max_time=00:00:00:03"]))
+    assert 2.5 < done_so_far(run).seconds < 5
+    assert done_so_far(run).step > done.step
+    assert time.monotonic() - started < 30
+
+
+def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = SegmentationModule.training_step
+
+    def spoilt(self: SegmentationModule, batch: Any, index: int) -> Any:
+        loss = step(self, batch, index)
+        return loss * torch.nan if self.trainer.global_step == 5 else loss
+
+    monkeypatch.setattr(SegmentationModule, "training_step", spoilt)
+    with pytest.raises(MedsegError, match=r"nan at step 6 .* The batch shows lung00\d at z y x \d") as error:
+        train(compose(settings("run", "segmenter.passes=2000", "trainer.checkpoint_every=2")))
+    assert error.value.code == "loss-not-finite"
+    run = Run(tmp_path / "run")
+    assert str(run.checkpoint) in str(error.value)
+    content = torch.load(run.checkpoint, weights_only=True)
+    assert done_so_far(run).step == 4
+    assert all(bool(torch.isfinite(value).all()) for value in content["current_model_state"].values())
+
+
+def test_weights_that_are_spoilt_name_the_batch_before(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: SegmentationModule, *_args: object) -> None:
+        if self.trainer.global_step == 3:
+            next(self.parameters()).data.fill_(torch.inf)
+
+    monkeypatch.setattr(SegmentationModule, "on_train_batch_start", spoil)
+    with pytest.raises(MedsegError, match="not finite in the batch before, which shows lung"):
+        train(compose(settings("run", "segmenter.passes=2000")))
+
+
+def test_weights_do_not_depend_on_who_prepares_the_batches(settings: Settings, tmp_path: Path) -> None:
+    more = ["segmenter.network.dropout=0.2", "trainer.checkpoint_every=1"]
+    for name, workers in (("none", 0), ("one", 1), ("again", 1)):
+        train(compose(settings(name, *more, f"executor.workers={workers}")))
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("none", "one", "again")]
+    assert all(torch.equal(weights[0][key], other[key]) for other in weights[1:] for key in other)
+
+
+def test_a_training_with_workers_resumes_too(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["segmenter.passes=1000", "trainer.checkpoint_every=2", "executor.workers=1"]
+    train(compose(settings("whole", *more)))
+    step = SegmentationModule.training_step
+
+    def stop(self: SegmentationModule, batch: Any, index: int) -> Any:
+        if self.trainer.global_step == 3:
+            raise SystemExit(130)
+        return step(self, batch, index)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", stop)
+    with pytest.raises(SystemExit):
+        train(compose(settings("cut", *more)))
+    monkeypatch.undo()
+    train(compose([f"resume={tmp_path / 'cut'}"]))
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    manifest = json.loads((tmp_path / "cut" / "manifest.json").read_text())
+    assert manifest["machine"]["threads"] == "1"

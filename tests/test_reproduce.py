@@ -1,0 +1,72 @@
+"""A run is repeated to the same weights; what differs is said."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg.config import compose
+from medseg.errors import ConfigError
+from medseg.reproduce import compare, reproduce
+from medseg.runs import Run, open_run
+from medseg.train import train
+from tests.conftest import TINY, TINY_UNET
+from tests.test_train import read_csv
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def first(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reproduce")
+    places = [f"data.root={cohort}", f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}"]
+    train(compose([*TINY, *TINY_UNET, *places, "segmenter.passes=2000", "segmenter.network.dropout=0.1"]))
+    return folder / "run"
+
+
+def test_a_run_is_repeated_from_its_own_settings_and_split(
+    medseg: Command, first: Path, cohort: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(cohort, moved)
+    result = medseg("reproduce", first, f"data.root={moved}", "--out", tmp_path / "again")
+    assert result.status == 0, result.err
+    assert "weights and scores are those of" in result.err
+    outcome = json.loads((tmp_path / "again" / "reproduction.json").read_text())
+    assert outcome == {"of": str(first), "equal": True, "weights": [], "metrics": [], "versions": [], "machine": []}
+    splits = [
+        [(row["case"], row["split"]) for row in read_csv(run / "split.csv")] for run in (first, tmp_path / "again")
+    ]
+    assert splits[0] == splits[1]
+    open_run(tmp_path / "again")
+
+
+def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(first, old)
+    manifest = json.loads((old / "manifest.json").read_text())
+    manifest["versions"]["numpy"] = "1.0"
+    manifest["machine"]["device"] = "cpu of another kind"
+    manifest["sha256"]["model.safetensors"] = "0" * 64
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    found = compare(Run(old), Run(first))
+    assert [pair.what for pair in found["weights"]] == ["model.safetensors"]
+    assert [(pair.what, pair.before) for pair in found["versions"]] == [("numpy", "1.0")]
+    assert [(pair.what, pair.before) for pair in found["machine"]] == [("device", "cpu of another kind")]
+    assert found["metrics"] == []
+    images = tmp_path / "images"
+    shutil.copytree(cohort, images)
+    shutil.copyfile(images / "images" / "lung001.nii.gz", images / "images" / "lung000.nii.gz")
+    result = medseg("reproduce", first, f"data.root={images}", "--out", tmp_path / "other")
+    assert result.status == 3
+    assert "model.safetensors" in result.err
+    assert "the images or masks may have changed" in result.err
+    assert not json.loads((tmp_path / "other" / "reproduction.json").read_text())["equal"]
+
+
+def test_only_places_and_the_executor_may_be_given(first: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"seed: a repetition may be given data.root, data.cache and executor"):
+        reproduce(Run(first), tmp_path / "again", {"seed": 3})

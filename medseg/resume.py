@@ -7,7 +7,6 @@ import fcntl
 import glob
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,11 +30,11 @@ def only_one(out: Path) -> Iterator[None]:
     written.
     """
     with _held(out / ".lock", out):
-        _clear(out.rglob(DRAFT + "*"))
+        sweep(out)
         try:
             yield
         finally:  # of workers that died
-            _clear(out.rglob(DRAFT + "*"))
+            sweep(out)
 
 
 @contextmanager
@@ -44,7 +43,7 @@ def only_table(out: Path, endings: Sequence[str]) -> Iterator[None]:
     with _held(hidden(out, ".lock"), out):
         for file in [hidden(out, ROWS), *(beside(out, ending) for ending in endings)]:
             _clear(out.parent.glob(glob.escape(draft_of(file)) + "*"))
-        _clear(beside(out, "_pictures").rglob(DRAFT + "*"))
+        sweep(beside(out, "_pictures"))
         yield
 
 
@@ -71,10 +70,8 @@ def _held(lock: Path, out: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left of files that `atomic_write_bytes` had not finished."""
-    for path in folder.rglob(".*"):
-        if path.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name):
-            path.unlink(missing_ok=True)
+    """Remove what a killed process left of files that it had not finished."""
+    _clear(folder.rglob(DRAFT + "*"))
 
 
 def _clear(drafts: Iterable[Path]) -> None:

@@ -94,7 +94,7 @@ def _apart(spots: Floats, lines: Bools) -> Floats:
         return spots
     away = ndimage.distance_transform_edt(~lines)
     y, x = spots[:, :2].astype(int).T
-    return spots[away[y, x] > np.maximum(1.5, spots[:, 2] / 2)]
+    return np.asarray(spots[away[y, x] > np.maximum(1.5, spots[:, 2] / 2)], np.float32)
 
 
 def _curvatures(lightness: Floats, sigma: float) -> tuple[Floats, Floats]:

@@ -49,8 +49,25 @@ def test_lesions_are_counted_by_quadrant_and_distance_alike_in_both_eyes(left: b
     assert found["yellow.count"] == 2
     assert found["yellow.count_macula"] == 1
     assert found["red.count_macula"] == 0
+    assert found["red.count_large"] == 4
     assert found["yellow.nearest_fovea_dd"] == pytest.approx(31 / DIAMETER, abs=0.25)
     assert found["red.nearest_disc_dd"] == pytest.approx(np.hypot(310 - 265, 205 - 320) / DIAMETER, abs=0.3)
+
+
+def test_large_is_what_is_as_long_as_a_vein_is_wide() -> None:
+    """A twelfth of the disc's diameter of 60 is 5 pixels, in any direction."""
+    shapes = {
+        (100, 100): np.eye(5),
+        (100, 150): np.ones((6, 1)),
+        (150, 100): np.ones((3, 3)),
+        (300, 200): np.ones((2, 4)),
+    }
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    for (row, column), shape in shapes.items():
+        mask[row : row + shape.shape[0], column : column + shape.shape[1]] = shape
+    found = frame_features(eye(), sitk.GetImageFromArray(mask), {"red": 1})
+    assert found["red.count"] == 4
+    assert found["red.count_large"] == 2  # the diagonal of 5 and the line of 6, not 3 × 3 (3.8 long) or 2 × 4 (4.2)
 
 
 def test_no_lesion_is_zero_and_no_distance() -> None:

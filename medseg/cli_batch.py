@@ -56,7 +56,10 @@ def extract_features(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or a dataset with cases.csv.")],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Their masks: the same tree, other endings allowed.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table; OUT_steps.csv, OUT_units.json beside it.")],
-    features: Annotated[str, typer.Option("--features", help="A choice of the group `features`.")] = "breathing",
+    features: Annotated[
+        str,
+        typer.Option("--features", help="A choice of the group `features`; else that of the organ with these labels."),
+    ] = "",
     pattern: Glob = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.config import Config, build, feature_settings
+from medseg.config import Config, build, feature_settings, own_features
 from medseg.console import progress, warn
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases, read_table
@@ -176,7 +176,7 @@ def extract_cases(cases: list[Case], extractor: Extractor, mask_of: MaskOf | Non
 def extract_folder(images: Path, masks: Path, out: Path, features: str, pattern: str | None) -> Ledger:
     """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger."""
     labels = labels_in(masks)
-    extractor = Extractor(feature_settings(features), labels)
+    extractor = Extractor(feature_settings(features or own_features(labels.numbers)), labels)
     cases = read_cases(images, ["image"], pattern=pattern)
     ledger = Ledger(beside(out, "_cases.csv"))
     write_tables(extract_cases(cases, extractor, masks_from(images, masks, labels), ledger), out)

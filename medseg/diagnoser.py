@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -74,7 +74,10 @@ class Inputs:
 
 
 class Diagnoser:
-    """A trained LSTM and the linear baseline beside it, with how their inputs are made."""
+    """A trained LSTM and the linear baseline beside it, with how their inputs are made.
+
+    cohort: mean and standard deviation of each measure over the training cases, which a case's are shown beside.
+    """
 
     def __init__(
         self,
@@ -83,9 +86,10 @@ class Diagnoser:
         baseline: LinearBaseline | None,
         forecast: Forecast | None = None,
         rule: Slope | None = None,
+        cohort: Mapping[str, dict[str, float | None]] | None = None,
     ) -> None:
         self.inputs, self.network, self.baseline, self.forecast = inputs, network, baseline, forecast
-        self.rule = rule
+        self.rule, self.cohort = rule, cohort or {}
 
     @classmethod
     def from_run(cls, run: Run) -> Diagnoser:
@@ -100,7 +104,8 @@ class Diagnoser:
         ahead = {k.removeprefix("forecast."): v for k, v in weights.items() if k.startswith("forecast.")}
         foretold = forecast_from(horizon_of(config), ahead) if ahead else None
         baseline = from_arrays(linear) if linear else None
-        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names))
+        cohort = run.read_json("fingerprint.json").get("measures")
+        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names), cohort)
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
         """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's, and the
@@ -127,7 +132,7 @@ class Diagnoser:
         facts |= self._columns(self.network.predict(item), "", rows)
         if self.forecast is not None and "signal_predicted" in facts:
             said = self.forecast(np.asarray(facts["signal_predicted"], np.float64), sequence.times[:rows])
-            kinds = ("lstm", "linear", "hold") if baseline else ("lstm",)
+            kinds = ("lstm", "linear", *(["hold"] if baseline else []))
             facts |= {f"signal_ahead_{kind}" if kind != "lstm" else "signal_ahead": said[kind] for kind in kinds}
         if baseline and self.baseline is not None:
             facts |= self._columns(self.baseline.predict(item), "_linear", rows)

@@ -17,7 +17,7 @@ from medseg.config import Config, labels_of
 from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
 from medseg.data.folders import FEATURES
-from medseg.diagnose import judge_forecast, score
+from medseg.diagnose import judge_forecast, score, told
 from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
 from medseg.diagnosis.forecast import Forecast
@@ -34,6 +34,7 @@ from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
 from medseg.plots import curves
 from medseg.runs import Run
+from medseg.sequence_sheets import cohort_of
 from medseg.sheets import pictured
 
 PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
@@ -64,9 +65,9 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
-    summary = _measure(
-        run, Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names)), held, reported
-    )
+    cohort = cohort_of(train.frames, inputs.names)
+    diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names), cohort)
+    summary = _measure(run, diagnoser, held, reported)
     passes = steps * config.diagnoser.batch
     return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)], ledger
 
@@ -208,6 +209,7 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
         return None
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
+    write_json(run.file("diagnoses.json"), told(diagnoser, held, found))
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
     summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, models)}
     if diagnoser.forecast is not None:
@@ -233,6 +235,7 @@ def fingerprint(train: Tables, synthetic: bool) -> dict[str, Any]:
         "patients": int(train.frames["patient"].nunique()) if "patient" in train.frames else None,
         "frames": len(train.frames),
         "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
+        "measures": cohort_of(train.frames, feature_columns(train.frames)),
     }
 
 

@@ -25,6 +25,7 @@ TASKS = [
     "report",
     "report_parts",
     "report_diagnosis",
+    "report_sequences",
     "check",
     "doctor",
 ]

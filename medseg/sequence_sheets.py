@@ -1,4 +1,4 @@
-"""What a diagnosis says of each sequence, in numbers: states, signal, forecast, what moved it, measures by the cohort."""
+"""What a diagnosis says of each sequence: states, signal, forecast, what moved it, measures beside the cohort."""
 
 from __future__ import annotations
 

@@ -33,6 +33,10 @@ from medseg.features.sequence import (
 )
 from medseg.runs import Run
 
+UNDEFINED = "more than half of the measures are undefined"
+ALONE = "one frame alone: a state is told by comparison with the others"
+GAPS = 0.5  # a case with fewer of the measures than this share is for a person to look at
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -108,14 +112,24 @@ class Diagnoser:
         return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names), cohort)
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
-        """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's, and the
-        rule's where there is one.
+        """A row a frame, or a case: predicted class, probabilities, signal, review: why a person should look at it;
+        `baseline` adds the linear model's, and the rule's where there is one.
         """
-        parts = [self._one(sequence, baseline) for sequence in self.inputs.prepare(tables)]
+        raw = self.inputs.raw(tables)
+        parts = [
+            self._one(sequence, baseline).assign(review=self._doubt(before))
+            for sequence, before in zip(self.inputs.prepare(tables), raw, strict=True)
+        ]
         if baseline and self.rule is not None:
-            ruled = [self._ruled(self.rule, raw) for raw in self.inputs.raw(tables)]
+            ruled = [self._ruled(self.rule, before) for before in raw]
             parts = [pd.concat(both, axis=1) for both in zip(parts, ruled, strict=True)]
         return pd.concat(parts, ignore_index=True)
+
+    def _doubt(self, raw: FeatureSequence) -> str:
+        """Why a sequence, as it was measured, cannot be judged; blank where it can."""
+        if np.isfinite(raw.x).mean() < GAPS:
+            return UNDEFINED
+        return ALONE if self.inputs.per == "frame" and self.inputs.moments is None and len(raw.x) < 2 else ""
 
     def _ruled(self, rule: Slope, raw: FeatureSequence) -> pd.DataFrame:
         times = raw.times if np.isfinite(raw.times).all() else raw.frames

@@ -30,6 +30,7 @@ from medseg.encoder import encoder_of
 from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, Tables, extract_cases, masks_from, read_tables, true_masks, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
+from medseg.folds import provenance_of
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
 from medseg.plots import curves
@@ -53,7 +54,7 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     check_labels(train.frames, list(config.organ.classes))
     inputs = inputs_of(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(train, synthetic))
+    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic))
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
@@ -95,11 +96,14 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
         masks = true_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = masks_from(root, Path(config.data.masks), labels)
+            if provenance_of(Path(config.data.masks))["out_of_fold"] is False:
+                warn(f"{config.data.masks}: masks of models that saw these cases; what is learnt from them flatters")
         if masks is not None:
             side = report_split(cases)
             wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
             masks = pictured(masks, run.file("pictures"), labels, wanted)
         tables = extract_cases(cases, extractor, masks, ledger)
+        write_json(run.file("features_units.json"), extractor.units())
     write_tables(tables, run.file(FEATURES))
     return tables
 
@@ -227,8 +231,8 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
     return summary
 
 
-def fingerprint(train: Tables, synthetic: bool) -> dict[str, Any]:
-    """What the model was trained on, in numbers."""
+def fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any]:
+    """What the model was trained on, in numbers, and whether its masks were made out of fold."""
     return {
         "synthetic": synthetic,
         "cases": int(train.frames["case"].nunique()),
@@ -236,6 +240,7 @@ def fingerprint(train: Tables, synthetic: bool) -> dict[str, Any]:
         "frames": len(train.frames),
         "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
         "measures": cohort_of(train.frames, feature_columns(train.frames)),
+        "masks": provenance_of(Path(config.data.masks)) if config.data.masks is not None else None,
     }
 
 

@@ -96,7 +96,10 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     ledger.review(dict(zip(found["case"], found["review"], strict=True)))
     unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
     atomic_write_text(request.out, found.drop(columns=unknown).to_csv(index=False))
-    write_json(request.out.with_suffix(".json"), {"model": run.path.resolve().name, **told(diagnoser, tables, found)})
+    write_json(
+        request.out.with_suffix(".json"),
+        {"model": run.path.resolve().name, "synthetic": run.synthetic, **told(diagnoser, tables, found)},
+    )
     if "signal_predicted" in found and "time" not in unknown:
         atomic_write_text(beside(request.out, "_signal.csv"), describe_signals(found).to_csv(index=False))
     say(f"{len(found)} rows in {request.out} ({time.monotonic() - started:.1f} s)")

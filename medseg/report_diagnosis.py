@@ -90,8 +90,10 @@ def diagnosed(file: Path, number: int) -> Json:
     """The section of OUT.json that `medseg diagnose` wrote: a page a case."""
     content = _content(file)
     cases = len({case["case"] for case in content["cases"]})
-    known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "synthetic": False, "warnings": []}
-    facts = {"Model": content.get("model", ""), "Cases": str(cases), "Diagnosis by": str(content["use"])}
+    known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "warnings": []}
+    known["synthetic"] = bool(content.get("synthetic"))
+    by = MODEL_NAMES.get(content["use"], str(content["use"]))
+    facts = {"Model": content.get("model", ""), "Cases": str(cases), "Diagnosis by": by}
     rest: Json = {"facts": facts, "metrics": {"task": "diagnosis"}, "curves": None, "settings": None, "manifest": None}
     pictures = file.with_name(file.stem + "_pictures")
     shown = {**pages(content, pictures), **sequence_pages(content, pictures)}

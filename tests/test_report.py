@@ -254,7 +254,14 @@ def sequences_json(folder: Path) -> dict[str, Any]:
             | {"forecast": {"ahead_s": 0.5, "nrmse": {"lstm": 0.317, "linear": 0.295}}}
             | {"why": "part.volume_ml +1.31", "measures": [measure]}
         )
-    content = {"model": "breathing", "classes": CLASSES, "use": "lstm", "cases": cases, "sequences": sheets}
+    content = {
+        "model": "breathing",
+        "synthetic": True,
+        "classes": CLASSES,
+        "use": "lstm",
+        "cases": cases,
+        "sequences": sheets,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "said.json").write_text(json.dumps(content))
     return content
@@ -286,5 +293,6 @@ def test_every_number_of_a_sequence_on_the_page_is_the_one_in_the_json(tmp_path:
         assert f"mean probability {rounded(sheet['probability'])}" in page.text
     assert page.text.index("odd: 12 frames") < page.text.index("calm: 12 frames")  # for review: first
     assert "its mask is empty" in page.text
+    assert "SYNTHETIC PHANTOMS" in page.text
     assert sum("probability of each state" in image["alt"] for image in page.images) == 2
     assert sum("bars of states" in image["alt"] for image in page.images) == 2

@@ -87,7 +87,9 @@ def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[
         left.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
         right.axhline(float(ill.mean()), color=GREY, lw=0.8, ls=":")
         left.set(xlabel="1 − specificity", ylabel="sensitivity", title=f"ROC: {', '.join(positive)}")
-        right.set(xlabel="sensitivity", ylabel="precision", title="precision and recall", ylim=(0, 1.02))
+        right.set(
+            xlabel="sensitivity", ylabel="precision", title="precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.02)
+        )
         left.legend()
     return png(figure)
 

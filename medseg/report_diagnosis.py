@@ -45,13 +45,14 @@ SCORES = {
     "signal_nrmse": "nRMSE of the signal",
     "period_error_s": "Error of the period (s)",
 }
+OF_SIGNAL = ("signal_correlation", "signal_nrmse", "period_error_s")
 
 
 def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     """Scores beside the baseline, confusion and per class, and the signal of the best, median and worst case."""
     classes, models = metrics["classes"], list(metrics["models"])
     frames = table_of(run, "predictions.csv")
-    shown = {key: title for key, title in SCORES.items() if all(key in found for found in metrics["models"].values())}
+    shown = _shown(list(metrics["models"].values()))
     section: Json = {"scores": shown, "model_names": MODEL_NAMES, "confusions": [], "signals": [], "figures": []}
     if run.file("diagnoses.json").is_file():
         content = _content(run.file("diagnoses.json"))
@@ -68,6 +69,7 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
             for name, end in ends.items()
         ]
     section["figures"] = _figures(frames, metrics, settings)
+    section["of"] = "cases" if metrics["n_frames"] == metrics["n_cases"] else "frames"
     columns = {
         MODEL_NAMES.get(name, name): (f"predicted{end}", f"signal{end}" if end else "signal_predicted")
         for name, end in ends.items()
@@ -84,6 +86,16 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
         picture = as_image(plots.breathing(part, classes, columns))
         section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
     return section
+
+
+def _shown(models: Sequence[Json]) -> dict[str, str]:
+    """Scores that every model has; those of a signal where there is one."""
+    signal = any(scores[key]["mean"] is not None for scores in models for key in OF_SIGNAL if key in scores)
+    return {
+        key: title
+        for key, title in SCORES.items()
+        if all(key in scores for scores in models) and (signal or key not in OF_SIGNAL)
+    }
 
 
 def diagnosed(file: Path, number: int) -> Json:
@@ -167,4 +179,5 @@ def _figures(frames: pd.DataFrame, metrics: Json, settings: Json) -> list[Json]:
         text = "ROC and precision–recall curves on the held-out cases; dotted: what a guess gives."
         found.append({"image": as_image(picture), "text": text})
     text = "How often each model is right where it says it is so sure, after calibration; dots by number of cases."
-    return [*found, {"image": as_image(plots_diagnosis.reliability(metrics["reliability"])), "text": text}]
+    bins = {name: metrics["reliability"][name] for name in metrics["models"] if name in metrics["reliability"]}
+    return [*found, {"image": as_image(plots_diagnosis.reliability(bins)), "text": text}]

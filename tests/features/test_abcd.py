@@ -92,6 +92,9 @@ def test_the_diameter_needs_a_scale() -> None:
     assert found["m.d_diameter"] == 5  # capped
     other = frame_features(image, mask, {"m": 1})
     assert found["m.tds"] - other["m.tds"] == pytest.approx(0.5 * (5 - other["m.d"]))
+    unscaled = frame_features(lesion(DISC), mask_of(DISC), {"m": 1}, d_mode="diameter")
+    assert np.isnan(unscaled["m.d_diameter"])
+    assert unscaled["m.tds"] == pytest.approx(other["m.tds"])  # structures, where the diameter is unknown
 
 
 def test_turning_by_a_right_angle_changes_no_score() -> None:

@@ -282,6 +282,7 @@ def test_every_number_of_a_sequence_on_the_page_is_the_one_in_the_json(tmp_path:
         expected |= {f"{case}.{kind}.nrmse": value for kind, value in sheet["forecast"]["nrmse"].items()}
         for name, found in sheet["signal"].items():
             expected |= {f"{case}.{name}.{key}": value for key, value in found.items()}
+            expected[f"{case}.{name}.breaths"] = str(int(found["breaths"]))
         for row in sheet["measures"]:
             expected |= {f"{case}.{row['name']}.{key}": row[key] for key in ("low", "value", "high", "mean", "sd")}
         for row in content["cases"]:

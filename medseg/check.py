@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from medseg.batch import Book, Job, Made, go_through
 from medseg.config import Config, labels_of
-from medseg.console import progress, warn
+from medseg.console import warn
 from medseg.data.cases import Case
 from medseg.data.duplicates import Fingerprints
 from medseg.data.image import grid_difference, read_image
 from medseg.data.labels import Labels
 from medseg.data.truth import read_truth
-from medseg.errors import ImageError, MedsegError
+from medseg.errors import ImageError
 from medseg.ledger import Entry, Ledger
+from medseg.resume import key_of, only_table, require_ledger
 from medseg.train import read_dataset
 
 FAR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
@@ -30,7 +31,6 @@ class Findings:
     """What is seen while cases are read, to be compared when all are."""
 
     remarks: dict[str, list[str]] = field(default_factory=dict)
-    failures: dict[str, tuple[str, str]] = field(default_factory=dict)  # code, message
     spacings: dict[str, list[float]] = field(default_factory=dict)
     sizes: dict[str, list[int]] = field(default_factory=dict)
     components: dict[str, int] = field(default_factory=dict)
@@ -41,44 +41,44 @@ class Findings:
         self.remarks.setdefault(case, []).append(remark)
 
 
-def check_dataset(config: Config) -> Ledger:
-    """One entry a case in data_check.csv of the folder one stands in: ok, review (usable, look at it) or failed.
+def check_dataset(config: Config, out: Path = Path("data_check.csv")) -> Ledger:
+    """One entry a case in the ledger `out` (.csv, and .json beside it): ok, review (usable, look at it) or failed.
 
     What concerns the whole set stands in an entry of its own, named (dataset). Raises `DataError` where the tables
-    themselves cannot be read.
+    themselves cannot be read, `ConfigError` where `out` is another table.
     """
+    require_ledger(out)
     cases = read_dataset(config, Path(config.data.root))
     labels, found = labels_of(config), Findings()
-    seconds: dict[str, float] = {}
-    with progress("check", len(cases)) as bar:
-        for case in cases:
-            started = time.monotonic()
-            try:
-                _look(case, labels, found)
-            except (MedsegError, RuntimeError, MemoryError) as error:  # ITK raises RuntimeError
-                found.failures[case.name] = (getattr(error, "code", "case-error"), str(error))
-            seconds[case.name] = round(time.monotonic() - started, 3)
-            bar.advance(1, case.name)
-    _repeated(cases, found)
-    _outliers(found)
-    ledger = Ledger(Path("data_check.csv"))
-    for case in cases:
-        ledger.add(_entry(case, found, seconds[case.name]))
-    for remark in _of_the_whole(config, cases):
-        ledger.add(Entry(WHOLE, "review", "look", remark, input=str(config.data.root)))
+    named = {case.name: case for case in cases}
+
+    def look(job: Job) -> Made:
+        _look(named[job.name], labels, found)
+        remarks = found.remarks.get(job.name, [])
+        return Made(status="review", code="look", message="; ".join(remarks)) if remarks else Made()
+
+    settings = {"labels": [dict(labels.numbers), labels.exclusive], "classes": list(map(str, config.organ.classes))}
+    jobs = [Job(case.name, case.image, [*case.images.values(), *case.truth_files()]) for case in cases]
+    with only_table(out, (".csv", ".json")), Ledger(out) as ledger:
+        for _ in go_through(jobs, look, Book(ledger, key_of([], settings)), "check"):
+            pass
+        seen = {entry.case: entry for entry in ledger.entries}
+        _repeated(cases, found)
+        _outliers(found)
+        ledger.amend([_told(entry, found.remarks.get(entry.case, [])) for entry in seen.values()])
+        for remark in _of_the_whole(config, cases):
+            ledger.add(Entry(WHOLE, "review", "look", remark, input=str(config.data.root)))
     for entry in ledger.entries:
-        if entry.message:
+        if entry != seen.get(entry.case):
             warn(f"{entry.case}: {entry.message}")
     return ledger
 
 
-def _entry(case: Case, found: Findings, seconds: float) -> Entry:
-    remarks = found.remarks.get(case.name, [])
-    if case.name in found.failures:
-        code, message = found.failures[case.name]
-        return Entry(case.name, "failed", code, "; ".join([message, *remarks]), seconds, str(case.image))
-    status, code = ("review", "look") if remarks else ("ok", "")
-    return Entry(case.name, status, code, "; ".join(remarks), seconds, str(case.image))
+def _told(entry: Entry, remarks: list[str]) -> Entry:
+    """The entry with all that was seen of its case."""
+    if entry.status == "failed":
+        return replace(entry, message="; ".join([entry.message, *remarks]))
+    return replace(entry, status="review", code="look", message="; ".join(remarks)) if remarks else entry
 
 
 def _look(case: Case, labels: Labels, found: Findings) -> None:

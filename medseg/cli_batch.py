@@ -8,9 +8,17 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli_options import AsJson, Device, Glob, Model, Quiet, finish
+from medseg.cli_options import AsJson, Device, FailFast, Glob, Model, Quiet, Replace, finish
 
 batch_app = typer.Typer()
+Diagnoses = Annotated[
+    Path,
+    typer.Argument(
+        metavar="OUT.csv",
+        help="The table of diagnoses. Beside it OUT.json (all that is said of each case), OUT_features.csv, "
+        "OUT_pictures, and the ledger OUT_cases.csv and .json: what happened to each case.",
+    ),
+]
 
 
 @batch_app.command()
@@ -55,51 +63,72 @@ def segment(
 def extract_features(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or a dataset with cases.csv.")],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Their masks: the same tree, other endings allowed.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table; OUT_steps.csv, OUT_units.json beside it.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT.csv",
+            help="The table. Beside it OUT_steps.csv, OUT_units.json, and the ledger OUT_cases.csv and .json: what "
+            "happened to each case.",
+        ),
+    ],
     features: Annotated[
         str,
         typer.Option("--features", help="A choice of the group `features`; else that of the organ with these labels."),
     ] = "",
     pattern: Glob = None,
+    fail_fast: FailFast = False,
+    replace: Replace = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure images inside their masks: one row a case or frame."""
+    """Measure images inside their masks: one row a case or frame.
+
+    Given again, it measures only cases whose image, mask or features changed, and those that failed.
+    """
     from medseg.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.extract import extract_folder
+    from medseg.batch import Ways
+    from medseg.extract import Extraction, extract_folder
 
-    finish(extract_folder(images, masks, out, features, pattern), as_json)
+    request = Extraction(images, masks, out, features, pattern, Ways(fail_fast, replace))
+    finish(extract_folder(request), as_json)
 
 
 @batch_app.command()
 def diagnose(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of images, or a features table (.csv).")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table of diagnoses to write.")],
+    out: Diagnoses,
     model: Model,
     masks: Annotated[Path | None, typer.Option("--masks", help="Masks of the images.")] = None,
     segmenter: Annotated[
         Path | None, typer.Option("--segmenter", help="A segmentation run that makes the masks.")
     ] = None,
     pattern: Glob = None,
+    fail_fast: FailFast = False,
+    replace: Replace = False,
     shape: Annotated[
         str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
     ] = "table",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Diagnose cases: state or class with softmax probabilities, and the signal where the model has one."""
+    """Diagnose cases: state or class with softmax probabilities, and the signal where the model has one.
+
+    Given again, it measures only cases whose image, mask or models changed, and those that failed.
+    """
     from medseg.console import be_quiet
     from medseg.errors import ConfigError
 
     if shape not in ("table", "json") or (shape == "json" and as_json):
         raise ConfigError(f"--format {shape}: must be table or json, and json without --json, which prints the ledger")
     be_quiet(quiet or shape == "json")
+    from medseg.batch import Ways
     from medseg.diagnose import Request, diagnose_folder
     from medseg.runs import open_run
 
-    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern)
+    ways = Ways(fail_fast, replace)
+    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways)
     ledger = diagnose_folder(request, open_run(model))
     if shape == "json":
         typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)
@@ -110,7 +139,14 @@ def diagnose(
 def evaluate(
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to judge.")],
     truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks: the same tree, other endings allowed.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.csv and metrics.json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for evaluation.csv, metrics.json, and the ledger evaluation_cases.csv and .json: what "
+            "happened to each mask.",
+        ),
+    ] = None,
     tolerance: Annotated[float, typer.Option("--tolerance", help="Surface distance in mm that agrees.", min=0)] = 3.0,
     quiet: Quiet = False,
     as_json: AsJson = False,

@@ -54,10 +54,14 @@ def prepare(
 def check(
     root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset.")],
     overrides: Overrides = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE.csv", help="The ledger: what is to be said of each case; .json beside it."),
+    ] = Path("data_check.csv"),
     as_json: AsJson = False,
 ) -> None:
     """Read a whole dataset and list everything that is wrong with it."""
     from medseg.check import check_dataset
     from medseg.config import compose
 
-    finish(check_dataset(compose([*(overrides or []), f"data.root={root}"])), as_json)
+    finish(check_dataset(compose([*(overrides or []), f"data.root={root}"]), out), as_json)

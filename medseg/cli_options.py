@@ -45,12 +45,15 @@ Glob = Annotated[
 ]
 Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]
 
 
 def finish(ledger: Ledger, as_json: bool) -> None:
     """Say how a batch went, in words or JSON, and end with its exit status."""
     from medseg.console import say
 
+    ledger.close()
     counts = ", ".join(f"{number} {status}" for status, number in sorted(ledger.counts.items()))
     say(f"{len(ledger.entries)} cases: {counts}. Ledger: {ledger.file}")
     if as_json:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
+from medseg.batch import PLAIN, Book, Ways, table_book
 from medseg.bootstrap import estimate
 from medseg.classifier import Classifier, load_classifier
 from medseg.config import Config, build, labels_of, load
@@ -25,22 +25,14 @@ from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
 from medseg.diagnosis.forecast import Horizon
 from medseg.diagnosis.signal import describe, normalise, period
 from medseg.doubts import Doubts
-from medseg.encoder import encoder_kept
+from medseg.encoder import FOLDER, encoder_kept
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
-from medseg.extract import (
-    Extractor,
-    MaskOf,
-    Tables,
-    beside,
-    extract_cases,
-    masks_from,
-    read_tables,
-    true_masks,
-    write_tables,
-)
-from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
+from medseg.extract import Around, Extractor, Tables, extract_cases, read_tables, write_tables
+from medseg.ledger import Entry, Ledger, atomic_write_text, beside, write_json
+from medseg.masks import MaskFolder, MaskOf, true_masks
 from medseg.metrics import summarise_states
+from medseg.resume import content_of, key_of
 from medseg.runs import Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
@@ -48,6 +40,7 @@ from medseg.sequence_sheets import forecast_errors, sequence_sheets
 from medseg.sheets import diagnoses, pictured
 
 SHOWN = 50  # cases printed
+WRITTEN = (".json", "_signal.csv", "_metrics.json", "_features.csv", "_features_steps.csv")  # beside OUT.csv
 
 
 def open_diagnoser(run: Run, config: Config) -> Diagnoser | Classifier:
@@ -67,46 +60,86 @@ class Request:
     masks: Path | None = None
     segmenter: Run | None = None
     pattern: str | None = None
+    ways: Ways = PLAIN
 
 
 def diagnose_folder(request: Request, run: Run) -> Ledger:
     """The command. OUT.csv: a row a frame or case; OUT.json: all that is said of each; OUT_cases.csv: the ledger.
 
     Where images are measured also OUT_features.csv, and in OUT_pictures/ each case with its mask's outlines. A case
-    whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review.
+    whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review. Cases
+    whose images, masks, models and version are as in an earlier run are not measured again.
     """
     config = load(run.file("config.yaml"))
     use_threads(config.executor.threads)
+    if request.out.resolve() == request.source.resolve():
+        raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
     diagnoser = open_diagnoser(run, config)
     warn_synthetic(run, request.source)
-    ledger = Ledger(beside(request.out, "_cases.csv"))
     doubts = Doubts([build(check) for check in config.quality.values()], config.data.time_axis)
+    given = _given(request, config)
+    names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
+    with table_book(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as book:
+        if isinstance(given, list):
+            tables = _measured(request, (config, run), given, book, doubts)
+            write_tables(tables, beside(request.out, "_features.csv"))
+        else:
+            tables = given
+        found = diagnoser(tables)
+        said = found["review"] if "review" in found else [""] * len(found)
+        reasons = [(doubts.reasons.get(str(case), ""), text) for case, text in zip(found["case"], said, strict=True)]
+        found["review"] = ["; ".join(filter(None, both)) for both in reasons]
+        if not isinstance(given, list):
+            _enter(request.source, given, found, book)
+        book.ledger.review({str(case): _once(part["review"]) for case, part in found.groupby("case")})
+        _write(request.out, found, diagnoser.inputs.classes)
+        facts = {"model": run.path.resolve().name, "synthetic": run.synthetic}
+        write_json(request.out.with_suffix(".json"), {**facts, **told(diagnoser, tables, found)})
+    return book.ledger
+
+
+def _given(request: Request, config: Config) -> list[Case] | Tables:
+    """Cases whose images are to be measured, or what was measured already."""
     if request.source.suffix.lower() == ".csv":
-        tables = read_tables(request.source)
-        for case in tables.frames["case"].unique():
-            ledger.add(Entry(str(case), "ok", input=str(request.source)))
-    else:
-        tables = _measured(request, (config, run), ledger, doubts)
-        write_tables(tables, beside(request.out, "_features.csv"))
-    started = time.monotonic()
-    found = diagnoser(tables)
-    said = found["review"] if "review" in found else [""] * len(found)
-    reasons = [(doubts.reasons.get(str(case), ""), text) for case, text in zip(found["case"], said, strict=True)]
-    found["review"] = ["; ".join(filter(None, both)) for both in reasons]
-    ledger.review(dict(zip(found["case"], found["review"], strict=True)))
+        return read_tables(request.source)
+    return read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
+
+
+def _key(request: Request, config: Config, run: Run) -> str:
+    """Digest of all models that a case goes through."""
+    runs = [run, *([request.segmenter] if request.segmenter else [])]
+    if config.data.get("encoder") is not None:
+        runs.append(Run(run.file(FOLDER)))
+    return key_of(runs, {"given_masks": request.masks is not None})
+
+
+def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: Book) -> None:
+    """A line in the ledger for each case of a table, with hashes of what it says of the case and of what is answered.
+
+    The table is read again each time: there is nothing to be saved.
+    """
+    answers = dict(iter(found.groupby("case", sort=False)))
+    steps = dict(iter(tables.steps.groupby("case", sort=False))) if tables.steps is not None else {}
+    for name, part in tables.frames.groupby("case", sort=False):
+        given = [part.to_csv(index=False), steps[name].to_csv(index=False) if name in steps else ""]
+        read, made = content_of([], given), content_of([], answers[name].to_csv(index=False))
+        book.ledger.add(Entry(str(name), "ok", input=str(source), input_hash=read, key=book.key, output_hash=made))
+
+
+def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
+    """OUT.csv, what follows from it, and the screen; what an earlier run wrote and this one has not is removed."""
     unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
-    atomic_write_text(request.out, found.drop(columns=unknown).to_csv(index=False))
-    write_json(
-        request.out.with_suffix(".json"),
-        {"model": run.path.resolve().name, "synthetic": run.synthetic, **told(diagnoser, tables, found)},
-    )
+    atomic_write_text(out, found.drop(columns=unknown).to_csv(index=False))
     if "signal_predicted" in found and "time" not in unknown:
-        atomic_write_text(beside(request.out, "_signal.csv"), describe_signals(found).to_csv(index=False))
-    say(f"{len(found)} rows in {request.out} ({time.monotonic() - started:.1f} s)")
-    _show(found, diagnoser.inputs.classes)
+        atomic_write_text(beside(out, "_signal.csv"), describe_signals(found).to_csv(index=False))
+    else:
+        beside(out, "_signal.csv").unlink(missing_ok=True)
+    say(f"{len(found)} rows in {out}")
+    _show(found, classes)
     if "label" not in unknown:
-        _judge(request, found, diagnoser.inputs.classes)
-    return ledger
+        _judge(out, found, classes)
+    else:
+        beside(out, "_metrics.json").unlink(missing_ok=True)
 
 
 def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
@@ -118,10 +151,10 @@ def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame)
     return {"classes": list(diagnoser.inputs.classes), "use": "lstm", "cases": rows, "sequences": sequences}
 
 
-def _judge(request: Request, found: pd.DataFrame, classes: Sequence[str]) -> None:
+def _judge(out: Path, found: pd.DataFrame, classes: Sequence[str]) -> None:
     """OUT_metrics.json, where the labels are known."""
     summary = score(found, classes, ["lstm"])
-    write_json(beside(request.out, "_metrics.json"), summary)
+    write_json(beside(out, "_metrics.json"), summary)
     scores = summary["models"]["lstm"]
     table("against the labels given", ["score", "mean"], [[key, value["mean"]] for key, value in scores.items()])
 
@@ -152,28 +185,34 @@ def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _measured(request: Request, model: tuple[Config, Run], ledger: Ledger, doubts: Doubts) -> Tables:
+def _measured(request: Request, model: tuple[Config, Run], cases: list[Case], book: Book, doubts: Doubts) -> Tables:
     config, run = model
-    cases = read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
     labels = labels_of(config)
     extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
-    masks = None
-    if extractor.needs_masks:
-        folder, wanted = beside(request.out, "_pictures"), {case.id for case in cases}
-        masks = pictured(doubts.watching(_mask_source(request, cases, labels)), folder, labels, wanted)
-    return extract_cases(cases, extractor, masks, ledger)
+    if not extractor.needs_masks:
+        return extract_cases(cases, extractor, None, book, Around(_nothing))
+    source, reads = _mask_source(request, cases, labels)
+    folder = beside(request.out, "_pictures")
+    masks = pictured(doubts.watching(source), folder, labels, {case.id for case in cases})
+    return extract_cases(cases, extractor, masks, book, Around(reads, doubts, folder))
 
 
-def _mask_source(request: Request, cases: list[Case], labels: Labels) -> MaskOf:
+def _mask_source(request: Request, cases: list[Case], labels: Labels) -> tuple[MaskOf, Callable[[Case], list[Path]]]:
+    """Where masks come from, and the files that are read for one."""
     if request.masks is not None:
-        return masks_from(request.source, request.masks, labels)
+        masks = MaskFolder(request.source, request.masks, labels)
+        return masks, masks.files
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
-        return segmented_by(Segmenter.from_run(request.segmenter))
+        return segmented_by(Segmenter.from_run(request.segmenter)), _nothing
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
-        return true_masks(labels)
+        return true_masks(labels), Case.truth_files
     raise ConfigError("this model measures inside masks: give --masks FOLDER, or --segmenter RUN to make them")
+
+
+def _nothing(_: Case) -> list[Path]:
+    return []
 
 
 def segmented_by(segmenter: Segmenter) -> MaskOf:

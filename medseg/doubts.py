@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from medseg.data.cases import Case
 from medseg.data.image import frames
-from medseg.extract import MaskOf
+from medseg.masks import MaskOf
 
 EMPTY = "its mask is empty"
 Check = Callable[[sitk.Image], str | None]

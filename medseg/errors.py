@@ -33,6 +33,12 @@ class DataError(MedsegError):
     exit_status = 2
 
 
+class OutputError(DataError):
+    """What was made cannot be written: no space, no rights. It ends a batch, since every case would meet it."""
+
+    code = "output"
+
+
 class ImageError(MedsegError):
     """One image or mask cannot be used; the rest of a batch goes on."""
 

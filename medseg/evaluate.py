@@ -11,56 +11,66 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.console import progress, table, warn
+from medseg.batch import Book, Job, Made, go_through
+from medseg.console import table, warn
 from medseg.data.folders import by_name, read_table
 from medseg.data.image import find_images, frames, grid_difference, read_mask
 from medseg.data.stated import labels_found, stated_labels, values_of
-from medseg.errors import DataError, ImageError, MedsegError
-from medseg.ledger import EXIT_OK, EXIT_SOME, Entry, atomic_write_text, write_json
+from medseg.errors import ConfigError, DataError, ImageError, MedsegError
+from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import SCORES, compare_masks, summarise
+from medseg.resume import key_of, only_one
 
+WRITTEN = ("evaluation.csv", "metrics.json")
 EACH_CASE = "Each case counts as a patient: no cases.csv with the columns patient and mask stands by the truth."
 
 
 def evaluate_folders(
-    masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float
+    masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float, ledger: Ledger | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
     """Evaluation rows, their summary (metrics.json) and what went wrong, for masks paired with truth by name.
 
     A name is the path below the folder without its ending: trees mirror each other, formats may differ. Two files are
     one pair. `labels` None: those of labels.json in or beside `masks`, else one for each value found. A truth without
-    a mask is missed (Dice 0); a pair that cannot be compared is left out of the means and counted in "n_failed".
-    Raises DataError where no name is shared, MedsegError (exit status 1) where no pair could be compared.
+    a mask is missed (Dice 0); a pair that cannot be compared is left out of the means and counted in "n_failed". Each
+    mask is an entry of `ledger`. Raises DataError where no name is shared, MedsegError (exit status 1) where no pair
+    could be compared.
     """
+    ledger = ledger or Ledger(None)
     predicted, wanted = _pair(masks, truth)
-    labels = labels or stated_labels(masks) or labels_found([*predicted.values(), *wanted.values()])
-    layered = all(_ending(name, labels) for name in wanted)
+    named = labels or stated_labels(masks) or labels_found([*predicted.values(), *wanted.values()])
+    layered = all(_ending(name, named) for name in wanted)
     patients = _patients(truth)
-    rows: list[dict[str, Any]] = []
-    problems: list[Entry] = []
-    with progress("evaluate", len(wanted)) as bar:
-        for name, path in wanted.items():
-            who = patients.get(path.resolve(), name)
-            try:
-                case, own = _layer(name, labels, layered)
-                found = _compare(predicted.get(name), path, own, tolerance_mm)
-                rows += [{"case": case + frame, "patient": who} | row for frame, row in found]
-            except ImageError as error:
-                problems.append(Entry(name, "failed", error.code, str(error), input=str(path)))
-            else:
-                if name not in predicted:
-                    text = f"{path}: has no mask of this name in {masks}; counted as missed"
-                    problems.append(Entry(name, "failed", "no-prediction", text, input=str(path)))
-            bar.advance(1, name)
+
+    def compare(job: Job) -> Made:
+        case, own = _layer(job.name, named, layered)
+        who = patients.get(job.input.resolve(), job.name)
+        found = _compare(predicted.get(job.name), job.input, own, tolerance_mm)
+        made = {"rows": [{"case": case + frame, "patient": who} | row for frame, row in found]}
+        if job.name in predicted:
+            return Made(made)
+        text = f"{job.input}: has no mask of this name in {masks}; counted as missed"
+        return Made(made, status="failed", code="no-prediction", message=text)
+
+    book = Book(ledger, key_of([], {"labels": dict(named), "tolerance_mm": tolerance_mm}))
+    jobs = [Job(name, path, [*([predicted[name]] if name in predicted else []), path]) for name, path in wanted.items()]
+    rows = [row for _, made in go_through(jobs, compare, book, "evaluate") for row in made["rows"]]
     if not rows:
-        raise MedsegError(f"no pair could be compared; the first: {problems[0].message}", code="nothing-compared")
-    n_failed = sum(problem.code != "no-prediction" for problem in problems)
+        raise MedsegError(f"no pair could be compared; the first: {ledger.entries[0].message}", code="nothing-compared")
+    n_failed = sum(entry.status == "failed" and entry.code != "no-prediction" for entry in ledger.entries)
+    _surplus(predicted, wanted, truth, ledger)
+    frame = pd.DataFrame(rows)
+    summary = summarise(frame, named, tolerance_mm) | {"report_split": None, "n_failed": n_failed}
+    problems = [entry for entry in ledger.entries if entry.status != "ok"]
+    return frame, summary if patients else summary | {"note": EACH_CASE}, problems
+
+
+def _surplus(predicted: Mapping[str, Path], wanted: Mapping[str, Path], truth: Path, ledger: Ledger) -> None:
+    """Masks that have no truth are named, not counted."""
     for name in sorted(predicted.keys() - wanted.keys()):
         text = f"{predicted[name]}: has no truth of this name in {truth}; not counted"
-        problems.append(Entry(name, "skipped", "no-truth", text, input=str(predicted[name])))
-    frame = pd.DataFrame(rows)
-    summary = summarise(frame, labels, tolerance_mm) | {"report_split": None, "n_failed": n_failed}
-    return frame, summary if patients else summary | {"note": EACH_CASE}, problems
+        ledger.add(Entry(name, "skipped", "no-truth", text, input=str(predicted[name])))
+        warn(text)
 
 
 def _ending(name: str, labels: Mapping[str, int]) -> str | None:
@@ -75,12 +85,15 @@ def _layer(name: str, labels: Mapping[str, int], layered: bool) -> tuple[str, Ma
 
 
 def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm: float) -> tuple[dict[str, Any], int]:
-    """The command: a table on the screen, files in `out` where one is given; the summary and the exit status."""
-    rows, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm)
-    for problem in problems:
-        warn(problem.message)
-    if out is not None:
-        write_evaluation(rows, summary, out)
+    """The command: a table on the screen; in `out`, where one is given, evaluation.csv, metrics.json and the ledger.
+
+    Gives the summary and the exit status.
+    """
+    if out is None:
+        ledger = Ledger(None)
+        _, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
+    else:
+        summary, problems, ledger = _evaluate_into(out, masks, truth, tolerance_mm)
     shown = {**summary["labels"], "mean over labels": summary["macro"]}
     table(
         f"{summary['n_cases']} cases, {summary['n_patients']} patients",
@@ -90,8 +103,26 @@ def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm:
             for name, found in shown.items()
         ],
     )
-    failed = any(problem.status == "failed" for problem in problems)
-    return summary | {"problems": [asdict(problem) for problem in problems]}, EXIT_SOME if failed else EXIT_OK
+    return summary | {"problems": [asdict(problem) for problem in problems]}, ledger.exit_status()
+
+
+def _evaluate_into(
+    out: Path, masks: Path, truth: Path, tolerance_mm: float
+) -> tuple[dict[str, Any], list[Entry], Ledger]:
+    if (out / "manifest.json").is_file():
+        raise ConfigError(f"{out}: is a model, whose metrics.json would be written over; choose another --out")
+    file = out / "evaluation_cases.csv"
+    with only_one(out):
+        before = file.is_file()
+        with Ledger(file) as ledger:
+            try:
+                rows, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
+            except MedsegError as error:
+                for name in WRITTEN if before and error.code == "nothing-compared" else ():
+                    (out / name).unlink(missing_ok=True)  # numbers of masks that are no more
+                raise
+            write_evaluation(rows, summary, out)
+    return summary, problems, ledger
 
 
 def write_evaluation(rows: pd.DataFrame, summary: Mapping[str, Any], out: Path) -> None:

@@ -79,6 +79,8 @@ CODES: dict[str, str] = {
     "nyul-constant": "an image of one value cannot be standardised|look at the image",
     "one-class": "all cases to learn from have one class|add cases of another",
     "phantom-settings": "phantoms cannot be made with these settings|the message says which",
+    "output": "a result cannot be written; what was there before is whole|make room, mend the rights of the folder, or "
+    "choose another; the same command then goes on",
     "quality": "the mask was made, but the quality gate has doubts about the image|look at the image and its mask; "
     "limits are in configs/quality",
     "rule": "a rule of the clinic reads measures that are not there|choose the organ's own features; organ.rule=null",

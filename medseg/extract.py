@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.config import Config, build, feature_settings, own_features
-from medseg.console import progress, warn
+from medseg.batch import PLAIN, Book, Job, Made, Ways, go_through, table_book
+from medseg.config import Config, build, feature_settings, own_features, to_dict
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases, read_table
-from medseg.data.image import find_images, frames, read_image, stem
+from medseg.data.image import frames, read_image
 from medseg.data.labels import Labels
-from medseg.data.stated import labels_found, stated_labels
-from medseg.data.truth import fitting_mask, read_truth
-from medseg.errors import ConfigError, DataError, ImageError, MedsegError
+from medseg.data.truth import read_truth
+from medseg.doubts import Doubts
+from medseg.errors import ConfigError, DataError, ImageError
 from medseg.features.slices import axial_slices, step_regions
-from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+from medseg.ledger import Ledger, atomic_write_text, beside, write_json
+from medseg.masks import MaskFolder, MaskOf, labels_in
+from medseg.resume import key_of
 
 if TYPE_CHECKING:
     from medseg.encoder import Encoder
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
-MaskOf = Callable[[Case, sitk.Image], sitk.Image]
+WRITTEN = ("_steps.csv", "_units.json")  # beside a table
 
 
 class Presence(NamedTuple):
@@ -142,30 +144,43 @@ class Extractor:
         return whole
 
 
-def extract_cases(cases: list[Case], extractor: Extractor, mask_of: MaskOf | None, ledger: Ledger) -> Tables:
+class Around(NamedTuple):
+    """What a case reads besides its images, and what is noted and drawn while it is measured."""
+
+    reads: Callable[[Case], list[Path]] = Case.truth_files
+    doubts: Doubts | None = None
+    pictures: Path | None = None  # a folder: <case>.png
+
+
+def extract_cases(
+    cases: list[Case], extractor: Extractor, mask_of: MaskOf | None, book: Book, around: Around | None = None
+) -> Tables:
     """Measure every sequence among `cases`; one that fails is named in the ledger and left out.
 
-    Raises `DataError` where nothing could be measured.
+    Raises `ImageError` (nothing) where nothing could be measured.
     """
     if extractor.needs_masks and mask_of is None:
         raise ConfigError("these features look inside masks: give masks, or a model that segments")
     groups: dict[str, list[Case]] = {}
-    for case in cases:
+    for case in sorted(cases, key=lambda case: case.frame or 0):
         groups.setdefault(case.id, []).append(case)
+    around = around or Around()
+
+    def measure(job: Job) -> Made:
+        found = extractor(groups[job.name], mask_of)
+        doubt = around.doubts.reasons.get(job.name, "") if around.doubts else ""
+        drawn = [file for file in [around.pictures / f"{job.name}.png"] if file.is_file()] if around.pictures else []
+        rows = {"frames": _plain(found.frames), "steps": _plain(found.steps), "doubt": doubt}
+        return Made(rows, drawn, *(("review", "look", doubt) if doubt else ("ok",)))
+
+    order = list(dict.fromkeys(case.id for case in cases))
     done: list[Tables] = []
-    with progress("measure", len(groups)) as bar:
-        for name, rows in groups.items():
-            started = time.monotonic()
-            rows.sort(key=lambda row: row.frame or 0)
-            try:
-                done.append(extractor(rows, mask_of))
-                ledger.add(Entry(name, "ok", "", "", round(time.monotonic() - started, 3), str(rows[0].image)))
-            except (MedsegError, MemoryError, RuntimeError) as error:  # ITK raises RuntimeError
-                ledger.add(failure(name, rows[0].image, error, time.monotonic() - started))
-                warn(ledger.entries[-1].message)
-            bar.advance(1, name)
+    for name, rows in go_through([_job(groups[n], around) for n in order], measure, book, "measure"):
+        done.append(Tables(_table(rows["frames"]), _table(rows["steps"]) if rows["steps"] else None))
+        if around.doubts and rows["doubt"]:
+            around.doubts.reasons[name] = rows["doubt"]
     if not done:
-        raise ImageError(f"nothing could be measured; see {ledger.file} for the reason of each case", code="nothing")
+        raise ImageError(f"nothing could be measured; see {book.ledger.file} for the reason of each", code="nothing")
     steps = [tables.steps for tables in done if tables.steps is not None]
     return Tables(
         pd.concat([tables.frames for tables in done], ignore_index=True),
@@ -173,74 +188,68 @@ def extract_cases(cases: list[Case], extractor: Extractor, mask_of: MaskOf | Non
     )
 
 
-def extract_folder(images: Path, masks: Path, out: Path, features: str, pattern: str | None) -> Ledger:
-    """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger."""
-    labels = labels_in(masks)
-    extractor = Extractor(feature_settings(features or own_features(labels.numbers)), labels)
-    cases = read_cases(images, ["image"], pattern=pattern)
-    ledger = Ledger(beside(out, "_cases.csv"))
-    write_tables(extract_cases(cases, extractor, masks_from(images, masks, labels), ledger), out)
-    write_json(beside(out, "_units.json"), extractor.units())
-    return ledger
+def _job(rows: list[Case], around: Around) -> Job:
+    files = [file for row in rows for file in [*row.images.values(), *around.reads(row)]]
+    facts = [
+        [
+            _facts(row),
+            list(row.images),
+            [[name, path is None] for name, path in row.masks.items()],
+            row.values and dict(row.values),
+        ]
+        for row in rows
+    ]
+    return Job(rows[0].id, rows[0].image, files, facts)
 
 
-def labels_in(masks: Path) -> Labels:
-    """What a folder of masks shows: as its labels.json says, else a label for each value that is found.
+def _plain(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """A table as values for JSON, exactly."""
+    return None if table is None else {"columns": list(table), "data": table.to_dict("split")["data"]}
 
-    Where files are named <image>_<label>, the labels may overlap.
+
+def _table(content: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(content["data"], columns=content["columns"])
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What to measure, and where the table goes."""
+
+    images: Path
+    masks: Path
+    out: Path
+    features: str = ""  # that of the organ with these labels
+    pattern: str | None = None
+    ways: Ways = PLAIN
+
+
+def extract_folder(request: Extraction) -> Ledger:
+    """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger.
+
+    Cases whose images, masks, features and version are as in an earlier run are taken over from it.
     """
-    stated, files = stated_labels(masks), find_images(masks)
-    names = {stem(path) for path in files}
-    layered = [name for label in stated or () for name in names if name.endswith(f"_{label}")]
-    return Labels(stated or labels_found(files), exclusive=not layered)
-
-
-def masks_from(images: Path, masks: Path, labels: Labels) -> MaskOf:
-    """Masks by the same path below `masks` as the image has below `images` (or its folder images/), any ending.
-
-    Of labels that may overlap there is a file each, <image>_<label>; one that is missing is an error.
-    """
-    if not masks.exists():
-        raise DataError(f"{masks}: no such folder")
-    named = {path.relative_to(masks).parent / stem(path): path for path in find_images(masks)}
-
-    def find(case: Case, image: sitk.Image) -> sitk.Image:
-        below = case.image.is_relative_to(images) and case.image != images
-        name = case.image.relative_to(images).parent / stem(case.image) if below else Path(stem(case.image))
-        inner = Path(*name.parts[1:]) if name.parts[0] == "images" else name
-        layers = {}
-        for label in [""] if labels.exclusive else list(labels.numbers):
-            end = f"_{label}" if label else ""
-            wanted = [part.with_name(part.name + end) for part in (name, inner, Path(case.name))]
-            path = next((named[part] for part in wanted if part in named), None)
-            if path is None:
-                raise ImageError(f"{case.image}: has no mask {wanted[1]}.* in {masks}", code="mask-missing")
-            layers[label] = fitting_mask(path, image, case.image)
-        if labels.exclusive:
-            return layers[""]
-        coded = sitk.GetImageFromArray(labels.join({n: sitk.GetArrayFromImage(m) > 0 for n, m in layers.items()}))
-        coded.CopyInformation(image)
-        return coded
-
-    return find
-
-
-def true_masks(labels: Labels) -> MaskOf:
-    """The masks that the dataset itself names, coded by `labels`."""
-
-    def find(case: Case, image: sitk.Image) -> sitk.Image:
-        return read_truth(case, image, labels).mask
-
-    return find
+    labels, out = labels_in(request.masks), request.out
+    settings = feature_settings(request.features or own_features(labels.numbers))
+    extractor = Extractor(settings, labels)
+    cases = read_cases(request.images, ["image"], pattern=request.pattern)
+    masks = MaskFolder(request.images, request.masks, labels)
+    key = key_of([], {"features": to_dict(settings), "labels": [dict(labels.numbers), labels.exclusive]})
+    with table_book(out, [case.id for case in cases], key, request.ways, (".csv", *WRITTEN)) as book:
+        tables = extract_cases(cases, extractor, masks, book, Around(masks.files))
+        write_json(beside(out, "_units.json"), extractor.units())
+        write_tables(tables, out)
+    return book.ledger
 
 
 def write_tables(tables: Tables, out: Path) -> None:
-    """OUT.csv and, where there are slices, OUT_steps.csv."""
+    """OUT.csv and, where there are slices, OUT_steps.csv; an older one is removed, which would be read with it."""
     facts = [name for name in FACTS if name in tables.frames and tables.frames[name].notna().any()]
     features = [name for name in tables.frames if name not in FACTS]
-    atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
     if tables.steps is not None:
         atomic_write_text(beside(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
+    else:
+        beside(out, "_steps.csv").unlink(missing_ok=True)
+    atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
 
 
 def read_tables(file: Path) -> Tables:
@@ -253,11 +262,6 @@ def read_tables(file: Path) -> Tables:
     if "patient" not in table:
         table["patient"] = table["case"]
     return Tables(table, _numeric(steps) if steps.is_file() else None)
-
-
-def beside(out: Path, ending: str) -> Path:
-    """features.csv, "_steps.csv" → features_steps.csv."""
-    return out.with_name(out.name.removesuffix(".csv") + ending)
 
 
 def _numeric(file: Path) -> pd.DataFrame:

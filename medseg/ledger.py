@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -9,14 +10,16 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from medseg.errors import DataError, MedsegError
+from medseg.errors import MedsegError, OutputError
 
 EXIT_OK, EXIT_NOTHING, EXIT_USAGE, EXIT_SOME, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+DONE = ("ok", "review")
+DRAFT = ".writing-"  # how the names of half-written files and folders begin
 
 
 @dataclass(frozen=True)
@@ -41,33 +44,71 @@ class Entry:
 
 
 class Ledger:
-    """Entries of a batch, written to a CSV file as they come, so that a killed run leaves what it did."""
+    """Entries of a batch, added to a CSV file as they come, so that a killed run leaves what it did.
 
-    def __init__(self, file: Path, before: Mapping[str, Entry] | None = None) -> None:
+    While it runs, the file may hold an earlier run's line of a case above its new one: the later one counts. `close`
+    makes the lines unique and writes the same as JSON beside it (cases.csv, cases.json): {"finished", "cases",
+    "counts", "exit_status", "ledger", "entries"}. As a context it is closed at the end, also when interrupted. Without
+    `file` it is kept in memory only.
+    """
+
+    def __init__(self, file: Path | None, before: Mapping[str, Entry] | None = None) -> None:
         self.file = file
         self.entries: list[Entry] = []
         self._before = dict(before or {})  # of an earlier run, until this one comes to the case
+        self._begun = self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, OutputError):
+            return  # nothing more can be written
+        self.close(finished=kind is None or issubclass(kind, MedsegError))
 
     def add(self, entry: Entry) -> None:
         """Append and write at once."""
+        known = self._before.pop(entry.case, None)
         self.entries.append(entry)
-        self._before.pop(entry.case, None)
+        if not self._begun:
+            self._write()
+        elif self.file is not None and entry != known:
+            append_text(self.file, _lines([entry]))
+        self._closed = False
+
+    def amend(self, entries: Sequence[Entry]) -> None:
+        """Say something else of the cases so far."""
+        self.entries = list(entries)
         self._write()
 
-    def review(self, reasons: dict[str, str]) -> None:
+    def review(self, reasons: Mapping[str, str]) -> None:
         """Mark cases that went well as such to be looked at, each with its reason; a blank reason marks nothing."""
-        for place, entry in enumerate(self.entries):
-            reason = reasons.get(entry.case)
-            if reason and entry.status == "ok":
-                self.entries[place] = replace(entry, status="review", code="look", message=reason)
+        self.amend(
+            [
+                replace(entry, status="review", code="look", message=reasons[entry.case])
+                if reasons.get(entry.case) and entry.status in DONE
+                else entry
+                for entry in self.entries
+            ]
+        )
+
+    def close(self, finished: bool = True) -> None:
+        """Write CSV and JSON, each whole; `finished` is false where cases may be missing."""
+        if self._closed or self.file is None:
+            return
         self._write()
+        content = {"finished": finished, **self.summary()}
+        content["entries"] += [asdict(entry) for entry in self._before.values()]
+        write_json(self.file.with_suffix(".json"), content)
+        self._closed = True
 
     def _write(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(Entry)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(item) for item in [*self.entries, *self._before.values()])
-        atomic_write_text(self.file, text.getvalue())
+        self._begun, self._closed = True, False
+        if self.file is None:
+            return
+        head = ",".join(field.name for field in fields(Entry)) + "\n"
+        atomic_write_text(self.file, head + _lines([*self.entries, *self._before.values()]))
+        self.file.with_suffix(".json").unlink(missing_ok=True)  # an earlier run's: no longer true
 
     @property
     def counts(self) -> dict[str, int]:
@@ -76,10 +117,10 @@ class Ledger:
 
     def exit_status(self) -> int:
         """0 all well, 1 nothing worked, 3 some cases failed."""
-        failed = sum(entry.status == "failed" for entry in self.entries)
-        if failed == 0:
+        counts = self.counts
+        if not counts.get("failed"):
             return EXIT_OK
-        return EXIT_NOTHING if failed == len(self.entries) else EXIT_SOME
+        return EXIT_SOME if any(counts.get(status) for status in DONE) else EXIT_NOTHING
 
     def summary(self) -> dict[str, Any]:
         """For `--json`: counts, exit status and every entry."""
@@ -87,7 +128,7 @@ class Ledger:
             "cases": len(self.entries),
             "counts": self.counts,
             "exit_status": self.exit_status(),
-            "ledger": str(self.file),
+            "ledger": self.file and str(self.file),
             "entries": [asdict(entry) for entry in self.entries],
         }
 
@@ -102,13 +143,34 @@ def failure(case: str, path: Path, error: Exception, seconds: float) -> Entry:
     return Entry(case, "failed", code, text, round(seconds, 3), str(path))
 
 
+def beside(out: Path, ending: str) -> Path:
+    """features.csv, "_steps.csv" → features_steps.csv."""
+    return out.with_name(out.name.removesuffix(".csv") + ending)
+
+
+def _lines(entries: Iterable[Entry]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [getattr(entry, field.name) for field in fields(Entry)] for entry in entries
+    )
+    return text.getvalue()
+
+
+def draft_of(path: Path) -> str:
+    """How the name of a file begins that is being written, to become `path`."""
+    return f"{DRAFT}{path.name[:80]}."
+
+
 def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """The whole content or the old file, never a part: temporary file, fsync, rename."""
+    """The whole content or the old file, never a part: temporary file, fsync, rename, fsync of the folder.
+
+    Raises `OutputError`.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_of(path))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from error
+        raise _unwritten(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -117,9 +179,43 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+        raise _unwritten(path, error) from error
     finally:
         Path(name).unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a file, at once and to stay; what cannot be added whole is taken back. Raises `OutputError`."""
+    left = memoryview(text.encode())
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror}); make room or mend the rights, or choose another place"
+    )
 
 
 def atomic_write_text(path: Path, text: str) -> None:

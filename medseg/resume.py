@@ -4,51 +4,78 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import glob
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import medseg
-from medseg.errors import ConfigError
-from medseg.ledger import Entry, sha256
+from medseg.errors import ConfigError, OutputError
+from medseg.ledger import DONE, DRAFT, Entry, append_text, atomic_write_text, beside, draft_of, sha256
 from medseg.runs import Run
 
-DONE = ("ok", "review")
 ROWS = ".rows.jsonl"  # of the tables beside the ledger, a line a case, as they come
-DRAFT = ".writing-"  # how the folders of half-written files begin
 
 
 @contextmanager
 def only_one(out: Path) -> Iterator[None]:
     """Hold an output folder; a second process is refused, and one that died holds nothing.
 
-    What a killed process left half-written is removed. Raises `ConfigError` (busy, or where nothing can be written).
+    What a killed process left half-written is removed. Raises `ConfigError` (busy), `OutputError` where nothing can be
+    written.
     """
+    with _held(out / ".lock", out):
+        _clear(out.rglob(DRAFT + "*"))
+        yield
+
+
+@contextmanager
+def only_table(out: Path, endings: Sequence[str]) -> Iterator[None]:
+    """`only_one` for a table and what is written beside it; other tables of the folder are nobody's business."""
+    with _held(hidden(out, ".lock"), out):
+        for file in [hidden(out, ROWS), *(beside(out, ending) for ending in endings)]:
+            _clear(out.parent.glob(glob.escape(draft_of(file)) + "*"))
+        _clear(beside(out, "_pictures").rglob(DRAFT + "*"))
+        yield
+
+
+def hidden(out: Path, ending: str) -> Path:
+    """features.csv, ".lock" → .features.lock."""
+    return out.with_name("." + beside(out, ending).name)
+
+
+@contextmanager
+def _held(lock: Path, out: Path) -> Iterator[None]:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
     except OSError as error:
-        raise ConfigError(f"{out}: cannot be written ({error.strerror}); choose another output folder") from error
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another output") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConfigError(
-                f"{out}: another medseg writes there now; wait for it, or choose another output folder", code="busy"
+                f"{out}: another medseg writes there now; wait for it, or choose another output", code="busy"
             ) from error
-        for draft in out.rglob(DRAFT + "*"):
-            shutil.rmtree(draft, ignore_errors=True)
         yield
 
 
-def content_of(paths: Sequence[Path]) -> str:
-    """Digest of files, or of all files below folders; blank where one cannot be read."""
+def _clear(drafts: Iterable[Path]) -> None:
+    for draft in list(drafts):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def content_of(paths: Sequence[Path], facts: Any = None) -> str:
+    """Digest of files, or of all files below folders, and of plain values; blank where a file cannot be read."""
     digest = hashlib.sha256()
     try:
         for path in paths:
@@ -57,6 +84,8 @@ def content_of(paths: Sequence[Path]) -> str:
                 digest.update(bytes.fromhex(sha256(file)))
     except OSError:
         return ""
+    if facts is not None:
+        digest.update(_text(facts).encode())
     return digest.hexdigest()
 
 
@@ -68,67 +97,115 @@ def key_of(runs: Sequence[Run], settings: dict[str, Any]) -> str:
 
 
 class Before:
-    """What an earlier run of the same command left: entries by case, and rows of its other tables."""
+    """What an earlier run of the same command left: entries by case, and rows of its other tables.
 
-    def __init__(self, ledger: Path, cases: Sequence[str], replace: bool = False) -> None:
+    `rows`: the file that keeps those, else the folder's. Raises `ConfigError`: mixed, where there are other cases than
+    `cases` and they are not to be replaced; where `ledger` is the file of somebody else.
+    """
+
+    def __init__(self, ledger: Path, cases: Sequence[str], replace: bool = False, rows: Path | None = None) -> None:
         self.folder = ledger.parent
-        self.entries = _entries(ledger)
-        self._rows = _rows(self.folder / ROWS)
-        strange = sorted(set(self.entries) - set(cases))
+        self._file = rows or self.folder / ROWS
+        self.entries, named = _entries(ledger)
+        self._rows = _rows(self._file)
+        strange = sorted(named - set(cases))
         if strange and not replace:
             raise ConfigError(
-                f"{self.folder}: holds results of {len(strange)} other cases ({', '.join(strange[:3])}…), which would "
-                "be mixed with these; choose another output folder, or drop them with --replace",
+                f"{ledger}: tells of results of {len(strange)} other cases ({', '.join(strange[:3])}…), which would "
+                "be mixed with these; choose another output, or drop them with --replace",
                 code="mixed",
             )
         for name in strange:
-            for file in _outputs(self.entries.pop(name)):
-                file.unlink(missing_ok=True)
+            self.forget(name)
+        self._settle()
 
     def kept(self, case: str, inputs: str, key: str) -> Entry | None:
-        """The entry of a case that need not be made again: all is as it was, and its files are whole."""
+        """The entry of a case that need not be made again: all is as it was, and its files and rows are whole."""
         entry = self.entries.get(case)
         if entry is None or entry.status not in DONE or not inputs or (entry.input_hash, entry.key) != (inputs, key):
             return None
-        files = _outputs(entry)
-        return entry if files and content_of(files) == entry.output_hash else None
+        files = self._outputs(entry)
+        whole = [content_of(files)] if files else []
+        return entry if entry.output_hash in (*whole, content_of(files, self.rows(case) or None)) else None
 
-    def rows(self, case: str) -> dict[str, list[dict[str, Any]]]:
+    def rows(self, case: str) -> dict[str, Any]:
         """What the other tables said of a case, by table."""
-        return self._rows.get(case, {})
+        rows: dict[str, Any] = json.loads(self._rows[case])["rows"] if case in self._rows else {}
+        return rows
 
-    def note(self, case: str, rows: dict[str, list[dict[str, Any]]]) -> None:
+    def note(self, case: str, rows: dict[str, Any]) -> None:
         """Keep what the other tables say of a case, at once and to stay."""
-        with (self.folder / ROWS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"case": case, "rows": rows}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_text(self._file, json.dumps({"case": case, "rows": rows}) + "\n")
+
+    def forget(self, case: str, keep: Sequence[Path] = ()) -> None:
+        """Drop what is known of a case, and remove its files but those to `keep`; none that lies elsewhere."""
+        self._rows.pop(case, None)
+        entry = self.entries.pop(case, None)
+        kept = {file.resolve() for file in keep}
+        for file in self._outputs(entry) if entry else []:
+            if file.resolve() not in kept and file.resolve().is_relative_to(self.folder.resolve()):
+                file.unlink(missing_ok=True)
+
+    def _outputs(self, entry: Entry) -> list[Path]:
+        """Files that were made for a case; they are named from the ledger's folder, or as the command line did."""
+        named = [Path(path) for path in entry.outputs.split("\n") if path]
+        return [below if (below := self.folder / path).exists() else path for path in named]
+
+    def _settle(self) -> None:
+        """Leave one whole line a case that is done in the file of rows: nothing may be appended to half a line."""
+        done = {case for case, entry in self.entries.items() if entry.status in DONE}
+        self._rows = {case: line for case, line in self._rows.items() if case in done}
+        text = "".join(line + "\n" for line in self._rows.values())
+        if self._file.is_file() and self._file.read_bytes() != text.encode():
+            atomic_write_text(self._file, text)
 
 
-def _outputs(entry: Entry) -> list[Path]:
-    return [Path(path) for path in entry.outputs.split("\n") if path]
+def _text(content: Any) -> str:
+    return json.dumps(content, sort_keys=True)
 
 
-def _rows(file: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """By case, the later line of two; a line that a killed process did not finish is left out."""
+def _rows(file: Path) -> dict[str, str]:
+    """Lines by case, the later of two; a line that a killed process did not finish is left out."""
     found = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []:
         try:
-            content = json.loads(line)
-        except ValueError:
+            found[json.loads(line)["case"]] = line
+        except (ValueError, KeyError, TypeError):
             continue
-        found[content["case"]] = content["rows"]
     return found
 
 
-def _entries(file: Path) -> dict[str, Entry]:
-    """Entries of an earlier ledger; one of another version, or none, means that nothing is known."""
+def _entries(file: Path) -> tuple[dict[str, Entry], set[str]]:
+    """Entries of an earlier ledger by case, the later of two, and every case it names; of another version only these.
+
+    A line that a killed process did not finish is left out.
+    """
+    require_ledger(file)
     if not file.is_file():
-        return {}
-    names = {field.name for field in fields(Entry)}
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or not names <= set(rows[0]):
-        return {}
-    kept = [{name: row[name] for name in names} for row in rows]
-    return {row["case"]: Entry(**{**row, "seconds": float(row["seconds"])}) for row in kept}  # type: ignore[arg-type]
+        return {}, set()
+    names = [field.name for field in fields(Entry)]
+    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+        reader = csv.DictReader(stream)
+        rows = [row for row in reader if row.get("case") and None not in row.values()]
+        known = set(reader.fieldnames or [])
+    if not set(names) <= known:
+        return {}, {row["case"] for row in rows}
+    entries = {row["case"]: Entry(**{**{n: row[n] for n in names}, "seconds": _seconds(row)}) for row in rows}  # type: ignore[arg-type]
+    return entries, set(entries)
+
+
+def require_ledger(file: Path) -> None:
+    """`ConfigError` where a ledger would be written over a table that is none."""
+    if not file.is_file():
+        return
+    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+        known = next(csv.reader(stream), [])
+    if known and not {"case", "status", "code"} <= set(known):
+        raise ConfigError(f"{file}: would be written over, and is no ledger of medseg; choose another output")
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    try:
+        return float(row["seconds"])
+    except ValueError:
+        return 0.0

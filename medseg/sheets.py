@@ -15,8 +15,9 @@ import SimpleITK as sitk
 from medseg.classifier import Classifier
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
-from medseg.extract import MaskOf, Tables
+from medseg.extract import Tables
 from medseg.ledger import atomic_write_bytes
+from medseg.masks import MaskOf
 
 SHOWN = 12  # measures of a case, those that the model selected first
 SIDE = 480  # pixels of the longer side of a picture

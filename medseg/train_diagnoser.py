@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
+from medseg.batch import Book
 from medseg.config import Config, labels_of
 from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
@@ -28,11 +29,12 @@ from medseg.diagnosis.module import DiagnosisModule, class_weights
 from medseg.diagnosis.signal import normalise
 from medseg.encoder import encoder_of
 from medseg.errors import ConfigError, DataError
-from medseg.extract import Extractor, Presence, Tables, extract_cases, masks_from, read_tables, true_masks, write_tables
+from medseg.extract import Extractor, Presence, Tables, extract_cases, read_tables, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.folds import provenance_of
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, KeepBest, budget_of, fit, make_trainer
+from medseg.masks import MaskFolder, true_masks
 from medseg.plots import curves
 from medseg.runs import Run
 from medseg.sequence_sheets import cohort_of
@@ -95,14 +97,14 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
         extractor = extractor_of(config, run, cases)
         masks = true_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
-            masks = masks_from(root, Path(config.data.masks), labels)
+            masks = MaskFolder(root, Path(config.data.masks), labels)
             if provenance_of(Path(config.data.masks))["out_of_fold"] is False:
                 warn(f"{config.data.masks}: masks of models that saw these cases; what is learnt from them flatters")
         if masks is not None:
             side = report_split(cases)
             wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
             masks = pictured(masks, run.file("pictures"), labels, wanted)
-        tables = extract_cases(cases, extractor, masks, ledger)
+        tables = extract_cases(cases, extractor, masks, Book(ledger))
         write_json(run.file("features_units.json"), extractor.units())
     write_tables(tables, run.file(FEATURES))
     return tables

@@ -144,7 +144,10 @@ def _loaders(
     code = labels_of(config)
     pairs = [(labels[one], labels[other]) for one, other in config.organ.get("lateral_pairs") or []]
     augment = Augment(
-        dict(config.augment.mirror), {n: dict(given) for n, given in config.augment.transforms.items()}, pairs
+        dict(config.augment.mirror),
+        {n: dict(given) for n, given in config.augment.transforms.items()},
+        pairs,
+        [build(step) for step in config.augment.get("paint", {}).values()],
     )
     workers, context = config.executor.workers, settings.context
     shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}

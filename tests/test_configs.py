@@ -8,6 +8,7 @@ import torch
 
 from medseg.config import build, compose, config_dir, group_choices
 from medseg.data.augment import Augment
+from medseg.errors import ConfigError
 from medseg.pipeline import Preprocess
 from medseg.segmenter import input_channels, make_network
 
@@ -50,6 +51,12 @@ def test_every_organ_trains_one_batch_with_every_network(organ: str, segmenter: 
 def test_every_augmentation_is_known_to_albumentations(organ: str, augment: str) -> None:
     config = compose([f"organ={organ}", f"augment={augment}"])
     Augment(dict(config.augment.mirror), {n: dict(v) for n, v in config.augment.transforms.items()}, [])
+    for step in config.augment.get("paint", {}).values():
+        if set(step.inside) <= set(config.organ.labels):
+            build(step)
+        else:  # says which labels it needs
+            with pytest.raises(ConfigError, match=r"augment\.paint"):
+                build(step)
 
 
 PREPROCESSING = [name for name in CHOICES["preprocess"] if name != "auto"]  # a plan fills that one in

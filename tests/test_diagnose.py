@@ -1,16 +1,25 @@
+import csv
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 
 from medseg.data.labels import Labels
 from medseg.data.truth import own_mask
 from medseg.diagnoser import Diagnoser
-from medseg.extract import read_tables
+from medseg.extract import Extractor, read_tables
+from medseg.ledger import Entry
 from medseg.runs import open_run
 
 Command = Callable[..., Any]
@@ -23,13 +32,16 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     masks.symlink_to(breathing / "masks")
     (tmp_path / "phantom.json").write_text("{}")
     out = tmp_path / "features.csv"
+    from medseg.batch import Book
     from medseg.config import compose
     from medseg.data.folders import read_cases
     from medseg.extract import Extractor, extract_cases, write_tables
     from medseg.ledger import Ledger
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
-    write_tables(extract_cases(read_cases(breathing, ["ct"]), extractor, own_mask, Ledger(tmp_path / "l.csv")), out)
+    write_tables(
+        extract_cases(read_cases(breathing, ["ct"]), extractor, own_mask, Book(Ledger(tmp_path / "l.csv"))), out
+    )
     return out
 
 
@@ -111,3 +123,159 @@ def test_it_learnt_the_states_and_stands_beside_a_baseline(diagnoser: Path) -> N
     assert set(metrics["models"]) == {"lstm", "linear", "rule"}
     assert metrics["models"]["lstm"]["signal_correlation"]["mean"] > 0.8
     assert metrics["never_predicted"]["lstm"] == []
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cases that were measured, in order."""
+    names: list[str] = []
+    call = Extractor.__call__
+
+    def counted(self: Extractor, rows: Any, mask_of: Any) -> Any:
+        names.append(rows[0].id)
+        return call(self, rows, mask_of)
+
+    monkeypatch.setattr(Extractor, "__call__", counted)
+    return names
+
+
+def entries(out: Path) -> list[dict[str, str]]:
+    ledger = out.with_name(f"{out.stem}_cases.csv")
+    return list(csv.DictReader(ledger.read_text().splitlines())) if ledger.is_file() else []
+
+
+def test_only_what_changed_is_measured_again_and_the_answers_stay(
+    medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path, measured: list[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "d.csv"
+    shutil.copytree(breathing, data)
+    names = [f"lung00{number}" for number in range(5)]
+    for place in range(8):  # an empty mask is for a person
+        file = data / "masks" / "lung003" / f"frame_{place:03d}.nii.gz"
+        sitk.WriteImage(sitk.ReadImage(str(file)) * 0, str(file))
+    assert medseg("diagnose", data, out, "--model", diagnoser, "-q").status == 0
+    assert measured == names
+    results = ["d.csv", "d.json", "d_features.csv", "d_features_steps.csv", "d_metrics.json", "d_signal.csv"]
+    before = {name: (tmp_path / name).read_bytes() for name in results}
+    ledger = entries(out)
+    assert [entry["status"] for entry in ledger] == ["ok", "ok", "ok", "review", "ok"]
+    assert "mask is empty" in ledger[3]["message"]
+    assert medseg("diagnose", data, out, "--model", diagnoser, "-q").status == 0
+    assert measured == names
+    assert {name: (tmp_path / name).read_bytes() for name in results} == before
+    assert entries(out) == ledger
+    (tmp_path / "d_pictures" / "lung001.png").unlink()
+    first = data / "masks" / "lung002" / "frame_000.nii.gz"
+    shutil.copy(data / "masks" / "lung002" / "frame_001.nii.gz", first)
+    table = pd.read_csv(data / "cases.csv")
+    table.loc[table["case"] == "lung004", "label"] = "exhale"
+    table.to_csv(data / "cases.csv", index=False)
+    assert medseg("diagnose", data, out, "--model", diagnoser, "-q").status == 0
+    assert measured[5:] == ["lung001", "lung002", "lung004"]  # picture, mask, what cases.csv says
+    assert (tmp_path / "d_pictures" / "lung001.png").is_file()
+    assert set(pd.read_csv(out).set_index("case").loc["lung004", "label"]) == {"exhale"}
+
+
+def test_other_patients_are_refused_and_statuses_tell(
+    medseg: Command, breathing: Path, features: Path, diagnoser: Path, tmp_path: Path, measured: list[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "d.csv"
+    shutil.copytree(breathing, data)
+    given = ["--masks", data / "masks", "--model", diagnoser, "-q"]
+    assert medseg("diagnose", data / "images", out, *given).status == 0
+    answers = out.read_bytes()
+    broken = data / "images" / "lung001" / "frame_004.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-50])
+    assert medseg("diagnose", data / "images", out, *given).status == 3
+    assert measured[5:] == ["lung001"]
+    assert {entry["case"]: entry["code"] for entry in entries(out) if entry["status"] == "failed"} == {
+        "lung001": "image-truncated"
+    }
+    assert "lung001" not in set(pd.read_csv(out)["case"])
+    assert not (tmp_path / "d_pictures" / "lung001.png").exists()
+    assert medseg("diagnose", data / "images" / "lung001", tmp_path / "e.csv", *given).status == 1
+    shutil.copytree(data / "images" / "lung002", tmp_path / "one" / "other")
+    before = out.read_bytes()
+    assert before != answers
+    result = medseg("diagnose", tmp_path / "one", out, *given)
+    assert result.status == 2
+    assert "5 other cases" in result.err
+    assert out.read_bytes() == before
+    assert (tmp_path / "d_pictures" / "lung000.png").is_file()
+    shutil.copytree(data / "masks" / "lung002", data / "masks" / "other")
+    assert medseg("diagnose", tmp_path / "one", out, *given, "--replace").status == 0
+    assert set(pd.read_csv(out)["case"]) == {"other"}
+    assert [path.name for path in (tmp_path / "d_pictures").iterdir()] == ["other.png"]
+    assert medseg("diagnose", features, features, "--model", diagnoser).status == 2  # onto what is read
+    assert len(pd.read_csv(features)) == 40
+
+
+def test_a_table_is_entered_with_its_hashes(medseg: Command, features: Path, diagnoser: Path, tmp_path: Path) -> None:
+    out = tmp_path / "d.csv"
+    assert medseg("diagnose", features, out, "--model", diagnoser, "-q").status == 0
+    before = entries(out)
+    table = pd.read_csv(features)
+    table.loc[table["case"] == "lung002", "left_lung.volume_ml"] *= 1.5
+    table.to_csv(features, index=False)
+    assert medseg("diagnose", features, out, "--model", diagnoser, "-q").status == 0
+    now = entries(out)
+    assert [e["case"] for e, f in zip(before, now, strict=True) if e["input_hash"] != f["input_hash"]] == ["lung002"]
+    assert {len(entry[name]) for entry in now for name in ("input_hash", "output_hash", "key")} == {64}
+
+
+def test_every_batch_command_keeps_the_same_ledger(
+    medseg: Command,
+    cohort: Path,
+    breathing: Path,
+    segmenter: Path,
+    diagnoser: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = {
+        "m/cases.csv": ["segment", cohort / "images", "m", "--model", segmenter],
+        "f_cases.csv": ["extract-features", cohort, cohort / "masks", "f.csv", "--features", "breathing"],
+        "d_cases.csv": ["diagnose", breathing, "d.csv", "--model", diagnoser],
+        "e/evaluation_cases.csv": ["evaluate", cohort / "masks", cohort / "masks", "--out", "e"],
+        "data_check.csv": ["data", "check", cohort, "organ=lung"],
+    }
+    columns = [field.name for field in fields(Entry)]
+    for ledger, command in commands.items():
+        assert medseg(*command).status == 0
+        with Path(ledger).open(newline="") as file:
+            rows = list(csv.reader(file))
+        assert rows[0] == columns, ledger
+        content = json.loads(Path(ledger).with_suffix(".json").read_text())
+        assert content["finished"]
+        assert [[str(value) for value in entry.values()] for entry in content["entries"]] == rows[1:]
+        for entry in content["entries"]:
+            assert entry["status"] in ("ok", "review")
+            assert entry["seconds"] >= 0
+            assert len(entry["input_hash"]) == len(entry["key"]) == 64
+            assert ledger == "data_check.csv" or len(entry["output_hash"]) == 64
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.torture)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_answers(
+    medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path, kills: int
+) -> None:
+    out, journal = tmp_path / "killed" / "d.csv", tmp_path / "killed" / ".d.rows.jsonl"
+    command = ["diagnose", str(breathing), str(out), "--model", str(diagnoser), "-q"]
+    for number in range(kills):
+        if number % 4 == 0:
+            shutil.rmtree(out.parent, ignore_errors=True)
+        done = journal.read_text().count("\n") if journal.is_file() else 0
+        process = subprocess.Popen([sys.executable, "-m", "medseg.cli", *command], stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") <= done):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert {entry["status"] for entry in entries(out)} <= {"ok"}
+    assert medseg(*command).status == 0
+    assert medseg("diagnose", breathing, tmp_path / "whole" / "d.csv", "--model", diagnoser, "-q").status == 0
+    names = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*")}
+    assert {path.relative_to(out.parent) for path in out.parent.rglob("*")} == names
+    for name in names:
+        if name.suffix in (".csv", ".json", ".png") and "_cases" not in name.name:
+            assert (out.parent / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -152,3 +154,32 @@ def test_labels_with_files_of_their_own_make_one_case(tmp_path: Path) -> None:
     rows, summary, _ = evaluate_folders(tmp_path / "pred", tmp_path / "truth", None, 1.0)
     assert summary["n_cases"] == 1
     assert rows.set_index("label")["dice"].to_dict() == pytest.approx({"bright": 1.0, "dark": 0.75})
+
+
+def test_a_broken_mask_is_named_in_the_ledger_and_the_others_are_measured(
+    medseg: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        write_image(mask((1, 2)), tmp_path / f"truth/{name}.nii.gz")
+        write_image(mask((1, 2)), tmp_path / f"pred/{name}.nii.gz")
+    write_image(mask((1, 2)), tmp_path / "pred/d.nii.gz")
+    torn, out = tmp_path / "pred/b.nii.gz", tmp_path / "out"
+    torn.write_bytes(torn.read_bytes()[:-20])
+    command = ["evaluate", tmp_path / "pred", tmp_path / "truth", "--out", out]
+    result = medseg(*command)
+    assert result.status == 3
+    assert str(torn) in result.err
+    ledger = pd.read_csv(out / "evaluation_cases.csv", keep_default_na=False).set_index("case")
+    assert ledger["status"].to_dict() == {"a": "ok", "b": "failed", "c": "ok", "d": "skipped"}
+    assert ledger["code"].to_dict() == {"a": "", "b": "image-truncated", "c": "", "d": "no-truth"}
+    assert str(torn) in ledger.loc["b", "message"]
+    content = json.loads((out / "evaluation_cases.json").read_text())
+    assert content["counts"] == {"ok": 2, "failed": 1, "skipped": 1}
+    assert json.loads((out / "metrics.json").read_text())["n_failed"] == 1
+    for name in ("a", "c"):
+        (tmp_path / f"pred/{name}.nii.gz").write_bytes(b"broken")
+    (tmp_path / "pred/labels.json").write_text('{"organ": 1}')
+    assert medseg(*command).status == 1
+    assert not (out / "metrics.json").exists()  # it would tell of masks that are no more
+    (out / "manifest.json").write_text("{}")
+    assert medseg(*command).status == 2

@@ -11,11 +11,10 @@ import SimpleITK as sitk
 
 from medseg.config import compose, feature_settings, own_features
 from medseg.data.cases import Case
-from medseg.data.image import find_images
 from medseg.data.labels import Labels
-from medseg.data.stated import labels_found, stated_labels
 from medseg.data.truth import own_mask
-from medseg.extract import Extractor, Presence, masks_from, read_tables, true_masks
+from medseg.extract import Extractor, Presence, read_tables
+from medseg.masks import MaskFolder, true_masks
 
 Command = Callable[..., Any]
 LUNGS = Labels({"right_lung": 1, "left_lung": 2})
@@ -101,12 +100,6 @@ def test_labels_of_no_organ_ask_for_a_choice(medseg: Command, cohort: Path, tmp_
     assert not (tmp_path / "f.csv").exists()
 
 
-def test_labels_come_from_the_file_or_from_the_masks(cohort: Path, tmp_path: Path) -> None:
-    assert labels_found(find_images(cohort / "masks")) == {"label_1": 1, "label_2": 2}
-    (tmp_path / "labels.json").write_text('{"a": 3}')
-    assert stated_labels(tmp_path) == {"a": 3}
-
-
 def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_path: Path) -> None:
     for kind in ("images", "masks"):
         files = sorted((breathing / kind / "lung000").glob("*.nii.gz"))
@@ -115,7 +108,7 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
     from medseg.data.folders import read_cases
 
     extractor = Extractor(compose(["organ=lung"]).features, LUNGS)
-    whole = extractor(read_cases(tmp_path, ["ct"]), masks_from(tmp_path, tmp_path / "masks", LUNGS)).frames
+    whole = extractor(read_cases(tmp_path, ["ct"]), MaskFolder(tmp_path, tmp_path / "masks", LUNGS)).frames
     rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
     parts = extractor(rows, own_mask).frames
     assert whole["frame"].tolist() == parts["frame"].tolist()

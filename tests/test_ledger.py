@@ -1,4 +1,10 @@
 import csv
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -51,3 +57,81 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 def test_sha256_is_the_known_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "cases.csv"
+    with Ledger(file) as ledger:
+        ledger.add(Entry("a", "ok", seconds=0.5))
+        assert not file.with_suffix(".json").exists()
+    content = json.loads(file.with_suffix(".json").read_text())
+    assert (content["finished"], content["counts"], content["exit_status"]) == (True, {"ok": 1}, 0)
+    assert content["entries"] == [asdict(Entry("a", "ok", seconds=0.5))]
+    before = {name: Entry(name, "ok") for name in "abc"}
+
+    def interrupted() -> None:
+        with Ledger(file, before) as ledger:
+            ledger.add(Entry("b", "failed"))
+            assert not file.with_suffix(".json").exists()  # the earlier one is no longer true
+            raise SystemExit(130)
+
+    with pytest.raises(SystemExit):
+        interrupted()
+    content = json.loads(file.with_suffix(".json").read_text())
+    assert not content["finished"]
+    assert [(entry["case"], entry["status"]) for entry in content["entries"]] == [
+        ("b", "failed"),
+        ("a", "ok"),
+        ("c", "ok"),
+    ]
+
+
+def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr("medseg.ledger.append_text", lambda _, text: written.append(len(text)))
+    whole = []
+    monkeypatch.setattr("medseg.ledger.atomic_write_text", lambda _, text: whole.append(len(text)))
+    ledger = Ledger(tmp_path / "cases.csv", {"c5": Entry("c5", "ok")})
+    for number in range(10):
+        ledger.add(Entry(f"c{number}", "ok"))
+    assert len(whole) == 1
+    assert len(set(written)) == 1
+    assert len(written) == 8  # c5 is as it was
+
+
+def test_what_cannot_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
+    """The operating system itself refuses more than 5000 bytes; a line of 4096 goes in, the next is cut."""
+    code = (
+        "import resource, sys; from pathlib import Path; from medseg.ledger import append_text\n"
+        "from medseg.errors import OutputError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "append_text(Path('a'), 'x' * 4095 + '\\n')\n"
+        "try: append_text(Path('a'), 'y' * 4095 + '\\n')\n"
+        "except OutputError as error: sys.exit(str(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "a: cannot be written" in done.stderr
+    assert (tmp_path / "a").read_text() == "x" * 4095 + "\n"
+
+
+def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr("medseg.ledger.os.fsync", noted)
+    atomic_write_text(tmp_path / "a.txt", "new")
+    assert flushed == [False, True]
+
+
+def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Ledger(None) as ledger:
+        ledger.add(Entry("a", "failed"))
+        ledger.review({"a": "no"})
+    assert ledger.exit_status() == 1
+    assert ledger.summary()["ledger"] is None
+    assert list(tmp_path.iterdir()) == []

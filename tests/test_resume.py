@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.resume import content_of
+from medseg.errors import ConfigError
+from medseg.ledger import Entry, Ledger
+from medseg.resume import Before, content_of, only_one
 
 Command = Callable[..., Any]
 
@@ -156,3 +158,49 @@ def test_a_killed_batch_goes_on_to_the_same_masks(
     assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
     assert tree(out) == tree(whole)
     assert not list(out.rglob(".writing-*"))
+
+
+def test_only_files_below_the_ledger_are_removed_with_a_strange_case(tmp_path: Path) -> None:
+    """The ledger names files as the command line did: from another folder the same name may be somebody else's."""
+    out, mine = tmp_path / "out", tmp_path / "mine.png"
+    out.mkdir()
+    mine.write_bytes(b"mine")
+    (out / "old.png").write_bytes(b"old")
+    files = "\n".join([str(mine), str(out / "old.png")])
+    Ledger(out / "cases.csv").add(Entry("old", "ok", outputs=files))
+    with pytest.raises(ConfigError, match="1 other cases"):
+        Before(out / "cases.csv", ["new"])
+    assert (out / "old.png").is_file()
+    assert Before(out / "cases.csv", ["new"], replace=True).entries == {}
+    assert mine.read_bytes() == b"mine"
+    assert not (out / "old.png").exists()
+
+
+def test_the_later_line_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "cases.csv", {name: Entry(name, "ok", key="old") for name in "ab"})
+    ledger.add(Entry("c", "ok", key="new"))
+    ledger.add(Entry("a", "failed", key="new"))
+    with ledger.file.open("a") as file:  # type: ignore[union-attr]
+        file.write("b,failed,im")
+    entries = Before(tmp_path / "cases.csv", ["a", "b", "c"]).entries
+    assert {name: (entry.status, entry.key) for name, entry in entries.items()} == {
+        "a": ("failed", "new"),
+        "b": ("ok", "old"),
+        "c": ("ok", "new"),
+    }
+
+
+def test_facts_count_as_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    assert content_of([tmp_path / "a"], {"label": "x"}) != content_of([tmp_path / "a"], {"label": "y"})
+    assert content_of([tmp_path / "a"], {"p": 1, "q": 2}) == content_of([tmp_path / "a"], {"q": 2, "p": 1})
+    assert content_of([tmp_path / "none"], {"p": 1}) == ""
+
+
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".writing-a.png").mkdir()
+    (tmp_path / "deep").mkdir()
+    for name in (".writing-cases.csv.abcdefgh", "deep/.writing-b.png.12345678", "deep/b.png"):
+        (tmp_path / name).write_text("half")
+    with only_one(tmp_path):
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "b.png", "deep"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from medseg.errors import ConfigError
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
 
+Paint = Callable[[npt.NDArray[np.float32], npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.float32]]
 AXES = {"x": -1, "y": -2, "z": -3}
 
 
@@ -23,13 +25,18 @@ class Augment:
     """Apply to an image (C, *S) in 0..1 and its mask (*S), S = (Y, X) or (Z, Y, X); the same seed, the same result.
 
     `mirror` gives each patient axis its chance to be flipped. A flip across x, the lateral axis, swaps the labels of
-    each of `lateral_pairs`, so that right stays the patient's right.
+    each of `lateral_pairs`, so that right stays the patient's right. `paint` are steps (image, mask, rng) → image that
+    come first.
     """
 
     def __init__(
-        self, mirror: dict[str, float], transforms: dict[str, dict[str, Any]], lateral_pairs: list[tuple[int, int]]
+        self,
+        mirror: dict[str, float],
+        transforms: dict[str, dict[str, Any]],
+        lateral_pairs: list[tuple[int, int]],
+        paint: Sequence[Paint] = (),
     ) -> None:
-        self.mirror, self.pairs = mirror, lateral_pairs
+        self.mirror, self.pairs, self.paint = mirror, lateral_pairs, paint
         self.compose = A.Compose([_transform(name, given) for name, given in transforms.items()])
         self.empty = not transforms
 
@@ -37,6 +44,8 @@ class Augment:
         self, image: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], rng: np.random.Generator
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """A varied copy of image and mask."""
+        for step in self.paint:
+            image = step(image, mask, rng)
         for axis, chance in self.mirror.items():
             if rng.random() < chance and mask.ndim >= -AXES[axis]:
                 image, mask = np.flip(image, AXES[axis]), np.flip(mask, AXES[axis])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
+from scipy import ndimage
 
 from medseg.errors import ImageError
 
@@ -23,14 +24,18 @@ class KeepLargest:
 
 
 class FillHoles:
-    """Fill background that a label encloses; other labels are never overwritten."""
+    """Fill background that a label encloses; other labels are never overwritten.
 
-    def __init__(self, labels: list[int] | None = None) -> None:
-        self.labels = labels
+    With `axial` what it encloses within one axial slice of a volume is a hole too, open above or below as it may be.
+    """
+
+    def __init__(self, labels: list[int] | None = None, axial: bool = False) -> None:
+        self.labels, self.axial = labels, axial
 
     def __call__(self, mask: sitk.Image) -> sitk.Image:
         """Mask → mask."""
-        return _each_label(mask, self.labels, sitk.BinaryFillhole)
+        filled = _each_label(mask, self.labels, sitk.BinaryFillhole)
+        return _each_label(filled, self.labels, _filled_axially) if self.axial and mask.GetDimension() == 3 else filled
 
 
 class MinimumSize:
@@ -187,6 +192,15 @@ def _territories(pair: sitk.Image, cores: sitk.Image) -> sitk.Image:
 
 def _largest(part: sitk.Image) -> sitk.Image:
     return sitk.RelabelComponent(sitk.ConnectedComponent(part), sortByObjectSize=True) == 1
+
+
+def _filled_axially(part: sitk.Image) -> sitk.Image:
+    """Holes of each plane across the axis that runs nearest to the patient's, filled."""
+    cosines = np.reshape(part.GetDirection(), (3, 3))  # physical x y z by index i j k
+    axis = 2 - int(np.abs(cosines[2]).argmax())  # of an array z y x
+    planes = np.moveaxis(sitk.GetArrayFromImage(part) > 0, axis, 0)
+    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in planes])
+    return _like(np.moveaxis(filled, 0, axis), part)
 
 
 def _large(part: sitk.Image, voxels: float, keep_largest: bool) -> sitk.Image:

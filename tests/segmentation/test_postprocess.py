@@ -44,6 +44,20 @@ def test_holes_are_filled_and_other_labels_kept() -> None:
     assert result[0, 0, 0] == 0
 
 
+@pytest.mark.parametrize("order", ["LPS", "SLP", "ASR"])
+def test_a_tunnel_is_a_hole_of_each_axial_slice_it_runs_through(order: str) -> None:
+    array = np.zeros((6, 7, 7), np.uint8)  # (z, y, x)
+    array[1:5, 1:6, 1:6] = 1
+    array[:, 3, 3] = 0  # from top to bottom
+    array[2, 3:, 4] = 0  # one slice open to the side
+    tunnel = sitk.DICOMOrient(mask(array), order)
+    assert np.array_equal(sitk.GetArrayFromImage(FillHoles()(tunnel)), sitk.GetArrayFromImage(tunnel))
+    result = sitk.GetArrayFromImage(sitk.DICOMOrient(FillHoles(axial=True)(tunnel), "LPS"))
+    wanted = array.copy()
+    wanted[[1, 3, 4], 3, 3] = 1
+    assert np.array_equal(result, wanted)
+
+
 def test_a_blank_mask_stays_blank_and_the_input_unchanged() -> None:
     blank = mask(np.zeros((3, 3, 3), np.uint8))
     assert not sitk.GetArrayFromImage(KeepLargest()(FillHoles()(blank))).any()

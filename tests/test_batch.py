@@ -1,0 +1,456 @@
+"""A table that is made case by case: stopped, repeated, altered, shared, on a full disk."""
+
+import csv
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from medseg.batch import PLAIN, Book, Job, Made, Ways, go_through, table_book
+from medseg.errors import ConfigError, ImageError, OutputError
+from medseg.extract import Extractor
+from medseg.ledger import Entry, Ledger
+
+Command = Callable[..., Any]
+CASES = [f"c{number}" for number in range(10)]
+SIDE = 48  # voxels: a case takes long enough to be killed in it
+
+
+def volume(number: int) -> tuple[sitk.Image, sitk.Image]:
+    z, y, x = np.mgrid[: SIDE // 2, :SIDE, :SIDE]
+    inside = (np.hypot(y - SIDE // 2, x - SIDE // 2) < 8 + number) & (z > 3)
+    image = sitk.GetImageFromArray(np.where(inside, -700.0 + 10 * number, 40.0).astype(np.float32))
+    return image, sitk.GetImageFromArray(inside.astype(np.uint8))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name, number in zip(CASES, range(10), strict=True):
+        for kind, image in zip(("images", "masks"), volume(number), strict=True):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            sitk.WriteImage(image, str(tmp_path / kind / f"{name}.nii.gz"))
+    return tmp_path
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cases that were measured, in order."""
+    names: list[str] = []
+    call = Extractor.__call__
+
+    def counted(self: Extractor, rows: Any, mask_of: Any) -> Any:
+        names.append(rows[0].id)
+        return call(self, rows, mask_of)
+
+    monkeypatch.setattr(Extractor, "__call__", counted)
+    return names
+
+
+def words(data: Path, out: Path) -> list[str]:
+    return ["extract-features", str(data / "images"), str(data / "masks"), str(out), "--features", "breathing", "-q"]
+
+
+def entries(out: Path) -> dict[str, dict[str, str]]:
+    ledger = out.with_name(f"{out.stem}_cases.csv")
+    rows = csv.DictReader(ledger.read_text().splitlines()) if ledger.is_file() else []
+    return {row["case"]: row for row in rows}
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Every file; of ledgers all but the times and places, of kept rows what they say."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith("_cases.csv"):
+            found[path.name] = pd.read_csv(path).drop(columns="seconds").to_csv()
+        elif path.name.endswith("_cases.json"):
+            found[path.name] = [e | {"seconds": 0} for e in json.loads(path.read_text())["entries"]]
+        elif path.suffix == ".jsonl":
+            found[path.name] = sorted(path.read_text().splitlines())
+        else:
+            found[path.name] = path.read_bytes()
+    return found
+
+
+def test_one_of_ten_that_changed_is_measured_again(medseg: Command, data: Path, measured: list[str]) -> None:
+    out = data / "out" / "f.csv"
+    assert medseg(*words(data, out)).status == 0
+    assert measured == CASES
+    before = contents(out.parent)
+    assert medseg(*words(data, out)).status == 0
+    assert measured == CASES
+    assert contents(out.parent) == before
+    shutil.copy(data / "images" / "c2.nii.gz", data / "images" / "c6.nii.gz")
+    assert medseg(*words(data, out)).status == 0
+    assert measured[10:] == ["c6"]
+    _, mask = volume(3)
+    sitk.WriteImage(mask, str(data / "masks" / "c8.nii.gz"))
+    assert medseg(*words(data, out)).status == 0
+    assert measured[11:] == ["c8"]
+    table = pd.read_csv(out).set_index("case")
+    assert list(table.index) == CASES
+    assert table.loc["c8", "label_1.volume_ml"] == table.loc["c3", "label_1.volume_ml"]
+    fresh = data / "fresh" / "f.csv"
+    assert medseg(*words(data, fresh)).status == 0
+    assert out.read_bytes() == fresh.read_bytes()
+
+
+def test_other_measures_and_versions_are_measured_anew(
+    medseg: Command, data: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = data / "out" / "f.csv"
+    medseg(*words(data, out))
+    assert (out.parent / "f_steps.csv").is_file()
+    assert medseg(*words(data, out), "--features", "radiomics").status == 0
+    assert measured == 2 * CASES
+    assert not (out.parent / "f_steps.csv").exists()  # it would be read with the new table
+    monkeypatch.setattr("medseg.__version__", "99")
+    assert medseg(*words(data, out), "--features", "radiomics").status == 0
+    assert len(measured) == 30
+    out.unlink()
+    assert medseg(*words(data, out), "--features", "radiomics").status == 0
+    assert len(measured) == 30
+    assert len(pd.read_csv(out)) == 10
+
+
+def test_failed_ones_are_tried_again_and_fail_fast_ends(medseg: Command, data: Path, measured: list[str]) -> None:
+    out, broken = data / "out" / "f.csv", data / "images" / "c4.nii.gz"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-40])
+    assert medseg(*words(data, out), "--fail-fast").status == 3
+    found = entries(out)
+    assert [found[name]["status"] for name in CASES] == 4 * ["ok"] + ["failed"] + 5 * ["skipped"]
+    assert found["c4"]["code"] == "image-truncated"
+    assert found["c9"]["code"] == "fail-fast"
+    assert len(pd.read_csv(out)) == 4
+    broken.write_bytes(whole)
+    assert medseg(*words(data, out)).status == 0
+    assert measured == CASES[:5] + CASES[4:]
+    broken.write_bytes(whole[:-40])
+    assert medseg(*words(data, out), "--fail-fast").status == 3
+    assert len(pd.read_csv(out)) == 9  # what was done before is not skipped
+
+
+def test_another_cohort_is_refused_and_replaced_on_demand(medseg: Command, data: Path, measured: list[str]) -> None:
+    out, other = data / "out" / "f.csv", data / "other"
+    medseg(*words(data, out))
+    before = contents(out.parent)
+    for kind in ("images", "masks"):
+        (other / kind).mkdir(parents=True)
+        shutil.copy(data / kind / "c1.nii.gz", other / kind / "new.nii.gz")
+    result = medseg(*words(other, out))
+    assert result.status == 2
+    assert "10 other cases" in result.err
+    assert "--replace" in result.err
+    assert contents(out.parent) == before
+    assert medseg(*words(other, out), "--replace").status == 0
+    assert pd.read_csv(out)["case"].tolist() == ["new"]
+    assert set(entries(out)) == {"new"}
+    assert "c1" not in (out.parent / ".f.rows.jsonl").read_text()
+    assert medseg(*words(data, out.with_name("g.csv"))).status == 0  # another table of the folder
+
+
+def test_what_lies_there_and_is_no_ledger_is_left_alone(medseg: Command, data: Path) -> None:
+    out = data / "mine.csv"
+    (data / "mine_cases.csv").write_text("case,image\nc1,images/c1.nii.gz\n")
+    result = medseg(*words(data, out))
+    assert result.status == 2
+    assert "no ledger" in result.err
+    assert not out.exists()
+    ledger = ["data", "check", data, "organ=lung", "--out", data / "mine_cases.csv"]
+    assert medseg(*ledger).status == 2
+    assert (data / "mine_cases.csv").read_text() == "case,image\nc1,images/c1.nii.gz\n"
+
+
+def test_a_ledger_of_an_older_version_names_its_cases(tmp_path: Path) -> None:
+    (tmp_path / "f_cases.csv").write_text("case,status,code\nold,ok,\n")
+    with pytest.raises(ConfigError, match="other cases"), table_book(tmp_path / "f.csv", ["a"], "k", PLAIN, (".csv",)):
+        pass
+    with table_book(tmp_path / "f.csv", ["old"], "k", PLAIN, (".csv",)) as book:
+        assert book.before is not None
+        assert book.before.entries == {}
+
+
+def test_where_nothing_can_be_measured_no_older_table_stays(medseg: Command, data: Path) -> None:
+    out = data / "out" / "f.csv"
+    medseg(*words(data, out))
+    for path in (data / "images").iterdir():
+        path.write_bytes(b"broken")
+    result = medseg(*words(data, out))
+    assert result.status == 1
+    assert not out.exists()
+    assert {entry["status"] for entry in entries(out).values()} == {"failed"}
+    assert json.loads((out.parent / "f_cases.json").read_text())["exit_status"] == 1
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.torture)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
+    medseg: Command, data: Path, measured: list[str], kills: int
+) -> None:
+    whole, out = data / "whole" / "f.csv", data / "out" / "f.csv"
+    assert medseg(*words(data, whole)).status == 0
+    random = np.random.default_rng(kills)
+    amid = 0
+    for number in range(kills):
+        if number % 3 == 0:
+            shutil.rmtree(out.parent, ignore_errors=True)
+        journal, size = out.parent / ".f.rows.jsonl", len(CASES)
+        done = journal.read_text().count("\n") if journal.is_file() else 0
+        wanted = done + int(random.integers(1, max(2, size - done)))
+        process = subprocess.Popen([sys.executable, "-m", "medseg.cli", *words(data, out)], stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") < wanted):
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        amid += not out.is_file()
+        if out.is_file():
+            assert out.read_bytes() == whole.read_bytes()
+        assert {entry["status"] for entry in entries(out).values()} <= {"ok"}
+    assert amid > 0
+    known = len(entries(out))
+    measured.clear()
+    assert medseg(*words(data, out)).status == 0
+    assert measured == CASES[known:]
+    assert contents(out.parent) == contents(whole.parent)
+
+
+def test_an_interrupt_leaves_a_whole_ledger_that_says_so(data: Path) -> None:
+    out = data / "out" / "f.csv"
+    process = subprocess.Popen([sys.executable, "-m", "medseg.cli", *words(data, out)], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not out.with_name("f_cases.csv").is_file():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    content = json.loads(out.with_name("f_cases.json").read_text())
+    assert not content["finished"]
+    assert [entry["case"] for entry in content["entries"]] == list(entries(out))
+    assert 0 < len(content["entries"]) < len(CASES)
+
+
+@pytest.mark.parametrize("limit", [1_000, 20_000])
+def test_a_full_disk_is_one_error_and_earlier_results_stay(medseg: Command, data: Path, limit: int) -> None:
+    out = data / "out" / "f.csv"
+    medseg(*words(data, out))
+    before = contents(out.parent)
+    for number, name in enumerate(CASES):
+        image, _ = volume(number + 1)
+        sitk.WriteImage(image, str(data / "images" / f"{name}.nii.gz"))
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg.cli", *words(data, out)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "cannot be written" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    for name in ("f.csv", "f_steps.csv", "f_units.json"):
+        assert contents(out.parent)[name] == before[name]
+    assert set(contents(out.parent)) <= set(before)
+    assert len(entries(out)) == 10
+    assert medseg(*words(data, out)).status == 0
+    assert set(contents(out.parent)) == set(before)
+    assert pd.read_csv(out)["label_1.volume_ml"].notna().all()
+
+
+def test_where_nothing_can_be_written_it_is_one_error(medseg: Command, data: Path, measured: list[str]) -> None:
+    (data / "file").write_text("no folder")
+    result = medseg(*words(data, data / "file" / "f.csv"))
+    assert result.status == 2
+    assert result.err.count("cannot be written") == 1
+    assert measured == []
+
+
+def test_a_read_only_folder_keeps_what_it_holds(medseg: Command, data: Path) -> None:
+    out = data / "out" / "f.csv"
+    medseg(*words(data, out))
+    before = contents(out.parent)
+    shutil.copy(data / "images" / "c2.nii.gz", data / "images" / "c6.nii.gz")
+    for path in [*out.parent.iterdir(), out.parent]:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    if os.access(out.parent, os.W_OK):
+        pytest.skip("this user may write anywhere")
+    result = medseg(*words(data, out))
+    out.parent.chmod(0o700)
+    assert result.status == 2
+    assert result.err.count("cannot be written") == 1
+    assert contents(out.parent) == before
+
+
+def test_a_second_process_is_refused_and_a_neighbour_is_not(medseg: Command, data: Path) -> None:
+    out = data / "out" / "f.csv"
+    out.parent.mkdir()
+    with (out.parent / ".f.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = medseg(*words(data, out))
+        assert result.status == 2
+        assert "another medseg" in result.err
+        assert not out.exists()
+        draft = out.parent / ".writing-f.csv.abcdefgh"  # of that process
+        draft.write_text("half")
+        assert medseg(*words(data, out.with_name("f_b.csv"))).status == 0
+        assert draft.is_file()
+    assert medseg(*words(data, out)).status == 0
+    assert not draft.exists()
+
+
+def test_two_processes_at_once_leave_one_whole_result(medseg: Command, data: Path) -> None:
+    out, whole = data / "out" / "f.csv", data / "whole" / "f.csv"
+    command = [sys.executable, "-m", "medseg.cli", *words(data, out)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    statuses = sorted(process.returncode for process in both)
+    assert statuses in ([0, 0], [0, 2])  # the second came too late to meet the first, or was refused
+    if statuses == [0, 2]:
+        assert any("another medseg" in " ".join(text.split()) for text in said)
+    medseg(*words(data, whole))
+    assert contents(out.parent) == contents(whole.parent)
+
+
+def test_half_a_line_of_a_killed_process_harms_nobody(medseg: Command, data: Path, measured: list[str]) -> None:
+    out = data / "out" / "f.csv"
+    medseg(*words(data, out))
+    whole = contents(out.parent)
+    journal, ledger = out.with_name(".f.rows.jsonl"), out.with_name("f_cases.csv")
+    journal.write_bytes(journal.read_bytes()[:-300])
+    ledger.write_bytes(ledger.read_bytes()[:-150])
+    measured.clear()
+    medseg(*words(data, out))
+    assert measured == ["c9"]
+    assert contents(out.parent) == whole
+
+
+def test_rows_of_other_settings_do_not_stand_in(tmp_path: Path) -> None:
+    """A run with key two noted its row and was killed before its ledger: key one must not take that row."""
+    out, image = tmp_path / "f.csv", tmp_path / "a.bin"
+    image.write_bytes(b"a")
+    jobs, ledgers = [Job("a", image, [image])], []
+    for key, number in (("one", 1), ("two", 2)):
+        with table_book(out, ["a"], key, PLAIN, (".csv",)) as book:
+            list(go_through(jobs, lambda _, n=number: Made({"n": n}), book, "count"))
+        ledgers.append((tmp_path / "f_cases.csv").read_bytes())
+    (tmp_path / "f_cases.csv").write_bytes(ledgers[0])
+    with table_book(out, ["a"], "one", PLAIN, (".csv",)) as book:
+        assert list(go_through(jobs, lambda _: Made({"n": 1}), book, "count")) == [("a", {"n": 1})]
+
+
+def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(tmp_path: Path) -> None:
+    def make(job: Job) -> Made:
+        if job.name == "image":
+            raise ImageError("bad", code="image-nan")
+        if job.name == "library":
+            raise RuntimeError("filter failed")
+        if job.name == "look":
+            return Made({"n": 1}, status="review", code="look", message="why")
+        if job.name == "disk":
+            raise OutputError("x: cannot be written")
+        return Made({"n": 0}) if job.name == "good" else {}["bug"]
+
+    def run(*names: str) -> tuple[list[str], Ledger]:
+        ledger = Ledger(tmp_path / "cases.csv")
+        jobs = [Job(name, tmp_path / name, []) for name in names]
+        return [name for name, _ in go_through(jobs, make, Book(ledger, "key"), "try")], ledger
+
+    names, ledger = run("image", "good", "library", "look")
+    assert names == ["good", "look"]
+    assert [entry.code for entry in ledger.entries] == ["image-nan", "", "case-error", "look"]
+    assert str(tmp_path / "library") in ledger.entries[2].message
+    assert all(len(entry.input_hash) == 64 for entry in ledger.entries)
+    assert [len(entry.output_hash) for entry in ledger.entries] == [0, 64, 0, 64]
+    with pytest.raises(OutputError):
+        run("good", "disk", "look")
+    with pytest.raises(KeyError):
+        run("bug")
+
+
+def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def draw(job: Job) -> Made:
+        Path("out/pictures").mkdir(exist_ok=True)
+        Path(f"out/pictures/{job.name}.png").write_text(job.name)
+        drawn.append(job.name)
+        return Made({"n": 1}, [Path(f"out/pictures/{job.name}.png")])
+
+    drawn: list[str] = []
+    for out in (Path("out/f.csv"), tmp_path / "out" / "f.csv"):
+        with table_book(out, ["a"], "k", PLAIN, (".csv",)) as book:
+            assert list(go_through([Job("a", tmp_path, [])], draw, book, "draw")) == [("a", {"n": 1})]
+    assert drawn == ["a"]
+    monkeypatch.chdir("/")
+    with table_book(tmp_path / "out" / "f.csv", ["b"], "k", Ways(replace=True), (".csv",)):
+        assert not (tmp_path / "out/pictures/a.png").exists()
+
+
+def test_skipped_alone_is_no_success(tmp_path: Path) -> None:
+    def fail(_: Job) -> Made:
+        raise ImageError("bad")
+
+    with table_book(tmp_path / "f.csv", ["a", "b"], "k", Ways(fail_fast=True), (".csv",)) as book:
+        assert list(go_through([Job(n, tmp_path, []) for n in "ab"], fail, book, "try")) == []
+    assert [entry.status for entry in book.ledger.entries] == ["failed", "skipped"]
+    assert book.ledger.exit_status() == 1
+
+
+def test_measuring_evaluating_and_checking_end_with_the_same_statuses(
+    medseg: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data)
+    Path("set").mkdir()
+    for kind in ("images", "masks"):
+        shutil.copytree(kind, f"set/{kind}")
+    truth, masks = Path("truth"), Path("set/masks")
+    shutil.copytree(masks, truth)
+    commands: dict[str, tuple[list[str], Path]] = {
+        "extract": (
+            ["extract-features", "set/images", "set/masks", "f.csv", "--features", "breathing"],
+            Path("f_cases.csv"),
+        ),
+        "evaluate": (["evaluate", "set/masks", "truth", "--out", "ev"], Path("ev/evaluation_cases.csv")),
+        "check": (["data", "check", "set", "organ=skin", "organ.labels={lesion: 1}"], Path("data_check.csv")),
+    }
+    columns = [field.name for field in fields(Entry)]
+
+    def all_end_with(status: int, code: str) -> None:
+        for name, (command, ledger) in commands.items():
+            result = medseg(*command, "--json")
+            assert result.status == status, (name, result.err)
+            table = pd.read_csv(ledger, keep_default_na=False)
+            assert list(table) == columns, name
+            content = json.loads(ledger.with_suffix(".json").read_text())
+            assert [entry["case"] for entry in content["entries"]] == table["case"].tolist()
+            assert [list(entry) for entry in content["entries"]] == [columns] * len(table)
+            assert set(table["status"]) <= {"ok", "failed", "skipped", "review"}
+            cases = table[table["case"].isin(CASES)]
+            assert len(cases) == 10
+            assert (cases["input_hash"].str.len() == 64).all()
+            assert cases["key"].nunique() == 1
+            assert "broken" not in code or set(cases["code"]) & {"image-unreadable", "image-truncated"}
+
+    all_end_with(0, "")
+    (masks / "c5.nii.gz").write_bytes((masks / "c5.nii.gz").read_bytes()[:-60])
+    all_end_with(3, "broken")
+    assert len(pd.read_csv("ev/evaluation.csv")) == 9
+    assert json.loads(Path("ev/metrics.json").read_text())["n_failed"] == 1
+    for path in masks.iterdir():
+        path.write_bytes(b"broken")
+    (masks / "labels.json").write_text('{"lesion": 1}')
+    all_end_with(1, "broken")
+    for command in (["extract-features", "no", "masks", "g.csv"], ["evaluate", "no", "truth"], ["data", "check", "no"]):
+        assert medseg(*command).status == 2

@@ -13,7 +13,7 @@ import torch
 from scipy.special import softmax
 
 from medseg.config import Config
-from medseg.diagnoser import Inputs, rule_of
+from medseg.diagnoser import GAPS, UNDEFINED, Inputs, rule_of
 from medseg.diagnosis import ensemble, stack
 from medseg.diagnosis.batch import Item, collate
 from medseg.diagnosis.calibration import Calibration, logits
@@ -31,8 +31,6 @@ Floats = npt.NDArray[np.float64]
 MEMBERS = ("logistic", "ensemble", "lstm")
 STACK, RULE = "stack", "rule"
 REASONS = 3  # said of each case, the weightiest
-UNDEFINED = "more than half of the measures are undefined"
-GAPS = 0.5  # a case with fewer of the selected measures than this share is for a person to look at
 TOGETHER = 256  # sequences the LSTM sees at once
 
 

@@ -91,7 +91,10 @@ def extract_features(
             "happened to each case.",
         ),
     ],
-    features: Annotated[str, typer.Option("--features", help="A choice of the group `features`.")] = "breathing",
+    features: Annotated[
+        str,
+        typer.Option("--features", help="A choice of the group `features`; else that of the organ with these labels."),
+    ] = "",
     pattern: Glob = None,
     fail_fast: FailFast = False,
     replace: Replace = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,22 @@ def feature_settings(choice: str) -> Config:
             f"--features {choice}: no such choice{did_you_mean(choice, names)} (choices: {', '.join(names)})"
         )
     return load(config_dir() / "features" / f"{choice}.yaml")
+
+
+def own_features(labels: Iterable[str]) -> str:
+    """The choice of the group `features` that the organ with just these labels makes; ConfigError where none has."""
+    wanted, made = set(map(str, labels)), {}
+    for organ in group_choices()["organ"]:
+        recipe = load(config_dir() / "organ" / f"{organ}.yaml")
+        made[organ] = next(str(part["override /features"]) for part in recipe.defaults if "override /features" in part)
+        if set(map(str, recipe.organ.labels)) == wanted:
+            return made[organ]
+    choices = ", ".join(name for name in group_choices()["features"] if name != "none")
+    organs = "; ".join(f"{organ}: {choice}" for organ, choice in made.items())
+    raise ConfigError(
+        f"say what to measure with --features: no organ has the labels {', '.join(sorted(wanted))}. "
+        f"Choices: {choices}. What each organ uses: {organs}. radiomics fits any label"
+    )
 
 
 def build(node: Any, allowed: tuple[str, ...] = OWN_TARGETS, **arguments: Any) -> Any:

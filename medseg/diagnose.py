@@ -31,11 +31,12 @@ from medseg.executor import use_threads
 from medseg.extract import Around, Extractor, Tables, extract_cases, read_tables, write_tables
 from medseg.ledger import Entry, Ledger, atomic_write_text, beside, write_json
 from medseg.masks import MaskFolder, MaskOf, true_masks
-from medseg.metrics import nrmse, summarise_states
+from medseg.metrics import summarise_states
 from medseg.resume import content_of, key_of
 from medseg.runs import Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
+from medseg.sequence_sheets import forecast_errors, sequence_sheets
 from medseg.sheets import diagnoses, pictured
 
 SHOWN = 50  # cases printed
@@ -92,8 +93,8 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
             _enter(request.source, given, found, book)
         book.ledger.review({str(case): _once(part["review"]) for case, part in found.groupby("case")})
         _write(request.out, found, diagnoser.inputs.classes)
-        content = {"model": run.path.resolve().name, **_told(diagnoser, tables, found)}
-        write_json(request.out.with_suffix(".json"), content)
+        facts = {"model": run.path.resolve().name, "synthetic": run.synthetic}
+        write_json(request.out.with_suffix(".json"), {**facts, **told(diagnoser, tables, found)})
     return book.ledger
 
 
@@ -141,12 +142,13 @@ def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
         beside(out, "_metrics.json").unlink(missing_ok=True)
 
 
-def _told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
+def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
     """The content of OUT.json."""
     if isinstance(diagnoser, Classifier):
         return diagnoses(diagnoser, tables, found)
     rows = json.loads(found.to_json(orient="records", double_precision=15))
-    return {"classes": list(diagnoser.inputs.classes), "use": "lstm", "cases": rows}
+    sequences = sequence_sheets(diagnoser, tables, found)
+    return {"classes": list(diagnoser.inputs.classes), "use": "lstm", "cases": rows, "sequences": sequences}
 
 
 def _judge(out: Path, found: pd.DataFrame, classes: Sequence[str]) -> None:
@@ -167,18 +169,11 @@ def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) ->
 
 def judge_forecast(found: pd.DataFrame, horizon: Horizon) -> dict[str, Any]:
     """nRMSE of each forecast against the true signal so much later, a mean over cases; guessing the mean gives 1."""
-    errors: dict[str, list[float]] = {"lstm": [], "linear": [], "hold": []}
-    patients = []
-    for _, part in found.groupby("case", sort=False):
-        signal, times = (part[name].to_numpy(dtype=np.float64) for name in ("signal", "time"))
-        patients.append(part["patient"].iloc[0])
-        later = horizon.targets(normalise(signal), times) if np.isfinite(signal).any() else np.full(len(part), np.nan)
-        for name, values in errors.items():
-            said = part["signal_ahead" if name == "lstm" else f"signal_ahead_{name}"].to_numpy(dtype=np.float64)
-            both = np.isfinite(said) & np.isfinite(later)
-            values.append(nrmse(later[both], said[both]) if both.sum() > 1 else np.nan)
+    parts = [part for _, part in found.groupby("case", sort=False)]
+    errors = pd.DataFrame([forecast_errors(part, horizon) for part in parts])
+    patients = [part["patient"].iloc[0] for part in parts]
     why = "no sequence with times that is longer than the past that is read"
-    return {"ahead_s": horizon.ahead, **{name: estimate(values, patients, why) for name, values in errors.items()}}
+    return {"ahead_s": horizon.ahead, **{str(name): estimate(errors[name], patients, why) for name in errors}}
 
 
 def describe_signals(found: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,10 @@ from medseg.features.sequence import (
     sequences,
 )
 from medseg.runs import Run
+
+UNDEFINED = "more than half of the measures are undefined"
+ALONE = "one frame alone: a state is told by comparison with the others"
+GAPS = 0.5  # a case with fewer of the measures than this share is for a person to look at
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,10 @@ class Inputs:
 
 
 class Diagnoser:
-    """A trained LSTM and the linear baseline beside it, with how their inputs are made."""
+    """A trained LSTM and the linear baseline beside it, with how their inputs are made.
+
+    cohort: mean and standard deviation of each measure over the training cases, which a case's are shown beside.
+    """
 
     def __init__(
         self,
@@ -83,9 +90,10 @@ class Diagnoser:
         baseline: LinearBaseline | None,
         forecast: Forecast | None = None,
         rule: Slope | None = None,
+        cohort: Mapping[str, dict[str, float | None]] | None = None,
     ) -> None:
         self.inputs, self.network, self.baseline, self.forecast = inputs, network, baseline, forecast
-        self.rule = rule
+        self.rule, self.cohort = rule, cohort or {}
 
     @classmethod
     def from_run(cls, run: Run) -> Diagnoser:
@@ -100,17 +108,28 @@ class Diagnoser:
         ahead = {k.removeprefix("forecast."): v for k, v in weights.items() if k.startswith("forecast.")}
         foretold = forecast_from(horizon_of(config), ahead) if ahead else None
         baseline = from_arrays(linear) if linear else None
-        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names))
+        cohort = run.read_json("fingerprint.json").get("measures")
+        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names), cohort)
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
-        """A row a frame, or a case: predicted class, probabilities, signal; `baseline` adds the linear model's, and the
-        rule's where there is one.
+        """A row a frame, or a case: predicted class, probabilities, signal, review: why a person should look at it;
+        `baseline` adds the linear model's, and the rule's where there is one.
         """
-        parts = [self._one(sequence, baseline) for sequence in self.inputs.prepare(tables)]
+        raw = self.inputs.raw(tables)
+        parts = [
+            self._one(sequence, baseline).assign(review=self._doubt(before))
+            for sequence, before in zip(self.inputs.prepare(tables), raw, strict=True)
+        ]
         if baseline and self.rule is not None:
-            ruled = [self._ruled(self.rule, raw) for raw in self.inputs.raw(tables)]
+            ruled = [self._ruled(self.rule, before) for before in raw]
             parts = [pd.concat(both, axis=1) for both in zip(parts, ruled, strict=True)]
         return pd.concat(parts, ignore_index=True)
+
+    def _doubt(self, raw: FeatureSequence) -> str:
+        """Why a sequence, as it was measured, cannot be judged; blank where it can."""
+        if np.isfinite(raw.x).mean() < GAPS:
+            return UNDEFINED
+        return ALONE if self.inputs.per == "frame" and self.inputs.moments is None and len(raw.x) < 2 else ""
 
     def _ruled(self, rule: Slope, raw: FeatureSequence) -> pd.DataFrame:
         times = raw.times if np.isfinite(raw.times).all() else raw.frames
@@ -127,7 +146,7 @@ class Diagnoser:
         facts |= self._columns(self.network.predict(item), "", rows)
         if self.forecast is not None and "signal_predicted" in facts:
             said = self.forecast(np.asarray(facts["signal_predicted"], np.float64), sequence.times[:rows])
-            kinds = ("lstm", "linear", "hold") if baseline else ("lstm",)
+            kinds = ("lstm", "linear", *(["hold"] if baseline else []))
             facts |= {f"signal_ahead_{kind}" if kind != "lstm" else "signal_ahead": said[kind] for kind in kinds}
         if baseline and self.baseline is not None:
             facts |= self._columns(self.baseline.predict(item), "_linear", rows)

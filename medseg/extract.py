@@ -12,7 +12,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.batch import PLAIN, Book, Job, Made, Ways, go_through, table_book
-from medseg.config import Config, build, feature_settings, to_dict
+from medseg.config import Config, build, feature_settings, own_features, to_dict
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases, read_table
 from medseg.data.image import frames, read_image
@@ -218,7 +218,7 @@ class Extraction:
     images: Path
     masks: Path
     out: Path
-    features: str = "breathing"
+    features: str = ""  # that of the organ with these labels
     pattern: str | None = None
     ways: Ways = PLAIN
 
@@ -229,7 +229,7 @@ def extract_folder(request: Extraction) -> Ledger:
     Cases whose images, masks, features and version are as in an earlier run are taken over from it.
     """
     labels, out = labels_in(request.masks), request.out
-    settings = feature_settings(request.features)
+    settings = feature_settings(request.features or own_features(labels.numbers))
     extractor = Extractor(settings, labels)
     cases = read_cases(request.images, ["image"], pattern=request.pattern)
     masks = MaskFolder(request.images, request.masks, labels)

@@ -61,6 +61,18 @@ class Folds:
         return next(iter(self.models.values())).doubts(images)
 
 
+def provenance_of(masks: Path) -> dict[str, object]:
+    """What a folder of masks says of the models that made them: out_of_fold is whether each was made by one that never
+    saw its case; None where the folder does not tell, as that of a person's outlines.
+    """
+    if not (masks / "provenance.csv").is_file():
+        return {"folder": masks.name, "out_of_fold": None, "masks": None, "models": []}
+    table = read_table(masks / "provenance.csv")
+    held = table["out_of_fold"].astype(str).str.lower() == "true"
+    models = sorted({Path(str(name)).name for name in table["model"]})
+    return {"folder": masks.name, "out_of_fold": bool(held.all()), "masks": len(table), "models": models}
+
+
 def _sides(run: Run) -> dict[str, str]:
     """Side of each image of a run's dataset, by the digest of its content; files that are gone are left out."""
     table = read_table(run.file("split.csv"))

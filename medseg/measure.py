@@ -17,6 +17,7 @@ from medseg.data.truth import Truth, read_truth, write_masks
 from medseg.froc import Judged
 from medseg.ledger import atomic_write_text, write_json
 from medseg.metrics import compare_masks, summarise
+from medseg.pieces import Pieces
 from medseg.pixels import PixelCurves
 from medseg.runs import Run
 from medseg.segmenter import Segmented, Segmenter
@@ -25,7 +26,8 @@ from medseg.segmenter import Segmented, Segmenter
 def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case]) -> dict[str, Any] | None:
     """Segment cases, keep their masks and truth, write evaluation.csv and metrics.json; None where there is no case.
 
-    Labels that may overlap are also judged by their probability at every pixel, at the images' own size (AUPR).
+    Labels that may overlap are also judged by their probability at every pixel, at the images' own size (AUPR), and by
+    their pieces, found, missed or invented.
     """
     if not cases:
         write_json(
@@ -61,7 +63,7 @@ class Tally:
         self.rows: list[dict[str, Any]] = []
         self.candidates: list[dict[str, Any]] = []
         self._judged: list[dict[str, Judged]] = []
-        self._pixels = PixelCurves()
+        self._pixels, self._pieces = PixelCurves(), Pieces()
 
     def add(self, case: Case, found: Segmented, truth: Truth) -> None:
         """Compare what was found with the truth, for labels that the case annotates."""
@@ -71,14 +73,19 @@ class Tally:
         known = {name: regions for name, regions in found.candidates.items() if name in truth.known}
         self._judged.append(ranked.judged(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap)))
         for name in set(found.probabilities) & set(truth.known):
-            inside = self.labels.layer(sitk.GetArrayViewFromImage(truth.mask), name)
+            inside, said = (
+                self.labels.layer(sitk.GetArrayViewFromImage(mask), name) for mask in (truth.mask, found.mask)
+            )
             self._pixels.add(name, case.patient, found.probabilities[name], inside)
+            self._pieces.add(name, case.patient, said, inside)
 
     def summary(self) -> dict[str, Any]:
         """What metrics.json says."""
         summary = summarise(pd.DataFrame(self.rows), self.labels.numbers, self.tolerance)
         for name, area in self._pixels.summary().items():
             summary["labels"][name]["aupr"] = area
+        for name, pieces in self._pieces.summary().items():
+            summary["labels"][name]["pieces"] = pieces
         for name, ranking in ranked.summaries(self._judged).items():
             summary["labels"][name]["candidates"] = ranking
         return summary

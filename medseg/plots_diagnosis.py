@@ -13,9 +13,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from medseg.ledger import atomic_write_bytes
-from medseg.plots import BLUE, GREY, PALETTE, STYLE, WIDTH, png
+from medseg.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, STYLE, WIDTH, png
 
 ROW = 0.24  # inches a line of text
+STATES = (ORANGE, BLUE, GREEN, PURPLE, SKY, RED)  # as the bars of states, but dark enough for lines
 Floats = npt.NDArray[np.float64]
 
 
@@ -37,6 +38,36 @@ def forest(found: pd.DataFrame, path: Path, title: str) -> None:
     atomic_write_bytes(path, png(figure))
 
 
+def foretold(frames: pd.DataFrame, classes: Sequence[str], ahead: float | None) -> bytes:
+    """Above, each class's probability over time; below, where there is a forecast, the signal and what was foretold of
+    each moment `ahead` s before it.
+
+    `frames` is one case's rows in order, with time or frame, p_<class>, and signal_predicted, signal_ahead,
+    signal_ahead_linear where there is a signal.
+    """
+    timed = "time" in frames and frames["time"].notna().all()
+    time = frames["time" if timed else "frame"].to_numpy(np.float64)
+    lines = {"LSTM": ("signal_ahead", BLUE), "linear": ("signal_ahead_linear", RED)}
+    lines = {name: part for name, part in lines.items() if part[0] in frames and frames[part[0]].notna().any()}
+    shown = bool(ahead is not None and timed and lines)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.4 if shown else 1.7), layout="constrained")
+        upper, *rest = figure.subplots(2 if shown else 1, 1, sharex=True, squeeze=False)[:, 0]
+        for name, colour in zip(classes, STATES, strict=False):
+            upper.plot(time, frames[f"p_{name}"], color=colour, lw=1.3, label=str(name))
+        upper.set(ylabel="probability", ylim=(-0.02, 1.02))
+        upper.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(classes))
+        for lower in rest:
+            assert ahead is not None
+            lower.plot(time, frames["signal_predicted"], color=GREY, lw=2.2, alpha=0.6, label="predicted signal")
+            for (name, (column, colour)), style in zip(lines.items(), ("--", ":"), strict=False):
+                lower.plot(time + ahead, frames[column], style, color=colour, lw=1.4, label=f"foretold by {name}")
+            lower.set_ylabel("signal")
+            lower.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
+        (rest[0] if rest else upper).set_xlabel("time (s)" if timed else "frame")
+    return png(figure)
+
+
 def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[str]) -> bytes:
     """ROC and precision–recall curves of the positive classes' probability, for each model; the first is the main one.
 
@@ -56,7 +87,9 @@ def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[
         left.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
         right.axhline(float(ill.mean()), color=GREY, lw=0.8, ls=":")
         left.set(xlabel="1 − specificity", ylabel="sensitivity", title=f"ROC: {', '.join(positive)}")
-        right.set(xlabel="sensitivity", ylabel="precision", title="precision and recall", ylim=(0, 1.02))
+        right.set(
+            xlabel="sensitivity", ylabel="precision", title="precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.02)
+        )
         left.legend()
     return png(figure)
 

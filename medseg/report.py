@@ -39,7 +39,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     environment = Environment(
         loader=PackageLoader("medseg"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"number": _number, "words": lambda name: str(name).replace("_", " ")}
+    environment.filters |= {"number": _number, "whole": _whole, "words": lambda name: str(name).replace("_", " ")}
     target = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
     page = environment.get_template("report.html.j2")
     atomic_write_text(target, page.render(sections=sections, cases_of=_cases_of, version=medseg.__version__))
@@ -190,3 +190,8 @@ def _number(value: float | None) -> str:
     if value is None or np.isnan(value):
         return "–"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _whole(value: float | None) -> str:
+    """A count without decimals; anything else as `_number`."""
+    return str(int(value)) if value is not None and np.isfinite(value) and value == int(value) else _number(value)

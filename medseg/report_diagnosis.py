@@ -13,6 +13,7 @@ from medseg import plots, plots_diagnosis
 from medseg.errors import DataError
 from medseg.metrics import correlation
 from medseg.report_parts import Json, as_image, chosen, table_of
+from medseg.report_sequences import LONG, sequence_pages
 from medseg.runs import Run
 
 MODEL_NAMES = {
@@ -23,8 +24,6 @@ MODEL_NAMES = {
 }
 PAGES = 40  # cases shown one by one
 QUADRANTS = [["superior_temporal", "superior_nasal"], ["inferior_temporal", "inferior_nasal"]]
-FEW = 10  # sequences shown of a batch
-LONG = 300  # frames: more do not fit a page's width
 TEXT = ("case", "patient", "label", "set", "abstain", "why", "review")
 SCORES = {
     "accuracy": "Accuracy",
@@ -46,15 +45,18 @@ SCORES = {
     "signal_nrmse": "nRMSE of the signal",
     "period_error_s": "Error of the period (s)",
 }
+OF_SIGNAL = ("signal_correlation", "signal_nrmse", "period_error_s")
 
 
 def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     """Scores beside the baseline, confusion and per class, and the signal of the best, median and worst case."""
     classes, models = metrics["classes"], list(metrics["models"])
     frames = table_of(run, "predictions.csv")
-    shown = {key: title for key, title in SCORES.items() if all(key in found for found in metrics["models"].values())}
+    shown = _shown(list(metrics["models"].values()))
     section: Json = {"scores": shown, "model_names": MODEL_NAMES, "confusions": [], "signals": [], "figures": []}
-    section |= pages(run.file("diagnoses.json"), run.file("pictures"))
+    if run.file("diagnoses.json").is_file():
+        content = _content(run.file("diagnoses.json"))
+        section |= {**pages(content, run.file("pictures")), **sequence_pages(content, run.file("pictures"))}
     if frames is None:
         return section
     for column in map(str, frames.columns):
@@ -67,6 +69,7 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
             for name, end in ends.items()
         ]
     section["figures"] = _figures(frames, metrics, settings)
+    section["of"] = "cases" if metrics["n_frames"] == metrics["n_cases"] else "frames"
     columns = {
         MODEL_NAMES.get(name, name): (f"predicted{end}", f"signal{end}" if end else "signal_predicted")
         for name, end in ends.items()
@@ -85,36 +88,33 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     return section
 
 
+def _shown(models: Sequence[Json]) -> dict[str, str]:
+    """Scores that every model has; those of a signal where there is one."""
+    signal = any(scores[key]["mean"] is not None for scores in models for key in OF_SIGNAL if key in scores)
+    return {
+        key: title
+        for key, title in SCORES.items()
+        if all(key in scores for scores in models) and (signal or key not in OF_SIGNAL)
+    }
+
+
 def diagnosed(file: Path, number: int) -> Json:
     """The section of OUT.json that `medseg diagnose` wrote: a page a case."""
     content = _content(file)
     cases = len({case["case"] for case in content["cases"]})
-    known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "synthetic": False, "warnings": []}
-    facts = {"Model": content.get("model", ""), "Cases": str(cases), "Diagnosis by": str(content["use"])}
+    known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "warnings": []}
+    known["synthetic"] = bool(content.get("synthetic"))
+    by = MODEL_NAMES.get(content["use"], str(content["use"]))
+    facts = {"Model": content.get("model", ""), "Cases": str(cases), "Diagnosis by": by}
     rest: Json = {"facts": facts, "metrics": {"task": "diagnosis"}, "curves": None, "settings": None, "manifest": None}
     pictures = file.with_name(file.stem + "_pictures")
-    return {**known, **rest, "model_names": MODEL_NAMES, "signals": _signals(content), **pages(file, pictures)}
+    shown = {**pages(content, pictures), **sequence_pages(content, pictures)}
+    return {**known, **rest, "model_names": MODEL_NAMES, "signals": [], **shown}
 
 
-def _signals(content: Json) -> list[Json]:
-    """States and signal of the first sequences over time."""
-    rows = pd.DataFrame(content["cases"])
-    if "predicted" not in rows:
-        return []
-    named = {"LSTM": ("predicted", "signal_predicted")}
-    found = []
-    for case, part in list(rows.groupby("case", sort=False))[:FEW]:
-        picture = plots.breathing(part.sort_values("frame").head(LONG), content["classes"], named)
-        text = f"{min(len(part), LONG)} of {len(part)} frames"
-        found.append({"title": "Sequence", "case": str(case), "frames": text, "image": as_image(picture)})
-    return found
-
-
-def pages(file: Path, pictures: Path) -> Json:
+def pages(content: Json, pictures: Path) -> Json:
     """At most `PAGES` cases one by one, first those that a person should look at: for review, undecided, wrong."""
-    if not file.is_file():
-        return {"pages": [], "pages_left": 0}
-    cases = [case for case in _content(file)["cases"] if "models" in case]
+    cases = [case for case in content["cases"] if "models" in case]
     order = sorted(cases, key=lambda c: (not c["review"], not c["abstain"], c["label"] in (None, c["diagnosis"])))
     found = []
     for case in order[:PAGES]:
@@ -179,4 +179,5 @@ def _figures(frames: pd.DataFrame, metrics: Json, settings: Json) -> list[Json]:
         text = "ROC and precision–recall curves on the held-out cases; dotted: what a guess gives."
         found.append({"image": as_image(picture), "text": text})
     text = "How often each model is right where it says it is so sure, after calibration; dots by number of cases."
-    return [*found, {"image": as_image(plots_diagnosis.reliability(metrics["reliability"])), "text": text}]
+    bins = {name: metrics["reliability"][name] for name in metrics["models"] if name in metrics["reliability"]}
+    return [*found, {"image": as_image(plots_diagnosis.reliability(bins)), "text": text}]

@@ -80,7 +80,7 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
     check_labels(train.frames, list(config.organ.classes))
     inputs = inputs_of(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(train, synthetic))
+    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic))
     classifier = learn(config, run, inputs, learning(inputs, train))
     classifier.save(run)
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])

@@ -21,7 +21,7 @@ from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
 from medseg.data.dataset import PassSampler
 from medseg.data.folders import FEATURES
-from medseg.diagnose import judge_forecast, score
+from medseg.diagnose import judge_forecast, score, told
 from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
 from medseg.diagnosis.forecast import Forecast
@@ -34,11 +34,13 @@ from medseg.encoder import encoder_of
 from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, Tables, extract_cases, read_tables, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
+from medseg.folds import provenance_of
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, Finite, KeepBest, budget_of, done_before, fit, make_trainer, seconds_of
 from medseg.masks import MaskFolder, true_masks
 from medseg.plots import curves
 from medseg.runs import Run
+from medseg.sequence_sheets import cohort_of
 from medseg.sheets import pictured
 
 PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
@@ -57,7 +59,7 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     check_labels(train.frames, list(config.organ.classes))
     inputs = inputs_of(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(train, synthetic))
+    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic))
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
@@ -69,9 +71,9 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
-    summary = _measure(
-        run, Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names)), held, reported
-    )
+    cohort = cohort_of(train.frames, inputs.names)
+    diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names), cohort)
+    summary = _measure(run, diagnoser, held, reported)
     passes = steps * config.diagnoser.batch
     return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)], ledger
 
@@ -99,11 +101,14 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
         masks = true_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = MaskFolder(root, Path(config.data.masks), labels)
+            if provenance_of(Path(config.data.masks))["out_of_fold"] is False:
+                warn(f"{config.data.masks}: masks of models that saw these cases; what is learnt from them flatters")
         if masks is not None:
             side = report_split(cases)
             wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
             masks = pictured(masks, run.file("pictures"), labels, wanted)
         tables = extract_cases(cases, extractor, masks, Book(ledger))
+        write_json(run.file("features_units.json"), extractor.units())
     write_tables(tables, run.file(FEATURES))
     return tables
 
@@ -231,6 +236,7 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
         return None
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
+    write_json(run.file("diagnoses.json"), told(diagnoser, held, found))
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
     summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, models)}
     if diagnoser.forecast is not None:
@@ -248,14 +254,16 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
     return summary
 
 
-def fingerprint(train: Tables, synthetic: bool) -> dict[str, Any]:
-    """What the model was trained on, in numbers."""
+def fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any]:
+    """What the model was trained on, in numbers, and whether its masks were made out of fold."""
     return {
         "synthetic": synthetic,
         "cases": int(train.frames["case"].nunique()),
         "patients": int(train.frames["patient"].nunique()) if "patient" in train.frames else None,
         "frames": len(train.frames),
         "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
+        "measures": cohort_of(train.frames, feature_columns(train.frames)),
+        "masks": provenance_of(Path(config.data.masks)) if config.data.masks is not None else None,
     }
 
 

@@ -61,7 +61,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def words(data: Path, out: Path) -> list[str]:
-    return ["extract-features", str(data / "images"), str(data / "masks"), str(out), "-q"]
+    return ["extract-features", str(data / "images"), str(data / "masks"), str(out), "--features", "breathing", "-q"]
 
 
 def entries(out: Path) -> dict[str, dict[str, str]]:
@@ -418,7 +418,10 @@ def test_measuring_evaluating_and_checking_end_with_the_same_statuses(
     truth, masks = Path("truth"), Path("set/masks")
     shutil.copytree(masks, truth)
     commands: dict[str, tuple[list[str], Path]] = {
-        "extract": (["extract-features", "set/images", "set/masks", "f.csv"], Path("f_cases.csv")),
+        "extract": (
+            ["extract-features", "set/images", "set/masks", "f.csv", "--features", "breathing"],
+            Path("f_cases.csv"),
+        ),
         "evaluate": (["evaluate", "set/masks", "truth", "--out", "ev"], Path("ev/evaluation_cases.csv")),
         "check": (["data", "check", "set", "organ=skin", "organ.labels={lesion: 1}"], Path("data_check.csv")),
     }

@@ -235,7 +235,7 @@ def test_every_batch_command_keeps_the_same_ledger(
     monkeypatch.chdir(tmp_path)
     commands = {
         "m/cases.csv": ["segment", cohort / "images", "m", "--model", segmenter],
-        "f_cases.csv": ["extract-features", cohort, cohort / "masks", "f.csv"],
+        "f_cases.csv": ["extract-features", cohort, cohort / "masks", "f.csv", "--features", "breathing"],
         "d_cases.csv": ["diagnose", breathing, "d.csv", "--model", diagnoser],
         "e/evaluation_cases.csv": ["evaluate", cohort / "masks", cohort / "masks", "--out", "e"],
         "data_check.csv": ["data", "check", cohort, "organ=lung"],

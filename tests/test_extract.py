@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.config import compose, feature_settings
+from medseg.config import compose, feature_settings, own_features
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
 from medseg.data.truth import own_mask
@@ -24,7 +24,7 @@ def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
     medseg: Command, breathing: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "deep" / "features.csv"
-    assert medseg("extract-features", breathing, breathing / "masks", out).status == 0
+    assert medseg("extract-features", breathing, breathing / "masks", out, "--features", "breathing").status == 0
     frames, steps = read_tables(out)
     assert steps is not None
     assert len(frames) == 5 * 8
@@ -40,7 +40,7 @@ def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
 
 
 def test_volume_follows_the_signal(medseg: Command, breathing: Path, tmp_path: Path) -> None:
-    medseg("extract-features", breathing, breathing / "masks", tmp_path / "f.csv", "--quiet")
+    medseg("extract-features", breathing, breathing / "masks", tmp_path / "f.csv", "--features", "breathing", "--quiet")
     frames = read_tables(tmp_path / "f.csv").frames
     for _, part in frames.groupby("case"):
         assert part["label_1.volume_ml"].corr(part["signal"]) > 0.95
@@ -71,11 +71,33 @@ def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: P
     (tmp_path / "masks").mkdir()
     path = sorted((cohort / "masks").glob("*.nii.gz"))[0]
     (tmp_path / "masks" / "other.nii.gz").write_bytes(path.read_bytes())
-    result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv")
+    own = ("--features", "breathing")
+    result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv", *own)
     assert result.status == 1
     assert "nothing could be measured" in result.err
-    assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv").status == 2
+    assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv", *own).status == 2
     assert medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "x").status == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "choice"),
+    [
+        (["lesion"], "dermoscopy"),
+        (["right_lung", "left_lung"], "breathing"),
+        (["hard_exudates", "haemorrhages"], "lesions"),
+        (["csf", "gm", "wm"], "tissues"),
+    ],
+)
+def test_an_organs_labels_are_measured_as_the_organ_does(labels: list[str], choice: str) -> None:
+    assert own_features(labels) == choice
+
+
+def test_labels_of_no_organ_ask_for_a_choice(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+    result = medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv")
+    assert result.status == 2
+    for word in ("--features", "label_1, label_2", "dermoscopy", "skin: dermoscopy", "radiomics fits any"):
+        assert word in result.err
+    assert not (tmp_path / "f.csv").exists()
 
 
 def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_path: Path) -> None:
@@ -94,7 +116,7 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
 
 
 def test_the_ledger_lies_beside_the_table(medseg: Command, cohort: Path, tmp_path: Path) -> None:
-    medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv")
+    medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "breathing")
     with (tmp_path / "f_cases.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 5
 

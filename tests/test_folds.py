@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from medseg.config import compose
 from medseg.data.image import write_image
+from medseg.folds import provenance_of
 from medseg.train import train
 
 Command = Callable[..., Any]
@@ -55,6 +56,23 @@ def test_each_case_is_segmented_by_the_model_that_never_saw_it(medseg: Command, 
                 assert told.loc[name, "model"].endswith(f"fold{fold}")
     assert told.loc["new", "why"] == "not in the model's dataset"
     assert (tmp_path / "out" / "p3.png").is_file()
+
+
+def test_masks_say_whether_they_are_out_of_fold(medseg: Command, folds: Path, tmp_path: Path) -> None:
+    models = ["--model", folds / "fold0", "--model", folds / "fold1"]
+    assert medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold").status == 0
+    found = provenance_of(tmp_path / "out")
+    assert (found["out_of_fold"], found["masks"], found["models"]) == (True, 6, ["fold0", "fold1"])
+    table = pd.read_csv(tmp_path / "out" / "provenance.csv")
+    for case, model in zip(
+        table["case"], table["model"], strict=True
+    ):  # no patient of a mask is one its model learnt from
+        split = pd.read_csv(Path(model) / "split.csv").astype(str)
+        patient = split.loc[split["case"] == case, "patient"].item()
+        assert patient not in set(split.loc[split["split"] == "train", "patient"])
+    table.assign(out_of_fold=[True] * 5 + [False]).to_csv(tmp_path / "out" / "provenance.csv", index=False)
+    assert provenance_of(tmp_path / "out")["out_of_fold"] is False
+    assert provenance_of(folds / "masks")["out_of_fold"] is None
 
 
 def test_a_case_that_every_model_saw_fails_by_name_and_the_others_go_on(

@@ -28,6 +28,7 @@ TASKS = [
     "report",
     "report_parts",
     "report_diagnosis",
+    "report_sequences",
     "check",
     "doctor",
 ]

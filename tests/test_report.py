@@ -38,6 +38,10 @@ class Page(HTMLParser):
         if tag in ("td", "th"):
             self._of = found.get("data-of")
 
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._of = None
+
     def handle_data(self, data: str) -> None:
         self.text += data
         if self._of:
@@ -220,3 +224,76 @@ def test_a_run_that_held_nobody_out_says_why_it_has_no_numbers(tmp_path: Path) -
         page = Page(write_report([tmp_path / name for name in runs], tmp_path).read_text(encoding="utf-8"))
         assert "Not measured: no held-out case with a mask." in page.text
         assert len(page.images) == len(runs)  # the curves
+
+
+def sequences_json(folder: Path) -> dict[str, Any]:
+    """What `medseg diagnose` writes of two sequences, one for review."""
+    cases, sheets = [], []
+    for number, case in enumerate(["calm", "odd"]):
+        times = np.arange(12) / 4
+        signal = np.sin(times * 1.5 + number)
+        for frame in range(12):
+            rises = bool(np.cos(times[frame] * 1.5 + number) > 0)
+            row: dict[str, Any] = {"case": case, "patient": case, "frame": frame, "time": times[frame], "signal": None}
+            row |= {"label": "inhale" if rises else "exhale", "predicted": "inhale", "probability": 0.61 + frame / 100}
+            row |= {"p_exhale": 0.39 - frame / 100, "p_inhale": 0.61 + frame / 100, "signal_predicted": signal[frame]}
+            row |= {"signal_ahead": signal[frame] * 0.9 if frame > 3 else None, "signal_ahead_linear": None}
+            cases.append(row | {"review": "its mask is empty" if number else ""})
+        described = {"period_s": 4.187 + number, "breaths": 2.0, "breaths_per_minute": 14.33, "amplitude": 2.71}
+        measure = {
+            "name": "part.volume_ml",
+            "low": 2711.25,
+            "value": 2804.5,
+            "high": 2911.75,
+            "mean": 2650.25,
+            "sd": None,
+        }
+        sheets.append(
+            {"case": case, "frames": 12, "states": {"exhale": 0, "inhale": 12}, "probability": 0.665 - number / 10}
+            | {"accuracy": {"lstm": 0.583}, "signal": {"lstm": {**described, "irregularity": None}}}
+            | {"forecast": {"ahead_s": 0.5, "nrmse": {"lstm": 0.317, "linear": 0.295}}}
+            | {"why": "part.volume_ml +1.31", "measures": [measure]}
+        )
+    content = {
+        "model": "breathing",
+        "synthetic": True,
+        "classes": CLASSES,
+        "use": "lstm",
+        "cases": cases,
+        "sequences": sheets,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "said.json").write_text(json.dumps(content))
+    return content
+
+
+def rounded(value: Any) -> str:
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def test_every_number_of_a_sequence_on_the_page_is_the_one_in_the_json(tmp_path: Path) -> None:
+    content = sequences_json(tmp_path)
+    page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
+    for sheet in content["sequences"]:
+        case = sheet["case"]
+        expected = {f"{case}.{model}.accuracy": value for model, value in sheet["accuracy"].items()}
+        expected |= {f"{case}.{kind}.nrmse": value for kind, value in sheet["forecast"]["nrmse"].items()}
+        for name, found in sheet["signal"].items():
+            expected |= {f"{case}.{name}.{key}": value for key, value in found.items()}
+            expected[f"{case}.{name}.breaths"] = str(int(found["breaths"]))
+        for row in sheet["measures"]:
+            expected |= {f"{case}.{row['name']}.{key}": row[key] for key in ("low", "value", "high", "mean", "sd")}
+        for row in content["cases"]:
+            if row["case"] == case:
+                columns = ("time", "label", "predicted", "p_exhale", "p_inhale", "signal_predicted", "signal_ahead")
+                expected |= {f"{case}.{row['frame']}.{name}": row[name] for name in columns}
+        assert {key: page.cells[key].strip() for key in expected} == {k: rounded(v) for k, v in expected.items()}
+        assert f"{case}.3.signal" not in page.cells  # nothing is known of it
+        assert f"mean probability {rounded(sheet['probability'])}" in page.text
+    assert page.text.index("odd: 12 frames") < page.text.index("calm: 12 frames")  # for review: first
+    assert "its mask is empty" in page.text
+    assert "SYNTHETIC PHANTOMS" in page.text
+    assert sum("probability of each state" in image["alt"] for image in page.images) == 2
+    assert sum("bars of states" in image["alt"] for image in page.images) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -70,32 +70,34 @@ class Points:
 class Retinopathy:
     """Grade 0 to 4 of diabetic retinopathy from counts of lesions (ICDR; Wilkinson, Ophthalmology 110, 2003).
 
-    No lesion: 0. At most `few` red lesions and no exudate: 1, since microaneurysms and small haemorrhages are not told
-    apart. More than 20 red lesions in each quadrant: 3. Anything between: 2. New vessels, venous beading and IRMA are
-    not measured, so no eye is graded 4, and every grade from 1 on says so.
+    No lesion: 0. Red ones alone, each too small for a haemorrhage, so that they are microaneurysms: 1. More than
+    `severe` red lesions in each quadrant: 3. Anything between: 2. New vessels, venous beading and IRMA are not
+    measured, so no eye is graded 4, and every grade from 1 on says so.
 
-    red, bright: names of the labels of haemorrhages and of hard exudates.
+    red, bright: names of the labels of haemorrhages and of hard exudates; invented: of each label, how many lesions
+    the segmenter finds in an image that are none (its own held-out images tell); as many are left out of account.
     """
 
     red: str = "haemorrhages"
     bright: str = "hard_exudates"
-    few: int = 2
+    invented: Mapping[str, float] = field(default_factory=dict)
     severe: int = 20
     note: str = "cannot exclude proliferative retinopathy: new vessels are not measured"
 
     @property
     def reads(self) -> tuple[str, ...]:
         """Names of the measures."""
-        return f"{self.red}.count", f"{self.bright}.count", f"{self.red}.fewest_in_quadrant"
+        reds = (f"{self.red}.{name}" for name in ("count", "count_large", "fewest_in_quadrant"))
+        return (*reds, f"{self.bright}.count")
 
     def grades(self, measures: pd.DataFrame) -> Floats:
         """Measures, a row an eye (R rows) → grade (R,), NaN where counts are undefined."""
         _require(self.reads, measures)
-        red, bright, fewest = (measures[name].to_numpy(np.float64) for name in self.reads)
-        grade = np.select(
-            [red + bright == 0, fewest > self.severe, (red <= self.few) & (bright == 0)], [0.0, 3.0, 1.0], 2.0
-        )
-        return np.where(np.isfinite(red + bright), grade, np.nan)
+        red, large, fewest, bright = (measures[name].to_numpy(np.float64) for name in self.reads)
+        few, faint = red <= self.invented.get(self.red, 0), bright <= self.invented.get(self.bright, 0)
+        small = large <= self.invented.get(self.red, 0)
+        grade = np.select([few & faint, fewest > self.severe, small & faint], [0.0, 3.0, 1.0], 2.0)
+        return np.where(np.isfinite(red + large + bright), grade, np.nan)
 
     def margins(self, measures: pd.DataFrame) -> Floats:
         """Logits (R, 5): falling by one for each grade away."""

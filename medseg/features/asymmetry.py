@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from medseg.features.lesion_view import Floats, Lesion
+from medseg.features.lesion_view import Floats, Lesion, local_contrast
 
 UNITS: dict[str, str] = {
     "a": "0..2: axes, of two orthogonal ones through the centroid placed where asymmetry is lowest, about which "
@@ -52,10 +52,8 @@ def _layers(lesion: Lesion) -> tuple[Floats, Floats, float]:
     sigma = max(0.7, SMOOTH * lesion.radius)
     weight = cv2.GaussianBlur(seen, (0, 0), sigma)[..., None] + 1e-6
     colour = cv2.GaussianBlur(lesion.lab * seen, (0, 0), sigma) / weight
-    lightness = lesion.lab[..., 0]
-    fine = lightness - cv2.GaussianBlur(lightness, (0, 0), max(1.0, GRAIN * lesion.radius))
-    power = cv2.GaussianBlur(fine * fine * seen[..., 0], (0, 0), sigma) / weight[..., 0]
-    values = np.dstack([colour, np.sqrt(power)]).astype(np.float32)
+    texture = local_contrast(lesion.lab[..., 0], lesion.visible, max(1.0, GRAIN * lesion.radius), sigma)
+    values = np.dstack([colour, texture]).astype(np.float32)
     masks = np.dstack([lesion.inside, lesion.visible]).astype(np.float32)
     far = float(np.hypot(*(np.argwhere(lesion.inside) - np.asarray(lesion.centre)).T).max()) + 1
     return values, masks, far / (PATCH // 2)

@@ -72,11 +72,14 @@ def sectors(angle: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def sector_cutoffs(profile: Profile) -> npt.NDArray[np.float64]:
-    """Median rise of lightness of each sector (8,); NaN where less than a third of its points is seen."""
+    """Median rise of lightness of each sector (8,); NaN where less than a third of its points is seen, or where the
+    picture ends before it and leaves but a corner of border.
+    """
     found = np.full(SECTORS, np.nan)
+    least = len(profile.cutoff) / (6 * SECTORS)
     for number in range(SECTORS):
         values = profile.cutoff[profile.sector == number]
-        if len(values) and np.isfinite(values).mean() >= 1 / 3:
+        if len(values) >= least and np.isfinite(values).mean() >= 1 / 3:
             found[number] = np.nanmedian(values)
     return found
 

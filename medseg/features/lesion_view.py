@@ -89,6 +89,17 @@ def checked(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(sitk.GetArrayFromImage(mask), np.uint8)
 
 
+def local_contrast(lightness: Floats, counted: Bools, fine: float, over: float) -> Floats:
+    """Standard deviation (Y, X) of what is finer than `fine` pixels, over `over` pixels.
+
+    Only pixels that are `counted` (Y, X) take part, so that the border of a lesion is no texture in it.
+    """
+    shown = counted.astype(np.float32)
+    near, far = (cv2.GaussianBlur(shown, (0, 0), sigma) + 1e-6 for sigma in (fine, over))
+    detail = (lightness - cv2.GaussianBlur(lightness * shown, (0, 0), fine) / near) * shown
+    return np.asarray(np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), over) / far), np.float32)
+
+
 def _working(array: Floats, image: sitk.Image) -> Floats:
     """An array (Y, X[, C]) on `image`'s grid, averaged onto square pixels, the longer side at most `SIDE`."""
     spacing = np.asarray(image.GetSpacing())

@@ -13,17 +13,23 @@ from scipy import ndimage
 from medseg.data.labels import Labels
 from medseg.features.landmarks import Landmarks, find_landmarks
 from medseg.features.slices import regions
+from medseg.features.structures import diameter
 from medseg.preprocess.field import Fundus
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 LEAST = 0.002  # of the field's width, about 25 µm, the smallest lesion that can be seen: smaller pieces are noise
 QUADRANTS = ("superior_nasal", "superior_temporal", "inferior_temporal", "inferior_nasal")  # 90° each, from nasal up
+VEIN = (
+    1 / 12
+)  # disc diameters, 125 µm, a large vein's width at the disc: a red spot as long is a haemorrhage, a smaller one
+# a microaneurysm (ETDRS report 10, Ophthalmology 98, 1991)
 MACULA = 1.0  # disc diameters from the fovea: exudate inside may mean macular oedema (ETDRS)
 
 UNITS: dict[str, str] = {
     "count": "lesions: connected areas (corners touching) at least 0.2 % of the field's width across",
     "area_percent": "%: area of all lesions of the label over the area of the field of view",
+    "count_large": "lesions at least 1/12 disc diameter long: haemorrhages, not microaneurysms (ETDRS report 10)",
     "largest_percent": "%: area of the largest lesion over the area of the field of view; 0 without a lesion",
     **{
         f"count_{name}": "lesions whose centre lies in this quadrant about the axis fovea to disc" for name in QUADRANTS
@@ -91,6 +97,9 @@ def _of_label(inside: Bools, field: Bools, places: Landmarks | None) -> dict[str
     _, angle = places.polar(centres)
     counts = np.bincount((angle // 90).astype(int) % 4, minlength=4)
     found |= {f"count_{name}": float(n) for name, n in zip(QUADRANTS, counts, strict=True)}
+    windows = enumerate(ndimage.find_objects(numbers), start=1)
+    lengths = np.array([diameter(numbers[window] == number) for number, window in windows])
+    found["count_large"] = float((lengths >= VEIN * places.diameter).sum())
     found |= {"quadrants": float((counts > 0).sum()), "fewest_in_quadrant": float(counts.min())}
     y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
     for name, (cx, cy) in (("fovea", places.fovea), ("disc", places.disc)):

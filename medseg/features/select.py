@@ -40,6 +40,9 @@ def select_features(
 
 
 def _mutual_information(x: Floats, y: Ints, seed: int) -> Any:
+    """Of each column with the class, in nats; 0 where no class has two rows, so that nothing can be compared."""
+    if np.unique(y, return_counts=True)[1].max() < 2:
+        return np.zeros(x.shape[1])
     from sklearn.feature_selection import mutual_info_classif
 
     return mutual_info_classif(x, y, random_state=seed)

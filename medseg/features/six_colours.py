@@ -74,8 +74,8 @@ def references() -> Floats:
 
 
 def smooth_lab(lesion: Lesion) -> Floats:
-    """CIE Lab (Y, X, 3) averaged over what is seen nearby."""
+    """CIE Lab (Y, X, 3) averaged over the visible lesion nearby: dark brown beside skin is no light brown."""
     sigma = max(0.7, SMOOTH * lesion.radius)
-    seen = lesion.seen.astype(np.float32)[..., None]
+    seen = lesion.visible.astype(np.float32)[..., None]
     weight = cv2.GaussianBlur(seen, (0, 0), sigma)[..., None] + 1e-6
     return np.asarray(cv2.GaussianBlur(lesion.lab * seen, (0, 0), sigma) / weight, np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.feature import hessian_matrix, hessian_matrix_eigvals, peak_local_max
 
-from medseg.features.lesion_view import Bools, Floats, Lesion
+from medseg.features.lesion_view import Bools, Floats, Lesion, local_contrast
 
 UNITS: dict[str, str] = {
     "d": "1..5: dermoscopic structures that are there, at least one (Stolz 1994)",
@@ -23,29 +23,33 @@ UNITS: dict[str, str] = {
 }
 
 FLAT = 1.2  # units of CIE L: less local contrast is no structure
-NETWORK, STRUCTURELESS = 0.01, 0.10  # share of the lesion from which these count; few meshes are closed at this size
+NETWORK, STRUCTURELESS = 0.005, 0.10  # share of the lesion from which these count; few meshes are closed at this size
 STREAKS, DOTS, GLOBULES = 2, 2, 1  # more than two streaks, more than two dots, at least one globule
 STRENGTH = 1.5  # units of CIE L: how dark a spot must be
 FINE = 0.6  # units of CIE L: and how dark a line
 SMALL = 0.05  # of the radius: the widest dot
 OUTER = 1 / 3  # of the radius: where streaks are looked for
+LENGTH = 0.2  # of the radius: a shorter line is no streak
 
 
 def structures(lesion: Lesion, scale_mm: float | None) -> dict[str, float]:
     """Points and measures of D; `scale_mm`: mm of a pixel of the working grid, None where unknown."""
     visible, radius = lesion.visible, lesion.radius
     lightness = lesion.lab[..., 0]
-    lines, spots = _ridges(lightness, max(1.0, 0.02 * radius)), _spots(lightness, radius)
-    contrast = _contrast(lightness, max(2.0, 0.08 * radius))
+    lines = _ridges(lightness, max(1.0, 0.02 * radius))
+    long = _long(lines, LENGTH * radius)
+    spots = _apart(_spots(lightness, radius), long)
     inner = visible & (lesion.depth > 0.05 * radius)
     counted = inner if inner.any() else visible
+    grain = max(2.0, 0.08 * radius)
+    contrast = local_contrast(lightness, counted, grain, grain)
     found = {
-        "network_share": float(_network(lines & visible, radius)[counted].mean()),
+        "network_share": float(_network(long & visible, radius)[counted].mean()),
         "structureless_share": float((contrast < FLAT)[counted].mean()),
         "streaks": float(_streaks(lines, lesion)),
         "dots": float(_count(spots, inner, 0.0, SMALL * radius)),
         "globules": float(_count(spots, inner, SMALL * radius, np.inf)),
-        "grain": float(contrast[visible].mean()),
+        "grain": float(contrast[counted].mean()),
     }
     there = (
         found["network_share"] >= NETWORK,
@@ -66,16 +70,31 @@ def diameter(inside: Bools) -> float:
     return float(np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max() + 1)
 
 
-def _contrast(lightness: Floats, sigma: float) -> Floats:
-    """Local standard deviation (Y, X) of what is finer than `sigma` pixels."""
-    fine = lightness - cv2.GaussianBlur(lightness, (0, 0), sigma)
-    return np.asarray(np.sqrt(np.maximum(cv2.GaussianBlur(fine * fine, (0, 0), sigma), 0)), np.float32)
-
-
 def _ridges(lightness: Floats, sigma: float) -> Bools:
-    """Dark lines (Y, X) about `sigma` wide: curved across, straight along (Frangi's condition on the Hessian)."""
+    """Dark lines (Y, X) about `sigma` wide: curved across, straight along (Frangi's condition on the Hessian), and
+    darker than both sides, which the dark side of an edge is not.
+    """
     large, small = _curvatures(lightness, sigma)
-    return np.asarray((large > FINE) & (np.abs(small) < 0.5 * large))
+    reach = round(3 * sigma)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    depth = cv2.morphologyEx(cv2.GaussianBlur(lightness, (0, 0), sigma / 2), cv2.MORPH_BLACKHAT, disc)
+    return np.asarray((large > FINE) & (np.abs(small) < 0.5 * large) & (depth > FINE))
+
+
+def _long(lines: Bools, least: float) -> Bools:
+    """The connected lines (Y, X) that reach across more than `least` pixels."""
+    numbers, count = ndimage.label(lines, np.ones((3, 3)))
+    spans = [max(part.stop - part.start for part in window) for window in ndimage.find_objects(numbers, count)]
+    return np.asarray(np.array([False, *(span > least for span in spans)])[numbers])
+
+
+def _apart(spots: Floats, lines: Bools) -> Floats:
+    """The spots (N, 3) that are no part of a line: ends and crossings of lines are round, too."""
+    if not lines.any() or not len(spots):
+        return spots
+    away = ndimage.distance_transform_edt(~lines)
+    y, x = spots[:, :2].astype(int).T
+    return np.asarray(spots[away[y, x] > np.maximum(1.5, spots[:, 2] / 2)], np.float32)
 
 
 def _curvatures(lightness: Floats, sigma: float) -> tuple[Floats, Floats]:
@@ -88,15 +107,24 @@ def _curvatures(lightness: Floats, sigma: float) -> tuple[Floats, Floats]:
 def _spots(lightness: Floats, radius: float) -> Floats:
     """Dark round spots: (y, x, diameter) in pixels, (N, 3).
 
-    A spot of diameter d is where the smaller curvature is largest over place and scale, at σ = d/√8.
+    A spot of diameter d is where the smaller curvature is largest over place and scale, at σ = d/√8, and at least half
+    the larger one.
     """
     scales = radius * np.geomspace(0.02, 0.2, 7) / np.sqrt(8)
     scales = scales[scales >= 0.5]
     if not len(scales):
         return np.zeros((0, 3), np.float32)
-    response = np.stack([np.minimum(*_curvatures(lightness, sigma)) for sigma in scales])  # (S, Y, X)
+    curved = [_curvatures(lightness, sigma) for sigma in scales]
+    response = np.stack([np.where(small > 0.5 * large, small, 0) for large, small in curved])  # (S, Y, X)
     peaks = peak_local_max(response, min_distance=1, threshold_abs=STRENGTH, exclude_border=False)  # (N, 3)
-    return np.column_stack([peaks[:, 1:], scales[peaks[:, 0]] * np.sqrt(8)]).astype(np.float32)
+    strength = response[tuple(peaks.T)]
+    found = np.column_stack([peaks[:, 1:], scales[peaks[:, 0]] * np.sqrt(8)])[np.argsort(-strength, kind="stable")]
+    kept: list[int] = []
+    for number, (y, x, _) in enumerate(found):  # the strongest first; its own rim is no spot beside it
+        near = np.hypot(*(found[kept, :2] - (y, x)).T) < 0.75 * found[kept, 2]
+        if not near.any():
+            kept.append(number)
+    return found[kept].astype(np.float32)
 
 
 def _count(spots: Floats, inside: Bools, low: float, high: float) -> int:
@@ -131,5 +159,5 @@ def _streaks(lines: Bools, lesion: Lesion) -> int:
         values, vectors = np.linalg.eigh(np.cov((points - middle).T))
         length, out = 4 * np.sqrt(max(values[1], 0)), middle - centre
         along = abs(float(vectors[:, 1] @ out)) / max(float(np.hypot(*out)), 1e-6)
-        found += length > 0.2 * lesion.radius and along > 0.8
+        found += length > LENGTH * lesion.radius and along > 0.8
     return found

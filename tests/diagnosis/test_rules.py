@@ -34,23 +34,42 @@ def test_an_undefined_measure_gives_no_points() -> None:
         TDS.margins(measures(a=[1], b=[1], c=[1]))
 
 
+def eyes(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
+    """Red lesions, those of them that are haemorrhages by their size, the fewest in a quadrant, bright lesions."""
+    names = [f"haemorrhages.{name}" for name in ("count", "count_large", "fewest_in_quadrant")]
+    return pd.DataFrame(list(rows), columns=[*names, "hard_exudates.count"])
+
+
 @pytest.mark.parametrize(
-    ("red", "bright", "fewest", "grade"),
-    [(0, 0, 0, 0), (2, 0, 0, 1), (3, 0, 0, 2), (1, 1, 0, 2), (100, 0, 20, 2), (100, 0, 21, 3)],
+    ("eye", "grade"),
+    [
+        ((0, 0, 0, 0), 0),
+        ((2, 0, 0, 0), 1),  # microaneurysms
+        ((30, 0, 0, 0), 1),  # many of them are still no haemorrhage
+        ((1, 1, 0, 0), 2),
+        ((1, 0, 0, 1), 2),
+        ((100, 60, 20, 0), 2),
+        ((100, 60, 21, 0), 3),
+    ],
 )
-def test_grades_from_counts(red: int, bright: int, fewest: int, grade: int) -> None:
-    names = ["haemorrhages.count", "hard_exudates.count", "haemorrhages.fewest_in_quadrant"]
-    table = pd.DataFrame([[red, bright, fewest]], columns=names)
+def test_grades_from_counts(eye: tuple[float, float, float, float], grade: int) -> None:
     rule = Retinopathy()
-    assert rule.grades(table).tolist() == [grade]
-    assert rule.margins(table).argmax(axis=1).tolist() == [grade]
-    assert ("cannot exclude proliferative" in rule.doubts(table)[0]) == (grade > 0)
+    assert rule.grades(eyes(eye)).tolist() == [grade]
+    assert rule.margins(eyes(eye)).argmax(axis=1).tolist() == [grade]
+    assert ("cannot exclude proliferative" in rule.doubts(eyes(eye))[0]) == (grade > 0)
+
+
+def test_lesions_that_the_segmenter_invents_are_left_out_of_account() -> None:
+    table = eyes((4, 1, 0, 1), (5, 3, 0, 1), (5, 5, 0, 1), (4, 1, 0, 2), (100, 60, 21, 0))
+    assert Retinopathy().grades(table).tolist() == [2, 2, 2, 2, 3]
+    rule = Retinopathy(invented={"haemorrhages": 4.5, "hard_exudates": 1.0})
+    assert rule.grades(table).tolist() == [0, 1, 2, 2, 3]
 
 
 def test_an_eye_without_counts_has_no_grade() -> None:
-    names = ["haemorrhages.count", "hard_exudates.count", "haemorrhages.fewest_in_quadrant"]
-    table = pd.DataFrame([[np.nan, 1, 1]], columns=names)
-    assert np.isnan(Retinopathy().grades(table)).all()
+    assert np.isnan(Retinopathy().grades(eyes((np.nan, 1, 1, 1), (1, np.nan, 0, 0)))).all()
+    with pytest.raises(DataError, match=r"haemorrhages\.count_large"):
+        Retinopathy().grades(eyes((1, 1, 1, 1)).drop(columns="haemorrhages.count_large"))
 
 
 def test_the_slope_of_a_sine_is_its_cosine() -> None:

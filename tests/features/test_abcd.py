@@ -7,35 +7,20 @@ import SimpleITK as sitk
 from medseg.errors import ImageError
 from medseg.features.abcd import OF_CASE, SECTOR_UNITS, frame_features, step_features
 from medseg.features.six_colours import REFERENCES
-
-SKIN = (224, 186, 164)
-BROWN = REFERENCES["light_brown"]
-SIZE = 240
-Y, X = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-R, ANGLE = np.hypot(Y, X), np.arctan2(Y, X)
-
-
-def picture(values: np.ndarray, seed: int = 0) -> sitk.Image:
-    """A little grain, so that nothing is exactly flat."""
-    noisy = values + np.random.default_rng(seed).normal(0, 1, values.shape)
-    return sitk.GetImageFromArray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), isVector=True)
+from tests.features.drawn import ANGLE, BROWN, DISC, SKIN, R, X, Y, colours, mask_of, picture
 
 
 def lesion(inside: np.ndarray, *patches: tuple[np.ndarray, tuple[int, int, int]], blur: float = 0) -> sitk.Image:
+    """A little grain, so that nothing is exactly flat."""
     from scipy.ndimage import gaussian_filter
 
-    values = np.where(inside[..., None], np.array(BROWN), np.array(SKIN)).astype(float)
-    for where, colour in patches:
-        values[where & inside] = colour
-    return picture(np.stack([gaussian_filter(values[..., c], blur) for c in range(3)], axis=-1) if blur else values)
+    values = colours(inside, *patches)
+    return picture(gaussian_filter(values, (blur, blur, 0)) if blur else values, noise=1)
 
 
 def measured(image: sitk.Image, inside: np.ndarray) -> dict[str, float]:
-    found = frame_features(image, sitk.GetImageFromArray(inside.astype(np.uint8)), {"m": 1})
+    found = frame_features(image, mask_of(inside), {"m": 1})
     return {name.removeprefix("m."): value for name, value in found.items()}
-
-
-DISC = R < 70
 
 
 def test_a_plain_round_spot_with_a_soft_edge_has_the_lowest_score() -> None:
@@ -50,7 +35,7 @@ def test_a_sharp_edge_counts_in_every_sector_and_a_half_sharp_one_in_half() -> N
     values = np.array(SKIN) + np.where(DISC, 1.0, 0.0)[..., None] * (np.array(BROWN) - np.array(SKIN))
     fading = np.clip((110 - R) / 80, 0, 1)[..., None]  # from the middle far into the skin
     soft = np.array(SKIN) + fading * (np.array(BROWN) - np.array(SKIN))
-    half = measured(picture(np.where((X > 0)[..., None], values, soft)), DISC)
+    half = measured(picture(np.where((X > 0)[..., None], values, soft), noise=1), DISC)
     assert 3 <= half["b"] <= 5
 
 
@@ -84,7 +69,7 @@ def test_white_counts_only_where_it_is_lighter_than_skin() -> None:
     pale = lesion(DISC, (spot, REFERENCES["white"]))
     values = sitk.GetArrayFromImage(pale)
     values[~DISC] = 250  # the skin is lighter still
-    assert measured(picture(values.astype(float)), DISC)["share_white"] == 0
+    assert measured(picture(values.astype(float), noise=1), DISC)["share_white"] == 0
 
 
 def test_dots_are_counted_and_their_absence_too() -> None:
@@ -107,6 +92,9 @@ def test_the_diameter_needs_a_scale() -> None:
     assert found["m.d_diameter"] == 5  # capped
     other = frame_features(image, mask, {"m": 1})
     assert found["m.tds"] - other["m.tds"] == pytest.approx(0.5 * (5 - other["m.d"]))
+    unscaled = frame_features(lesion(DISC), mask_of(DISC), {"m": 1}, d_mode="diameter")
+    assert np.isnan(unscaled["m.d_diameter"])
+    assert unscaled["m.tds"] == pytest.approx(other["m.tds"])  # structures, where the diameter is unknown
 
 
 def test_turning_by_a_right_angle_changes_no_score() -> None:

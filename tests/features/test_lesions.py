@@ -1,36 +1,14 @@
 """A drawn eye: disc, fovea and lesions at known places, for a right eye and its mirror image, a left one."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
-from scipy import ndimage
 
 from medseg.data.labels import Labels
-from medseg.features.landmarks import Landmarks, find_landmarks
 from medseg.features.lesions import frame_features, step_features
+from tests.features.eye import DIAMETER, RADIUS, SIZE, eye
 
-SIZE, RADIUS, DISC, FOVEA = 420, 200, (310.0, 205.0), (160.0, 220.0)  # a right eye: the disc is on the right
-DIAMETER = 60.0
 LABELS = Labels({"red": 1, "yellow": 2}, exclusive=False)
-
-
-def eye(left: bool = False) -> sitk.Image:
-    """RGB photograph: red ground, bright disc, dark fovea, vessels that leave the disc up and down."""
-    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float64)
-    light = np.ones((SIZE, SIZE, 3)) * [180, 90, 45]
-    light *= (1 - 0.3 * np.hypot(x - 210, y - 210) / RADIUS)[..., None]
-    light *= (1 - 0.4 * np.exp(-(((x - FOVEA[0]) ** 2 + (y - FOVEA[1]) ** 2) / (2 * 18**2))))[..., None]
-    disc = np.clip((DIAMETER / 2 - np.hypot(x - DISC[0], y - DISC[1])) / 3 + 0.5, 0, 1)[..., None]
-    light = light * (1 - disc) + np.array([250, 210, 130]) * disc
-    for side in (-1, 1):
-        for bend in (0.0, 0.0035):
-            line = DISC[0] - bend * (y - DISC[1]) ** 2 + 3 * side
-            vessel = (np.abs(x - line) < 3) & ((y - DISC[1]) * side > 0)
-            light[vessel] *= 0.6
-    light[np.hypot(x - 210, y - 210) > RADIUS] = 0
-    light = ndimage.gaussian_filter(light, (1, 1, 0)).clip(0, 255).astype(np.uint8)
-    return sitk.GetImageFromArray(light[:, ::-1] if left else light, isVector=True)
 
 
 def lesions(left: bool = False) -> sitk.Image:
@@ -46,19 +24,8 @@ def lesions(left: bool = False) -> sitk.Image:
     return sitk.GetImageFromArray(coded[:, ::-1].copy() if left else coded)
 
 
-@pytest.mark.parametrize("left", [False, True])
-def test_disc_and_fovea_are_found(left: bool) -> None:
-    found = find_landmarks(eye(left))
-    assert found is not None
-    for place, wanted in ((found.disc, DISC), (found.fovea, FOVEA)):
-        column = SIZE - 1 - wanted[0] if left else wanted[0]
-        assert np.hypot(place[0] - column, place[1] - wanted[1]) < 0.25 * DIAMETER
-    assert found.diameter == pytest.approx(DIAMETER, rel=0.05)
-
-
 def test_a_picture_without_a_field_has_no_landmarks_but_counts() -> None:
     grey = sitk.GetImageFromArray(np.full((80, 80), 90, np.uint8))
-    assert find_landmarks(grey) is None
     mask = np.zeros((80, 80), np.uint8)
     mask[10:14, 10:14] = 1
     found = frame_features(grey, sitk.GetImageFromArray(mask), {"red": 1})
@@ -82,8 +49,25 @@ def test_lesions_are_counted_by_quadrant_and_distance_alike_in_both_eyes(left: b
     assert found["yellow.count"] == 2
     assert found["yellow.count_macula"] == 1
     assert found["red.count_macula"] == 0
+    assert found["red.count_large"] == 4
     assert found["yellow.nearest_fovea_dd"] == pytest.approx(31 / DIAMETER, abs=0.25)
     assert found["red.nearest_disc_dd"] == pytest.approx(np.hypot(310 - 265, 205 - 320) / DIAMETER, abs=0.3)
+
+
+def test_large_is_what_is_as_long_as_a_vein_is_wide() -> None:
+    """A twelfth of the disc's diameter of 60 is 5 pixels, in any direction."""
+    shapes = {
+        (100, 100): np.eye(5),
+        (100, 150): np.ones((6, 1)),
+        (150, 100): np.ones((3, 3)),
+        (300, 200): np.ones((2, 4)),
+    }
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    for (row, column), shape in shapes.items():
+        mask[row : row + shape.shape[0], column : column + shape.shape[1]] = shape
+    found = frame_features(eye(), sitk.GetImageFromArray(mask), {"red": 1})
+    assert found["red.count"] == 4
+    assert found["red.count_large"] == 2  # the diagonal of 5 and the line of 6, not 3 × 3 (3.8 long) or 2 × 4 (4.2)
 
 
 def test_no_lesion_is_zero_and_no_distance() -> None:
@@ -100,14 +84,3 @@ def test_a_row_a_quadrant() -> None:
     assert table["red.count"].tolist() == [0, 3, 1, 1]
     assert (table["red.area_percent"] > 0).tolist() == [False, True, True, True]
     assert table["field.brightness"].between(0.7, 1.3).all()
-
-
-def test_angles_are_the_same_for_both_eyes() -> None:
-    points: npt.NDArray[np.float64] = np.array([[300.0, 100.0], [20.0, 300.0]])
-    right = Landmarks((300.0, 200.0), (150.0, 200.0), 60.0)
-    left = Landmarks((100.0, 200.0), (250.0, 200.0), 60.0)
-    mirrored = points * [-1, 1] + [400, 0]
-    for one, other in zip(right.polar(points), left.polar(mirrored), strict=True):
-        assert one == pytest.approx(other)
-    assert right.polar(np.array([[150.0, 140.0]]))[1] == pytest.approx(90)
-    assert right.polar(np.array([[150.0, 140.0]]))[0] == pytest.approx(1)

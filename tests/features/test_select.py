@@ -44,3 +44,8 @@ def test_nothing_that_varies_is_an_error() -> None:
         select_features(np.ones((4, 2)), np.array([0, 1, 0, 1]))
     with pytest.raises(ValueError, match=r"select\.how='magic'"):
         select_features(*table(), how="magic")
+
+
+def test_a_row_of_each_class_tells_nothing_and_is_no_error() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    assert sorted(select_features(x, np.arange(3), count=4, correlation=1.0)) == [0, 1, 2, 3]

@@ -1,0 +1,106 @@
+"""Lesions folded about axes whose asymmetry is known."""
+
+import numpy as np
+import pytest
+
+from medseg.features.asymmetry import LIMITS, UNITS, asymmetry
+from medseg.features.six_colours import REFERENCES
+from medseg.preprocess.colour import to_lab
+from tests.features.drawn import ANGLE, BROWN, DISC, RADIUS, R, X, Y, colours, spots, view
+
+BLACK = REFERENCES["black"]
+ELLIPSE = np.hypot(X / 90, Y / 45) < 1
+CORNER = (np.maximum(np.abs(X), np.abs(Y)) < 70) & ~((X > 0) & (Y > 0))  # an L of three squares
+
+
+def measured(inside, *patches):
+    return asymmetry(view(colours(inside, *patches), inside))
+
+
+@pytest.mark.parametrize("shape", [DISC, ELLIPSE], ids=["disc", "ellipse"])
+def test_an_even_symmetric_shape_has_no_asymmetry(shape):
+    found = measured(shape)
+    assert found["a"] == 0
+    assert set(found) == set(UNITS)
+    for part in ("contour", "colour", "texture"):
+        assert found[f"{part}_asymmetry_high"] < 0.15 * LIMITS[("contour", "colour", "texture").index(part)] + 0.02
+
+
+def test_a_turned_ellipse_is_as_symmetric_as_an_upright_one():
+    turned = np.hypot((X + Y) / np.sqrt(2) / 90, (X - Y) / np.sqrt(2) / 45) < 1
+    assert measured(turned)["a"] == 0
+    assert measured(turned)["contour_asymmetry_high"] < 0.03
+
+
+def test_an_l_is_symmetric_about_its_diagonal_alone():
+    """About the other axis, through the centroid: of three unit squares the part without a partner is known."""
+    found = measured(CORNER)
+    assert found["contour_asymmetry_low"] < 0.03
+    assert found["contour_asymmetry_high"] == pytest.approx(fold_by_pixels(CORNER), abs=0.02)
+    assert found["a"] == 1
+
+
+def fold_by_pixels(inside):
+    """Share of an L's pixels without a partner beyond the axis across its diagonal, through its centroid."""
+    y, x = (where[inside] for where in (Y, X))
+    points = np.stack([x, y], axis=1)
+    centre = points.mean(axis=0)
+    across = np.array([1.0, 1.0]) / np.sqrt(2)  # at right angles to the axis
+    mirrored = points - 2 * ((points - centre) @ across)[:, None] * across
+    rows, columns = np.rint(mirrored[:, ::-1] + (inside.shape[0] - 1) / 2).astype(int).T
+    within = (rows >= 0) & (rows < inside.shape[0]) & (columns >= 0) & (columns < inside.shape[1])
+    there = np.zeros(len(rows), bool)
+    there[within] = inside[rows[within], columns[within]]
+    return 1 - there.mean()
+
+
+def test_one_dark_half_is_asymmetric_about_one_axis():
+    found = measured(DISC, (X > 0, BLACK))
+    assert found["a"] == 1
+    brown, black = (to_lab(np.array([[c]], np.float32) / np.float32(255))[0, 0] for c in (BROWN, BLACK))
+    apart = float(np.linalg.norm(brown - black))
+    assert 0.75 * apart < found["colour_asymmetry_high"] < apart  # less where halves, and lesion and skin, blend
+    assert found["colour_asymmetry_low"] < 1
+    assert found["contour_asymmetry_high"] < 0.02
+
+
+def test_one_dark_quarter_is_symmetric_about_its_own_bisector():
+    found = measured(DISC, ((X > 0) & (Y > 0), BLACK))
+    assert found["colour_asymmetry_low"] < 1 < found["colour_asymmetry_high"]
+    assert found["a"] == 1
+
+
+def test_no_axis_through_a_spiral_of_colours():
+    dark = (np.sin(ANGLE + 3 * R / RADIUS) > 0) & (R > 10)
+    found = measured(DISC, (dark, BLACK))
+    assert found["a"] == 2
+    assert found["colour_asymmetry_low"] > LIMITS[1]
+
+
+def test_texture_on_one_half_is_texture_asymmetry():
+    stripes = (np.sin(Y * 1.2) > 0) & (X > 0)
+    found = measured(DISC, (stripes, (150, 72, 14)))
+    assert found["texture_asymmetry_high"] > LIMITS[2] > found["texture_asymmetry_low"]
+    assert found["colour_asymmetry_high"] < LIMITS[1]
+    assert found["a"] == 1
+
+
+def test_turned_and_mirrored_it_is_the_same():
+    patch = (np.hypot(X - 25, Y - 10) < 25, BLACK)
+    values = colours(CORNER, patch)
+    one = asymmetry(view(values, CORNER))
+    for turned in (lambda a: np.rot90(a).copy(), lambda a: a[:, ::-1].copy()):
+        other = asymmetry(view(turned(values), turned(CORNER)))
+        assert other["a"] == one["a"]
+        for name in ("contour_asymmetry_high", "colour_asymmetry_high"):
+            assert other[name] == pytest.approx(one[name], rel=0.1, abs=0.01)
+
+
+def test_what_is_not_seen_has_no_colour_to_compare():
+    lesion = view(colours(DISC, (spots(1, 0.4), BLACK)))
+    seen = lesion.seen & ~spots(1, 0.5)
+    hidden = asymmetry(lesion._replace(seen=seen))
+    assert hidden["colour_asymmetry_high"] < 0.3 * asymmetry(lesion)["colour_asymmetry_high"]
+    blind = asymmetry(lesion._replace(seen=np.zeros_like(seen)))
+    assert np.isnan(blind["colour_asymmetry_high"])
+    assert blind["contour_asymmetry_high"] < 0.02

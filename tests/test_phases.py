@@ -1,0 +1,49 @@
+"""Breathing in any of the ways that sequences are kept: one 4D file, a file or folder a phase, with phases missing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from medseg.diagnose import Request, diagnose_folder
+from medseg.runs import open_run
+
+Command = Callable[..., Any]
+
+
+def phases(breathing: Path, kind: str) -> list[sitk.Image]:
+    return [sitk.ReadImage(str(file)) for file in sorted((breathing / kind / "lung000").glob("*.nii.gz"))]
+
+
+def save(images: list[sitk.Image], folder: Path, how: str, kept: list[int]) -> None:
+    """The phases that are kept, as one 4D file, a file a phase or a file in a folder a phase."""
+    folder.mkdir(parents=True)
+    if how == "4d":
+        sitk.WriteImage(sitk.JoinSeries([images[k] for k in kept]), str(folder / "lung.nii.gz"))
+    for k in kept if how != "4d" else ():
+        place = folder / (f"lung_frame{k:02d}" if how == "files" else f"lung/phase_{k:02d}")
+        place.parent.mkdir(exist_ok=True)
+        sitk.WriteImage(images[k], f"{place}.nii.gz")
+
+
+@pytest.mark.parametrize("how", ["4d", "files", "folders"])
+@pytest.mark.parametrize("gone", [[], [3]])
+def test_a_sequence_is_one_case_however_it_is_kept(
+    breathing: Path, diagnoser: Path, tmp_path: Path, how: str, gone: list[int]
+) -> None:
+    kept = [k for k in range(8) if k not in gone]
+    for kind in ("images", "masks"):
+        save(phases(breathing, kind), tmp_path / kind, how, kept)
+    request = Request(tmp_path / "images", tmp_path / "out.csv", tmp_path / "masks")
+    assert diagnose_folder(request, open_run(diagnoser)).exit_status() == 0
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert found["case"].nunique() == 1
+    assert len(found) == len(kept)
+    if how != "4d":
+        assert found["frame"].tolist() == kept
+    assert set(found["predicted"]) <= {"exhale", "inhale"}
+    assert np.isfinite(found["signal_predicted"]).all()

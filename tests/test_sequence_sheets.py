@@ -1,0 +1,124 @@
+"""What is said of sequences whose signal, states and reasons are known."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medseg.diagnoser import Diagnoser, Inputs
+from medseg.diagnosis.batch import Item
+from medseg.diagnosis.forecast import Horizon
+from medseg.diagnosis.lstm import Prediction
+from medseg.extract import Tables
+from medseg.features.sequence import FeatureSequence
+from medseg.sequence_sheets import cohort_of, forecast_errors, sequence_sheets, why
+
+TIMES = np.arange(0, 40, 0.25)
+NAMES = ("lung.volume_ml", "lung.mean_hu")
+
+
+class Seen:
+    """A network that reads the first measure, and of the slices the third alone."""
+
+    def __init__(self, per: str = "frame") -> None:
+        self.per = per
+
+    def predict(self, item: Item) -> Prediction:
+        x = item.x if self.per == "frame" else item.x[-1:]  # the last frame decides for the whole
+        odds = 3 * x[:, 0] + (0 if item.steps is None else item.steps[:, 2, 0])
+        p = 1 / (1 + np.exp(-odds))
+        return Prediction(np.stack([1 - p, p], axis=1).astype(np.float32), x[:, 0].astype(np.float32))
+
+
+def diagnoser(per: str = "frame", steps: tuple[str, ...] = ()) -> Diagnoser:
+    inputs = Inputs(("exhale", "inhale"), NAMES, steps, 4, "", per, True, None)  # type: ignore[arg-type]
+    forecast = SimpleNamespace(horizon=Horizon(0.5, 4, 0.25))
+    cohort = {"lung.volume_ml": {"mean": 2900.0, "sd": 120.0}}
+    return Diagnoser(inputs, Seen(per), None, forecast, None, cohort)  # type: ignore[arg-type]
+
+
+def tables(case: str = "a") -> Tables:
+    wave = np.sin(2 * np.pi * TIMES / 4)
+    facts = {"case": case, "patient": case, "frame": np.arange(len(TIMES)), "time": TIMES, "signal": 7 + 3 * wave}
+    label = np.where(np.cos(2 * np.pi * TIMES / 4) > 0, "inhale", "exhale")
+    return Tables(
+        pd.DataFrame({**facts, "label": label, NAMES[0]: 3000 + 250 * wave, NAMES[1]: -750.0 + 0 * wave}), None
+    )
+
+
+def said(part: pd.DataFrame) -> pd.DataFrame:
+    """A signal as it is in truth, forecasts: one perfect, one always the mean, and one that holds."""
+    scaled = (part["signal"] - part["signal"].mean()) / part["signal"].std(ddof=0)
+    later = np.interp(TIMES + 0.5, TIMES, scaled)
+    found = part[["case", "patient", "frame", "time", "label", "signal"]].assign(
+        predicted=part["label"], probability=0.9, signal_predicted=scaled
+    )
+    return found.assign(signal_ahead=later, signal_ahead_linear=0.0, signal_ahead_hold=scaled)
+
+
+def test_numbers_of_a_known_sequence() -> None:
+    table = tables()
+    found = said(table.frames)
+    found.loc[found.index[:16], "predicted"] = "exhale"
+    (sheet,) = sequence_sheets(diagnoser(), table, found)
+    assert json.loads(json.dumps(sheet, allow_nan=False)) == sheet
+    assert (sheet["case"], sheet["frames"]) == ("a", 160)
+    assert sum(sheet["states"].values()) == 160
+    wrong = (found["label"] != found["predicted"]).mean()
+    assert sheet["accuracy"] == {"lstm": pytest.approx(1 - wrong)}
+    for name in ("truth", "lstm"):
+        assert sheet["signal"][name]["period_s"] == pytest.approx(4, rel=0.01)
+        assert sheet["signal"][name]["breaths"] == 9
+        assert sheet["signal"][name]["amplitude"] == pytest.approx(2 * np.sqrt(2), rel=0.02)  # of a sine with SD 1
+    errors = sheet["forecast"]["nrmse"]
+    assert errors["lstm"] == pytest.approx(0, abs=1e-9)
+    assert errors["linear"] == pytest.approx(1, abs=0.02)
+    assert errors["hold"] == pytest.approx(2 * np.sin(np.pi / 8), rel=0.03)  # √2·√(1 − cos of an eighth of a period)
+    volume, density = sheet["measures"]
+    assert volume["low"] == pytest.approx(2750)
+    assert volume["high"] == pytest.approx(3250)
+    assert (volume["mean"], volume["sd"]) == (2900, 120)
+    assert (density["value"], density["mean"]) == (pytest.approx(-750), None)
+
+
+def test_nothing_known_of_the_truth_is_null_and_no_number() -> None:
+    frames = tables().frames.assign(label=None, signal=np.nan)
+    found = said(tables().frames).assign(label=None, signal=np.nan).drop(columns=["signal_ahead_hold"])
+    (sheet,) = sequence_sheets(diagnoser(), Tables(frames, None), found)
+    assert sheet["accuracy"] == {}
+    assert set(sheet["signal"]) == {"lstm"}
+    assert sheet["forecast"]["nrmse"] == {"lstm": None, "linear": None}
+
+
+def sequence(steps: int = 0) -> FeatureSequence:
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    inner = np.random.default_rng(1).normal(size=(12, steps, 1)) if steps else None
+    unknown, names = np.full(12, np.nan), ("area",) if steps else ()
+    return FeatureSequence("a", "a", np.arange(12.0), unknown, x, NAMES, (None,) * 12, unknown, inner, names)
+
+
+def test_what_the_network_reads_moved_it_and_nothing_else() -> None:
+    assert why(diagnoser(), sequence()).startswith("lung.volume_ml +")
+    assert "mean_hu" not in why(diagnoser(), sequence())
+    found = why(diagnoser(steps=("area",)), sequence(4))
+    assert "step 3 of 4" in found
+    assert "step 1" not in found
+
+
+def test_of_one_answer_for_the_whole_the_frames_that_moved_it_are_named() -> None:
+    found = why(diagnoser("sequence"), sequence())
+    assert "frame 11" in found
+    assert "frame 10" not in found
+
+
+def test_the_cohort_is_that_of_cases_not_of_frames() -> None:
+    frames = pd.DataFrame({"case": ["a"] * 3 + ["b"], "m": [1.0, 2.0, 3.0, 6.0], "gone": [np.nan] * 4})
+    assert cohort_of(frames, ["m", "gone"]) == {"m": {"mean": 4.0, "sd": 2.0}, "gone": {"mean": None, "sd": None}}
+
+
+def test_a_forecast_is_judged_where_the_truth_goes_on() -> None:
+    part = said(tables().frames)
+    part.loc[part.index[-40:], "signal_ahead"] = np.nan
+    assert forecast_errors(part, Horizon(0.5, 4, 0.25))["lstm"] == pytest.approx(0, abs=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,13 +46,12 @@ class Line:
         inside = (places >= -BORDER) & (places < size - 1 + BORDER)
         return cls(axis, lower, np.minimum(lower + 1, size - 1), (held - lower).astype(np.float32), inside)
 
-    def matrix(self, size: int) -> sparse.csr_array:
-        """Interpolation as a matrix (n, size) of at most two weights a row."""
-        rows = np.flatnonzero(self.inside)
-        share = self.share[rows]
-        weights, columns = np.concatenate([1 - share, share]), np.concatenate([self.lower[rows], self.upper[rows]])
-        shape = (len(self.inside), size)
-        return sparse.csr_array((weights, (np.concatenate([rows, rows]), columns)), shape=shape, dtype=np.float32)
+    def matrix(self, size: int) -> Any:
+        """Interpolation as a sparse matrix (n, size) of at most two weights a row."""
+        weights = np.stack([1 - self.share, self.share], axis=1) * self.inside[:, None]  # (n, 2)
+        columns = np.stack([self.lower, self.upper], axis=1)
+        bounds = np.arange(0, 2 * len(weights) + 1, 2)
+        return sparse.csr_array((weights.ravel(), columns.ravel(), bounds), shape=(len(weights), size))
 
 
 def lines_between(grid: sitk.Image, reference: sitk.Image) -> tuple[Line, Line, Line]:
@@ -115,13 +114,11 @@ def regrid(
     across, blocks = x.matrix(grid.GetSize()[0]), _blocks(y, grid.GetSize()[1], len(x.inside))
     for number, plane in _along(planes, z):
         for rows, needed, weights in blocks:
-            parts = (weights @ np.ascontiguousarray((across @ plane[row, needed].T).T) for row in target.rows)
-            if keep:
-                parts = map(partial(_kept, place=(number, rows), turn=turn), parts, kept.values())
-            coded.transpose(turn)[number, rows] = target.decide(parts)
-    return coded.reshape(reference.GetSize()[::-1]), {
-        name: part.reshape(reference.GetSize()[::-1]) for name, part in kept.items()
-    }
+            parts = (weights @ (across @ plane[row, needed].T).T for row in target.rows)
+            stored = map(partial(_kept, place=(number, rows), turn=turn), parts, kept.values()) if keep else parts
+            coded.transpose(turn)[number, rows] = target.decide(stored)
+    own = reference.GetSize()[::-1]
+    return coded.reshape(own), {name: part.reshape(own) for name, part in kept.items()}
 
 
 def _kept(part: Array, store: Array, place: tuple[int, slice], turn: tuple[int, int, int]) -> Array:
@@ -129,7 +126,7 @@ def _kept(part: Array, store: Array, place: tuple[int, slice], turn: tuple[int, 
     return part
 
 
-def _blocks(line: Line, size: int, width: int) -> list[tuple[slice, slice, sparse.csr_array]]:
+def _blocks(line: Line, size: int, width: int) -> list[tuple[slice, slice, Any]]:
     """Rows of a plane in blocks of about `BLOCK` voxels: where they go, what they need, and its weights."""
     weights, step = line.matrix(size), max(1, BLOCK // width)
     blocks = []

@@ -114,11 +114,10 @@ class Segmenter:
         planes, regions = self._planes(ready)
         grid = next(iter(ready.values()))
         coded, kept = regrid(planes, grid, reference, Target(self.labels, self.threshold), keep)
-        del planes, ready  # the preprocessed volume goes before the rules need room
         mask = sitk.GetImageFromArray(coded)
         mask.CopyInformation(reference)
-        if not regions:
-            grid = None
+        grid = grid if regions else None
+        del planes, ready, coded  # large, and the rules need room
         return Segmented(clean(mask, self.after, self.labels), kept, grid, regions)
 
     def _planes(self, ready: Images) -> tuple[Iterator[Scores], Mapping[str, Regions]]:

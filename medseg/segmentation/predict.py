@@ -220,7 +220,7 @@ class TiledNetwork:
 
     def planes(self, images: dict[str, sitk.Image]) -> Iterator[Array]:
         """As `predict`, one plane (K, Y, X) after the other."""
-        return planes(self._infer, _views(images), self.tiling)
+        yield from planes(self._infer, _views(images), self.tiling)  # which keeps the images as long as it runs
 
     def encode(self, images: dict[str, sitk.Image]) -> Array:
         """Preprocessed channels on one grid → the encoder's deepest level, as `encode` says."""

@@ -35,6 +35,9 @@ def segment(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Drop what OUT holds of other cases.")] = False,
+    max_ram: Annotated[
+        float | None, typer.Option("--max-ram", help="GB of memory that may be used; else what is free.", min=0.1)
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -46,7 +49,7 @@ def segment(
     from medseg.runs import open_run
     from medseg.segment import Batch, segment_folder
 
-    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace)
+    batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, max_ram)
     ledger = segment_folder(batch, [open_run(path) for path in model], device)
     finish(ledger, as_json)
 

@@ -18,6 +18,7 @@ from medseg.data.truth import mask_files, write_masks
 from medseg.errors import ConfigError, ImageError, MedsegError
 from medseg.folds import Folds
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+from medseg.memory import announce, limit_of, tiles_for
 from medseg.panel import Panel
 from medseg.resume import Before, content_of, key_of, only_one
 from medseg.runs import Run
@@ -38,6 +39,7 @@ class Batch:
     fail_fast: bool = False  # end at the first case that fails
     strict: bool = False  # an image that the quality gate doubts fails
     replace: bool = False  # drop what an earlier run left of other cases
+    max_ram: float | None = None  # GB that the process may take; None: what is free
 
 
 def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledger:
@@ -65,6 +67,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
             write_json(batch.out / folder / "labels.json", dict(panel.labels.numbers))
         if batch.out_of_fold:
             write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
+        announce(panel.models, cases, limit_of(batch.max_ram))
         with progress("segment", len(cases)) as bar:
             tables = _segment_all(
                 list(zip(cases, targets, strict=True)), batch, panel, _Memory(ledger, before, key), bar
@@ -115,13 +118,14 @@ def _segment_one(
     started = time.monotonic()
     written: list[Path] = []
     try:
+        tiles = tiles_for(panel.models, case, limit_of(batch.max_ram))
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
         doubts = panel.doubts(images)
         if doubts and batch.strict:
             raise ImageError(
                 f"{case.image}: refused: {'; '.join(doubts)}; look at it, or leave --strict out", code="quality"
             )
-        found = panel(images, case)
+        found = panel(images, case, tiles)
         for folder, mask in found.masks.items():
             place = batch.out / folder / target.relative_to(batch.out)
             write_masks(mask, place, panel.labels)

@@ -84,11 +84,11 @@ class Segmenter:
         """Channels of one case → coded mask on the first channel's own grid; 4D sequences frame by frame."""
         return self.segment(images)[0]
 
-    def segment(self, images: Images) -> tuple[sitk.Image, list[Mapping[str, Regions]]]:
-        """As a call, with the candidates of each frame."""
+    def segment(self, images: Images, tiles: int | None = None) -> tuple[sitk.Image, list[Mapping[str, Regions]]]:
+        """As a call, with the candidates of each frame; no more than `tiles` tiles at once."""
         sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
         steps = zip(*sequences.values(), strict=True)
-        done = [self.scored(dict(zip(sequences, step, strict=True))) for step in steps]
+        done = [self.scored(dict(zip(sequences, step, strict=True)), tiles=tiles) for step in steps]
         masks, first = [one.mask for one in done], next(iter(images.values()))
         joined = join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
         return joined, [one.candidates for one in done]
@@ -107,11 +107,11 @@ class Segmenter:
         ready = self.prepare(images)
         return ready, self.model.predict(ready)
 
-    def scored(self, images: Images, keep: bool = False) -> Segmented:
+    def scored(self, images: Images, keep: bool = False, tiles: int | None = None) -> Segmented:
         """One image's coded mask, and with `keep` the probability of each label, both on the input's own grid."""
         reference = next(iter(images.values()))
         ready = self.prepare(images)
-        planes, regions = self._planes(ready)
+        planes, regions = self._planes(ready, tiles)
         grid = next(iter(ready.values()))
         coded, kept = regrid(planes, grid, reference, Target(self.labels, self.threshold), keep)
         mask = sitk.GetImageFromArray(coded)
@@ -120,10 +120,10 @@ class Segmenter:
         del planes, ready, coded  # large, and the rules need room
         return Segmented(clean(mask, self.after, self.labels), kept, grid, regions)
 
-    def _planes(self, ready: Images) -> tuple[Iterator[Scores], Mapping[str, Regions]]:
+    def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Scores], Mapping[str, Regions]]:
         """Probabilities (K, Y, X) plane by plane along Z, and candidates; only where those are ranked all at once."""
         if isinstance(self.model, TiledNetwork) and not self.select.ranks:
-            return self.model.planes(ready), {}
+            return self.model.planes(ready, tiles), {}
         probability, regions = self.select(self.model.predict(ready), ready)
         return (probability[:, z] for z in range(probability.shape[1])), regions
 

@@ -218,9 +218,10 @@ class TiledNetwork:
         depth = array_view(next(iter(images.values()))).shape[1]
         return whole(self.planes(images), depth)
 
-    def planes(self, images: dict[str, sitk.Image]) -> Iterator[Array]:
-        """As `predict`, one plane (K, Y, X) after the other."""
-        yield from planes(self._infer, _views(images), self.tiling)  # which keeps the images as long as it runs
+    def planes(self, images: dict[str, sitk.Image], tiles: int | None = None) -> Iterator[Array]:
+        """As `predict`, one plane (K, Y, X) after the other; no more than `tiles` tiles at once."""
+        tiling = replace(self.tiling, batch=min(self.tiling.batch, tiles or self.tiling.batch))
+        yield from planes(self._infer, _views(images), tiling)  # which keeps the images as long as it runs
 
     def encode(self, images: dict[str, sitk.Image]) -> Array:
         """Preprocessed channels on one grid → the encoder's deepest level, as `encode` says."""

@@ -55,7 +55,7 @@ def random_run(folder: Path, *overrides: str) -> Run:
 
 def write_ct(path: Path, size: tuple[int, int, int], spacing: tuple[float, float, float]) -> Path:
     """Smooth blobs in 16-bit integers: air to bone."""
-    grain = 16
+    grain = min(16, min(size) // 4)
     noise = np.random.default_rng(0).normal(size=[count // grain for count in size[::-1]]).astype(np.float32)
     blobs = sitk.SmoothingRecursiveGaussian(sitk.GetImageFromArray(noise), 1.0)
     blobs = sitk.Cast(blobs / float(np.std(sitk.GetArrayViewFromImage(blobs))) * 400 - 300, sitk.sitkInt16)

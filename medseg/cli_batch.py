@@ -15,6 +15,7 @@ from medseg.cli_options import (
     Format,
     Glob,
     KeepIdentity,
+    MaxRam,
     Model,
     Quiet,
     Replace,
@@ -57,6 +58,7 @@ def segment(
     replace: Replace = False,
     keep_identity: KeepIdentity = False,
     workers: Workers = 1,
+    max_ram: MaxRam = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -74,7 +76,9 @@ def segment(
         from medseg.runs import open_run
         from medseg.segment import Batch, segment_folder
 
-        batch = Batch(source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity)
+        batch = Batch(
+            source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity, max_ram
+        )
         ledger = segment_folder(batch, [open_run(path) for path in model], device, workers)
     finish(ledger, as_json)
 

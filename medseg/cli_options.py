@@ -58,6 +58,10 @@ Format = Annotated[
 KeepIdentity = Annotated[
     bool, typer.Option("--keep-identity", help="A DICOM SEG says the name, ID, birth date and study of its images.")
 ]
+MaxRam = Annotated[
+    float | None,
+    typer.Option("--max-ram", help="GB of memory that may be used, by all workers; else what is free.", min=0.1),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]

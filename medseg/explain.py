@@ -101,6 +101,8 @@ CODES: dict[str, str] = {
     "seen": "every model was trained on this image, so none can segment it out of fold|give a model of each fold",
     "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",
     "step-unfitted": "a learnt step of the preprocessing was used before it learnt|train first",
+    "too-large": "an image needs more memory than may be used, even with one tile at once|raise --max-ram, close other "
+    "programs, cut the image, or train on a coarser grid (organ.spacing_mm)",
     "table": "a table lacks a column or holds a row twice|the message names it",
     "worker-died": "a process of --workers ended while it had this case: memory ran out, or a library crashed; another "
     "took its place|run again, with fewer --workers where memory was short; does it die again, look at the image",

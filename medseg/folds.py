@@ -33,10 +33,10 @@ class Folds:
         self.labels, self.channels, self.folders, self.compared = first.labels, first.channels, [""], False
         self._sides = {str(run.path): _sides(run) for run in runs}
 
-    def __call__(self, images: Images, case: Case) -> Found:
+    def __call__(self, images: Images, case: Case, tiles: int | None = None) -> Found:
         """Channels of a case → its mask; `DataError` (seen) where every model was trained on it."""
         name, why = self.model_for(case)
-        mask, regions = self.models[name].segment(images)
+        mask, regions = self.models[name].segment(images, tiles)
         rows = [row for found in regions for row in rows_of(found)]
         return Found({"": mask}, [], rows, [{"model": name, "out_of_fold": True, "why": why}])
 

@@ -71,7 +71,8 @@ class Tally:
         self.rows += [facts | score for score in compare_coded(found.mask, truth, self.labels, self.tolerance)]
         self.candidates += [facts | row for row in ranked.rows_of(found.candidates)]
         known = {name: regions for name, regions in found.candidates.items() if name in truth.known}
-        self._judged.append(ranked.judged(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap)))
+        if found.grid is not None:
+            self._judged.append(ranked.judged(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap)))
         for name in set(found.probabilities) & set(truth.known):
             inside, said = (
                 self.labels.layer(sitk.GetArrayViewFromImage(mask), name) for mask in (truth.mask, found.mask)

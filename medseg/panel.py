@@ -50,11 +50,11 @@ class Panel:
         """Below the output folder, one for each compared model."""
         return list(self.models) if self.compared else [""]
 
-    def __call__(self, images: Images, _: Case | None = None) -> Found:
-        """Channels of a case → its masks."""
+    def __call__(self, images: Images, _: Case | None = None, tiles: int | None = None) -> Found:
+        """Channels of a case → its masks; no more than `tiles` tiles of a network at once."""
         masks, candidates = {}, []
         for name, model in self.models.items():
-            masks[name], found = model.segment({channel: images[channel] for channel in model.channels})
+            masks[name], found = model.segment({channel: images[channel] for channel in model.channels}, tiles)
             for frame, regions in enumerate(found):
                 facts = {"model": name, "frame": frame if len(found) > 1 else None}
                 candidates += [facts | row for row in rows_of(regions)]

@@ -38,6 +38,11 @@ class Selection:
         self.labels = labels
         self.rankers: dict[str, Ranker] = {name: ranker.from_state(s) for name, s in (state or {}).items()}
 
+    @property
+    def ranks(self) -> bool:
+        """Whether anything is chosen."""
+        return self.finder is not None and bool(self.rankers)
+
     def __call__(self, probability: Scores, ready: Images) -> tuple[Scores, dict[str, Regions]]:
         """Probabilities (K, Z, Y, X) with only the kept candidates left, and every candidate of each label."""
         if self.finder is None or not self.rankers:

@@ -24,6 +24,7 @@ from medseg.data.labels import Labels
 from medseg.data.truth import mask_files, mask_suffix, write_masks
 from medseg.errors import ConfigError, ImageError, MedsegError, OutputError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+from medseg.memory import GB, announce, limit_of, tiles_for
 from medseg.resume import Before, content_of, key_of, only_one
 from medseg.runs import Run
 from medseg.workers import Death, crew
@@ -31,6 +32,7 @@ from medseg.workers import Death, crew
 if TYPE_CHECKING:
     from medseg.folds import Folds
     from medseg.panel import Panel
+    from medseg.segmenter import Segmenter
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TABLES = ("agreement", "candidates", "provenance")
@@ -51,6 +53,7 @@ class Batch:
     strict: bool = False  # an image that the quality gate doubts fails
     replace: bool = False  # drop what an earlier run left of other cases
     keep_identity: bool = False  # of the patient, in a DICOM SEG
+    max_ram: float | None = None  # GB that may be taken in all; None: what is free
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,6 +80,7 @@ class Facts(NamedTuple):
     channels: list[str]
     labels: Labels
     folders: list[str]
+    models: dict[str, Segmenter] | None  # None: other processes hold them
 
 
 def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers: int = 1) -> Ledger:
@@ -108,6 +112,8 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
                 write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
             if batch.out_of_fold:
                 write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
+            if facts.models is not None:
+                announce(facts.models, cases, limit_of(batch.max_ram))
             with Ledger(batch.out / "cases.csv", before.entries) as ledger:
                 book = _Book(batch, key, before, ledger, bar)
                 for job, outcome in team(book.to_do(jobs)):
@@ -194,7 +200,10 @@ def load(batch: Batch, runs: list[Run], device: str, processes: int) -> tuple[Fa
     panel = Folds(runs, device) if batch.out_of_fold else Panel(runs, device)
     if processes > 1:
         share_threads(processes)
-    return Facts(panel.channels, panel.labels, panel.folders), partial(_segment_one, batch, panel)
+        whole = limit_of(None) / GB if batch.max_ram is None else batch.max_ram
+        batch = dataclasses.replace(batch, max_ram=whole / processes)
+    models = None if processes > 1 else panel.models
+    return Facts(panel.channels, panel.labels, panel.folders, models), partial(_segment_one, batch, panel)
 
 
 def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
@@ -203,13 +212,14 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
     try:
         if origin := _origin(case, batch):
             origin.stack()  # refused before anything is computed
+        tiles = tiles_for(panel.models, case, limit_of(batch.max_ram))
         images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
         doubts = panel.doubts(images)
         if doubts and batch.strict:
             raise ImageError(
                 f"{case.image}: refused: {'; '.join(doubts)}; look at it, or leave --strict out", code="quality"
             )
-        found = panel(images, case)
+        found = panel(images, case, tiles)
         for folder, mask in found.masks.items():
             place = batch.out / folder / job.target.relative_to(batch.out)
             models = [folder] if folder else [row["model"] for row in found.provenance] or list(panel.models)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from medseg.runs import Run
 from medseg.segmentation.candidates import Regions
 from medseg.segmentation.postprocess import Inside
 from medseg.segmentation.predict import TiledNetwork, Tiling
+from medseg.segmentation.regrid import Target, regrid
 
 AXES = ("x", "y", "z")
 Scores = npt.NDArray[np.float32]
@@ -41,7 +42,7 @@ class Segmented:
 
     mask: sitk.Image
     probabilities: dict[str, Scores]
-    grid: sitk.Image  # the network's
+    grid: sitk.Image | None  # the network's, where there are candidates
     candidates: Mapping[str, Regions] = field(default_factory=dict)
 
 
@@ -83,11 +84,11 @@ class Segmenter:
         """Channels of one case → coded mask on the first channel's own grid; 4D sequences frame by frame."""
         return self.segment(images)[0]
 
-    def segment(self, images: Images) -> tuple[sitk.Image, list[Mapping[str, Regions]]]:
-        """As a call, with the candidates of each frame."""
+    def segment(self, images: Images, tiles: int | None = None) -> tuple[sitk.Image, list[Mapping[str, Regions]]]:
+        """As a call, with the candidates of each frame; no more than `tiles` tiles at once."""
         sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
         steps = zip(*sequences.values(), strict=True)
-        done = [self.scored(dict(zip(sequences, step, strict=True))) for step in steps]
+        done = [self.scored(dict(zip(sequences, step, strict=True)), tiles=tiles) for step in steps]
         masks, first = [one.mask for one in done], next(iter(images.values()))
         joined = join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
         return joined, [one.candidates for one in done]
@@ -106,23 +107,25 @@ class Segmenter:
         ready = self.prepare(images)
         return ready, self.model.predict(ready)
 
-    def scored(self, images: Images, keep: bool = False) -> Segmented:
+    def scored(self, images: Images, keep: bool = False, tiles: int | None = None) -> Segmented:
         """One image's coded mask, and with `keep` the probability of each label, both on the input's own grid."""
         reference = next(iter(images.values()))
-        ready, probability = self.look(images)
-        probability, regions = self.select(probability, ready)
+        ready = self.prepare(images)
+        planes, regions = self._planes(ready, tiles)
         grid = next(iter(ready.values()))
-        numbers = list(self.labels.numbers.values())
-        if self.labels.exclusive:
-            parts = on_grid(probability, grid, reference, numbers)
-            coded, kept = most_probable(parts, numbers, keep)
-        else:
-            parts = on_grid(probability, grid, reference, [number - 1 for number in numbers])
-            coded, kept = above(parts, self.labels, self.threshold, keep)
+        coded, kept = regrid(planes, grid, reference, Target(self.labels, self.threshold), keep)
         mask = sitk.GetImageFromArray(coded)
         mask.CopyInformation(reference)
-        named = dict(zip(self.labels.numbers, kept, strict=False))
-        return Segmented(clean(mask, self.after, self.labels), named, grid, regions)
+        grid = grid if regions else None
+        del planes, ready, coded  # large, and the rules need room
+        return Segmented(clean(mask, self.after, self.labels), kept, grid, regions)
+
+    def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Scores], Mapping[str, Regions]]:
+        """Probabilities (K, Y, X) plane by plane along Z, and candidates; only where those are ranked all at once."""
+        if isinstance(self.model, TiledNetwork) and not self.select.ranks:
+            return self.model.planes(ready, tiles), {}
+        probability, regions = self.select(self.model.predict(ready), ready)
+        return (probability[:, z] for z in range(probability.shape[1])), regions
 
 
 def clean(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
@@ -189,53 +192,3 @@ def tiled(config: Config, network: torch.nn.Module) -> TiledNetwork:
     )
     device = device_of(config.executor.accelerator)
     return TiledNetwork(network, tiling, device, autocast(config.executor.precision, device))
-
-
-def on_grid(probability: Any, grid: sitk.Image, reference: sitk.Image, rows: Sequence[int]) -> Iterator[Scores]:
-    """Rows of probabilities (K, Z, Y, X) on `grid`, each on the voxels of `reference`, linear between voxels.
-
-    One at a time, so that few volumes of the input's size are in memory. Beyond the grid (a crop) it is 0.
-    """
-    flat = grid.GetDimension() == 2
-    border = [1] * grid.GetDimension()
-    for row in rows:
-        part = sitk.GetImageFromArray(probability[row][0] if flat else probability[row])
-        part.CopyInformation(grid)
-        # the border beyond the outermost voxel centres is as its nearest voxel, not background
-        part = sitk.ZeroFluxNeumannPad(part, border, border)
-        there = sitk.Resample(part, reference, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-        yield sitk.GetArrayFromImage(there)
-
-
-def most_probable(
-    parts: Iterator[Scores], numbers: Sequence[int], keep: bool
-) -> tuple[npt.NDArray[np.uint8], list[Scores]]:
-    """The number of the most probable label per voxel, 0 where background is; and the parts, with `keep`."""
-    best = result = rest = None
-    kept = []
-    for number, there in zip(numbers, parts, strict=True):
-        if keep:
-            kept.append(there.copy())
-        if best is None or result is None or rest is None:
-            best, result, rest = there, np.full(there.shape, number, np.uint8), 1.0 - there
-        else:
-            result[there > best] = number
-            rest -= there
-            np.maximum(best, there, out=best)
-    assert result is not None
-    assert best is not None
-    assert rest is not None
-    result[rest >= best] = 0  # background is what is left
-    return result, kept
-
-
-def above(
-    parts: Iterator[Scores], labels: Labels, threshold: float, keep: bool
-) -> tuple[npt.NDArray[np.uint8], list[Scores]]:
-    """The coded mask of labels at least as probable as `threshold`; and the parts, with `keep`."""
-    layers, kept = {}, []
-    for name, there in zip(labels.numbers, parts, strict=True):
-        layers[name] = there >= threshold
-        if keep:
-            kept.append(there)
-    return labels.join(layers), kept

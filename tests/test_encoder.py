@@ -31,7 +31,7 @@ def test_tiles_side_by_side_are_what_the_network_says_of_each(dimensions: int) -
     network = UNet(2, 3, dimensions=dimensions, width=4, depth=2).eval()
     patch = (16,) * dimensions
     image = np.random.default_rng(0).normal(size=(2, 24, 40, 24)).astype(np.float32)
-    found = encode(network, image, Tiling(patch, multiple=4, batch=3), torch.device("cpu"))
+    found = encode(network, [image], Tiling(patch, multiple=4, batch=3), torch.device("cpu"))
     padded = np.pad(image, [(0, 0), (0, 0 if dimensions == 2 else 8), (0, 8), (0, 8)])
     with torch.inference_mode():
         if dimensions == 2:

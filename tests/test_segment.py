@@ -10,15 +10,18 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.image import grid_difference, read_image
+from medseg.data.labels import Labels
 from medseg.runs import open_run
-from medseg.segmenter import Segmenter, most_probable, on_grid
+from medseg.segmentation.regrid import Target, regrid
+from medseg.segmenter import Segmenter
 
 Command = Callable[..., Any]
 
 
 def label_map(probability: Any, grid: sitk.Image, reference: sitk.Image, numbers: list[int]) -> Any:
     """Labels on the voxels of `reference`."""
-    return most_probable(on_grid(probability, grid, reference, numbers), numbers, keep=False)[0]
+    labels = Labels({f"label_{number}": number for number in numbers})
+    return regrid(iter(probability.transpose(1, 0, 2, 3)), grid, reference, Target(labels, 0.5))[0]
 
 
 @pytest.fixture

@@ -280,6 +280,11 @@ def _numbers(values: Sequence[float]) -> str:
 
 def to_array(image: sitk.Image) -> npt.NDArray[np.float32]:
     """Pixels as float32 (C, Z, Y, X), a copy; Z = 1 in 2D, C = 1 for grey. A 4D image goes through `frames` first."""
+    return np.array(array_view(image), dtype=np.float32, order="C")
+
+
+def array_view(image: sitk.Image) -> npt.NDArray[Any]:
+    """The pixels themselves (C, Z, Y, X), not a copy: only for as long as the image is there."""
     if image.GetDimension() > 3:
         raise ImageError(f"an image of size {image.GetSize()}: take its frames first", code="image-dimension")
     view: npt.NDArray[Any] = sitk.GetArrayViewFromImage(image)
@@ -287,4 +292,4 @@ def to_array(image: sitk.Image) -> npt.NDArray[np.float32]:
         view = view[..., None]  # ([Z,] Y, X, C)
     if image.GetDimension() == 2:
         view = view[None]  # (Z, Y, X, C)
-    return np.array(np.moveaxis(view, -1, 0), dtype=np.float32, order="C")  # (C, Z, Y, X)
+    return np.moveaxis(view, -1, 0)  # (C, Z, Y, X)

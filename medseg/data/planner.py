@@ -11,6 +11,8 @@ ANISOTROPIC = 3.0  # slices further apart than this many in-plane pixels hold li
 FEW_SLICES = 24
 SLICE_PIXELS = {"cpu": 192, "cuda": 320}  # in-plane size that a training of minutes, or of hours, can learn from
 PATCH_PIXELS = {"cpu": 256, "cuda": 512}
+TRAINING_VALUES = 10  # of 4 bytes a voxel that a U-Net keeps for the way back, for each channel of its first level
+PREDICTION_VALUES = 7  # the same at the peak of a pass without a way back
 LEAST_DIAMETER = 3.0  # voxels across the smallest structure
 SMALL_LESION = 0.03  # of a picture's long side: below, a shrunken picture loses it
 PICTURE = 128
@@ -100,8 +102,7 @@ def _depth(patch: list[int]) -> Decision:
 
 def _batch(plan: dict[str, Decision], batch_memory: float) -> Decision:
     patch = plan["segmenter.patch"].value
-    # a U-Net of 16 channels at full size keeps about 160 values of 4 bytes a voxel for the way back
-    one = math.prod(patch) * 160 * 4.0
+    one = math.prod(patch) * 16 * TRAINING_VALUES * 4.0  # of 16 channels at full size
     batch = int(max(2, min(16, batch_memory / one)))
     return Decision(batch, f"one patch takes about {one / 1e9:.2f} GB; {batch_memory / 1e9:.1f} GB are allowed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import SimpleITK as sitk
 
 
@@ -12,7 +13,10 @@ class Orient:
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Volume in any axis order or flip → the same voxels in LPS order; oblique volumes to the nearest axes."""
-        return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
+        if image.GetDimension() != 3:
+            return image
+        axes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+        return image if axes == "LPS" else sitk.DICOMOrient(image, "LPS")  # which would copy it
 
 
 class SliceAxis:
@@ -53,9 +57,7 @@ class Resample:
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image → image of the same extent and direction, linear interpolation, 32-bit float."""
-        image = sitk.Cast(
-            image, sitk.sitkVectorFloat32 if image.GetNumberOfComponentsPerPixel() > 1 else sitk.sitkFloat32
-        )
+        image = as_float(image)
         targets = self.spacing[: image.GetDimension()]
         shrink = [
             max(1, min(size, int(target / own))) if target else 1
@@ -64,7 +66,15 @@ class Resample:
         if max(shrink) > 1:
             image = sitk.BinShrink(image, shrink)
         spacing = [target or own for target, own in zip(targets, image.GetSpacing(), strict=True)]
+        if np.allclose(spacing, image.GetSpacing(), rtol=1e-9, atol=0):
+            return image
         return sitk.Resample(image, grid_of(image, spacing), sitk.Transform(), sitk.sitkLinear)
+
+
+def as_float(image: sitk.Image) -> sitk.Image:
+    """The image in 32-bit floats; itself where it is that already, for a cast copies all the same."""
+    kind = sitk.sitkVectorFloat32 if image.GetNumberOfComponentsPerPixel() > 1 else sitk.sitkFloat32
+    return image if image.GetPixelID() == kind else sitk.Cast(image, kind)
 
 
 def grid_of(image: sitk.Image, spacing: Sequence[float]) -> sitk.Image:

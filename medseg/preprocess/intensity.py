@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from medseg.data.image import grid_difference
 from medseg.errors import DataError, ImageError, MedsegError
+from medseg.preprocess.geometry import as_float
 
 Array = npt.NDArray[np.float32]
 Field = Callable[[sitk.Image], sitk.Image]  # image → uint8 mask on its grid, 1 inside
@@ -32,7 +33,7 @@ class Window:
                 f"has {channels} values a pixel where an intensity window takes one; save one channel of it",
                 code="image-channels",
             )
-        return sitk.IntensityWindowing(sitk.Cast(image, sitk.sitkFloat32), self.low, self.high, 0.0, 1.0)
+        return sitk.IntensityWindowing(as_float(image), self.low, self.high, 0.0, 1.0)
 
 
 class Percentiles:
@@ -65,13 +66,17 @@ class ZScore:
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image of any intensity → 32-bit image in 0..1; ImageError (field-empty) where the field is empty."""
-        array = sitk.GetArrayFromImage(image).astype(np.float32)  # ([Z,] Y, X[, C])
+        array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)  # ([Z,] Y, X[, C]), our own
         inside = inside_field(image, self.field)  # ([Z,] Y, X)
         values = array[inside]  # (N,) or (N, C)
         mean, sd = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
         scale = np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-30), 1 / np.maximum(sd, 1e-30), 0.0)
-        z = (array - mean.astype(np.float32)) * scale.astype(np.float32)
-        array = np.clip(z / (2 * self.clip) + 0.5, 0, 1)
+        del values
+        array -= mean.astype(np.float32)
+        array *= scale.astype(np.float32)
+        array /= 2 * self.clip
+        array += 0.5
+        np.clip(array, 0, 1, out=array)
         array[~inside] = 0
         return like(array, image)
 
@@ -150,7 +155,7 @@ class Nyul:
         if self.standard is None:
             raise MedsegError("Nyul has learnt no landmarks yet; fit it on training images first", code="step-unfitted")
         inside, marks = self._landmarks(image)
-        array = sitk.GetArrayFromImage(image).astype(np.float32)
+        array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
         result = np.zeros_like(array)
         if marks[-1] > marks[0]:
             # equal landmarks (many voxels of one value) are parted by next to nothing

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
+from medseg.segmentation.components import Bools, chosen
 
 
 class KeepLargest:
@@ -34,8 +35,12 @@ class FillHoles:
 
     def __call__(self, mask: sitk.Image) -> sitk.Image:
         """Mask → mask."""
-        filled = _each_label(mask, self.labels, sitk.BinaryFillhole)
-        return _each_label(filled, self.labels, _filled_axially) if self.axial and mask.GetDimension() == 3 else filled
+        filled = _each_label(mask, self.labels, _filled)
+        if not self.axial or mask.GetDimension() < 3:
+            return filled
+        cosines = np.reshape(mask.GetDirection(), (3, 3))  # physical x y z by index i j k
+        axis = 2 - int(np.abs(cosines[2]).argmax())  # of an array z y x: the one that runs nearest to the patient's
+        return _each_label(filled, self.labels, lambda part: _filled_across(part, axis))
 
 
 class MinimumSize:
@@ -190,26 +195,29 @@ def _territories(pair: sitk.Image, cores: sitk.Image) -> sitk.Image:
     return sitk.MorphologicalWatershedFromMarkers(depth, cores, markWatershedLine=False)
 
 
-def _largest(part: sitk.Image) -> sitk.Image:
-    return sitk.RelabelComponent(sitk.ConnectedComponent(part), sortByObjectSize=True) == 1
+def _largest(part: Bools) -> Bools:
+    return chosen(part, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes))
 
 
-def _filled_axially(part: sitk.Image) -> sitk.Image:
-    """Holes of each plane across the axis that runs nearest to the patient's, filled."""
-    cosines = np.reshape(part.GetDirection(), (3, 3))  # physical x y z by index i j k
-    axis = 2 - int(np.abs(cosines[2]).argmax())  # of an array z y x
-    planes = np.moveaxis(sitk.GetArrayFromImage(part) > 0, axis, 0)
-    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in planes])
-    return _like(np.moveaxis(filled, 0, axis), part)
+def _filled(part: Bools) -> Bools:
+    """A hole is a piece of background that does not touch the border."""
+    filled = chosen(~part, lambda _, borders: ~borders)
+    filled |= part
+    return filled
 
 
-def _large(part: sitk.Image, voxels: float, keep_largest: bool) -> sitk.Image:
-    pieces = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(part), sortByObjectSize=True))
-    enough = np.bincount(pieces.ravel()) >= voxels
-    enough[0] = False
-    if keep_largest and len(enough) > 1:
-        enough[1] = True
-    return _like(enough[pieces], part)
+def _large(part: Bools, voxels: float, keep_largest: bool) -> Bools:
+    def enough(sizes: npt.NDArray[np.int64], _: Bools) -> Bools:
+        largest = np.arange(len(sizes)) == np.argmax(sizes)
+        return np.asarray((sizes >= voxels) | (largest & keep_largest))
+
+    return chosen(part, enough)
+
+
+def _filled_across(part: Bools, axis: int) -> Bools:
+    """Holes of each plane across `axis` filled, (Z, Y, X)."""
+    planes = np.moveaxis(part, axis, 0)
+    return np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, axis)
 
 
 def _shapes(mask: sitk.Image) -> sitk.LabelShapeStatisticsImageFilter:
@@ -241,17 +249,18 @@ def _grown(array: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(sitk.GetArrayFromImage(grown) > 0)
 
 
-def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[sitk.Image], sitk.Image]) -> sitk.Image:
-    """Apply `change` to each label as a binary image, within the label's bounding box, which makes it cheap."""
+def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[Bools], Bools]) -> sitk.Image:
+    """Apply `change` to each label as a binary array, within the label's bounding box, which makes it cheap."""
     stats = _shapes(mask)
-    result = sitk.Image(mask)
+    array = sitk.GetArrayFromImage(mask)
     for label in labels if labels is not None else stats.GetLabels():
         if not stats.HasLabel(label):
             continue
-        window = _window(stats.GetBoundingBox(label))
-        region = result[window]
-        part = region == label
-        changed = sitk.Cast(change(part), sitk.sitkUInt8)
-        region = region * (part == 0)
-        result[window] = region + changed * (region == 0) * label
+        region = array[_window(stats.GetBoundingBox(label))[::-1]]
+        changed = change(region == label)
+        for own, plane in zip(region, changed, strict=True):  # one after the other: no copies of a whole volume
+            own[own == label] = 0
+            own[plane & (own == 0)] = label
+    result = sitk.GetImageFromArray(array)
+    result.CopyInformation(mask)
     return result

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
-from medseg.data.image import to_array
+from medseg.data.image import array_view
 from medseg.segmentation.unet import UNet
 
 Array = npt.NDArray[np.float32]
@@ -49,70 +50,128 @@ class Tiling:
         return list(itertools.product(*axes))
 
 
-@torch.inference_mode()
 def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.device) -> Array:
     """Probabilities (K, Z, Y, X) of an image (C, Z, Y, X); a 2D network takes the slices along Z."""
-    network.eval()
-    flat = len(tiling.patch) == 2
-    stack = image.transpose(1, 0, 2, 3) if flat else image[None]  # (N, C, *S)
-    tiling = tiling.fitted(stack.shape[2:])
-    padded, inner = _pad(stack, tiling.patch)
-    sizes = padded.shape[2:]
-    starts = tiling.starts(sizes)
-    weight = _gaussian(tiling.patch) if len(starts) > 1 else np.ones(tiling.patch, np.float32)
-    total = np.zeros(sizes, np.float32)
-    for start in starts:
-        total[_window(start, tiling.patch)] += weight
+    return whole(planes(partial(probabilities, network.eval(), tiling, device), [image], tiling), image.shape[1])
+
+
+def whole(parts: Iterable[Array], depth: int) -> Array:
+    """Planes (K, Y, X) as one array (K, Z, Y, X), Z being `depth`."""
     result: Array | None = None
-    for tiles in _batches([(n, start) for n in range(len(padded)) for start in starts], tiling.batch):
-        batch = np.stack([_shown(padded, n, tiling.context * flat, _window(start, tiling.patch)) for n, start in tiles])
-        probability = _mirrored(network, torch.from_numpy(batch).to(device), tiling).float().cpu().numpy()
+    for z, plane in enumerate(parts):
         if result is None:
-            result = np.zeros((len(padded), probability.shape[1], *sizes), np.float32)
-        for (n, start), values in zip(tiles, probability, strict=True):
-            window = _window(start, tiling.patch)
-            result[n][(slice(None), *window)] += values * (weight / total[window])
+            result = np.empty((len(plane), depth, *plane.shape[1:]), np.float32)
+        result[:, z] = plane
     assert result is not None
-    result = result[(slice(None), slice(None), *inner)]
-    return np.ascontiguousarray(result.transpose(1, 0, 2, 3) if flat else result[0])  # (K, Z, Y, X)
+    return result
+
+
+def planes(infer: Callable[[Array], Array], parts: Sequence[Array], tiling: Tiling) -> Iterator[Array]:
+    """Probabilities (K, Y, X) of one plane of Z after the other, each as soon as no further tile reaches it.
+
+    `infer` takes tiles (B, C, *patch) to probabilities (B, K, *patch); `parts` are the image's channels, arrays
+    (C, Z, Y, X). Only the planes that open tiles cover are in memory: one for a 2D network, which takes the slices
+    along Z, the depth of a patch for a 3D network.
+    """
+    sizes = parts[0].shape[1:]
+    flat = len(tiling.patch) == 2
+    tiling = tiling.fitted(sizes[1:] if flat else sizes)
+    patch = (1, *tiling.patch) if flat else tiling.patch  # (z, y, x)
+    padded = [max(size, p) for size, p in zip(sizes, patch, strict=True)]
+    before = [(full - size) // 2 for full, size in zip(padded, sizes, strict=True)]
+    inner = (slice(None), *(slice(b, b + size) for b, size in zip(before[1:], sizes[1:], strict=True)))
+    starts = [(z, *s) for z in range(sizes[0]) for s in tiling.starts(padded[1:])] if flat else tiling.starts(padded)
+    weight = (_gaussian if len(starts) > (sizes[0] if flat else 1) else _even)(tiling.patch).reshape(patch)
+    open_planes: dict[int, _Plane] = {}
+    done = 0
+    for first in range(0, len(starts), tiling.batch):
+        tiles = starts[first : first + tiling.batch]
+        corners = [tuple(s - b for s, b in zip(start, before, strict=True)) for start in tiles]
+        values = infer(np.stack([_tile(parts, corner, tiling) for corner in corners]))  # (B, K, *patch)
+        for (_, *start), (z, *_), value in zip(tiles, corners, values, strict=True):
+            layers = value.reshape(len(value), *patch)  # (K, z, y, x)
+            for number in range(max(z, 0), min(z + patch[0], sizes[0])):
+                if number not in open_planes:
+                    open_planes[number] = _Plane(len(value), padded[1:])
+                open_planes[number].add(layers[:, number - z], weight[number - z], _window(tuple(start), patch[1:]))
+        rest = starts[first + tiling.batch :]
+        reached = rest[0][0] - before[0] if rest else sizes[0]
+        for number in range(done, reached):
+            yield open_planes.pop(number).mean()[inner]
+        done = max(done, reached)
+
+
+class _Plane:
+    """Weighted probabilities (K, Y, X) of the tiles that have covered a plane so far."""
+
+    def __init__(self, count: int, sizes: Sequence[int]) -> None:
+        self.total, self.weight = np.zeros((count, *sizes), np.float32), np.zeros(sizes, np.float32)
+
+    def add(self, values: Array, weight: Array, window: tuple[slice, ...]) -> None:
+        self.total[(slice(None), *window)] += values * weight
+        self.weight[window] += weight
+
+    def mean(self) -> Array:
+        return np.asarray(np.divide(self.total, self.weight, out=self.total))
 
 
 @torch.inference_mode()
-def encode(network: UNet, image: Array, tiling: Tiling, device: torch.device) -> Array:
-    """The encoder's deepest level (W, z, y, x) of an image (C, Z, Y, X), tile beside tile without overlap.
+def encode(network: UNet, parts: Sequence[Array], tiling: Tiling, device: torch.device) -> Array:
+    """The encoder's deepest level (W, z, y, x) of channels (C, Z, Y, X), tile beside tile without overlap.
 
     Each axis that the network shrinks has Z/2^depth cells, rounded up to whole tiles: zeros are added at its end. A 2D
     network takes the slices along Z.
     """
     network.eval()
+    sizes = parts[0].shape[1:]
     flat = len(tiling.patch) == 2
-    stack = image.transpose(1, 0, 2, 3) if flat else image[None]  # (N, C, *S)
-    patch = tiling.fitted(stack.shape[2:]).patch
-    gaps = [-size % tile for size, tile in zip(stack.shape[2:], patch, strict=True)]
-    stack = np.pad(stack, [(0, 0), (0, 0), *((0, gap) for gap in gaps)])
-    starts = list(itertools.product(*(range(0, size, p) for size, p in zip(stack.shape[2:], patch, strict=True))))
-    cells = [size // tiling.multiple for size in stack.shape[2:]]
+    tiling = tiling.fitted(sizes[1:] if flat else sizes)
+    patch = (1, *tiling.patch) if flat else tiling.patch  # (z, y, x)
+    shrink = (1 if flat else tiling.multiple, tiling.multiple, tiling.multiple)
+    starts = list(itertools.product(*(range(0, size, p) for size, p in zip(sizes, patch, strict=True))))
+    cells = [-(-size // p) * p // s for size, p, s in zip(sizes, patch, shrink, strict=True)]
     result: Array | None = None
-    for tiles in _batches([(n, start) for n in range(len(stack)) for start in starts], tiling.batch):
-        batch = np.stack([_shown(stack, n, tiling.context * flat, _window(start, patch)) for n, start in tiles])
-        deepest = network.encode(torch.from_numpy(batch).to(device))[-1].float().cpu().numpy()
+    for first in range(0, len(starts), tiling.batch):
+        tiles = starts[first : first + tiling.batch]
+        batch = torch.from_numpy(np.stack([_tile(parts, start, tiling) for start in tiles])).to(device)
+        deepest = network.encode(batch)[-1].float().cpu().numpy()  # (B, W, [z,] y, x)
         if result is None:
-            result = np.zeros((len(stack), deepest.shape[1], *cells), np.float32)
-        for (n, start), values in zip(tiles, deepest, strict=True):
-            place = _window(tuple(s // tiling.multiple for s in start), values.shape[1:])
-            result[n][(slice(None), *place)] = values
+            result = np.zeros((deepest.shape[1], *cells), np.float32)
+        for start, values in zip(tiles, deepest, strict=True):
+            layers = values[:, None] if flat else values  # (W, z, y, x)
+            place = _window(tuple(s // f for s, f in zip(start, shrink, strict=True)), layers.shape[1:])
+            result[(slice(None), *place)] = layers
     assert result is not None
-    return np.ascontiguousarray(result.transpose(1, 0, 2, 3) if flat else result[0])
+    return result
 
 
-def _shown(stack: Array, number: int, context: int, window: tuple[slice, ...]) -> Array:
-    """A tile of one of a stack's parts (C, *patch), with the parts on both sides (C·(2·context + 1), *patch)."""
-    if context == 0:
-        return np.asarray(stack[number][(slice(None), *window)])
-    blank = np.zeros_like(stack[number][(slice(None), *window)])
-    around = range(number - context, number + context + 1)
-    parts = [stack[n][(slice(None), *window)] if 0 <= n < len(stack) else blank for n in around]
-    return np.concatenate(np.stack(parts, axis=1))  # channel by channel, its slices in order
+def _tile(parts: Sequence[Array], corner: tuple[int, ...], tiling: Tiling) -> Array:
+    """A network's view (C, *patch) of channels (C, Z, Y, X) from `corner` (z, y, x) on; beyond the image it is 0.
+
+    A 2D network sees the slices on both sides as channels too: (C·(2·context + 1), *patch).
+    """
+    if len(tiling.patch) == 3:
+        return _cut(parts, corner, tiling.patch)
+    around = 2 * tiling.context + 1
+    block = _cut(parts, (corner[0] - tiling.context, *corner[1:]), (around, *tiling.patch))
+    return block.reshape(-1, *tiling.patch)  # channel by channel, its slices in order
+
+
+def _cut(parts: Sequence[Array], corner: tuple[int, ...], size: tuple[int, ...]) -> Array:
+    """A box of channels (C, z, y, x), zeros beyond the image."""
+    tile = np.zeros((sum(map(len, parts)), *size), np.float32)
+    starts = [max(0, c) for c in corner]
+    ends = [max(s, min(c + n, full)) for s, c, n, full in zip(starts, corner, size, parts[0].shape[1:], strict=True)]
+    inside = tuple(slice(s, e) for s, e in zip(starts, ends, strict=True))
+    there = tuple(slice(s - c, e - c) for s, e, c in zip(starts, ends, corner, strict=True))
+    np.concatenate([part[(slice(None), *inside)] for part in parts], out=tile[(slice(None), *there)])
+    return tile
+
+
+@torch.inference_mode()
+def probabilities(network: nn.Module, tiling: Tiling, device: torch.device, batch: Array) -> Array:
+    """Tiles (B, C, *patch) → probabilities (B, K, *patch)."""
+    return np.asarray(_mirrored(network, torch.from_numpy(batch).to(device), tiling).float().cpu().numpy())
 
 
 def _mirrored(network: nn.Module, batch: Tensor, tiling: Tiling) -> Tensor:
@@ -129,15 +188,9 @@ def _mirrored(network: nn.Module, batch: Tensor, tiling: Tiling) -> Tensor:
     return total / len(flips)
 
 
-def _pad(stack: Array, patch: tuple[int, ...]) -> tuple[Array, tuple[slice, ...]]:
-    """Zero-pad each spatial axis to at least the patch; also the slices that undo it."""
-    missing = [max(0, p - size) for p, size in zip(patch, stack.shape[2:], strict=True)]
-    before = [gap // 2 for gap in missing]
-    inner = tuple(slice(b, b + size) for b, size in zip(before, stack.shape[2:], strict=True))
-    if not any(missing):
-        return stack, inner
-    pads = [(0, 0), (0, 0), *((b, gap - b) for b, gap in zip(before, missing, strict=True))]
-    return np.pad(stack, pads), inner
+def _even(patch: tuple[int, ...]) -> Array:
+    """Weight of a tile that has no neighbours."""
+    return np.ones(patch, np.float32)
 
 
 def _gaussian(patch: tuple[int, ...]) -> Array:
@@ -154,11 +207,6 @@ def _window(start: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]
     return tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
 
 
-def _batches(items: list[tuple[int, tuple[int, ...]]], size: int) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
-
-
 class TiledNetwork:
     """A network with its tiles and device, behind the face that segmenters without training have as well."""
 
@@ -167,13 +215,25 @@ class TiledNetwork:
 
     def predict(self, images: dict[str, sitk.Image]) -> Array:
         """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
-        array = np.concatenate([to_array(image) for image in images.values()])  # (C, Z, Y, X)
-        with self.context:
-            return predict(self.network, array, self.tiling, self.device)
+        depth = array_view(next(iter(images.values()))).shape[1]
+        return whole(self.planes(images), depth)
+
+    def planes(self, images: dict[str, sitk.Image], tiles: int | None = None) -> Iterator[Array]:
+        """As `predict`, one plane (K, Y, X) after the other; no more than `tiles` tiles at once."""
+        tiling = replace(self.tiling, batch=min(self.tiling.batch, tiles or self.tiling.batch))
+        yield from planes(self._infer, _views(images), tiling)  # which keeps the images as long as it runs
 
     def encode(self, images: dict[str, sitk.Image]) -> Array:
         """Preprocessed channels on one grid → the encoder's deepest level, as `encode` says."""
-        array = np.concatenate([to_array(image) for image in images.values()])
         assert isinstance(self.network, UNet)
         with self.context:
-            return encode(self.network, array, self.tiling, self.device)
+            return encode(self.network, _views(images), self.tiling, self.device)
+
+    def _infer(self, batch: Array) -> Array:
+        with self.context:
+            return probabilities(self.network, self.tiling, self.device, batch)
+
+
+def _views(images: dict[str, sitk.Image]) -> list[Array]:
+    """Channels (C, Z, Y, X) of each image as 32-bit floats, without a copy where they are such."""
+    return [array_view(image).astype(np.float32, copy=False) for image in images.values()]

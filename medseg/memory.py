@@ -1,0 +1,230 @@
+"""How much memory a case takes, said from its header before it is read, and how many tiles at once fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import SimpleITK as sitk
+
+from medseg.console import say
+from medseg.data import itk
+from medseg.data.cases import Case
+from medseg.data.planner import PREDICTION_VALUES
+from medseg.errors import ImageError
+from medseg.preprocess.field import FitField
+from medseg.preprocess.geometry import Orient, Resample, SliceAxis
+from medseg.preprocess.intensity import Window
+from medseg.preprocess.resize import Resize
+from medseg.segmentation.postprocess import FillHoles, KeepLargest, MinimumSize
+from medseg.segmentation.predict import TiledNetwork
+from medseg.segmenter import Segmenter
+
+GB = 1e9
+MARGIN = 0.9  # of what is free: other programs want some too
+FLOAT = 4  # bytes
+SLABS = 300e6  # bytes: a slab of components, a block of voxels, what libraries load late and allocators keep
+SIMPLE = (KeepLargest, FillHoles, MinimumSize)  # rules that need no more than a few bytes a voxel
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's geometry (x, y(, z)) and the bytes of all its frames; `values` is the number of values in a pixel."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    direction: tuple[float, ...]
+    values: int
+    bytes: int
+
+    @property
+    def voxels(self) -> int:
+        """Of one frame."""
+        return math.prod(self.size[:3])
+
+
+def header_of(path: Path) -> Header | None:
+    """What the header of an image or of a DICOM folder says; None where it cannot be read, as reading will tell."""
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")) if path.is_dir() else [path]
+    reader = sitk.ImageFileReader()
+    try:
+        reader.SetFileName(str(files[0]))
+        with itk.quiet():
+            reader.ReadImageInformation()
+    except (RuntimeError, OSError, IndexError):
+        return None
+    size, count = list(reader.GetSize()), reader.GetDimension()
+    if path.is_dir():
+        size[2:] = [len(files)]
+    # a pixel type without an array type (complex) is refused when it is read
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    width = next((int(bits) // 8 for bits in ("64", "32", "16", "8") if bits in kind.split("-")[0]), FLOAT)
+    values = reader.GetNumberOfComponents()
+    geometry = (tuple(size), reader.GetSpacing(), reader.GetDirection())
+    if count == 4:  # a frame's own axes
+        matrix = np.reshape(geometry[2], (4, 4))[:3, :3]
+        geometry = (geometry[0], geometry[1][:3], tuple(matrix.ravel()))
+    return Header(*geometry, values, math.prod(size) * width * values)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes at the peak beside what the process holds already: of steps that tiles do not change, and of predicting."""
+
+    others: float
+    predicting: float
+    tile: float
+    most: int  # tiles at once that the settings ask for
+
+    def bytes(self, tiles: int) -> float:
+        """With so many tiles at once."""
+        return max(self.others, self.predicting + self.tile * tiles)
+
+    def tiles(self, room: float) -> int | None:
+        """The most tiles at once, by halves of what the settings ask for, that fit; None where one is too many."""
+        tiles = self.most
+        while tiles > 1 and self.bytes(tiles) > room:
+            tiles //= 2
+        return tiles if self.bytes(tiles) <= room else None
+
+
+def need_of(model: Segmenter, headers: Mapping[str, Header]) -> Need:
+    """What one model takes for a case's channels."""
+    first = next(iter(headers.values()))
+    raw, mask = sum(header.bytes for header in headers.values()), first.voxels * math.prod(first.size[3:])
+    sizes = {name: _prepared(model.prepare.steps[name].values(), header) for name, header in headers.items()}
+    floats = {name: FLOAT * headers[name].values * math.prod(size) for name, size in sizes.items()}
+    preparing, ready = 0.0, 0.0
+    for name, header in headers.items():
+        preparing = max(preparing, ready + _preparing(list(model.prepare.steps[name].values()), header, floats[name]))
+        ready += floats[name]
+    # a rule holds the mask before it, its own and three binary ones; others make floats of the whole volume
+    rules = 0 if not model.after else 6 if all(isinstance(rule, SIMPLE) for rule in model.after) else 14
+    labels = (
+        0 if model.labels.exclusive else 2 * len(model.labels.numbers)
+    )  # each a mask of its own, cleaned and written
+    after = first.voxels * (rules + labels)
+    predicting, tile, most = _predicting(model, next(iter(sizes.values())), ready)
+    others = max(preparing, after + (mask - first.voxels))
+    return Need(raw + others + SLABS, raw + predicting + ready + 2 * mask + SLABS, tile, most)
+
+
+def _predicting(model: Segmenter, size: Sequence[int], ready: float) -> tuple[float, float, int]:
+    """Bytes of open planes, or of all probabilities where they are needed at once; of a tile; tiles at once."""
+    count = len(model.labels.numbers) + model.labels.exclusive
+    whole = FLOAT * count * math.prod(size)
+    if not isinstance(model.model, TiledNetwork):
+        return 3.0 * whole, 0.0, 1
+    tiling = model.model.tiling
+    shape = [*reversed(size)] if len(size) == 3 else [1, *reversed(size)]  # (z, y, x)
+    inner = shape[-len(tiling.patch) :]
+    patch = tiling.fitted(inner).patch
+    plane = FLOAT * (count + 1) * math.prod(max(s, p) for s, p in zip(shape[1:], patch[-2:], strict=True))
+    depth = 3 + (
+        patch[0] * 1.5 if len(patch) == 3 else tiling.batch / len(tiling.fitted(inner).starts(_full(inner, patch)))
+    )
+    kept = plane * depth + (3 * whole + ready if model.select.ranks else 0)
+    shapes = getattr(model.model.network, "shape", None)
+    values = 4 * count + (PREDICTION_VALUES * shapes.width if shapes is not None else 0)
+    if model.model.device.type != "cpu":
+        values = 2 * count
+    return kept, FLOAT * math.prod(patch) * values, tiling.batch
+
+
+def _full(sizes: Sequence[int], patch: Sequence[int]) -> list[int]:
+    return [max(size, p) for size, p in zip(sizes, patch, strict=True)]
+
+
+def _prepared(steps: Any, header: Header) -> tuple[int, ...]:
+    """Size of the network's grid (x, y(, z)); a crop, which is not known before, counts as none."""
+    size, spacing = list(header.size[:3]), list(header.spacing[:3])
+    axes = sitk.Image([2, 3, 4][: len(size)], sitk.sitkUInt8)  # its sizes tell where each axis goes
+    axes.SetDirection(header.direction)
+    axes.SetSpacing([n * s / few for n, s, few in zip(size, spacing, axes.GetSize(), strict=True)])
+    for step in steps:
+        if isinstance(step, Orient | SliceAxis):
+            axes = step(axes)
+        order = [few - 2 for few in axes.GetSize()]
+        if isinstance(step, Resample):
+            for axis, target in zip(order, step.spacing, strict=False):
+                if target:
+                    size[axis] = max(1, round(size[axis] * spacing[axis] / target))
+                    spacing[axis] = target
+        if isinstance(step, Resize | FitField):
+            side = step.size if isinstance(step, Resize) else (step.diameter, step.diameter)
+            size[order[0]], size[order[1]] = side
+    return tuple(size[few - 2] for few in axes.GetSize())
+
+
+def _preparing(steps: list[Any], header: Header, ready: float) -> float:
+    """Bytes beside the raw images at the peak of preprocessing: copies, floats before and after each step."""
+    frame = header.bytes / max(1, math.prod(header.size[3:]))
+    turned = header.bytes if header.size[3:] else 0.0  # the frames of a sequence are copies
+    turned += 0.0 if _straight(header) else frame
+    floats = FLOAT * header.values * header.voxels
+    peak = turned
+    for step in steps:
+        if isinstance(step, Resample):
+            peak = max(peak, turned + floats + (0 if ready == floats else 2 * ready))
+        elif not isinstance(step, Orient | SliceAxis):
+            # a step that learns or standardises keeps a copy, a selection, and 64-bit differences
+            peak = max(peak, ready * (2 if isinstance(step, Window) else 6))
+    return peak
+
+
+def _straight(header: Header) -> bool:
+    three = len(header.direction) == 9
+    return not three or sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(header.direction) == "LPS"
+
+
+def limit_of(gigabytes: float | None) -> float:
+    """Bytes that this process may take in all: as many as said, else what it has and most of what is free."""
+    if gigabytes is not None:
+        return gigabytes * GB
+    return held() + MARGIN * psutil.virtual_memory().available
+
+
+def held() -> float:
+    """Bytes that this process has now."""
+    return float(psutil.Process().memory_info().rss)
+
+
+def _needs(models: Mapping[str, Segmenter], case: Case) -> list[Need]:
+    headers = {channel: header for channel, path in case.images.items() if (header := header_of(path)) is not None}
+    wanted = [[channel for channel in model.channels if channel in headers] for model in models.values()]
+    pairs = zip(models.values(), wanted, strict=True)
+    return [
+        need_of(model, {channel: headers[channel] for channel in channels}) for model, channels in pairs if channels
+    ]
+
+
+def tiles_for(models: Mapping[str, Segmenter], case: Case, limit: float) -> int | None:
+    """How many tiles at once suit a case; None where its header tells nothing. ImageError (too-large), with numbers."""
+    needs = _needs(models, case)
+    room = limit - held()
+    fitting = [need.tiles(room) for need in needs]
+    if None in fitting:
+        least = (max(need.bytes(1) for need in needs) + held()) / GB
+        raise ImageError(
+            f"{case.image}: needs about {least:.1f} GB of memory even with one tile at once, {limit / GB:.1f} GB may "
+            "be used; allow more with --max-ram, close other programs, cut the image, or train on a coarser grid "
+            "(organ.spacing_mm)",
+            code="too-large",
+        )
+    return min((tiles for tiles in fitting if tiles is not None), default=None)
+
+
+def announce(models: Mapping[str, Segmenter], cases: Sequence[Case], limit: float) -> None:
+    """Say what the largest case will take."""
+    room, base = limit - held(), held()
+    needs = {case.name: _needs(models, case) for case in cases}
+    takes = {name: max(need.bytes(need.tiles(room) or 1) for need in found) for name, found in needs.items() if found}
+    if takes:
+        name = max(takes, key=lambda case: takes[case])
+        which = f"the largest of {len(cases)} cases, {name}" if len(cases) > 1 else name
+        say(f"memory: about {(takes[name] + base) / GB:.2f} GB for {which}; {limit / GB:.1f} GB may be used")

@@ -1,0 +1,171 @@
+"""From probabilities on the network's grid, plane by plane, to label numbers on the voxels of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import sparse
+
+from medseg.data.labels import Labels
+
+Array = npt.NDArray[np.float32]
+Coded = npt.NDArray[np.uint8]
+BLOCK = 1 << 20  # voxels that are decided at once: what is computed for them stays in the processor's cache
+EXACT = 1e-6  # voxels; a position nearer to a voxel's centre than this is that centre
+STRAIGHT = 1e-3  # voxels that an axis may drift off over its whole length
+BORDER = 1.5  # voxels beyond the outermost centres where their values still hold; further out it is 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis of a grid, and the places on it of n voxels in a row of another grid.
+
+    `axis` says which of the other's array axes (Z, Y, X) it is; `lower` and `upper` (n,) are the neighbours of each
+    place, `share` (n,) how much of the upper one is taken, 0..1; `inside` (n,) is false beyond the border.
+    """
+
+    axis: int
+    lower: npt.NDArray[np.intp]
+    upper: npt.NDArray[np.intp]
+    share: Array
+    inside: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, axis: int, places: npt.NDArray[np.float64], size: int) -> Line:
+        """The line of `size` voxels with places (n,) in voxels from its first one."""
+        near = np.rint(places)
+        places = np.where(np.abs(places - near) < EXACT, near, places)
+        held = np.clip(places, 0, size - 1)
+        lower = np.floor(held).astype(np.intp)
+        inside = (places >= -BORDER) & (places < size - 1 + BORDER)
+        return cls(axis, lower, np.minimum(lower + 1, size - 1), (held - lower).astype(np.float32), inside)
+
+    def matrix(self, size: int) -> Any:
+        """Interpolation as a sparse matrix (n, size) of at most two weights a row."""
+        weights = np.stack([1 - self.share, self.share], axis=1) * self.inside[:, None]  # (n, 2)
+        columns = np.stack([self.lower, self.upper], axis=1)
+        bounds = np.arange(0, 2 * len(weights) + 1, 2)
+        return sparse.csr_array((weights.ravel(), columns.ravel(), bounds), shape=(len(weights), size))
+
+
+def lines_between(grid: sitk.Image, reference: sitk.Image) -> tuple[Line, Line, Line]:
+    """How the axes z, y, x of `grid` lie on the voxels of `reference`; in 2D there is one plane z.
+
+    Raises ValueError where an axis of one is no axis of the other: a preprocessing step may permute, flip, crop and
+    scale, not turn by other angles.
+    """
+    count = grid.GetDimension()
+    own, other = (
+        np.reshape(image.GetDirection(), (count, count)) * np.array(image.GetSpacing()) for image in (grid, reference)
+    )
+    turn = np.linalg.solve(own, other)  # (grid axis, reference axis), both x, y(, z)
+    first = np.linalg.solve(own, np.subtract(reference.GetOrigin(), grid.GetOrigin()))
+    lines = []
+    for row, start, size in zip(turn, first, grid.GetSize(), strict=True):
+        axis = int(np.abs(row).argmax())
+        drift = np.abs(row) * np.subtract(reference.GetSize(), 1)
+        drift[axis] = 0
+        if drift.sum() > STRAIGHT:
+            raise ValueError(f"the grids are turned against each other: {turn.tolist()}")
+        lines.append(Line.of(2 - axis, start + row[axis] * np.arange(reference.GetSize()[axis]), size))
+    if count == 2:
+        lines.append(Line.of(0, np.zeros(1), 1))
+    return lines[2], lines[1], lines[0]
+
+
+class Target(NamedTuple):
+    """Which labels are decided, and how: `threshold` counts where they may overlap."""
+
+    labels: Labels
+    threshold: float
+
+    @property
+    def rows(self) -> list[int]:
+        """Where each label stands in an array of probabilities."""
+        return [number - (not self.labels.exclusive) for number in self.labels.numbers.values()]
+
+    def decide(self, parts: Iterable[Array]) -> Coded:
+        """Coded mask of probabilities, one array a label."""
+        if self.labels.exclusive:
+            return most_probable(parts, list(self.labels.numbers.values()))
+        names = self.labels.numbers
+        return self.labels.join({name: part >= self.threshold for name, part in zip(names, parts, strict=True)})
+
+
+def regrid(
+    planes: Iterator[Array], grid: sitk.Image, reference: sitk.Image, target: Target, keep: bool = False
+) -> tuple[Coded, dict[str, Array]]:
+    """The coded mask on the voxels of `reference`, linear between voxels; with `keep` also each label's probability.
+
+    `planes` are probabilities (K, Y, X) on `grid`, one after the other along Z. Up to 1.5 voxels beyond the outermost
+    centres the nearest voxel counts; further out (a crop) every probability is 0.
+    """
+    z, y, x = lines_between(grid, reference)
+    shape = reference.GetSize()[::-1] if reference.GetDimension() == 3 else (1, *reference.GetSize()[::-1])
+    turn = (z.axis, y.axis, x.axis)
+    coded = np.zeros(shape, np.uint8)
+    kept = {name: np.zeros(shape, np.float32) for name in target.labels.numbers} if keep else {}
+    across, blocks = x.matrix(grid.GetSize()[0]), _blocks(y, grid.GetSize()[1], len(x.inside))
+    for number, plane in _along(planes, z):
+        for rows, needed, weights in blocks:
+            parts = (weights @ (across @ plane[row, needed].T).T for row in target.rows)
+            stored = map(partial(_kept, place=(number, rows), turn=turn), parts, kept.values()) if keep else parts
+            coded.transpose(turn)[number, rows] = target.decide(stored)
+    own = reference.GetSize()[::-1]
+    return coded.reshape(own), {name: part.reshape(own) for name, part in kept.items()}
+
+
+def _kept(part: Array, store: Array, place: tuple[int, slice], turn: tuple[int, int, int]) -> Array:
+    store.transpose(turn)[place] = part
+    return part
+
+
+def _blocks(line: Line, size: int, width: int) -> list[tuple[slice, slice, Any]]:
+    """Rows of a plane in blocks of about `BLOCK` voxels: where they go, what they need, and its weights."""
+    weights, step = line.matrix(size), max(1, BLOCK // width)
+    blocks = []
+    for first in range(0, len(line.inside), step):
+        rows = slice(first, first + step)
+        needed = slice(int(line.lower[rows].min()), int(line.upper[rows].max()) + 1)
+        blocks.append((rows, needed, weights[rows, needed]))
+    return blocks
+
+
+def _along(planes: Iterator[Array], line: Line) -> Iterator[tuple[int, Array]]:
+    """The plane (K, Y, X) at each place of a line, with the place's number, in the order in which they can be made."""
+    held: dict[int, Array] = {}
+    count = 0
+    for number in np.lexsort((line.share, line.lower)):
+        lower, upper, share = line.lower[number], line.upper[number], line.share[number]
+        while count <= (upper if share else lower):
+            held[count] = next(planes)
+            count += 1
+        for old in [known for known in held if known < lower]:
+            del held[old]
+        if not line.inside[number]:
+            yield int(number), np.zeros_like(held[lower])
+        else:
+            yield int(number), held[lower] * (1 - share) + held[upper] * share if share else held[lower]
+
+
+def most_probable(parts: Iterable[Array], numbers: Sequence[int]) -> Coded:
+    """The number of the most probable label per voxel, 0 where background, which is what is left, is no less so."""
+    best = result = rest = None
+    for number, there in zip(numbers, parts, strict=True):
+        if best is None or result is None or rest is None:
+            best, result, rest = there.copy(), np.full(there.shape, number, np.uint8), 1.0 - there
+        else:
+            result[there > best] = number
+            rest -= there
+            np.maximum(best, there, out=best)
+    assert result is not None
+    assert best is not None
+    assert rest is not None
+    result[rest >= best] = 0
+    return result

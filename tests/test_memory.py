@@ -1,0 +1,166 @@
+"""What a case takes is said before it is read, holds within a factor of 1.5, and tiles are chosen to fit."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from medseg import memory
+from medseg.config import compose, to_yaml
+from medseg.data.cases import Case
+from medseg.errors import ImageError
+from medseg.ledger import atomic_write_text, write_json
+from medseg.runs import Run, create, open_run
+from medseg.segmenter import Segmenter, make_network
+
+Command = Callable[..., Any]
+FIVE = """# @package _global_
+defaults: [{override /preprocess: ct}, {override /postprocess: one_piece}]
+organ:
+  name: five
+  channels: [ct]
+  labels: {a: 1, b: 2, c: 3, d: 4, e: 5}
+  phantom: {_target_: medseg.data.phantoms.lung.make_cohort, size: tiny}
+"""
+SMALL = ["segmenter.network.width=4", "segmenter.network.depth=2", "executor=cpu", "executor.threads=1"]
+
+
+def random_run(folder: Path, *overrides: str) -> Run:
+    """A run folder of an untrained U-Net with five labels, sharp enough to find all of them."""
+    (folder / "configs" / "organ").mkdir(parents=True, exist_ok=True)
+    (folder / "configs" / "organ" / "five.yaml").write_text(FIVE)
+    config = compose(["organ=five", *SMALL, *overrides], folder / "configs")
+    run = create(str(folder / "run"), "five")
+    atomic_write_text(run.file("config.yaml"), to_yaml(config))
+    torch.manual_seed(1)
+    network = make_network(config)
+    with torch.no_grad():
+        network.heads[0].weight *= 6
+    run.save_weights(network.state_dict())
+    write_json(run.file("labels.json"), dict(config.organ.labels))
+    for name in ("preprocess.json", "fingerprint.json"):
+        write_json(run.file(name), {})
+    run.seal(datetime.now(UTC))
+    return open_run(run.path)
+
+
+def write_ct(path: Path, size: tuple[int, int, int], spacing: tuple[float, float, float]) -> Path:
+    """Smooth blobs in 16-bit integers: air to bone."""
+    grain = min(16, min(size) // 4)
+    noise = np.random.default_rng(0).normal(size=[count // grain for count in size[::-1]]).astype(np.float32)
+    blobs = sitk.SmoothingRecursiveGaussian(sitk.GetImageFromArray(noise), 1.0)
+    blobs = sitk.Cast(blobs / float(np.std(sitk.GetArrayViewFromImage(blobs))) * 400 - 300, sitk.sitkInt16)
+    image = sitk.Expand(blobs, [grain] * 3)
+    image.SetSpacing(spacing)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
+    """GB that `medseg segment` took in a process of its own, and what it said before."""
+    words = [sys.executable, "-m", "medseg.cli", "segment", str(image), str(out), "--model", str(run.path)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    with process.stderr:
+        text = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, text
+    said = re.search(r"memory: about ([\d.]+) GB", text)
+    assert said is not None, text
+    return usage.ru_maxrss * 1024 / 1e9, float(said[1])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["organ.spacing_mm=[4,4,4]", "segmenter.patch=[64,64]"],
+        ["segmenter.patch=[256,256]", "segmenter.network.width=16", "postprocess=none"],
+        ["segmenter=unet3d", "segmenter.patch=[64,64,32]", "segmenter.network.width=8", "organ.spacing_mm=[2,2,2]"],
+    ],
+    ids=["coarse", "large-tiles", "3d"],
+)
+def test_what_is_said_is_what_is_taken(tmp_path: Path, overrides: list[str]) -> None:
+    run = random_run(tmp_path, *overrides)
+    peak, said = peak_and_said(write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0)), tmp_path / "out", run)
+    assert peak / 1.5 < said < peak * 1.5, (peak, said)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["organ.spacing_mm=[6,6,6]", "segmenter.patch=[64,64]"],
+        ["postprocess=none", "segmenter.patch=[512,512]", "segmenter.network.width=2"],
+    ],
+    ids=["with-rules", "on-its-own-grid"],
+)
+def test_512_512_800_with_five_labels_fits_into_three_gigabytes(tmp_path: Path, overrides: list[str]) -> None:
+    run = random_run(tmp_path, *overrides)
+    peak, said = peak_and_said(write_ct(tmp_path / "ct.mha", (512, 512, 800), (0.8, 0.8, 1.0)), tmp_path / "out", run)
+    assert peak <= 3.0
+    assert peak / 1.5 < said < peak * 1.5, (peak, said)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "ASR", "RIP"])
+@pytest.mark.parametrize("spacing", ["[3,2,null]", "[null,null,4]"])
+def test_the_grid_is_known_from_the_header(tmp_path: Path, orientation: str, spacing: str) -> None:
+    model = Segmenter.from_run(random_run(tmp_path, f"organ.spacing_mm={spacing}"), "cpu")
+    image = sitk.ReadImage(str(write_ct(tmp_path / "ct.mha", (64, 48, 32), (1.1, 0.9, 2.5))))
+    image = sitk.DICOMOrient(image, orientation)
+    sitk.WriteImage(image, str(tmp_path / "turned.nii.gz"))
+    header = memory.header_of(tmp_path / "turned.nii.gz")
+    assert header is not None
+    assert header.bytes == 64 * 48 * 32 * 2
+    ready = model.prepare({"ct": image})["ct"]
+    assert memory._prepared(model.prepare.steps["ct"].values(), header) == ready.GetSize()
+
+
+def test_headers_of_pictures_and_of_what_is_none(tmp_path: Path) -> None:
+    picture = sitk.GetImageFromArray(np.zeros((20, 30, 3), np.uint8), isVector=True)
+    sitk.WriteImage(picture, str(tmp_path / "p.png"))
+    found = memory.header_of(tmp_path / "p.png")
+    assert found is not None
+    assert (found.size, found.values, found.bytes) == ((30, 20), 3, 1800)
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    assert memory.header_of(tmp_path / "broken.nii.gz") is None
+    (tmp_path / "empty").mkdir()
+    assert memory.header_of(tmp_path / "empty") is None
+
+
+def test_tiles_are_halved_until_they_fit_and_the_mask_stays(tmp_path: Path) -> None:
+    run = random_run(tmp_path, "segmenter.patch=[32,32]", "segmenter.predict.batch=16")
+    model = Segmenter.from_run(run, "cpu")
+    path = write_ct(tmp_path / "ct.mha", (64, 64, 32), (1.0, 1.0, 1.0))
+    case = Case("ct", "ct", {"ct": path})
+    header = memory.header_of(path)
+    assert header is not None
+    need = memory.need_of(model, {"ct": header})
+    assert need.tiles(need.bytes(16) + 1) == 16
+    assert need.tiles(need.bytes(5)) == 4
+    assert need.tiles(need.bytes(1) - 1) is None
+    assert memory.tiles_for({"": model}, case, memory.held() + need.bytes(5) + 50e6) in (4, 8, 16)
+    image = {"ct": sitk.ReadImage(str(path))}
+    few, many = (sitk.GetArrayFromImage(model.segment(image, tiles)[0]) for tiles in (3, None))
+    assert (few == many).mean() > 0.9999
+
+
+def test_too_large_is_one_error_with_numbers_and_ways_out(medseg: Command, tmp_path: Path) -> None:
+    run = random_run(tmp_path, "segmenter.patch=[32,32]")
+    path = write_ct(tmp_path / "ct.mha", (64, 64, 32), (1.0, 1.0, 1.0))
+    result = medseg("segment", path, tmp_path / "out", "--model", run.path, "--max-ram", "0.1")
+    assert result.status == 1
+    assert "0.1 GB may be used" in result.err
+    assert "--max-ram" in result.err
+    assert "too-large" in (tmp_path / "out" / "cases.csv").read_text()
+    with pytest.raises(ImageError, match="even with one tile"):
+        memory.tiles_for({"": Segmenter.from_run(run, "cpu")}, Case("ct", "ct", {"ct": path}), 1e6)

@@ -13,12 +13,13 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer, WeightAveraging
 from torch import Tensor
 
-from medseg.config import TRAINING_TARGETS, Config, build
+from medseg.config import Config, build
 from medseg.console import Progress
 from medseg.errors import MedsegError
 from medseg.executor import device_of, precision_of, quiet_libraries, use_threads
 from medseg.ledger import atomic_write_text
 from medseg.runs import Run
+from medseg.targets import LOGGERS
 
 
 class AveragedWeights(WeightAveraging):
@@ -163,7 +164,7 @@ def make_trainer(config: Config, run: Run, budget: Budget, extra: list[Callback]
     ]
     if config.trainer.max_time is not None:
         callbacks.append(Timer(config.trainer.max_time))
-    logger = build(config.logger, TRAINING_TARGETS, save_dir=str(run.path)) if config.logger.get("_target_") else False
+    logger = build(config.logger, LOGGERS, save_dir=str(run.path)) if config.logger.get("_target_") else False
     return pl.Trainer(
         accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=config.executor.devices,

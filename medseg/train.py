@@ -19,6 +19,7 @@ from medseg.errors import DataError
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.plan import plan_dataset, resolved
 from medseg.runs import Run
+from medseg.targets import PHANTOMS
 
 SMALL = 0.2  # of a recipe's passes: below, numbers say nothing of what the recipe can do
 SYNTHETIC = (
@@ -111,7 +112,7 @@ def dataset(config: Config) -> tuple[Path, bool]:
     folder = Path(config.data.cache) / "phantoms" / name
     if not (folder / "cases.csv").is_file():
         say(f"making phantoms in {folder}")
-        build(config.organ.phantom, folder=folder, **wanted)
+        build(config.organ.phantom, PHANTOMS, folder=folder, **wanted)
     return folder, True
 
 

@@ -21,8 +21,8 @@ def segment(
         list[Path],
         typer.Option(
             "--model",
-            help="A run folder; given again: other labels are merged into one map, the first model having priority, "
-            "the same labels are compared (agreement.csv).",
+            help="A run folder or package; given again: other labels are merged into one map, the first model having "
+            "priority, the same labels are compared (agreement.csv).",
         ),
     ],
     pattern: Glob = None,
@@ -77,7 +77,7 @@ def diagnose(
     model: Model,
     masks: Annotated[Path | None, typer.Option("--masks", help="Masks of the images.")] = None,
     segmenter: Annotated[
-        Path | None, typer.Option("--segmenter", help="A segmentation run that makes the masks.")
+        Path | None, typer.Option("--segmenter", help="A segmentation run or package that makes the masks.")
     ] = None,
     pattern: Glob = None,
     shape: Annotated[

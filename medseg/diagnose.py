@@ -41,6 +41,7 @@ from medseg.extract import (
 )
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import nrmse, summarise_states
+from medseg.panel import opened
 from medseg.runs import Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
@@ -51,10 +52,11 @@ SHOWN = 50  # cases printed
 
 def open_diagnoser(run: Run, config: Config) -> Diagnoser | Classifier:
     """What a finished run diagnoses with."""
-    if "use" not in config.diagnoser:
-        return Diagnoser.from_run(run)
-    require_diagnosis(run, config)
-    return load_classifier(run, config, Inputs.read(run.read_json("diagnoser.json")))
+    with run.reading():
+        if "use" not in config.diagnoser:
+            return Diagnoser.from_run(run)
+        require_diagnosis(run, config)
+        return load_classifier(run, config, Inputs.read(run.read_json("diagnoser.json")))
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     ledger.review(dict(zip(found["case"], found["review"], strict=True)))
     unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
     atomic_write_text(request.out, found.drop(columns=unknown).to_csv(index=False))
-    write_json(request.out.with_suffix(".json"), {"model": run.path.resolve().name, **_told(diagnoser, tables, found)})
+    write_json(request.out.with_suffix(".json"), {"model": run.named.resolve().name, **_told(diagnoser, tables, found)})
     if "signal_predicted" in found and "time" not in unknown:
         atomic_write_text(beside(request.out, "_signal.csv"), describe_signals(found).to_csv(index=False))
     say(f"{len(found)} rows in {request.out} ({time.monotonic() - started:.1f} s)")
@@ -171,7 +173,7 @@ def _mask_source(request: Request, cases: list[Case], labels: Labels) -> MaskOf:
         return masks_from(request.source, request.masks, labels)
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
-        return segmented_by(Segmenter.from_run(request.segmenter))
+        return segmented_by(opened(request.segmenter, "auto"))
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
         return true_masks(labels)

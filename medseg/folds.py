@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from medseg.data.cases import Case
 from medseg.errors import ConfigError, DataError
-from medseg.panel import Found
+from medseg.panel import Found, opened
 from medseg.pipeline import Images
 from medseg.ranked import rows_of
 from medseg.runs import Run, digest_of
-from medseg.segmenter import Segmenter
 
 HELD = "test"
 
@@ -21,13 +20,11 @@ class Folds:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = {str(run.named): Segmenter.from_run(run, device) for run in runs}
+        self.models = {str(run.named): opened(run, device) for run in runs}
         first = next(iter(self.models.values()))
         for name, model in self.models.items():
             if model.labels != first.labels or model.channels != first.channels:
-                raise ConfigError(
-                    f"{name}: other labels or channels than {runs[0].named}; give folds of one recipe"
-                )
+                raise ConfigError(f"{name}: other labels or channels than {runs[0].named}; give folds of one recipe")
         self.labels, self.channels, self.folders, self.compared = first.labels, first.channels, [""], False
         self._sides = {str(run.named): run.sides() for run in runs}
 

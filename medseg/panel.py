@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
@@ -38,7 +37,7 @@ class Panel:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = dict(zip(_names(runs), (Segmenter.from_run(run, device) for run in runs), strict=True))
+        self.models = dict(zip(_names(runs), (opened(run, device) for run in runs), strict=True))
         first = next(iter(self.models.values()))
         alike = all(model.labels == first.labels for model in self.models.values())
         self.compared = alike and len(runs) > 1
@@ -80,6 +79,12 @@ class Panel:
         return [(models[n].labels.flatten(mask), dict(models[n].labels.numbers)) for n, mask in masks.items()]
 
 
+def opened(run: Run, device: str) -> Segmenter:
+    """The segmenter of a run; `ModelError` where its files do not fit together."""
+    with run.reading():
+        return Segmenter.from_run(run, device)
+
+
 def agreement(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, Any]]:
     """Dice of each pair of masks for each label; None where both lack it."""
     arrays = {name: sitk.GetArrayViewFromImage(mask) for name, mask in masks.items()}
@@ -94,7 +99,7 @@ def agreement(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, An
 
 def _names(runs: list[Run]) -> list[str]:
     """A name for each run: its folder's, with those above where two share one."""
-    paths = [Path(run.path).resolve() for run in runs]
+    paths = [run.named.resolve().with_suffix("") if run.package else run.path.resolve() for run in runs]
     for depth in range(1, 20):
         names = ["_".join(path.parts[-depth:]) for path in paths]
         if max(Counter(names).values()) == 1:

@@ -17,14 +17,18 @@ def require_plain(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError(f"line {event.start_mark.line + 1}: anchors and aliases are not allowed")
-        if getattr(event, "tag", None):
-            raise ValueError(f"line {event.start_mark.line + 1}: the tag {event.tag} is not allowed")
+            raise ValueError(f"{_place(event)}: anchors and aliases are not allowed")
+        if tag := getattr(event, "tag", None):
+            raise ValueError(f"{_place(event)}: the tag {tag} is not allowed")
         if isinstance(event, yaml.ScalarEvent):
             require_literal(str(event.value))
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise ValueError(f"line {event.start_mark.line + 1}: nested in more than {DEEPEST} levels")
+            raise ValueError(f"{_place(event)}: nested in more than {DEEPEST} levels")
+
+
+def _place(event: yaml.Event) -> str:
+    return f"line {event.start_mark.line + 1}" if event.start_mark else "settings"
 
 
 def require_literal(text: str) -> None:

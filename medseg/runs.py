@@ -10,6 +10,8 @@ import platform
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +64,18 @@ class Run:
         if not isinstance(content, dict):
             raise ModelError(f"{self.file(name)}: not an object")
         return content
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While a model is built from the run's files: what does not fit together is a `ModelError`."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            why = str(error).strip().splitlines() or [""]
+            raise ModelError(
+                f"{self.named}: its settings, weights and tables do not fit together ({type(error).__name__}: "
+                f"{why[0][:200]}); copy it again, or train with this version of medseg"
+            ) from error
 
     @property
     def checkpoint(self) -> Path:

@@ -64,7 +64,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto") -> Ledge
         for folder in panel.folders:
             write_json(batch.out / folder / "labels.json", dict(panel.labels.numbers))
         if batch.out_of_fold:
-            write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
+            write_json(batch.out / "out_of_fold.json", {"models": [str(run.named) for run in runs]})
         with progress("segment", len(cases)) as bar:
             tables = _segment_all(
                 list(zip(cases, targets, strict=True)), batch, panel, _Memory(ledger, before, key), bar
@@ -165,4 +165,4 @@ def warn_synthetic(run: Run, source: Path) -> None:
     """Say it loudly where a model of phantoms meets images that are none."""
     marked = any((folder / "phantom.json").is_file() for folder in [source, *source.resolve().parents][:4])
     if run.synthetic and not marked:
-        banner(f"{run.path} was trained on SYNTHETIC PHANTOMS only. What it says of real images means nothing.")
+        banner(f"{run.named} was trained on SYNTHETIC PHANTOMS only. What it says of real images means nothing.")

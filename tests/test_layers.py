@@ -16,6 +16,7 @@ TASKS = [
     "measure",
     "choose",
     "plan",
+    "package",
     "panel",
     "prepare",
     "segment",

@@ -80,6 +80,7 @@ def diagnose(
         Path | None, typer.Option("--segmenter", help="A segmentation run or package that makes the masks.")
     ] = None,
     pattern: Glob = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")] = False,
     shape: Annotated[
         str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
     ] = "table",
@@ -96,7 +97,7 @@ def diagnose(
     from medseg.diagnose import Request, diagnose_folder
     from medseg.runs import open_run
 
-    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern)
+    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern, strict)
     ledger = diagnose_folder(request, open_run(model))
     if shape == "json":
         typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from medseg.bootstrap import estimate
 from medseg.classifier import Classifier, load_classifier
-from medseg.config import Config, build, labels_of, load
+from medseg.config import Config, labels_of, load
 from medseg.console import say, table
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
@@ -39,6 +39,7 @@ from medseg.extract import (
     true_masks,
     write_tables,
 )
+from medseg.gate import Gate
 from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
 from medseg.metrics import nrmse, summarise_states
 from medseg.panel import opened
@@ -68,6 +69,7 @@ class Request:
     masks: Path | None = None
     segmenter: Run | None = None
     pattern: str | None = None
+    strict: bool = False  # an image that a quality gate doubts fails
 
 
 def diagnose_folder(request: Request, run: Run) -> Ledger:
@@ -76,12 +78,14 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     Where images are measured also OUT_features.csv, and in OUT_pictures/ each case with its mask's outlines. A case
     whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review.
     """
-    config = load(run.file("config.yaml"))
-    use_threads(config.executor.threads)
+    with run.reading():
+        config = load(run.file("config.yaml"))
+        use_threads(config.executor.threads)
+        gate = Gate.of_run(run, config).of(str(config.organ.channels[0]))
     diagnoser = open_diagnoser(run, config)
     warn_synthetic(run, request.source)
     ledger = Ledger(beside(request.out, "_cases.csv"))
-    doubts = Doubts([build(check) for check in config.quality.values()], config.data.time_axis)
+    doubts = Doubts(gate, strict=request.strict)
     if request.source.suffix.lower() == ".csv":
         tables = read_tables(request.source)
         for case in tables.frames["case"].unique():
@@ -164,16 +168,18 @@ def _measured(request: Request, model: tuple[Config, Run], ledger: Ledger, doubt
     masks = None
     if extractor.needs_masks:
         folder, wanted = beside(request.out, "_pictures"), {case.id for case in cases}
-        masks = pictured(doubts.watching(_mask_source(request, cases, labels)), folder, labels, wanted)
+        masks = pictured(doubts.watching(_mask_source(request, cases, labels, doubts)), folder, labels, wanted)
     return extract_cases(cases, extractor, masks, ledger)
 
 
-def _mask_source(request: Request, cases: list[Case], labels: Labels) -> MaskOf:
+def _mask_source(request: Request, cases: list[Case], labels: Labels, doubts: Doubts) -> MaskOf:
     if request.masks is not None:
         return masks_from(request.source, request.masks, labels)
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
-        return segmented_by(opened(request.segmenter, "auto"))
+        segmenter = opened(request.segmenter, "auto")
+        doubts.checks.append(segmenter.gate.of(segmenter.channels[0]))
+        return segmented_by(segmenter)
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
         return true_masks(labels)

@@ -52,5 +52,5 @@ class Folds:
         )
 
     def doubts(self, images: Images) -> list[str]:
-        """What the quality gate, the same for every fold, says against the images."""
+        """What the quality gate says against the images; folds of one dataset have nearly the same."""
         return next(iter(self.models.values())).doubts(images)

@@ -64,11 +64,11 @@ class Panel:
         return Found({"": merge_maps(self._maps(masks))[0]}, [], candidates)
 
     def doubts(self, images: Images) -> list[str]:
-        """What any quality gate says against the images, each doubt once."""
-        found = [
-            model.doubts({channel: images[channel] for channel in model.channels}) for model in self.models.values()
-        ]
-        return list(dict.fromkeys(doubt for doubts in found for doubt in doubts))
+        """What the quality gates say against the images: once what all say, else with the model's name."""
+        found = {name: model.doubts({c: images[c] for c in model.channels}) for name, model in self.models.items()}
+        shared = [doubt for doubt in next(iter(found.values())) if all(doubt in said for said in found.values())]
+        own = [f"{name}: {doubt}" for name, said in found.items() for doubt in said if doubt not in shared]
+        return [*shared, *own]
 
     def _merged_labels(self) -> Labels:
         blank = {name: sitk.Image([1, 1], sitk.sitkUInt8) for name in self.models}

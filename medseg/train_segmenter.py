@@ -27,6 +27,7 @@ from medseg.lightning import AveragedWeights, Bar, Budget, budget_of, fit, make_
 from medseg.measure import measure, results
 from medseg.pipeline import Images, Preprocess, State
 from medseg.plots import curves
+from medseg.preprocess.familiar import look
 from medseg.preprocess.geometry import match_mask
 from medseg.ranked import learn
 from medseg.runs import Run
@@ -49,7 +50,7 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     if learning:
         prepare.fit(lambda: _readable(learning))
     write_json(run.file("preprocess.json"), prepare.state)
-    recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings)
+    recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings, look)
     train = _prepare(config, learning, recipe, ledger)
     if not train and rule is None:
         why = f"; the first: {ledger.entries[0].message}" if ledger.entries else ""

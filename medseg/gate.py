@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,12 @@ from medseg.config import Config, build
 from medseg.console import say
 from medseg.data.cases import Case
 from medseg.data.fingerprint import LOOKS, known_looks
-from medseg.data.image import frames
+from medseg.data.image import frames, read_image
+from medseg.errors import MedsegError
 from medseg.preprocess.familiar import Familiar, look
 from medseg.runs import Run
 
+MANY = 100  # cases: more hardly change a range
 Check = Callable[[sitk.Image], list[str]]
 
 
@@ -76,6 +78,18 @@ class Looks:
     def summary(self) -> dict[str, Any]:
         """For fingerprint.json."""
         return {LOOKS: known_looks(self.seen)}
+
+
+def survey(config: Config, cases: Sequence[Case]) -> dict[str, Any]:
+    """As `Looks.summary`, of cases that nothing is learnt from: at most `MANY` that can be read, evenly chosen."""
+    seen = []
+    for case in cases[:: -(-len(cases) // MANY) or 1]:
+        try:
+            images = {channel: read_image(path) for channel, path in case.images.items()}
+        except MedsegError:  # named where it is used
+            continue
+        seen.append({channel: look(middle_of(image, config.data.time_axis)) for channel, image in images.items()})
+    return {LOOKS: known_looks(seen)}
 
 
 def middle_of(image: sitk.Image, time_axis: int | None) -> sitk.Image:

@@ -22,6 +22,7 @@ from medseg.data.fingerprint import fingerprint
 from medseg.data.image import read_image
 from medseg.errors import DataError, MedsegError
 from medseg.executor import device_of
+from medseg.gate import survey
 from medseg.ledger import Entry, Ledger, failure, write_json
 from medseg.lightning import AveragedWeights, Bar, Budget, budget_of, fit, make_trainer, seconds_of
 from medseg.measure import measure, results
@@ -56,7 +57,8 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
         why = f"; the first: {ledger.entries[0].message}" if ledger.entries else ""
         raise DataError(f"no training case can be used; see {ledger.file} for the reason of each{why}")
     held = _prepare(config, [c for c in cases if c.split == reported and c.annotated], recipe, ledger)
-    write_json(run.file("fingerprint.json"), fingerprint(train or held, dict(config.organ.labels), synthetic))
+    facts = fingerprint(train or held, dict(config.organ.labels), synthetic)
+    write_json(run.file("fingerprint.json"), facts if train else facts | survey(config, cases))
     pl.seed_everything(config.seed, verbose=False)
     if rule is not None:
         lines, segmenter = ["No training: a rule."], Segmenter(config, rule, prepare.state)

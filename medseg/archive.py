@@ -22,7 +22,6 @@ LARGEST = 2**31 - 1  # bytes; a zip needs no extension of its format below
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill", ".npy", ".npz")
 # what reading a damaged zip may raise
 BROKEN = (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error)
-ALTERED, UNSAFE, UNKNOWN = "package-altered", "package-unsafe", "package-schema"
 
 
 def pack(members: Mapping[str, bytes]) -> bytes:
@@ -49,20 +48,20 @@ def unpack(file: Path, allowed: Collection[str]) -> dict[str, bytes]:
     except OSError as error:
         raise ModelError(f"{file}: cannot be read ({error.strerror})") from error
     if size > LARGEST:
-        raise ModelError(f"{file}: {size} bytes; a package has at most {LARGEST}", code=UNSAFE)
+        raise ModelError(f"{file}: {size} bytes; a package has at most {LARGEST}", code="package-unsafe")
     try:
         members = _members(file, content, allowed)
     except BROKEN as error:
         raise ModelError(
             f"{file}: not a whole package ({error}); copy it again, or name the folder that `medseg train` wrote",
-            code=ALTERED,
+            code="package-altered",
         ) from error
     _compare(file, members)
     if pack(members) != content:
         raise ModelError(
             f"{file}: its files are whole, but the zip around them is not as medseg writes it; copy it again, or make "
             "it with `medseg model export`",
-            code=ALTERED,
+            code="package-altered",
         )
     return members
 
@@ -73,14 +72,20 @@ def _members(file: Path, content: bytes, allowed: Collection[str]) -> dict[str, 
         infos = archive.infolist()
         for info in infos:
             if why := _unsafe(info):
-                raise ModelError(f"{file}: member {info.orig_filename!r} {why}; it is not opened", code=UNSAFE)
+                raise ModelError(
+                    f"{file}: member {info.orig_filename!r} {why}; it is not opened", code="package-unsafe"
+                )
         names = [info.orig_filename for info in infos]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ModelError(f"{file}: holds {twice[0]!r} twice; it is not opened", code=UNSAFE)
+            raise ModelError(f"{file}: holds {twice[0]!r} twice; it is not opened", code="package-unsafe")
         if strange := sorted(set(names) - set(allowed)):
-            raise ModelError(f"{file}: holds {strange[0]!r}, which no package has; it is not opened", code=UNSAFE)
+            raise ModelError(
+                f"{file}: holds {strange[0]!r}, which no package has; it is not opened", code="package-unsafe"
+            )
         if (total := sum(info.file_size for info in infos)) > len(content):
-            raise ModelError(f"{file}: {len(content)} bytes that claim to be {total}; it is not opened", code=UNSAFE)
+            raise ModelError(
+                f"{file}: {len(content)} bytes that claim to be {total}; it is not opened", code="package-unsafe"
+            )
         return {info.filename: archive.read(info) for info in infos}
 
 
@@ -106,16 +111,20 @@ def _compare(file: Path, members: Mapping[str, bytes]) -> None:
     manifest = manifest_of(file, members.get(MANIFEST, b""))
     hashes, sizes = manifest.get("sha256"), manifest.get("bytes")
     if not isinstance(hashes, dict) or not isinstance(sizes, dict):
-        raise ModelError(f"{file}: {MANIFEST} names no hashes; make it with `medseg model export`", code=ALTERED)
+        raise ModelError(
+            f"{file}: {MANIFEST} names no hashes; make it with `medseg model export`", code="package-altered"
+        )
     there = set(members) - {MANIFEST}
     if different := sorted(there ^ set(hashes)):
         what = "is not in the manifest" if different[0] in there else "is missing"
-        raise ModelError(f"{file}: {different[0]} {what}; copy it again", code=ALTERED)
+        raise ModelError(f"{file}: {different[0]} {what}; copy it again", code="package-altered")
     for name, digest in hashes.items():
         if len(members[name]) != sizes.get(name) or hashlib.sha256(members[name]).hexdigest() != digest:
-            raise ModelError(f"{file}: {name} is not as the manifest says; copy it again", code=ALTERED)
+            raise ModelError(f"{file}: {name} is not as the manifest says; copy it again", code="package-altered")
         if is_pickle(name, members[name]):
-            raise ModelError(f"{file}: {name} is a pickle, which runs code when it is loaded; not opened", code=UNSAFE)
+            raise ModelError(
+                f"{file}: {name} is a pickle, which runs code when it is loaded; not opened", code="package-unsafe"
+            )
 
 
 def manifest_of(file: Path, content: bytes) -> dict[str, Any]:
@@ -123,13 +132,16 @@ def manifest_of(file: Path, content: bytes) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{file}: has no readable {MANIFEST}; it is no model package", code=ALTERED) from error
+        raise ModelError(
+            f"{file}: has no readable {MANIFEST}; it is no model package", code="package-altered"
+        ) from error
     package = manifest.get("package") if isinstance(manifest, dict) else None
     if not isinstance(package, dict):
-        raise ModelError(f"{file}: its {MANIFEST} is none of a model package", code=UNKNOWN)
+        raise ModelError(f"{file}: its {MANIFEST} is none of a model package", code="package-schema")
     if package.get("schema") != SCHEMA:
         raise ModelError(
-            f"{file}: a package of schema {package.get('schema')!r}, this medseg reads schema {SCHEMA}", code=UNKNOWN
+            f"{file}: a package of schema {package.get('schema')!r}, this medseg reads schema {SCHEMA}",
+            code="package-schema",
         )
     return dict(manifest)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from medseg import archive
-from medseg.archive import MANIFEST, UNSAFE
+from medseg.archive import MANIFEST
 from medseg.config import labels_of, load, to_dict, to_yaml
 from medseg.console import warn
 from medseg.data.folders import read_table
@@ -71,14 +71,16 @@ def verify_model(run: Run) -> list[str]:
     for name in names:
         with run.file(name).open("rb") as file:
             if archive.is_pickle(name, file.read(2)):
-                raise ModelError(f"{run.file(name)}: is a pickle, which runs code when it is loaded", code=UNSAFE)
+                raise ModelError(
+                    f"{run.file(name)}: is a pickle, which runs code when it is loaded", code="package-unsafe"
+                )
         if name.endswith(".json"):
             run.read_json(name)
     config = load(run.file("config.yaml"))
     try:
         check_targets(to_dict(config))
     except ConfigError as error:
-        raise ModelError(f"{run.named}: config.yaml: {error}", code=UNSAFE) from error
+        raise ModelError(f"{run.named}: config.yaml: {error}", code="package-unsafe") from error
     if "model.safetensors" in names:
         run.load_weights()
     if "ensemble.skops" in names:

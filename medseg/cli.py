@@ -14,6 +14,7 @@ import typer
 from medseg import __version__
 from medseg.cli_batch import batch_app
 from medseg.cli_data import data_app
+from medseg.cli_model import model_app
 from medseg.cli_options import ConfigDir, Overrides, Quiet
 from medseg.errors import MedsegError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="From biomedical images to a segmentation (U-Net) and on to a diagnosis (LSTM). Research use only.",
 )  # fmt: skip
 app.add_typer(data_app, name="data")
+app.add_typer(model_app, name="model")
 app.add_typer(batch_app)
 
 
@@ -132,7 +134,7 @@ def choose(
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Runs, folders of evaluate, OUT.json of diagnose."),
+        typer.Argument(metavar="RUN...", help="Runs or packages, folders of evaluate, OUT.json of diagnose."),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file; else report.html in the first run.")] = None,
 ) -> None:
@@ -140,13 +142,16 @@ def report(
     from medseg.report import write_report
     from medseg.runs import open_run
 
+    kept, places = [], []  # a package lies unpacked as long as its run is kept
     for path in runs:
-        if path.is_file():  # what diagnose wrote
-            continue
-        if not (path / "metrics.json").is_file() or (path / "config.yaml").is_file():  # a model: whole and unaltered
-            open_run(path)
+        given = path.is_file() and path.suffix.lower() != ".zip"  # what diagnose wrote
+        if given or ((path / "metrics.json").is_file() and not (path / "config.yaml").is_file()):
+            places.append(path)
+        else:  # a model: whole and unaltered
+            kept.append(open_run(path))
+            places.append(kept[-1].path)
     place = runs[0].with_suffix(".html") if runs[0].is_file() else runs[0] / "report.html"
-    typer.echo(write_report(runs, out or place))
+    typer.echo(write_report(places, out or place))
 
 
 @app.command()

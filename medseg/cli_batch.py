@@ -42,8 +42,8 @@ def segment(
         list[Path],
         typer.Option(
             "--model",
-            help="A run folder; given again: other labels are merged into one map, the first model having priority, "
-            "the same labels are compared (agreement.csv).",
+            help="A run folder or package; given again: other labels are merged into one map, the first model having "
+            "priority, the same labels are compared (agreement.csv).",
         ),
     ],
     pattern: Glob = None,
@@ -126,11 +126,12 @@ def diagnose(
     model: Model,
     masks: Annotated[Path | None, typer.Option("--masks", help="Masks of the images.")] = None,
     segmenter: Annotated[
-        Path | None, typer.Option("--segmenter", help="A segmentation run that makes the masks.")
+        Path | None, typer.Option("--segmenter", help="A segmentation run or package that makes the masks.")
     ] = None,
     pattern: Glob = None,
     fail_fast: FailFast = False,
     replace: Replace = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")] = False,
     shape: Annotated[
         str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
     ] = "table",
@@ -152,7 +153,7 @@ def diagnose(
     from medseg.runs import open_run
 
     ways = Ways(fail_fast, replace)
-    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways)
+    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways, strict)
     ledger = diagnose_folder(request, open_run(model))
     if shape == "json":
         typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)

@@ -28,10 +28,11 @@ def phantom(
 ) -> None:
     """Make a synthetic dataset with known masks: images/, masks/ and cases.csv."""
     from medseg.config import build, compose
+    from medseg.targets import PHANTOMS
 
     if (out / "cases.csv").exists():
         raise typer.BadParameter(f"{out} holds a dataset already; choose an empty folder")
-    build(compose([f"organ={organ}"]).organ.phantom, folder=out, patients=patients, frames=frames, seed=seed)
+    build(compose([f"organ={organ}"]).organ.phantom, PHANTOMS, folder=out, patients=patients, frames=frames, seed=seed)
     typer.echo(out / "cases.csv")
 
 

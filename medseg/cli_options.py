@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as JSON on
 Glob = Annotated[
     str | None, typer.Option("--glob", help="Only files whose path below the folder matches, e.g. '*/ct.nii.gz'.")
 ]
-Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote.")]
+Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote, or a package.")]
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
 ]

@@ -9,25 +9,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg.checks import AUTO, check_combinations, check_resume, check_values, flatten
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError, ModelError
+from medseg.plain import require_plain
+from medseg.targets import OWN, mappings, require_allowed
 
 Config = DictConfig
-
-# What a setting may name as `_target_`: medseg's own classes; loggers in a user's own configs, never in a model's.
-OWN_TARGETS = tuple(
-    f"medseg.{part}." for part in ("preprocess", "segmentation", "features", "diagnosis", "data.phantoms")
-)
-TRAINING_TARGETS = (*OWN_TARGETS, "pytorch_lightning.loggers.")
 
 
 def config_dir() -> Path:
@@ -160,10 +157,12 @@ def to_yaml(config: Config) -> str:
 
 
 def load(file: Path) -> Config:
-    """The settings a run was made with."""
+    """The settings a run was made with. They may be a stranger's: only plain values are taken, see `plain`."""
     try:
-        config = OmegaConf.load(file)
-    except (OSError, OmegaConfBaseException, ValueError) as error:
+        text = file.read_text(encoding="utf-8")
+        require_plain(text)
+        config = OmegaConf.create(text)
+    except (OSError, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
         raise ModelError(f"{file}: the run's settings cannot be read ({_first_line(error)})") from error
     if not isinstance(config, DictConfig):
         raise ModelError(f"{file}: not a run's settings")
@@ -196,29 +195,17 @@ def own_features(labels: Iterable[str]) -> str:
     )
 
 
-def build(node: Any, allowed: tuple[str, ...] = OWN_TARGETS, **arguments: Any) -> Any:
-    """The object a setting describes; `_target_` may name only what `allowed` begins with."""
+def build(node: Any, allowed: tuple[str, ...] = OWN, **arguments: Any) -> Any:
+    """The object a setting describes; `_target_` may name only a class (or measure) of what `allowed` begins with."""
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
-    for target in _targets(plain):
-        # medseg.x.os.system begins with medseg too: what is found there must have been made there
-        if not target.startswith(allowed) or not str(get_object(target).__module__).startswith(allowed):
-            raise ConfigError(f"_target_: {target} is not allowed; settings may name only {' or '.join(allowed)}*")
+    require_allowed(plain, allowed)
     try:
         return instantiate(plain, **arguments, _convert_="all")
     except HydraException as error:
         cause = error.__cause__
         if isinstance(cause, TypeError | ValueError) or cause is None:
-            raise ConfigError(f"{_targets(plain)[0]}: {_first_line(cause or error)}") from error
+            raise ConfigError(f"{next(mappings(plain))['_target_']}: {_first_line(cause or error)}") from error
         raise cause from error
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        own = [str(node["_target_"])] if node.get("_target_") else []
-        return own + [target for value in node.values() for target in _targets(value)]
-    if isinstance(node, list):
-        return [target for value in node for target in _targets(value)]
-    return []
 
 
 def _with_search_path(overrides: list[str], extra: Path | None) -> list[str]:

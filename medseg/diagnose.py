@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from medseg.batch import PLAIN, Book, Ways, table_book
 from medseg.bootstrap import estimate
 from medseg.classifier import Classifier, load_classifier
-from medseg.config import Config, build, labels_of, load
+from medseg.config import Config, labels_of, load
 from medseg.console import say, table
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
@@ -25,15 +25,17 @@ from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
 from medseg.diagnosis.forecast import Horizon
 from medseg.diagnosis.signal import describe, normalise, period
 from medseg.doubts import Doubts
-from medseg.encoder import FOLDER, encoder_kept
+from medseg.encoder import encoder_kept
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
 from medseg.extract import Around, Extractor, Tables, extract_cases, read_tables, write_tables
+from medseg.gate import Gate
 from medseg.ledger import Entry, Ledger, atomic_write_text, beside, write_json
 from medseg.masks import MaskFolder, MaskOf, true_masks
 from medseg.metrics import summarise_states
+from medseg.panel import opened
 from medseg.resume import content_of, key_of
-from medseg.runs import Run
+from medseg.runs import ENCODER, Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
 from medseg.sequence_sheets import forecast_errors, sequence_sheets
@@ -45,10 +47,11 @@ WRITTEN = (".json", "_signal.csv", "_metrics.json", "_features.csv", "_features_
 
 def open_diagnoser(run: Run, config: Config) -> Diagnoser | Classifier:
     """What a finished run diagnoses with."""
-    if "use" not in config.diagnoser:
-        return Diagnoser.from_run(run)
-    require_diagnosis(run, config)
-    return load_classifier(run, config, Inputs.read(run.read_json("diagnoser.json")))
+    with run.reading():
+        if "use" not in config.diagnoser:
+            return Diagnoser.from_run(run)
+        require_diagnosis(run, config)
+        return load_classifier(run, config, Inputs.read(run.read_json("diagnoser.json")))
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Request:
     segmenter: Run | None = None
     pattern: str | None = None
     ways: Ways = PLAIN
+    strict: bool = False  # an image that a quality gate doubts fails
 
 
 def diagnose_folder(request: Request, run: Run) -> Ledger:
@@ -70,13 +74,15 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review. Cases
     whose images, masks, models and version are as in an earlier run are not measured again.
     """
-    config = load(run.file("config.yaml"))
-    use_threads(config.executor.threads)
+    with run.reading():
+        config = load(run.file("config.yaml"))
+        use_threads(config.executor.threads)
+        gate = Gate.of_run(run, config).of(str(config.organ.channels[0]))
     if request.out.resolve() == request.source.resolve():
         raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
     diagnoser = open_diagnoser(run, config)
     warn_synthetic(run, request.source)
-    doubts = Doubts([build(check) for check in config.quality.values()], config.data.time_axis)
+    doubts = Doubts(gate, strict=request.strict)
     given = _given(request, config)
     names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
     with table_book(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as book:
@@ -93,7 +99,7 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
             _enter(request.source, given, found, book)
         book.ledger.review({str(case): _once(part["review"]) for case, part in found.groupby("case")})
         _write(request.out, found, diagnoser.inputs.classes)
-        facts = {"model": run.path.resolve().name, "synthetic": run.synthetic}
+        facts = {"model": run.named.resolve().name, "synthetic": run.synthetic}
         write_json(request.out.with_suffix(".json"), {**facts, **told(diagnoser, tables, found)})
     return book.ledger
 
@@ -109,8 +115,8 @@ def _key(request: Request, config: Config, run: Run) -> str:
     """Digest of all models that a case goes through."""
     runs = [run, *([request.segmenter] if request.segmenter else [])]
     if config.data.get("encoder") is not None:
-        runs.append(Run(run.file(FOLDER)))
-    return key_of(runs, {"given_masks": request.masks is not None})
+        runs.append(Run(run.file(ENCODER)))
+    return key_of(runs, {"given_masks": request.masks is not None, "strict": request.strict})
 
 
 def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: Book) -> None:
@@ -191,20 +197,24 @@ def _measured(request: Request, model: tuple[Config, Run], cases: list[Case], bo
     extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
     if not extractor.needs_masks:
         return extract_cases(cases, extractor, None, book, Around(_nothing))
-    source, reads = _mask_source(request, cases, labels)
+    source, reads = _mask_source(request, cases, labels, doubts)
     folder = beside(request.out, "_pictures")
     masks = pictured(doubts.watching(source), folder, labels, {case.id for case in cases})
     return extract_cases(cases, extractor, masks, book, Around(reads, doubts, folder))
 
 
-def _mask_source(request: Request, cases: list[Case], labels: Labels) -> tuple[MaskOf, Callable[[Case], list[Path]]]:
+def _mask_source(
+    request: Request, cases: list[Case], labels: Labels, doubts: Doubts
+) -> tuple[MaskOf, Callable[[Case], list[Path]]]:
     """Where masks come from, and the files that are read for one."""
     if request.masks is not None:
         masks = MaskFolder(request.source, request.masks, labels)
         return masks, masks.files
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
-        return segmented_by(Segmenter.from_run(request.segmenter)), _nothing
+        segmenter = opened(request.segmenter, "auto")
+        doubts.checks.append(segmenter.gate.of(segmenter.channels[0]))
+        return segmented_by(segmenter), _nothing
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
         return true_masks(labels), Case.truth_files

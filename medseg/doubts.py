@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.image import frames
+from medseg.errors import ImageError
+from medseg.gate import Check
 from medseg.masks import MaskOf
 
 EMPTY = "its mask is empty"
-Check = Callable[[sitk.Image], str | None]
 
 
 class Doubts:
-    """Looks on while cases are measured; `reasons` holds what there is to say of each, by case."""
+    """Looks on while cases are measured; `reasons` holds what there is to say of each, by case.
 
-    def __init__(self, checks: Sequence[Check], time_axis: int | None = None) -> None:
-        self.checks, self.time_axis = checks, time_axis
+    With `strict` an image that a check doubts is an `ImageError` (quality).
+    """
+
+    def __init__(self, *checks: Check, strict: bool = False) -> None:
+        self.checks, self.strict = list(checks), strict
         self.reasons: dict[str, str] = {}
 
     def watching(self, mask_of: MaskOf) -> MaskOf:
-        """The same masks, while quality and emptiness are noted; of sequences the middle frame is checked."""
+        """The same masks, while quality and emptiness are noted."""
 
         def watch(case: Case, image: sitk.Image) -> sitk.Image:
+            said = [doubt for check in self.checks for doubt in check(image)]
+            if said and self.strict:
+                raise ImageError(
+                    f"{case.image}: refused: {'; '.join(said)}; look at it, or leave --strict out", code="quality"
+                )
             mask = mask_of(case, image)
-            parts = frames(image, self.time_axis)
-            said = [doubt for check in self.checks if (doubt := check(parts[len(parts) // 2]))]
             if not sitk.GetArrayViewFromImage(mask).any():
                 said.append(EMPTY)
             for doubt in said:

@@ -18,12 +18,11 @@ from medseg.data.image import frames, read_image
 from medseg.errors import ConfigError
 from medseg.features.slices import step_regions
 from medseg.pipeline import Images
-from medseg.runs import HASHED, Run, open_run
+from medseg.runs import ENCODER, HASHED, Run, open_run
 from medseg.segmentation.predict import TiledNetwork
 from medseg.segmentation.unet import UNet
 from medseg.segmenter import Segmenter
 
-FOLDER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, whole
 MADE_OF = ("config.yaml", "model.safetensors", "labels.json", "preprocess.json", "fingerprint.json", "split.csv")
 Floats = npt.NDArray[np.float32]
 
@@ -144,13 +143,18 @@ def encoder_of(config: Config, run: Run, reported: Sequence[str]) -> Encoder | N
         return None
     source = open_run(Path(config.data.encoder))
     split = read_table(source.file("split.csv"))
+    if "sha256" in split:
+        raise ConfigError(
+            f"data.encoder={source.named}: a package calls its patients by numbers, so nobody can tell whether the "
+            "reported ones are among them; name the run folder itself"
+        )
     seen = set(split.loc[split["split"] == "train", "patient"].astype(str))
     if both := sorted(seen & set(reported)):
         raise ConfigError(
             f"data.encoder={source.path}: learnt from {len(both)} of the patients that are to be reported "
             f"({', '.join(both[:3])}…); train it with the same data.folds and data.fold, or on the same split"
         )
-    kept = Run(run.file(FOLDER))
+    kept = Run(run.file(ENCODER))
     kept.path.mkdir(exist_ok=True)
     for name in {*MADE_OF, *HASHED}:
         if source.file(name).is_file():
@@ -163,4 +167,4 @@ def encoder_kept(config: Config, run: Run) -> Encoder | None:
     """The encoder that a finished diagnoser's run holds; None where it reads none."""
     if config.data.get("encoder") is None:
         return None
-    return Encoder.of_run(open_run(run.file(FOLDER)), config.data.encoder_features, config.executor.accelerator)
+    return Encoder.of_run(open_run(run.file(ENCODER)), config.data.encoder_features, config.executor.accelerator)

@@ -92,6 +92,12 @@ CODES: dict[str, str] = {
     "nothing-compared": "no mask could be compared with a truth|check that the two trees have the same names",
     "nyul-constant": "an image of one value cannot be standardised|look at the image",
     "one-class": "all cases to learn from have one class|add cases of another",
+    "package-altered": "a model package is not as it was written: a byte differs, or a part is missing|copy it again "
+    "from where it came",
+    "package-schema": "a zip is no model package, or one of a newer format|make it with medseg model export, or "
+    "install the newer medseg",
+    "package-unsafe": "a model package holds what none needs: a pickle, a path outside, a link, foreign code|do not "
+    "use it; ask who made it for another",
     "phantom-settings": "phantoms cannot be made with these settings|the message says which",
     "output": "a result cannot be written; what was there before is whole|make room, mend the rights of the folder, or "
     "choose another; the same command then goes on",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from medseg.data.cases import Case
 from medseg.data.folders import read_table
 from medseg.errors import ConfigError, DataError
-from medseg.panel import Found
+from medseg.panel import Found, opened
 from medseg.pipeline import Images
 from medseg.ranked import rows_of
-from medseg.runs import Run
-from medseg.segmenter import Segmenter
+from medseg.runs import Run, digest_of
 
 HELD = "test"
 
@@ -25,13 +23,13 @@ class Folds:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = {str(run.path): Segmenter.from_run(run, device) for run in runs}
+        self.models = {str(run.named): opened(run, device) for run in runs}
         first = next(iter(self.models.values()))
         for name, model in self.models.items():
             if model.labels != first.labels or model.channels != first.channels:
-                raise ConfigError(f"{name}: has other labels or channels than {runs[0].path}; give folds of one recipe")
+                raise ConfigError(f"{name}: other labels or channels than {runs[0].named}; give folds of one recipe")
         self.labels, self.channels, self.folders, self.compared = first.labels, first.channels, [""], False
-        self._sides = {str(run.path): _sides(run) for run in runs}
+        self._sides = {str(run.named): run.sides() for run in runs}
 
     def __call__(self, images: Images, case: Case, tiles: int | None = None) -> Found:
         """Channels of a case → its mask; `DataError` (seen) where every model was trained on it."""
@@ -42,7 +40,7 @@ class Folds:
 
     def model_for(self, case: Case) -> tuple[str, str]:
         """The model that never saw a case, and how that is known."""
-        key = _digest(case.image)
+        key = digest_of(case.image)
         known = {name: sides[key] for name, sides in self._sides.items() if key in sides}
         held = next((name for name, side in known.items() if side == HELD), None)
         unseen = next((name for name in self.models if name not in known), None)
@@ -57,7 +55,7 @@ class Folds:
         )
 
     def doubts(self, images: Images) -> list[str]:
-        """What the quality gate, the same for every fold, says against the images."""
+        """What the quality gate says against the images; folds of one dataset have nearly the same."""
         return next(iter(self.models.values())).doubts(images)
 
 
@@ -71,19 +69,3 @@ def provenance_of(masks: Path) -> dict[str, object]:
     held = table["out_of_fold"].astype(str).str.lower() == "true"
     models = sorted({Path(str(name)).name for name in table["model"]})
     return {"folder": masks.name, "out_of_fold": bool(held.all()), "masks": len(table), "models": models}
-
-
-def _sides(run: Run) -> dict[str, str]:
-    """Side of each image of a run's dataset, by the digest of its content; files that are gone are left out."""
-    table = read_table(run.file("split.csv"))
-    pairs = zip(table["image"].map(Path), table["split"], strict=True)
-    return {_digest(path): str(side) for path, side in pairs if path.exists()}
-
-
-def _digest(path: Path) -> str:
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -15,12 +15,13 @@ from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from medseg.checkpoints import Checkpoints, Clock, Done, TimeUpError, WholeFiles, after_the_step, done_so_far
-from medseg.config import TRAINING_TARGETS, Config, build
+from medseg.config import Config, build
 from medseg.console import Progress
 from medseg.errors import ConfigError, MedsegError
 from medseg.executor import device_of, precision_of, quiet_libraries, use_threads
 from medseg.ledger import EXIT_INTERRUPTED, atomic_write_text
 from medseg.runs import Run
+from medseg.targets import LOGGERS
 
 
 class AveragedWeights(WeightAveraging):
@@ -196,7 +197,7 @@ def make_trainer(config: Config, run: Run, budget: Budget, clock: Clock, extra: 
         *extra,
         Checkpoints(run.checkpoint, clock, done),
     ]
-    logger = build(config.logger, TRAINING_TARGETS, save_dir=str(run.path)) if config.logger.get("_target_") else False
+    logger = build(config.logger, LOGGERS, save_dir=str(run.path)) if config.logger.get("_target_") else False
     return pl.Trainer(
         accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=config.executor.devices,

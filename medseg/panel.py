@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
@@ -38,7 +37,7 @@ class Panel:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = dict(zip(_names(runs), (Segmenter.from_run(run, device) for run in runs), strict=True))
+        self.models = dict(zip(_names(runs), (opened(run, device) for run in runs), strict=True))
         first = next(iter(self.models.values()))
         alike = all(model.labels == first.labels for model in self.models.values())
         self.compared = alike and len(runs) > 1
@@ -65,11 +64,11 @@ class Panel:
         return Found({"": merge_maps(self._maps(masks))[0]}, [], candidates)
 
     def doubts(self, images: Images) -> list[str]:
-        """What any quality gate says against the images, each doubt once."""
-        found = [
-            model.doubts({channel: images[channel] for channel in model.channels}) for model in self.models.values()
-        ]
-        return list(dict.fromkeys(doubt for doubts in found for doubt in doubts))
+        """What the quality gates say against the images: once what all say, else with the model's name."""
+        found = {name: model.doubts({c: images[c] for c in model.channels}) for name, model in self.models.items()}
+        shared = [doubt for doubt in next(iter(found.values())) if all(doubt in said for said in found.values())]
+        own = [f"{name}: {doubt}" for name, said in found.items() for doubt in said if doubt not in shared]
+        return [*shared, *own]
 
     def _merged_labels(self) -> Labels:
         blank = {name: sitk.Image([1, 1], sitk.sitkUInt8) for name in self.models}
@@ -79,6 +78,12 @@ class Panel:
     def _maps(self, masks: dict[str, sitk.Image]) -> list[tuple[sitk.Image, dict[str, int]]]:
         models = self.models
         return [(models[n].labels.flatten(mask), dict(models[n].labels.numbers)) for n, mask in masks.items()]
+
+
+def opened(run: Run, device: str) -> Segmenter:
+    """The segmenter of a run; `ModelError` where its files do not fit together."""
+    with run.reading():
+        return Segmenter.from_run(run, device)
 
 
 def agreement(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, Any]]:
@@ -95,7 +100,7 @@ def agreement(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, An
 
 def _names(runs: list[Run]) -> list[str]:
     """A name for each run: its folder's, with those above where two share one."""
-    paths = [Path(run.path).resolve() for run in runs]
+    paths = [run.named.resolve().with_suffix("") if run.package else run.path.resolve() for run in runs]
     for depth in range(1, 20):
         names = ["_".join(path.parts[-depth:]) for path in paths]
         if max(Counter(names).values()) == 1:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
+import os
 import platform
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import medseg
+from medseg import archive
 from medseg.errors import ConfigError, ModelError
 from medseg.ledger import atomic_write_bytes, atomic_write_text, sha256, write_json
 
@@ -22,14 +30,24 @@ HASHED = (
     "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "fingerprint.json",
     "split.csv", "metrics.json", "card.md", "diagnoser.json", "classifier.json", "ensemble.skops",
 )  # fmt: skip
+ENCODER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, whole
+MEMBERS = frozenset(  # what a package may hold
+    {"LICENCE.txt", *(f"{place}{name}" for place in ("", f"{ENCODER}/") for name in (archive.MANIFEST, *HASHED))}
+)
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "SimpleITK", "albumentations", "hydra-core", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; every file of it by name."""
+    """A run folder; every file of it by name. `package` is the zip that it was unpacked from."""
 
     path: Path
+    package: Path | None = None
+
+    @property
+    def named(self) -> Path:
+        """What the user calls it: the folder or the zip."""
+        return self.package or self.path
 
     def file(self, name: str) -> Path:
         """Path of one of the run's files."""
@@ -39,13 +57,25 @@ class Run:
         """One of the run's JSON files; a missing or broken one is a `ModelError`."""
         try:
             content = json.loads(self.file(name).read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(
                 f"{self.file(name)}: missing or not JSON; train again or copy the whole run folder"
             ) from error
         if not isinstance(content, dict):
             raise ModelError(f"{self.file(name)}: not an object")
         return content
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While a model is built from the run's files: what does not fit together is a `ModelError`."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            why = str(error).strip().splitlines() or [""]
+            raise ModelError(
+                f"{self.named}: its settings, weights and tables do not fit together ({type(error).__name__}: "
+                f"{why[0][:200]}); copy it again, or train with this version of medseg"
+            ) from error
 
     @property
     def checkpoint(self) -> Path:
@@ -56,6 +86,20 @@ class Run:
     def synthetic(self) -> bool:
         """Whether the model was trained on phantoms."""
         return bool(self.read_json("fingerprint.json").get("synthetic"))
+
+    def sides(self) -> dict[str, str]:
+        """Side of each image of the run's dataset (train, valid, test), by the digest of its content.
+
+        Images that are gone are left out; raises `ModelError` where all are, since nothing is known then.
+        """
+        from medseg.data.folders import read_table
+
+        table = read_table(self.file("split.csv"))
+        known = table["sha256"] if "sha256" in table else table["image"].map(lambda path: digest_of(Path(path)))
+        found = {str(key): str(side) for key, side in zip(known, table["split"], strict=True) if key}
+        if not found:
+            raise ModelError(f"{self.named}: the images that it learnt from are gone: nobody can tell what it saw")
+        return found
 
     def save_weights(self, state: dict[str, torch.Tensor]) -> None:
         """Write model.safetensors (tensors only: loading runs no code)."""
@@ -114,11 +158,54 @@ def create(run_dir: str | None, organ: str) -> Run:
             return Run(parent / str(number))
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder one after the other; blank where there is none."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest() if path.exists() else ""
+
+
 def open_run(path: Path) -> Run:
-    """An existing run folder, its files checked against their hashes."""
+    """An existing run folder, or the package of one, its files checked against their hashes.
+
+    A package is unpacked into a folder that is removed with the `Run`, at the latest when the process ends.
+    """
+    if path.is_file():
+        return _unpacked(path)
     if not path.is_dir():
-        raise ModelError(f"{path}: no such run folder; name the folder that `medseg train` wrote")
-    run = Run(path)
+        raise ModelError(f"{path}: no such run folder or package; name the folder that `medseg train` wrote")
+    return _checked(Run(path))
+
+
+def _unpacked(file: Path) -> Run:
+    members = archive.unpack(file, MEMBERS)
+    parent = Path(tempfile.mkdtemp(prefix="medseg-"))
+    run = Run(parent / (file.stem.strip(".") or "model"), file)
+    weakref.finalize(run, _remove, parent, os.getpid())
+    write_members(members, run.path)
+    return _checked(run)
+
+
+def _remove(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # a fork leaves the folder to its parent
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_members(members: dict[str, bytes], folder: Path) -> None:
+    """The files of a package below a folder."""
+    try:
+        for name, content in members.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise ModelError(f"{folder}: a package cannot be unpacked there ({error.strerror})") from error
+
+
+def _checked(run: Run) -> Run:
+    path = run.path
     if not run.file("manifest.json").is_file():
         raise ModelError(
             f"{path}: no finished run (manifest.json is missing); was it interrupted, finish it with resume={path}"
@@ -126,7 +213,13 @@ def open_run(path: Path) -> Run:
     manifest = run.read_json("manifest.json")
     if manifest.get("schema") != SCHEMA:
         raise ModelError(f"{path}: written in schema {manifest.get('schema')}, this medseg reads schema {SCHEMA}")
-    for name, digest in manifest.get("sha256", {}).items():
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict) or not MEMBERS.issuperset(hashes):
+        raise ModelError(f"{run.file('manifest.json')}: names files that no run has; copy the run again")
+    there = [name for name in sorted(MEMBERS - {archive.MANIFEST}) if run.file(name).exists()]
+    if "package" in manifest and (strange := [name for name in there if name not in hashes]):
+        raise ModelError(f"{run.file(strange[0])}: was added to the package; import it again")
+    for name, digest in hashes.items():
         if not run.file(name).is_file():
             raise ModelError(f"{run.file(name)}: missing; copy the whole run folder")
         if sha256(run.file(name)) != digest:

@@ -111,7 +111,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
             for folder in facts.folders:
                 write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
             if batch.out_of_fold:
-                write_json(batch.out / "out_of_fold.json", {"models": [str(run.path) for run in runs]})
+                write_json(batch.out / "out_of_fold.json", {"models": [str(run.named) for run in runs]})
             if facts.models is not None:
                 announce(facts.models, cases, limit_of(batch.max_ram))
             with Ledger(batch.out / "cases.csv", before.entries) as ledger:
@@ -275,4 +275,4 @@ def warn_synthetic(run: Run, source: Path) -> None:
     """Say it loudly where a model of phantoms meets images that are none."""
     marked = any((folder / "phantom.json").is_file() for folder in [source, *source.resolve().parents][:4])
     if run.synthetic and not marked:
-        banner(f"{run.path} was trained on SYNTHETIC PHANTOMS only. What it says of real images means nothing.")
+        banner(f"{run.named} was trained on SYNTHETIC PHANTOMS only. What it says of real images means nothing.")

@@ -16,6 +16,7 @@ from medseg.data.image import frames, join_frames
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError
 from medseg.executor import autocast, device_of, use_threads
+from medseg.gate import Gate
 from medseg.pipeline import Images, Preprocess, State
 from medseg.ranked import Selection
 from medseg.ranked import State as RankerState
@@ -50,14 +51,19 @@ class Segmenter:
     """A model with everything around it: preprocessing, the way back to the input's grid, rules after it."""
 
     def __init__(
-        self, config: Config, model: Model, state: State | None = None, rankers: RankerState | None = None
+        self,
+        config: Config,
+        model: Model,
+        state: State | None = None,
+        rankers: RankerState | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.channels = list(config.organ.channels)
         self.labels = labels_of(config)
         self.time_axis = config.data.time_axis
         self.prepare = Preprocess(config, state)
         self.select = Selection(config, self.labels, rankers)
-        self.checks = [build(check) for check in config.quality.values()]
+        self.gate = gate or Gate(config)
         self.after = [build(step) for step in config.postprocess.values()]
         self.threshold = float(config.segmenter.threshold)
         self.model = model
@@ -74,11 +80,12 @@ class Segmenter:
         use_threads(config.executor.threads)
         state = run.read_json("preprocess.json")
         rankers = run.read_json("candidates.json") if run.file("candidates.json").is_file() else None
+        gate = Gate.of_run(run, config)
         if not is_trained(config):
-            return cls(config, build(config.segmenter.model), state, rankers)
+            return cls(config, build(config.segmenter.model), state, rankers, gate)
         network = make_network(config)
         network.load_state_dict(run.load_weights())
-        return cls(config, tiled(config, network), state, rankers)
+        return cls(config, tiled(config, network), state, rankers, gate)
 
     def __call__(self, images: Images) -> sitk.Image:
         """Channels of one case → coded mask on the first channel's own grid; 4D sequences frame by frame."""
@@ -94,13 +101,8 @@ class Segmenter:
         return joined, [one.candidates for one in done]
 
     def doubts(self, images: Images) -> list[str]:
-        """What the quality gate says against the raw images of a case, sequences by their middle frame; nothing where
-        all is well."""
-        parts = {name: frames(image, self.time_axis) for name, image in images.items()} if self.checks else {}
-        middle = {name: part[len(part) // 2] for name, part in parts.items()}
-        return [
-            f"{name}: {doubt}" for name, image in middle.items() for check in self.checks if (doubt := check(image))
-        ]
+        """What the quality gate says against the raw images of a case."""
+        return self.gate(images)
 
     def look(self, images: Images) -> tuple[Images, Scores]:
         """Preprocessed channels, and what the model says of them: probabilities (K, Z, Y, X)."""

@@ -22,6 +22,7 @@ from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.plan import plan_dataset, resolved
 from medseg.resume import only_one, sweep
 from medseg.runs import Run
+from medseg.targets import PHANTOMS
 
 SMALL = 0.2  # of a recipe's passes: below, numbers say nothing of what the recipe can do
 SYNTHETIC = (
@@ -135,7 +136,7 @@ def dataset(config: Config) -> tuple[Path, bool]:
     if not (folder / "cases.csv").is_file():
         say(f"making phantoms in {folder}")
         with whole_folder(folder, "cases.csv") as part:
-            build(config.organ.phantom, folder=part, **wanted)
+            build(config.organ.phantom, PHANTOMS, folder=part, **wanted)
     return folder, True
 
 

@@ -25,6 +25,7 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.errors import DataError
 from medseg.extract import Tables
 from medseg.features.select import select_features
+from medseg.gate import Looks
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.runs import Run
 from medseg.sheets import diagnoses
@@ -73,14 +74,15 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
     Returns lines for the card, and what happened to each case.
     """
     ledger = Ledger(run.file("cases.csv"))
-    tables = tables_of(config, run, cases, ledger)
+    looks = Looks(config)
+    tables = tables_of(config, run, cases, ledger, looks)
     reported = report_split(cases)
     split = {case.id: case.split for case in cases}
     train = part(tables, [name for name, side in split.items() if side == "train"])
     check_labels(train.frames, list(config.organ.classes))
     inputs = inputs_of(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic))
+    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic) | looks.summary())
     classifier = learn(config, run, inputs, learning(inputs, train))
     classifier.save(run)
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])

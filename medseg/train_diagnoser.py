@@ -35,6 +35,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, Tables, extract_cases, read_tables, write_tables
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.folds import provenance_of
+from medseg.gate import Looks
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, Finite, KeepBest, budget_of, done_before, fit, make_trainer, seconds_of
 from medseg.masks import MaskFolder, true_masks
@@ -52,14 +53,15 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     Returns lines for the card, and what happened to each case.
     """
     ledger = Ledger(run.file("cases.csv"))
-    tables = tables_of(config, run, cases, ledger)
+    looks = Looks(config)
+    tables = tables_of(config, run, cases, ledger, looks)
     reported = report_split(cases)
     split = {case.id: case.split for case in cases}
     train = part(tables, [name for name, side in split.items() if side == "train"])
     check_labels(train.frames, list(config.organ.classes))
     inputs = inputs_of(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic))
+    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic) | looks.summary())
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
@@ -88,8 +90,8 @@ def _forecast(config: Config, inputs: Inputs, train: Tables) -> Forecast | None:
     return fit_forecast(traces, horizon_of(config), settings.hidden, settings.passes, config.seed)
 
 
-def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Tables:
-    """features.csv of the dataset where it has one, else measured now; kept in the run."""
+def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger, looks: Looks) -> Tables:
+    """features.csv of the dataset where it has one, else measured now, which `looks` sees; kept in the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
         if config.data.encoder is not None:
@@ -107,6 +109,7 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger) -> Ta
             side = report_split(cases)
             wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
             masks = pictured(masks, run.file("pictures"), labels, wanted)
+            masks = looks.watching(masks)
         tables = extract_cases(cases, extractor, masks, Book(ledger))
         write_json(run.file("features_units.json"), extractor.units())
     write_tables(tables, run.file(FEATURES))

@@ -23,6 +23,7 @@ from medseg.data.fingerprint import fingerprint
 from medseg.data.image import read_image
 from medseg.errors import DataError, MedsegError
 from medseg.executor import device_of
+from medseg.gate import survey
 from medseg.ledger import Entry, Ledger, failure, write_json
 from medseg.lightning import (
     AveragedWeights,
@@ -38,6 +39,7 @@ from medseg.lightning import (
 from medseg.measure import measure, results
 from medseg.pipeline import Images, Preprocess, State
 from medseg.plots import curves
+from medseg.preprocess.familiar import look
 from medseg.preprocess.geometry import match_mask
 from medseg.ranked import learn
 from medseg.runs import Run
@@ -60,13 +62,14 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     if learning:
         prepare.fit(lambda: _readable(learning))
     write_json(run.file("preprocess.json"), prepare.state)
-    recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings)
+    recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings, look)
     train = _prepare(config, learning, recipe, ledger)
     if not train and rule is None:
         why = f"; the first: {ledger.entries[0].message}" if ledger.entries else ""
         raise DataError(f"no training case can be used; see {ledger.file} for the reason of each{why}")
     held = _prepare(config, [c for c in cases if c.split == reported and c.annotated], recipe, ledger)
-    write_json(run.file("fingerprint.json"), fingerprint(train or held, dict(config.organ.labels), synthetic))
+    facts = fingerprint(train or held, dict(config.organ.labels), synthetic)
+    write_json(run.file("fingerprint.json"), facts if train else facts | survey(config, cases))
     pl.seed_everything(config.seed, verbose=False)
     if rule is not None:
         lines, segmenter = ["No training: a rule."], Segmenter(config, rule, prepare.state)

@@ -15,6 +15,7 @@ from medseg.diagnose import Request, diagnose_folder
 from medseg.encoder import Encoder
 from medseg.errors import ConfigError
 from medseg.features import abcd, radial, slices
+from medseg.package import export_model
 from medseg.runs import open_run
 from medseg.segmentation.predict import Tiling, encode
 from medseg.segmentation.unet import UNet
@@ -121,6 +122,20 @@ def test_a_diagnosis_reads_it_beside_the_measures_and_needs_the_segmenter_no_mor
     diagnose_folder(Request(breathing, tmp_path / "out.csv"), open_run(tmp_path / "run"))
     again = pd.read_csv(tmp_path / "out_features.csv").set_index(["case", "frame"])[names]
     assert np.allclose(again, measured.set_index(["case", "frame"])[names].loc[again.index], atol=1e-4)
+    packed = export_model(open_run(tmp_path / "run"), tmp_path / "run.zip")
+    content = packed.read_bytes()
+    assert not [patient for patient in set(measured["patient"]) if patient.encode() in content]
+    diagnose_folder(Request(breathing, tmp_path / "packed.csv"), open_run(packed))
+    for end in (".csv", "_features.csv"):
+        assert (tmp_path / f"packed{end}").read_bytes() == (tmp_path / f"out{end}").read_bytes()
+
+
+def test_a_package_does_not_say_whom_it_learnt_from_so_nothing_is_learnt_on_top(
+    breathing: Path, segmenter: Path, tmp_path: Path
+) -> None:
+    packed = export_model(open_run(segmenter), tmp_path / "segmenter.zip")
+    with pytest.raises(ConfigError, match="name the run folder itself"):
+        train(compose([*ENCODED, f"data.encoder={packed}", f"data.root={breathing}", f"run_dir={tmp_path / 'run'}"]))
 
 
 def test_a_segmenter_that_learnt_from_a_reported_patient_is_refused(

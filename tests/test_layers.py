@@ -19,6 +19,7 @@ TASKS = [
     "measure",
     "choose",
     "plan",
+    "package",
     "panel",
     "prepare",
     "segment",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.fingerprint import facts_of
+from medseg.data.fingerprint import LOOKS, facts_of
 from medseg.data.image import read_image, to_array
 from medseg.data.labels import Labels
 from medseg.data.truth import fitting_mask as fitting_mask
@@ -28,7 +28,7 @@ from medseg.data.truth import own_mask as own_mask
 from medseg.data.truth import read_truth
 from medseg.errors import ImageError
 
-VERSION = 4
+VERSION = 5
 DRAFT = ".part-"  # how folders begin that are not whole yet
 OLD = 86400  # seconds after which such a folder was left by a process that was killed
 LOCATIONS = 4000  # voxels remembered per label for sampling
@@ -68,12 +68,16 @@ class CachedCase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a case becomes arrays; `settings` is text that changes whenever the result would."""
+    """How a case becomes arrays; `settings` is text that changes whenever the result would.
+
+    `look` measures raw images.
+    """
 
     prepare: Prepare
     match: MatchMask
     labels: Labels
     settings: str
+    look: Callable[[sitk.Image], dict[str, float]] | None = None
 
 
 def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
@@ -97,6 +101,8 @@ def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
     coded = coded.reshape((-1, *coded.shape[-2:]))  # (Z, Y, X)
     array = np.concatenate([to_array(image) for image in ready.values()])  # (C, Z, Y, X)
     facts = facts_of(images, truth, recipe.labels) | {"network_size": list(grid.GetSize())}
+    if recipe.look is not None:
+        facts[LOOKS] = {channel: recipe.look(image) for channel, image in images.items()}
     with whole_folder(target, "facts.json") as part:
         np.save(part / "image.npy", array.astype(np.float16))
         np.save(part / "mask.npy", coded.astype(np.uint8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from medseg.data.truth import Truth
 
 Facts = dict[str, Any]
+UTMOST = 0.01  # of the cases, on either side of a range
+KINDS = ("axes", "components")  # numbers that stand for a kind
+LOOKS = "looks"  # what raw images are like, for telling at inference whether another is like them
 
 
 def fingerprint(cases: list[CachedCase], labels: Iterable[str], synthetic: bool) -> Facts:
@@ -28,7 +31,8 @@ def fingerprint(cases: list[CachedCase], labels: Iterable[str], synthetic: bool)
                 "or leave the label out"
             )
     found = {"synthetic": synthetic, "patients": len({case.patient for case in cases}), **summary_of(facts, labels)}
-    return found | {"network_size": _median([fact["network_size"] for fact in facts])}
+    found |= {"network_size": _median([fact["network_size"] for fact in facts])}
+    return found | {LOOKS: known_looks([fact[LOOKS] for fact in facts if LOOKS in fact])}
 
 
 def facts_of(images: dict[str, sitk.Image], truth: Truth, labels: Labels) -> Facts:
@@ -72,6 +76,24 @@ def summary_of(facts: list[Facts], labels: Iterable[str]) -> Facts:
             for channel in channels
         },
     }
+
+
+def known_looks(looks: Sequence[Mapping[str, Mapping[str, float]]]) -> Facts:
+    """Of each channel the usual contrast, and the range of each measure over the cases; `looks` is channel → measure →
+    value for each case. From a hundred cases on the utmost hundredth on either side is left out, but no kind."""
+    found: Facts = {}
+    for channel in looks[0] if looks else ():
+        seen = [look[channel] for look in looks if channel in look]
+        names = [name for name in seen[0] if all(name in one for one in seen)]
+        values = {name: [one[name] for one in seen] for name in names}
+        utmost = UTMOST if len(seen) >= 1 / UTMOST else 0.0
+        ranges = {
+            name: np.quantile(values[name], [0, 1] if name in KINDS else [utmost, 1 - utmost]).tolist()
+            for name in names
+        }
+        contrast = float(np.median(values["contrast"]))
+        found[channel] = {"cases": len(seen), "contrast": contrast, "ranges": ranges}
+    return found
 
 
 def _median(rows: list[list[float]]) -> list[float]:

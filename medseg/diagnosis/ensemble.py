@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +52,10 @@ def load(content: bytes, name: str = "ensemble") -> Ensemble:
     from skops.io import get_untrusted_types, loads
 
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:
+            size = sum(info.file_size for info in parts.infolist())
+        if size > len(content):  # nothing in it is compressed
+            raise ModelError(f"{name}: {len(content)} bytes that claim to be {size}; it is not loaded")
         foreign = sorted(set(get_untrusted_types(data=content)) - set(TRUSTED))
         if foreign:
             raise ModelError(f"{name}: holds {', '.join(foreign)}, which no ensemble is made of; it is not loaded")

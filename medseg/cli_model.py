@@ -1,0 +1,77 @@
+"""The commands below `medseg model`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli_options import AsJson
+
+model_app = typer.Typer(no_args_is_help=True, help="Give a model away as one file; take one in; look at it.")
+
+AnyModel = Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or a package (.zip).")]
+
+
+@model_app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that `medseg train` wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="The package to write.")],
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", help="Of the model: an identifier such as CC-BY-4.0, or a text file."),
+    ] = None,
+) -> None:
+    """Write a model as one zip: weights, settings, numbers, card, hashes; no names, checkpoints or predictions."""
+    from medseg.package import export_model
+    from medseg.runs import open_run
+
+    typer.echo(export_model(open_run(run), out, licence))
+
+
+@model_app.command("import")
+def import_(
+    package: Annotated[Path, typer.Argument(metavar="ZIP", help="A package.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the run.")],
+) -> None:
+    """Unpack a package into a run folder after looking at all of it; `--model` takes the zip as it is, too."""
+    from medseg.package import import_model
+
+    typer.echo(import_model(package, folder).path)
+
+
+@model_app.command("show")
+def show(model: AnyModel, as_json: AsJson = False) -> None:
+    """Say what a model is: organ, labels, licence, how it was measured, its files."""
+    from medseg.package import describe_model
+    from medseg.runs import open_run
+
+    run = open_run(model)
+    found = describe_model(run)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+        return
+    for key, value in found.items():
+        typer.echo(f"{key}: {_text(value)}")
+    if run.file("card.md").is_file():
+        typer.echo("\n" + run.file("card.md").read_text(encoding="utf-8"), nl=False)
+
+
+@model_app.command("verify")
+def verify(model: AnyModel) -> None:
+    """Check a model before it is used: every hash, no pickle, settings that name only medseg's own classes."""
+    from medseg.package import verify_model
+    from medseg.runs import open_run
+
+    names = verify_model(open_run(model))
+    typer.echo(f"{model}: whole and harmless: {', '.join(names)}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,188 @@
+"""A model to give away: one zip that holds what using it needs, and nothing of the patients that it learnt from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medseg import archive
+from medseg.archive import MANIFEST
+from medseg.config import labels_of, load, to_dict, to_yaml
+from medseg.console import warn
+from medseg.data.folders import read_table
+from medseg.errors import ConfigError, DataError, ModelError
+from medseg.ledger import atomic_write_bytes
+from medseg.runs import ENCODER, HASHED, MEMBERS, Run, digest_of, open_run, write_members
+from medseg.targets import check_targets
+
+UNSPECIFIED = "unspecified"
+LICENCE = "LICENCE.txt"
+# of the settings: where things lay on the machine that trained
+LOCAL = {"run_dir": None, "resume": None, "plan": None, "logger": {"_target_": None}}
+LOCAL_DATA = {"root": None, "masks": None, "cache": "runs/.cache"}
+
+
+def export_model(run: Run, out: Path, licence: str | None = None) -> Path:
+    """Write a finished run as a package. The same run gives the same bytes.
+
+    `licence` is an identifier such as CC-BY-4.0, or a text file that travels along. Of split.csv only numbers in place
+    of names, sides and digests of the images' content travel; checkpoints, predictions, pictures and tables do not.
+    """
+    if out.suffix.lower() != ".zip":
+        raise ConfigError(f"{out}: a package is a .zip; name it {out.with_suffix('.zip').name}")
+    verify_model(run)
+    name, text = _licence(licence, run)
+    members = {} if text is None else {LICENCE: text}
+    if run.file(ENCODER).is_dir():
+        members |= {f"{ENCODER}/{part}": content for part, content in _whole(open_run(run.file(ENCODER)), name, {})}
+    atomic_write_bytes(out, archive.pack(dict(_whole(run, name, members))))
+    return out
+
+
+def import_model(file: Path, folder: Path) -> Run:
+    """Unpack a package into a new folder, which appears whole or not at all."""
+    if not file.is_file():
+        raise ModelError(f"{file}: no such package")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: holds something already; choose a new folder")
+    run = open_run(file)
+    verify_model(run)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as draft:
+            whole = Path(draft) / "model"
+            write_members(archive.unpack(file, MEMBERS), whole)
+            whole.replace(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    return open_run(folder)
+
+
+def verify_model(run: Run) -> list[str]:
+    """The names of a run's files, each of them looked at beyond its hash: settings that name only medseg's own classes,
+    weights that are tensors, an ensemble of known parts, JSON that is JSON. Raises `ModelError`."""
+    names = [name for name in HASHED if run.file(name).is_file()]
+    for name in names:
+        with run.file(name).open("rb") as file:
+            if archive.is_pickle(name, file.read(2)):
+                raise ModelError(
+                    f"{run.file(name)}: is a pickle, which runs code when it is loaded", code="package-unsafe"
+                )
+        if name.endswith(".json"):
+            run.read_json(name)
+    config = load(run.file("config.yaml"))
+    try:
+        check_targets(to_dict(config))
+    except ConfigError as error:
+        raise ModelError(f"{run.named}: config.yaml: {error}", code="package-unsafe") from error
+    if "model.safetensors" in names:
+        run.load_weights()
+    if "ensemble.skops" in names:
+        from medseg.diagnosis.ensemble import load as load_ensemble
+
+        load_ensemble(run.file("ensemble.skops").read_bytes(), str(run.file("ensemble.skops")))
+    if run.file(ENCODER).is_dir():
+        names += [f"{ENCODER}/{name}" for name in verify_model(open_run(run.file(ENCODER)))]
+    return names
+
+
+def describe_model(run: Run) -> dict[str, Any]:
+    """What a model is, for a person who has just got it."""
+    with run.reading():
+        manifest, config = run.read_json(MANIFEST), load(run.file("config.yaml"))
+        metrics = run.read_json("metrics.json") if run.file("metrics.json").is_file() else {}
+        return {
+            "model": str(run.named),
+            "organ": config.organ.name,
+            "task": config.task,
+            "channels": list(config.organ.channels),
+            "labels": dict(labels_of(config).numbers),
+            "classes": [str(name) for name in config.organ.classes] if config.task == "diagnosis" else [],
+            "licence": manifest.get("package", {}).get("licence", UNSPECIFIED),
+            "synthetic": run.synthetic,
+            "medseg": manifest.get("medseg"),
+            "trained": manifest.get("finished"),
+            "measured": {key: metrics.get(key) for key in ("report_split", "n_cases", "n_patients")},
+            "scores": _scores(metrics),
+            "files": {name: run.file(name).stat().st_size for name in sorted(manifest["sha256"])},
+            "sha256": hashlib.sha256(json.dumps(manifest["sha256"], sort_keys=True).encode()).hexdigest(),
+        }
+
+
+def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean Dice of each label, or the first model's scores."""
+    if "labels" in metrics and isinstance(metrics["labels"], dict) and metrics.get("task") == "segmentation":
+        return {name: found.get("dice", {}).get("mean") for name, found in metrics["labels"].items()}
+    models = metrics.get("models") or {}
+    first: dict[str, Any] = next(iter(models.values()), {})
+    return {name: score["mean"] for name, score in first.items() if isinstance(score, dict) and "mean" in score}
+
+
+def _licence(given: str | None, run: Run) -> tuple[str, bytes | None]:
+    """Identifier, and the text where a file was named; a package that is exported again keeps its own."""
+    if given is None:
+        known = run.read_json(MANIFEST).get("package", {}).get("licence", UNSPECIFIED)
+        return str(known), run.file(LICENCE).read_bytes() if run.file(LICENCE).is_file() else None
+    if Path(given).is_file():
+        return f"see {LICENCE}", Path(given).read_bytes()
+    if not given.strip() or len(given) > 100 or "\n" in given:
+        raise ConfigError(
+            f"--licence {given[:40]!r}: must be an identifier such as CC-BY-4.0, or an existing text file"
+        )
+    return given.strip(), None
+
+
+def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """The members of a run, `more` that lie in it, and the manifest of all of them."""
+    members = {name: run.file(name).read_bytes() for name in HASHED if run.file(name).is_file()} | more
+    if "split.csv" in members:
+        members["split.csv"] = nameless(run).to_csv(index=False, lineterminator="\n").encode()
+    members["config.yaml"] = _placeless(run).encode()
+    manifest = run.read_json(MANIFEST) | {
+        "package": {"schema": archive.SCHEMA, "licence": licence},
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())},
+        "bytes": {name: len(content) for name, content in sorted(members.items())},
+    }
+    members[MANIFEST] = (json.dumps(manifest, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    yield from members.items()
+
+
+def nameless(run: Run) -> pd.DataFrame:
+    """split.csv without names and paths: case, patient (numbers), split, and the digest of the image's content.
+
+    The digest lets `--out-of-fold` know a case again; who has not the image learns nothing from it. Numbers follow the
+    digests, not the names. Images that are gone have none, which is said.
+    """
+    table = read_table(run.file("split.csv"))
+    if "sha256" in table:
+        return table
+    table["sha256"] = [digest_of(Path(path)) if path else "" for path in table["image"]]
+    if gone := int((table["sha256"] == "").sum()):
+        warn(f"{run.named}: {gone} of {len(table)} images that split.csv names are gone; out of fold they are unknown")
+    hidden = table[["case", "patient", "split"]].astype(str).agg("\n".join, axis=1).map(_hash)
+    table = table.assign(order=table["sha256"].where(table["sha256"] != "", hidden)).sort_values("order", kind="stable")
+    for column in ("patient", "case"):
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(table[column]), start=1)}
+        table[column] = [f"{column}_{numbers[name]:04d}" for name in table[column]]
+    return table[["case", "patient", "split", "sha256"]].reset_index(drop=True)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _placeless(run: Run) -> str:
+    """config.yaml without the paths of the machine that trained."""
+    config = load(run.file("config.yaml"))
+    for part, values in ((config, LOCAL), (config.data, LOCAL_DATA)):
+        for key in set(part) & set(values):
+            part[key] = values[key]
+    if config.data.get("encoder") is not None:
+        config.data.encoder = ENCODER
+    return to_yaml(config)

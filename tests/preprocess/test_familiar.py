@@ -1,0 +1,139 @@
+"""Phantoms of the recipe are familiar to one another; gross changes are not, and are told with both numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.config import build, compose
+from medseg.data.fingerprint import known_looks
+from medseg.data.image import find_images, read_image
+from medseg.preprocess.familiar import Familiar, look
+from medseg.targets import PHANTOMS
+
+LUNG, SKIN, BREAST = "lung", "skin", "breast"
+COUNT = {LUNG: 24, SKIN: 40, BREAST: 40}
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def phantoms(organ: str, folder: Path) -> list[sitk.Image]:
+    size = {"size": "tiny"} if organ == LUNG else {}
+    recipe = compose([f"organ={organ}"]).organ.phantom
+    build(recipe, PHANTOMS, folder=folder, patients=COUNT[organ], frames=1, seed=5, **size)
+    return [read_image(path) for path in find_images(folder / "images")]
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Familiar, Any, list[sitk.Image]]]:
+    """Of each organ its recipe's check, what two thirds of the phantoms are like, and the rest of them."""
+    found = {}
+    for organ in COUNT:
+        images = phantoms(organ, tmp_path_factory.mktemp(organ))
+        third = len(images) // 3
+        learnt = known_looks([{"x": look(image)} for image in images[third:]])["x"]
+        found[organ] = build(compose([f"organ={organ}"]).quality.familiar), learnt, images[:third]
+    return found
+
+
+def changed(image: sitk.Image, change: Change, spacing: float = 1) -> sitk.Image:
+    array = sitk.GetArrayFromImage(image)
+    new = sitk.GetImageFromArray(change(array).astype(array.dtype), image.GetNumberOfComponentsPerPixel() > 1)
+    new.CopyInformation(image)
+    new.SetSpacing([side * spacing for side in image.GetSpacing()])
+    return new
+
+
+def inverted(array: np.ndarray) -> np.ndarray:
+    return array.max() - array + array.min()
+
+
+def test_held_out_phantoms_are_familiar(known: dict[str, Any]) -> None:
+    doubts = [check(image, learnt) for check, learnt, held in known.values() for image in held]
+    assert len(doubts) == 34
+    assert sum(map(bool, doubts)) / len(doubts) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("organ", "change", "spacing", "words"),
+    [
+        (LUNG, lambda a: a + 1000, 1, "of its values"),
+        (LUNG, inverted, 1, "of its values"),
+        (LUNG, lambda a: a, 10, "spacing 1"),
+        (LUNG, lambda a: a, 0.1, "spacing 1"),
+        (LUNG, lambda a: a * 0.1, 1, "of its values"),
+        (SKIN, inverted, 1, "share of red"),
+        (SKIN, lambda a: a[..., ::-1], 1, "share of blue"),
+        (SKIN, lambda a: a.mean(-1, keepdims=True).repeat(3, -1), 1, "is grey, trained on colour images"),
+        (SKIN, lambda a: a // 3, 1, "of its values"),
+        (BREAST, lambda a: a // 2, 1, "of its values"),
+    ],
+)
+def test_gross_changes_are_doubted(
+    known: dict[str, Any], organ: str, change: Change, spacing: float, words: str
+) -> None:
+    check, learnt, held = known[organ]
+    found = ["; ".join(check(changed(image, change, spacing), learnt)) for image in held]
+    assert np.mean([bool(text) for text in found]) > 0.9
+    assert np.mean([words in text and "trained on" in text for text in found]) > 0.5
+
+
+def test_of_inverted_ultrasound_most_is_doubted(known: dict[str, Any]) -> None:
+    """Not all: as much of it is dark as is bright."""
+    check, learnt, held = known[BREAST]
+    assert np.mean([bool(check(changed(image, inverted), learnt)) for image in held]) > 0.5
+
+
+def test_images_of_another_organ_are_doubted(known: dict[str, Any]) -> None:
+    for organ, (check, learnt, _) in known.items():
+        for other, (_, _, images) in known.items():
+            doubts = [check(image, learnt) for image in images]
+            assert all(doubts) == (organ != other), (organ, other)
+
+
+def test_both_numbers_are_told() -> None:
+    image = sitk.Image([40, 40, 30], sitk.sitkInt16)
+    image.SetSpacing((5.0, 5.0, 5.0))
+    known = {"cases": 100, "contrast": 1.0}
+    ranges = {name: (value, value) for name, value in look(image).items()} | {"spacing_finest": (0.7, 1.2)}
+    assert Familiar()(image, {**known, "ranges": ranges}) == ["finest spacing 5 mm, trained on 0.7–1.2"]
+    ranges |= {"spacing_finest": (2.6, 9.0), "side_longest": (900.0, 950.0), "level_50": (-800.0, -300.0)}
+    assert Familiar()(image, {**known, "ranges": ranges}) == [
+        "longest side 200 mm, trained on 900–950",
+        "median of its values 0, trained on -800 to -300",
+    ]
+    assert Familiar(side=5, level=None)(image, {**known, "ranges": ranges}) == []
+
+
+def test_a_few_cases_are_trusted_less_than_many() -> None:
+    image = sitk.GetImageFromArray(np.arange(10_000, dtype=np.float32).reshape(100, 100) / 10_000)
+    ranges = {name: (value, value) for name, value in look(image).items()} | {"level_50": (0.64, 0.64)}
+    many, few = ({"cases": n, "contrast": 1.0, "ranges": ranges} for n in (10_000, 4))
+    assert Familiar(place=None)(image, many) == ["median of its values 0.5, trained on 0.64"]
+    assert Familiar(place=None)(image, few) == []
+
+
+def test_grey_stored_as_colour_is_grey_and_sixteen_bits_are_as_eight() -> None:
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (50, 60)).astype(np.uint8)
+    one = look(sitk.GetImageFromArray(grey))
+    assert look(sitk.GetImageFromArray(np.stack([grey] * 3, -1), isVector=True)) == pytest.approx(one)
+    assert look(sitk.GetImageFromArray(grey.astype(np.uint16) * 257)) == pytest.approx(one, abs=1e-3)
+    assert one["components"] == 1
+    assert (one["axes"], one["side_longest"]) == (2, 60)
+
+
+def test_constant_images_and_sequences_can_be_looked_at() -> None:
+    blank = look(sitk.Image([8, 8, 8], sitk.sitkInt16))
+    assert blank["contrast"] == 0
+    assert "place_50" not in blank
+    frames = np.stack([np.full((4, 5, 6), value, np.int16) for value in (0, 7, 0)])
+    assert look(sitk.JoinSeries([sitk.GetImageFromArray(frame) for frame in frames]))["level_50"] == 7
+
+
+@pytest.mark.parametrize(("name", "value"), [("spacing", 0.5), ("side", 0), ("level", -1), ("place", -0.1)])
+def test_limits_that_make_no_sense_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        Familiar(**{name: value})

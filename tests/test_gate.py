@@ -1,0 +1,133 @@
+"""What a run remembers of its training images reaches every command that reads images with it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from medseg.config import compose
+from medseg.data.image import read_image, write_image
+from medseg.errors import ModelError
+from medseg.gate import Gate
+from medseg.runs import open_run
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def odd(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom as it is, one whose spacing was read in another unit, and one in HU + 1000."""
+    folder = tmp_path_factory.mktemp("odd")
+    image = read_image(sorted((cohort / "images").iterdir())[0])
+    write_image(image, folder / "good.nii.gz")
+    write_image(image + 1000, folder / "shifted.nii.gz")
+    image.SetSpacing([side * 10 for side in image.GetSpacing()])
+    write_image(image, folder / "unit.nii.gz")
+    return folder
+
+
+def ledger(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, keep_default_na=False).set_index("case")
+
+
+def test_a_strange_image_is_segmented_for_review_and_strict_refuses_it(
+    medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
+) -> None:
+    looks = open_run(segmenter).read_json("fingerprint.json")["looks"]["ct"]
+    assert looks["cases"] == 4
+    assert medseg("segment", odd, tmp_path / "out", "--model", segmenter).status == 0
+    found = ledger(tmp_path / "out" / "cases.csv")
+    assert dict(found["status"]) == {"good": "ok", "shifted": "review", "unit": "review"}
+    spacing = max(read_image(odd / "unit.nii.gz").GetSpacing())
+    low, high = looks["ranges"]["spacing_coarsest"]
+    assert f"coarsest spacing {spacing:.0f} mm, trained on {low:.3g}–{high:.3g}" in found.loc["unit", "message"]
+    assert "of its values" in found.loc["shifted", "message"]
+    assert medseg("segment", odd, tmp_path / "strict", "--model", segmenter, "--strict").status == 3
+    found = ledger(tmp_path / "strict" / "cases.csv")
+    assert dict(found["status"]) == {"good": "ok", "shifted": "failed", "unit": "failed"}
+    assert set(found.loc[["shifted", "unit"], "code"]) == {"quality"}
+
+
+def test_each_model_of_a_panel_has_its_say(medseg: Command, segmenter: Path, odd: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(segmenter, other)
+    run = open_run(other)
+    content = run.read_json("fingerprint.json")
+    content["looks"]["ct"]["ranges"]["spacing_coarsest"] = [0.5, 0.6]
+    run.file("fingerprint.json").write_text(json.dumps(content))
+    run.seal(datetime.now(UTC))
+    models = ["--model", segmenter, "--model", other]
+    assert medseg("segment", odd / "good.nii.gz", tmp_path / "out", *models).status == 0
+    message = ledger(tmp_path / "out" / "cases.csv").loc["good", "message"]
+    assert message.startswith("other: ct: coarsest spacing ")
+    assert message.endswith("trained on 0.5–0.6")
+
+
+def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
+    medseg: Command, diagnoser: Path, segmenter: Path, odd: Path, tmp_path: Path
+) -> None:
+    assert open_run(diagnoser).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
+    given = [odd, tmp_path / "out.csv", "--model", diagnoser, "--segmenter", segmenter]
+    assert medseg("diagnose", *given).status == 0
+    found = ledger(tmp_path / "out_cases.csv")
+    assert dict(found["status"]) == {"good": "ok", "shifted": "review", "unit": "review"}
+    assert "spacing" in found.loc["unit", "message"]
+    given[1] = tmp_path / "strict.csv"
+    assert medseg("diagnose", *given, "--strict").status == 3
+    assert dict(ledger(tmp_path / "strict_cases.csv")["code"]) == {"good": "", "shifted": "quality", "unit": "quality"}
+
+
+def test_a_run_without_a_record_says_so_once_and_checks_nothing(
+    medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(segmenter, old)
+    run = open_run(old)
+    content = run.read_json("fingerprint.json")
+    del content["looks"]
+    run.file("fingerprint.json").write_text(json.dumps(content))
+    run.seal(datetime.now(UTC))
+    result = medseg("segment", odd, tmp_path / "out", "--model", old)
+    assert result.err.count("it is not recorded what its training images were like") == 1
+    assert ledger(tmp_path / "out" / "cases.csv").loc["unit", "status"] == "ok"
+
+
+def test_it_is_left_out_as_any_check_is(cohort: Path) -> None:
+    image = read_image(sorted((cohort / "images").iterdir())[0])
+    far = {"ct": {"cases": 9, "contrast": 1.0, "ranges": {"axes": (2, 2), "components": (3, 3)}}}
+    with_it = Gate(compose(["organ=lung"]), far)
+    assert with_it({"ct": image}) == [
+        "ct: is a volume, trained on pictures",
+        "ct: is grey, trained on colour images",
+    ]
+    assert Gate(compose(["organ=lung", "~quality.familiar"]), far)({"ct": image}) == []
+    assert Gate(compose(["organ=lung", "quality=none"]), far)({"ct": image}) == []
+    assert with_it({"another": image}) == []
+    assert Gate(compose(["organ=lung"]))({"ct": image}) == []
+    assert with_it.of("ct")(sitk.JoinSeries([image, image, image])) == [
+        d.removeprefix("ct: ") for d in with_it({"ct": image})
+    ]
+
+
+@pytest.mark.parametrize("looks", [[], {"ct": {}}, {"ct": {"cases": 1, "contrast": 1, "ranges": {"axes": [2]}}}, {
+    "ct": {"cases": 1, "contrast": "x", "ranges": {"axes": [2, 2], "components": [1, 1]}}}])  # fmt: skip
+def test_a_broken_record_is_a_broken_model(
+    medseg: Command, segmenter: Path, odd: Path, tmp_path: Path, looks: Any
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(segmenter, broken)
+    run = open_run(broken)
+    run.file("fingerprint.json").write_text(json.dumps({"synthetic": True, "looks": looks}))
+    run.seal(datetime.now(UTC))
+    if not looks:
+        assert Gate.of_run(run, compose(["organ=lung"])).looks == {}
+        return
+    result = medseg("segment", odd, tmp_path / "out", "--model", broken)
+    assert result.status == ModelError.exit_status
+    assert "do not fit together" in result.err

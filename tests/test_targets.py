@@ -1,0 +1,90 @@
+"""Nothing but medseg's own classes: functions, methods, imports and re-exports are refused without being called."""
+
+from typing import Any
+
+import pytest
+
+from medseg.config import build, compose, group_choices, to_dict
+from medseg.errors import ConfigError
+from medseg.targets import OWN, check_targets, mappings, require_allowed
+
+FOREIGN = [
+    "os.system",
+    "builtins.eval",
+    "subprocess.Popen",
+    "medseg.config.build",
+    "medseg.cli.main",
+    "medseg.runs.open_run",
+    "medseg.runs.Run",
+    "medseg.ledger.atomic_write_text",
+    "medseg.data.phantoms.skin.make_cohort",
+    "medseg.data.image.write_image",
+    "medseg.preprocess.quality.shrunk",
+    "medseg.preprocess.quality.cv2.imread",
+    "medseg.preprocess.quality.Blur.__call__",
+    "medseg.preprocess.quality.Blur.__class__",
+    "medseg.segmentation.predict.torch.hub.load",
+    "medseg.segmentation.predict.torch",
+    "medseg.segmentation.predict.TiledNetwork.predict",
+    "medseg.diagnosis.ensemble.load",
+    "medseg.diagnosis.ensemble.fit",
+    "medseg.features.shape.frame_features",
+    "medseg.features.shape._moments",
+    "medseg.preprocess",
+    "medseg.preprocess.",
+    "medseg.preprocess..quality.Blur",
+    "medseg.preprocess.no_such.Class",
+    "hydra.utils.get_method",
+    "pytorch_lightning.loggers.CSVLogger",
+    "",
+    None,
+    ["os.system"],
+]
+
+
+@pytest.mark.parametrize("target", FOREIGN, ids=str)
+@pytest.mark.parametrize("wrap", [lambda node: node, lambda node: {"a": [[{"b": node}]]}], ids=["plain", "nested"])
+def test_a_foreign_target_is_refused_at_any_depth(target: Any, wrap: Any) -> None:
+    with pytest.raises(ConfigError, match="not allowed"):
+        build(wrap({"_target_": target, "_args_": ["touch hacked"]}))
+
+
+def test_a_foreign_target_is_refused_beside_a_good_one_and_as_a_partial() -> None:
+    good = {"_target_": "medseg.preprocess.quality.Blank"}
+    with pytest.raises(ConfigError, match="not allowed"):
+        build({**good, "least": {"_target_": "os.getpid"}})
+    with pytest.raises(ConfigError, match="not allowed"):
+        build({"_target_": "os.system", "_partial_": True})
+    with pytest.raises(ConfigError, match="not allowed"):
+        build({"_target_": "medseg.data.image.write_image", "_partial_": True})
+
+
+def test_text_that_hydra_would_resolve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "0.5")
+    with pytest.raises(ConfigError, match="stands for another value"):
+        build({"_target_": "medseg.preprocess.quality.Blank", "least": "${oc.env:SECRET}"})
+
+
+def test_measures_are_taken_as_partials_only() -> None:
+    node = {"_target_": "medseg.features.shape.frame_features"}
+    assert callable(build({**node, "_partial_": True}))
+    with pytest.raises(ConfigError, match="_partial_: true"):
+        build({**node, "_partial_": "yes"})
+
+
+@pytest.mark.parametrize("organ", group_choices()["organ"])
+def test_every_recipe_names_only_what_is_allowed(organ: str) -> None:
+    check_targets(to_dict(compose([f"organ={organ}"])))
+    check_targets(to_dict(compose([f"organ={organ}", "logger=csv"])))
+
+
+def test_phantoms_belong_to_the_organ_alone() -> None:
+    settings = to_dict(compose(["organ=skin"]))
+    settings["preprocess"]["extra"] = settings["organ"]["phantom"]
+    with pytest.raises(ConfigError, match="make_cohort"):
+        check_targets(settings)
+
+
+def test_mappings_come_from_the_outermost() -> None:
+    assert [len(node) for node in mappings({"a": [{"b": 1}], "c": 2})] == [2, 1]
+    require_allowed({"a": 1}, OWN)

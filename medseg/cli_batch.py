@@ -17,8 +17,10 @@ from medseg.cli_options import (
     KeepIdentity,
     MaxRam,
     Model,
+    OutOfFold,
     Quiet,
     Replace,
+    Strict,
     Workers,
     finish,
 )
@@ -49,12 +51,9 @@ def segment(
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
     suffix: Format = None,
-    out_of_fold: Annotated[
-        bool,
-        typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it."),
-    ] = False,
+    out_of_fold: OutOfFold = False,
     fail_fast: FailFast = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse images that the quality gate doubts.")] = False,
+    strict: Strict = False,
     replace: Replace = False,
     keep_identity: KeepIdentity = False,
     workers: Workers = 1,
@@ -131,7 +130,7 @@ def diagnose(
     pattern: Glob = None,
     fail_fast: FailFast = False,
     replace: Replace = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")] = False,
+    strict: Strict = False,
     shape: Annotated[
         str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
     ] = "table",

@@ -63,6 +63,10 @@ MaxRam = Annotated[
     typer.Option("--max-ram", help="GB of memory that may be used, by all workers; else what is free.", min=0.1),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+OutOfFold = Annotated[
+    bool, typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]
 

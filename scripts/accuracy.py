@@ -2,6 +2,7 @@
 
 python scripts/accuracy.py DATA OUT [--only NAME ...] [--ablations]
 DATA holds brain/ breast/ lung/ retina/ skin/. A run that is finished is not made again: an interrupted table goes on.
+Rows of the page whose runs are not in OUT stay as they were.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from accuracy_page import Earlier, earlier, labels_of, with_interval
 
+TITLE = "# Diagnosis"  # where the other script's part begins
 CONSTANCY = "+preprocess.constancy._target_=medseg.preprocess.colour.ShadesOfGrey"
 CLASSICAL = ("otsu", "watershed", "em", "superpixels")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ACCURACY.md"
@@ -39,6 +41,7 @@ class Experiment:
         0.25  # of the recipe's passes in the runs with and without a step, which are compared among themselves
     )
     trained: bool = True
+    subset: str = ""  # column of labels.csv that is 1 in the cases to take; "": all
 
 
 # what the numbers alone do not say
@@ -96,6 +99,11 @@ EXPERIMENTS = [
         classical=CLASSICAL, trained=False,
     ),
     Experiment(
+        "skin_hairy", "Skin under dense hair, without training (ISIC 2017 at 256 pixels, hairy by eye; Jaccard)",
+        "skin/isic2017_256", ("organ=skin", "experiment=isic2017", "data.holdout=1.0"), "iou", {"lesion": (0.65, 0.72)},
+        classical=CLASSICAL, trained=False, subset="hair_checked",
+    ),
+    Experiment(
         "lung", "Lung (LCTSC, 3 train, 2 reported)", "lung/lctsc",
         ("organ=lung", "data.split_column=split_in_repo"), "dice",
         {"right_lung": (0.95, 0.975), "left_lung": (0.95, 0.975)}, classical=CLASSICAL,
@@ -127,10 +135,14 @@ def main() -> None:
         "compared among themselves only.",
         "",
     ]  # fmt: skip
+    page = PAGE.read_text() if PAGE.is_file() else ""
     for experiment in EXPERIMENTS:
         if experiment.name in given.only and not given.table:
             make(experiment, given.data, given.out, given.ablations)
-        lines += section(experiment, given.out)
+        before = earlier(page, experiment.title, NOTES.get(experiment.name, ""))
+        lines += section(experiment, given.out, before)
+    if TITLE in page:
+        lines += [*page[page.index(TITLE) :].rstrip("\n").split("\n"), ""]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(lines))
     print(PAGE)
@@ -159,10 +171,30 @@ def make(experiment: Experiment, data: Path, out: Path, ablations: bool) -> None
             if (run / "manifest.json").is_file():
                 continue
             folds = (f"data.fold={fold}",) if experiment.folds > 1 else ()
-            words = [*experiment.settings, *settings, *folds, f"data.root={data / experiment.folder}"]
+            words = [*experiment.settings, *settings, *folds, f"data.root={root_of(experiment, data, out)}"]
             command = ["medseg", "train", *words, f"data.cache={out / 'cache'}", f"run_dir={run}"]
             print("$", " ".join(command), flush=True)
             subprocess.run(command, check=False)
+
+
+def root_of(experiment: Experiment, data: Path, out: Path) -> Path:
+    """The dataset's folder; of a subset, one with links to its images and masks."""
+    source = data / experiment.folder
+    if not experiment.subset:
+        return source
+    root = out / "subsets" / experiment.name
+    if not (root / "labels.csv").is_file():
+        table = pd.read_csv(source / "labels.csv")
+        table = table[table[experiment.subset] == 1]
+        wanted = set(table["case_id"])
+        for place in ("images", "masks"):
+            (root / place).mkdir(parents=True, exist_ok=True)
+            for file in (source / place).iterdir():
+                if "_".join(file.stem.split("_")[:2]) in wanted:
+                    (root / place / file.name).unlink(missing_ok=True)
+                    (root / place / file.name).symlink_to(file.resolve())
+        table[["case_id", "label"]].to_csv(root / "labels.csv", index=False)
+    return root
 
 
 def folder(experiment: Experiment, out: Path, variant: str, fold: int) -> Path:
@@ -170,25 +202,22 @@ def folder(experiment: Experiment, out: Path, variant: str, fold: int) -> Path:
     return out / experiment.name / (f"{name}_{fold}" if experiment.folds > 1 else name)
 
 
-def section(experiment: Experiment, out: Path) -> list[str]:
-    """The lines of one experiment; nothing where no run is there."""
+def section(experiment: Experiment, out: Path, before: Earlier) -> list[str]:
+    """The lines of one experiment; what was not measured again is as `before`."""
     rows = []
     for name in variants(experiment, ablations=True):
         runs = [folder(experiment, out, name, fold) for fold in range(experiment.folds)]
         runs = [run for run in runs if (run / "manifest.json").is_file()]
-        if runs:
-            rows += [row(experiment, name, label, runs) for label in labels_of(runs[0])]
+        new = [row(experiment, name, label, runs) for label in labels_of(runs[0])] if runs else []
+        rows += new or before.of(name)
     if not rows:
         return []
     command = f"medseg train {' '.join(experiment.settings)} data.root=DATA/{experiment.folder}"
     head = ["segmenter", "label", "n", experiment.score.replace("_", " "), "95 % CI", "asked", "goal"]
     lines = [f"## {experiment.title}", "", f"`{command}`", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     note = [NOTES[experiment.name], ""] if experiment.name in NOTES else []
-    return [*lines, *rows, "", *by_hair(experiment, out), *by_rank(experiment, out), *note]
-
-
-def labels_of(run: Path) -> list[str]:
-    return list(json.loads((run / "metrics.json").read_text())["labels"])
+    more = [*by_hair(experiment, out), *by_rank(experiment, out)] or before.tail
+    return [*lines, *rows, "", *more, *note]
 
 
 def row(experiment: Experiment, name: str, label: str, runs: list[Path]) -> str:
@@ -218,8 +247,8 @@ def by_rank(experiment: Experiment, out: Path) -> list[str]:
             continue
         lines += [
             f"Candidates, {label}: {ranks['candidates_per_image']:.1f} an image; the structure is among them in "
-            f"{_with_interval(ranks['among_candidates'])} of the images that show it, first by score in "
-            f"{_with_interval(ranks['top1'])}, the largest in {_with_interval(ranks['top1_largest'])}.",
+            f"{with_interval(ranks['among_candidates'])} of the images that show it, first by score in "
+            f"{with_interval(ranks['top1'])}, the largest in {with_interval(ranks['top1_largest'])}.",
             "",
             "| false candidates an image | " + " | ".join(ranks["froc"]) + " |",
             "|---" * (len(ranks["froc"]) + 1) + "|",
@@ -227,10 +256,6 @@ def by_rank(experiment: Experiment, out: Path) -> list[str]:
             "",
         ]
     return lines
-
-
-def _with_interval(score: dict[str, Any]) -> str:
-    return f"{score['mean']:.3f} ({score['ci95'][0]:.3f}–{score['ci95'][1]:.3f})"
 
 
 def by_hair(experiment: Experiment, out: Path) -> list[str]:
@@ -245,12 +270,28 @@ def by_hair(experiment: Experiment, out: Path) -> list[str]:
         table = pd.read_csv(with_ / "evaluation.csv")[["case", "iou"]]
         table = table.merge(pd.read_csv(without / "evaluation.csv")[["case", "iou"]], on="case", suffixes=("", "_raw"))
         root = pd.read_csv(with_ / "split.csv")["image"].iloc[0]
-        facts = pd.read_csv(Path(root).parent.parent / "labels.csv")[["case_id", "hair"]]
+        facts = pd.read_csv(Path(root).parent.parent / "labels.csv")
+        if "hair" not in facts:
+            return paired(experiment, out)
+        facts = facts[["case_id", "hair"]]
         table = table.merge(facts, left_on="case", right_on="case_id")
         for hair, part in table.groupby("hair"):
             rows.append(f"| {name} | {hair} | {len(part)} | {part['iou_raw'].mean():.3f} | {part['iou'].mean():.3f} |")
     head = ["", "| segmenter | hair | n | as it is | hair removed |", "|---|---|---|---|---|"]
     return [*head, *rows, ""] if rows else []
+
+
+def paired(experiment: Experiment, out: Path) -> list[str]:
+    """What removing hair does to each image, on average, with the standard error of that mean."""
+    lines = []
+    for name in experiment.classical:
+        with_, without = (folder(experiment, out, n, 0) / "evaluation.csv" for n in (name, f"{name}, no hair removal"))
+        if with_.is_file() and without.is_file():
+            tables = [pd.read_csv(file).set_index("case")["iou"] for file in (with_, without)]
+            change = tables[0] - tables[1]
+            error = change.std() / np.sqrt(len(change))
+            lines.append(f"| {name} | {len(change)} | {change.mean():+.4f} | {error:.4f} |")
+    return ["", "| segmenter | n | Jaccard gained by removing hair | standard error |", "|---|---|---|---|", *lines, ""]
 
 
 if __name__ == "__main__":

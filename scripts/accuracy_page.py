@@ -1,4 +1,4 @@
-"""What the accuracy page is made of; and what an earlier one says, so that what is not measured again stays as it was."""
+"""Parts of the accuracy page; and what an earlier page says, so that what is not measured again stays as it was."""
 
 from __future__ import annotations
 

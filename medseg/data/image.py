@@ -99,7 +99,7 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
     -space, -dimension, -nan or one of dicom-*.
     """
     path = Path(path)
-    _require_name(path)
+    require_name(path)
     try:
         if path.is_dir():
             image = dicom.read_series(path, series)
@@ -127,7 +127,7 @@ def printable(text: object) -> str:
     return UNSPEAKABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
-def _require_name(path: Path) -> None:
+def require_name(path: Path) -> None:
     """ITK ends the whole process at a name that is not UTF-8; a line break would make two lines of one in tables."""
     if UNSPEAKABLE.search(str(path)):
         why = f"{printable(path)}: the name holds a line break or bytes that are no UTF-8; rename the file"

@@ -17,6 +17,7 @@ from medseg.cli_options import (
     KeepIdentity,
     MaxRam,
     Model,
+    Models,
     OutOfFold,
     Quiet,
     Replace,
@@ -40,14 +41,7 @@ Diagnoses = Annotated[
 def segment(
     source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder with such.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
-    model: Annotated[
-        list[Path],
-        typer.Option(
-            "--model",
-            help="A run folder or package; given again: other labels are merged into one map, the first model having "
-            "priority, the same labels are compared (agreement.csv).",
-        ),
-    ],
+    model: Models,
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
     suffix: Format = None,

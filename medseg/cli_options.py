@@ -44,6 +44,14 @@ Glob = Annotated[
     str | None, typer.Option("--glob", help="Only files whose path below the folder matches, e.g. '*/ct.nii.gz'.")
 ]
 Model = Annotated[Path, typer.Option("--model", help="The run folder that `medseg train` wrote, or a package.")]
+Models = Annotated[
+    list[Path],
+    typer.Option(
+        "--model",
+        help="A run folder or package; given again: other labels are merged into one map, the first model having "
+        "priority, the same labels are compared (agreement.csv).",
+    ),
+]
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
 ]

@@ -13,7 +13,7 @@ from typing import Any
 from medseg.console import progress, warn
 from medseg.errors import ImageError, MedsegError, OutputError
 from medseg.ledger import Entry, Ledger, beside, failure
-from medseg.resume import ROWS, Before, content_of, hidden, only_table
+from medseg.resume import ROWS, Before, content_of, hidden, named_from, only_table
 
 Rows = dict[str, Any]
 
@@ -129,11 +129,6 @@ def _one(job: Job, make: Callable[[Job], Made], book: Book, stopped: bool) -> tu
             book.before.note(job.name, made.rows)
     if book.key and (made.rows or made.files):
         digest = content_of(made.files, made.rows or None)
-        entry = dataclasses.replace(entry, outputs="\n".join(_named(made.files, book)), output_hash=digest)
+        folder = book.ledger.file.parent if book.ledger.file else Path()
+        entry = dataclasses.replace(entry, outputs=named_from(folder, made.files), output_hash=digest)
     return entry, made.rows
-
-
-def _named(files: Sequence[Path], book: Book) -> list[str]:
-    """Files as seen from the ledger's folder, so that they are found again from any other."""
-    folder = book.ledger.file.parent if book.ledger.file else Path()
-    return [str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files]

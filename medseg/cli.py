@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -186,13 +187,20 @@ def main(run: Callable[..., Any] = app) -> None:
     """The `medseg` command: a `MedsegError` is one message and its exit status; a bug keeps its traceback."""
     _prepare_process()
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
-    stopped = False
+    stopped, main_thread = False, threading.get_ident()
 
     def stop(_number: int, _frame: object) -> None:
         nonlocal stopped
-        stopped = True
-        sys.stderr.write("interrupted\n")
+        if not stopped:
+            sys.stderr.write("interrupted\n")
+        stopped, sys.unraisablehook = True, unraisable
         raise SystemExit(130)
+
+    def unraisable(lost: sys.UnraisableHookArgs) -> None:
+        if isinstance(lost.exc_value, SystemExit):  # a destructor was at work, where Python drops it
+            threading.Timer(0.01, signal.pthread_kill, [main_thread, signal.SIGTERM]).start()
+        else:
+            sys.__unraisablehook__(lost)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

@@ -22,9 +22,13 @@ from medseg.checks import AUTO, check_combinations, check_resume, check_values, 
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError, ModelError
 from medseg.plain import require_plain
+from medseg.runs import ENCODER
 from medseg.targets import OWN, mappings, require_allowed
 
 Config = DictConfig
+# of a run's settings: where things lay on the machine that trained
+LOCAL = {"run_dir": None, "resume": None, "plan": None, "logger": {"_target_": None}}
+LOCAL_DATA = {"root": None, "masks": None, "cache": "runs/.cache"}
 
 
 def config_dir() -> Path:
@@ -167,6 +171,17 @@ def load(file: Path) -> Config:
     if not isinstance(config, DictConfig):
         raise ModelError(f"{file}: not a run's settings")
     return config
+
+
+def placeless(config: Config) -> Config:
+    """The settings without the paths of the machine that trained."""
+    found = config.copy()
+    for part, values in ((found, LOCAL), (found.data, LOCAL_DATA)):
+        for key in set(part) & set(values):
+            part[key] = values[key]
+    if found.data.get("encoder") is not None:
+        found.data.encoder = ENCODER
+    return found
 
 
 def feature_settings(choice: str) -> Config:

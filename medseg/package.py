@@ -13,7 +13,7 @@ import pandas as pd
 
 from medseg import archive
 from medseg.archive import MANIFEST
-from medseg.config import labels_of, load, to_dict, to_yaml
+from medseg.config import labels_of, load, placeless, to_dict, to_yaml
 from medseg.console import warn
 from medseg.data.folders import read_table
 from medseg.errors import ConfigError, DataError, ModelError
@@ -23,9 +23,6 @@ from medseg.targets import check_targets
 
 UNSPECIFIED = "unspecified"
 LICENCE = "LICENCE.txt"
-# of the settings: where things lay on the machine that trained
-LOCAL = {"run_dir": None, "resume": None, "plan": None, "logger": {"_target_": None}}
-LOCAL_DATA = {"root": None, "masks": None, "cache": "runs/.cache"}
 
 
 def export_model(run: Run, out: Path, licence: str | None = None) -> Path:
@@ -143,7 +140,7 @@ def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str
     members = {name: run.file(name).read_bytes() for name in HASHED if run.file(name).is_file()} | more
     if "split.csv" in members:
         members["split.csv"] = nameless(run).to_csv(index=False, lineterminator="\n").encode()
-    members["config.yaml"] = _placeless(run).encode()
+    members["config.yaml"] = to_yaml(placeless(load(run.file("config.yaml")))).encode()
     manifest = run.read_json(MANIFEST) | {
         "package": {"schema": archive.SCHEMA, "licence": licence},
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())},
@@ -175,14 +172,3 @@ def nameless(run: Run) -> pd.DataFrame:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _placeless(run: Run) -> str:
-    """config.yaml without the paths of the machine that trained."""
-    config = load(run.file("config.yaml"))
-    for part, values in ((config, LOCAL), (config.data, LOCAL_DATA)):
-        for key in set(part) & set(values):
-            part[key] = values[key]
-    if config.data.get("encoder") is not None:
-        config.data.encoder = ENCODER
-    return to_yaml(config)

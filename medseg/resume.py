@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import medseg
+from medseg.config import load, placeless, to_yaml
 from medseg.errors import ConfigError, OutputError
 from medseg.ledger import DONE, DRAFT, Entry, append_text, atomic_write_text, beside, draft_of, sha256
-from medseg.runs import Run
+from medseg.runs import ANSWERS, Run
 
 ROWS = ".rows.jsonl"  # of the tables beside the ledger, a line a case, as they come
 
@@ -98,10 +99,20 @@ def content_of(paths: Sequence[Path], facts: Any = None) -> str:
 
 
 def key_of(runs: Sequence[Run], settings: dict[str, Any]) -> str:
-    """Digest of models, settings and medseg's version."""
-    models = [run.read_json("manifest.json")["sha256"] for run in runs]
+    """Digest of what models answer with, settings and medseg's version; a package has that of the run it was made
+    from."""
+    models = []
+    for run in runs:
+        hashes = run.read_json("manifest.json")["sha256"]
+        answers = {name: hashes[name] for name in ANSWERS if name in hashes}
+        models.append([answers, to_yaml(placeless(load(run.file("config.yaml"))))])
     text = json.dumps([medseg.__version__, models, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def named_from(folder: Path, files: Sequence[Path]) -> str:
+    """Files as seen from the ledger's folder, a line each, so that they are found again from any other."""
+    return "\n".join(str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files)
 
 
 class Before:
@@ -130,7 +141,9 @@ class Before:
     def kept(self, case: str, inputs: str, key: str) -> Entry | None:
         """The entry of a case that need not be made again: all is as it was, and its files and rows are whole."""
         entry = self.entries.get(case)
-        if entry is None or entry.status not in DONE or not inputs or (entry.input_hash, entry.key) != (inputs, key):
+        if entry is None or entry.status not in DONE or not inputs or not entry.output_hash:
+            return None
+        if (entry.input_hash, entry.key) != (inputs, key):
             return None
         files = self._outputs(entry)
         whole = [content_of(files)] if files else []
@@ -155,9 +168,8 @@ class Before:
                 file.unlink(missing_ok=True)
 
     def _outputs(self, entry: Entry) -> list[Path]:
-        """Files that were made for a case; they are named from the ledger's folder, or as the command line did."""
-        named = [Path(path) for path in entry.outputs.split("\n") if path]
-        return [below if (below := self.folder / path).exists() else path for path in named]
+        """Files that were made for a case."""
+        return [self.folder / path for path in entry.outputs.split("\n") if path]
 
     def _settle(self) -> None:
         """Leave one whole line a case that is done in the file of rows: nothing may be appended to half a line."""

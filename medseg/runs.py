@@ -30,6 +30,8 @@ HASHED = (
     "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "fingerprint.json",
     "split.csv", "metrics.json", "card.md", "diagnoser.json", "classifier.json", "ensemble.skops",
 )  # fmt: skip
+# what a run answers with, beside its settings
+ANSWERS = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))
 ENCODER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, whole
 MEMBERS = frozenset(  # what a package may hold
     {"LICENCE.txt", *(f"{place}{name}" for place in ("", f"{ENCODER}/") for name in (archive.MANIFEST, *HASHED))}

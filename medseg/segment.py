@@ -25,7 +25,7 @@ from medseg.data.truth import mask_files, mask_suffix, write_masks
 from medseg.errors import ConfigError, ImageError, MedsegError, OutputError
 from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
 from medseg.memory import GB, announce, limit_of, tiles_for
-from medseg.resume import Before, content_of, key_of, only_one
+from medseg.resume import Before, content_of, key_of, named_from, only_one
 from medseg.runs import Run
 from medseg.workers import Death, crew
 
@@ -105,7 +105,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
         for run in runs:
             warn_synthetic(run, batch.source)
         jobs = [Job(case, target) for case, target in zip(cases, _targets(cases, batch), strict=True)]
-        key = key_of(runs, batch.settings)
+        key = key_of(runs, {**batch.settings, **_places(batch, runs, facts)})
         with only_one(batch.out), progress("segment", len(jobs)) as bar:
             before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
             for folder in facts.folders:
@@ -156,7 +156,7 @@ class _Book:
         if entry.code == "image-write":
             _require_room(self.batch.out)
         # an older mask must not stand beside a newer one, or a failure
-        self.before.forget(case.name, [Path(file) for file in entry.outputs.split("\n")])
+        self.before.forget(case.name, [self.batch.out / file for file in entry.outputs.split("\n")])
         self.before.note(case.name, rows)
         self._tell(dataclasses.replace(entry, input_hash=job.inputs, key=self.key), rows)
         self._stopped = self._stopped or (self.batch.fail_fast and entry.status == "failed")
@@ -176,6 +176,12 @@ class _Book:
         if entry.message and entry.status != "skipped":
             warn(entry.message if entry.status == "failed" else f"{entry.case}: look at it: {entry.message}")
         self.bar.advance(1, entry.case)
+
+
+def _places(batch: Batch, runs: list[Run], facts: Facts) -> dict[str, Any]:
+    """What decides, beside the models' answers, where masks go or which model makes them."""
+    splits = [run.read_json("manifest.json")["sha256"].get("split.csv") for run in runs]
+    return {"folders": facts.folders, "splits": splits if batch.out_of_fold else None}
 
 
 def _require_room(folder: Path) -> None:
@@ -234,7 +240,7 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
     rows = {name: [{"case": case.name, **row} for row in getattr(found, name)] for name in TABLES}
     status, code = ("review", "quality") if doubts else ("ok", "")
     entry = Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(job.target))
-    return dataclasses.replace(entry, outputs="\n".join(map(str, written)), output_hash=content_of(written)), rows
+    return dataclasses.replace(entry, outputs=named_from(batch.out, written), output_hash=content_of(written)), rows
 
 
 def _origin(case: Case, batch: Batch, models: Sequence[str] = ()) -> Origin | None:

@@ -198,3 +198,24 @@ def test_a_signal_ends_with_130_whatever_a_library_makes_of_it() -> None:
     with pytest.raises(SystemExit) as end:
         main(busy)
     assert end.value.code == 130
+
+
+def test_an_interruption_inside_a_destructor_is_not_lost(tmp_path: Path) -> None:
+    """Python prints what a destructor raises and goes on."""
+    code = """
+import signal, time
+from medseg.cli import main
+class Thing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+def work():
+    thing = Thing()
+    del thing
+    time.sleep(20)
+    print("went on")
+main(work)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=False)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted\n"
+    assert done.stdout == ""

@@ -318,3 +318,23 @@ def test_an_ensemble_of_foreign_types_or_a_bomb_is_not_loaded(packed: Path, tmp_
         archive.writestr("schema.json", b" " * 10_000_000)
     with pytest.raises(ModelError, match="claim to be 10000000"):
         verify_model(open_run(forged(packed, {"ensemble.skops": bomb.read_bytes()})))
+
+
+def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path, packed: Path, tmp_path: Path) -> None:
+    """The same model, whatever it is called; out of fold it is another, whose table names others."""
+    images, out = rule.parent / "images", tmp_path / "out"
+    assert medseg("segment", images, out, "--model", rule, "-q").status == 0
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    moved = packed.rename(tmp_path / "another name.zip")
+    for model in (moved, import_model(moved, tmp_path / "imported").path):
+        assert medseg("segment", images, out, "--model", model, "-q").status == 0
+        assert {path: path.stat().st_mtime_ns for path in out.glob("*.png")} == before
+    assert len(before) == 6
+    (tmp_path / "held").mkdir()
+    for name in pd.read_csv(rule / "split.csv").query("split == 'test'")["image"]:
+        shutil.copy(name, tmp_path / "held")
+    for model in (rule, moved):
+        words = ["--model", model, "--out-of-fold", "-q"]
+        assert medseg("segment", tmp_path / "held", tmp_path / "held_out", *words).status == 0
+        told = pd.read_csv(tmp_path / "held_out" / "provenance.csv")
+        assert set(told["model"]) == {str(model)}

@@ -56,7 +56,33 @@ def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Pa
     with (out / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
-    assert all(row["output_hash"] == content_of([Path(row["outputs"])]) for row in rows)
+    assert all(row["output_hash"] == content_of([out / row["outputs"]]) for row in rows)
+
+
+def test_another_working_directory_knows_what_is_done(
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--model", rule, "-q", "--glob", "p[0-3].png"]
+    monkeypatch.chdir(tmp_path)
+    assert medseg("segment", "photos", "out", *words).status == 0
+    before = made(tmp_path / "out")
+    monkeypatch.chdir(photos)
+    for out in ("../out", tmp_path / "out"):
+        assert medseg("segment", photos, out, *words).status == 0
+        assert made(tmp_path / "out") == before
+    (photos / "p3.png").write_bytes(b"broken")
+    assert medseg("segment", photos, "../out", *words).status == 3
+    assert set(made(tmp_path / "out")) == {"p0.png", "p1.png", "p2.png"}  # no older mask beside a failure
+
+
+def test_an_entry_without_hashes_of_what_was_made_is_not_done(tmp_path: Path) -> None:
+    ledger = tmp_path / "cases.csv"
+    with Ledger(ledger) as book:
+        book.add(Entry("gone", "ok", input_hash="i", key="k", outputs="gone.png"))
+        book.add(Entry("nothing", "ok", input_hash="i", key="k"))
+    before = Before(ledger, ["gone", "nothing"])
+    assert before.kept("gone", "i", "k") is None
+    assert before.kept("nothing", "i", "k") is None
 
 
 def test_a_failed_case_is_tried_again_and_fail_fast_skips(

@@ -128,8 +128,11 @@ def printable(text: object) -> str:
 
 
 def require_name(path: Path) -> None:
-    """ITK ends the whole process at a name that is not UTF-8; a line break would make two lines of one in tables."""
-    if UNSPEAKABLE.search(str(path)):
+    """ITK ends the whole process at a name that is not UTF-8; a line break would make two lines of one in tables.
+
+    A tab does no harm.
+    """
+    if UNSPEAKABLE.search(str(path).replace("\t", " ")):
         why = f"{printable(path)}: the name holds a line break or bytes that are no UTF-8; rename the file"
         raise ImageError(why, code="image-name")
 

@@ -58,8 +58,9 @@ DIAGNOSES = [
     Diagnosis(
         "retina", "Referable retinopathy and its grade (IDRiD grading, eyes without a twin in the segmentation set)",
         "retina/idrid_grading_small", ("organ=retina",), "AUC .82, kappa .45; goal .92, .65", made=("retina/U-Net",),
-        note="The rule counts lesions, and the U-Net finds a few spots in healthy eyes too: the rule calls almost "
-        "every eye grade 2. What was learnt from the same counts and areas copes with them.",
+        note="The rule counts lesions, and the U-Net finds a few spots in healthy eyes too: where it is not told how "
+        "many (organ.rule.invented), the rule calls almost every eye grade 2. What was learnt from the same counts and "
+        "areas copes with them.",
     ),
     Diagnosis(
         "tumour", "Tumour in an axial slice (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -338,3 +339,31 @@ def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path
         assert medseg("segment", tmp_path / "held", tmp_path / "held_out", *words).status == 0
         told = pd.read_csv(tmp_path / "held_out" / "provenance.csv")
         assert set(told["model"]) == {str(model)}
+
+
+def test_what_a_killed_process_left_unpacked_is_removed_by_the_next(packed: Path, tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from medseg.runs import open_run
+run = open_run(Path(sys.argv[1]))
+print(run.path, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(packed)], capture_output=True, text=True, check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    left = Path(killed.stdout.strip())
+    assert left.is_dir()
+    tempfile.tempdir = str(tmp_path)
+    try:
+        one = open_run(packed)
+        two = open_run(packed)
+    finally:
+        tempfile.tempdir = None
+    assert not left.parent.exists()
+    assert one.path.is_dir()  # it is held
+    folders = [one.path.parent, two.path.parent]
+    del one, two
+    assert not any(folder.exists() for folder in folders)

@@ -63,10 +63,10 @@ class Run:
             content = json.loads(self.file(name).read_text())
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(
-                f"{self.file(name)}: missing or not JSON; train again or copy the whole run folder"
+                f"{self.named / name}: missing or not JSON; train again or copy the whole run folder"
             ) from error
         if not isinstance(content, dict):
-            raise ModelError(f"{self.file(name)}: not an object")
+            raise ModelError(f"{self.named / name}: not an object")
         return content
 
     @contextmanager
@@ -120,7 +120,7 @@ class Run:
         try:
             return load_file(self.file("model.safetensors"))
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{self.file('model.safetensors')}: cannot be read ({error})") from error
+            raise ModelError(f"{self.named / 'model.safetensors'}: cannot be read ({error})") from error
 
     def seal(self, started: datetime, machine: dict[str, str] | None = None) -> None:
         """Write manifest.json: versions, times, what it was computed on, and the hash of each file."""

@@ -115,7 +115,13 @@ def divide(config: Config, cases: list[Case]) -> list[Case]:
 
 def as_before(cases: list[Case], run: Run) -> list[Case]:
     """Each case on the side where a run had it: a new draw would report on patients already learnt from."""
-    sides = {str(row["case"]): str(row["split"]) for row in read_table(run.file("split.csv")).to_dict("records")}
+    table = read_table(run.file("split.csv"))
+    if "sha256" in table:
+        raise DataError(
+            f"{run.named}: came as a package, which calls its cases by numbers, so nobody can tell which are learnt "
+            "from; name the run folder that `medseg train` wrote"
+        )
+    sides = {str(row["case"]): str(row["split"]) for row in table.to_dict("records")}
     if sides.keys() != {case.id for case in cases}:
         raise DataError(f"the dataset has other cases than when {run.path} began; train in a new run_dir")
     return [replace(case, split=sides[case.id]) for case in cases]

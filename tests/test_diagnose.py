@@ -279,3 +279,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(
     for name in names:
         if name.suffix in (".csv", ".json", ".png") and "_cases" not in name.name:
             assert (out.parent / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_masks_that_nobody_names_are_missed_before_anything_is_written(
+    medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path
+) -> None:
+    given = ["diagnose", breathing / "images", tmp_path / "d.csv", "--model", diagnoser]
+    for words, why in (([], "give --masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
+        result = medseg(*given, *words)
+        assert result.status == 2
+        assert why in result.err
+        assert not list(tmp_path.iterdir())

@@ -367,3 +367,18 @@ os.kill(os.getpid(), signal.SIGKILL)
     folders = [one.path.parent, two.path.parent]
     del one, two
     assert not any(folder.exists() for folder in folders)
+
+
+def test_a_package_is_called_by_its_name_and_cannot_be_trained_again(
+    medseg: Command, packed: Path, rule: Path, tmp_path: Path
+) -> None:
+    result = medseg("diagnose", rule.parent / "images", tmp_path / "d.csv", "--model", packed)
+    assert result.status == 2
+    assert f"{packed}: a model for task=segmentation" in result.err
+    assert not list(tmp_path.glob("d*"))
+    folder = import_model(packed, tmp_path / "imported").path
+    for model in (packed, folder):
+        result = medseg("reproduce", model, f"data.root={rule.parent}", "--out", tmp_path / "again")
+        assert result.status == 2
+        assert f"{model}: came as a package, which calls its cases by numbers" in result.err
+        assert not (tmp_path / "again").exists()

@@ -20,7 +20,7 @@ from medseg.errors import DataError
 from medseg.executor import machine
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.plan import plan_dataset, resolved
-from medseg.resume import only_one, sweep
+from medseg.resume import only_one
 from medseg.runs import Run
 from medseg.targets import PHANTOMS
 
@@ -55,7 +55,6 @@ def train(config: Config, like: Run | None = None) -> Trained:
         run = runs.create(config.run_dir, config.organ.name)
     with only_one(run.path):
         try:
-            sweep(run.path)
             return _train(config, run, cases, Source(root, synthetic, started))
         except SystemExit:
             warn(f"interrupted; go on with: medseg train resume={run.path}")

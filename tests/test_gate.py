@@ -83,7 +83,7 @@ def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
     assert medseg("diagnose", *given, "--strict").status == 3
     found = ledger(tmp_path / "strict_cases.csv")
     assert dict(found["code"]) == {"good": "look", "shifted": "quality", "unit": "quality"}
-    assert found.loc["shifted", "message"].count("of its values") == 1  # both gates say so
+    assert found.loc["shifted", "message"].count("look like HU + 1000") == 1  # both gates say so
 
 
 def test_a_run_without_a_record_says_so_once_and_checks_nothing(

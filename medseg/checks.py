@@ -37,8 +37,8 @@ def _is_number(value: Any) -> bool:
 
 _text: Test = (lambda v: isinstance(v, str), "text")
 _duration: Test = (
-    lambda v: isinstance(v, str) and re.fullmatch(r"\d{1,3}:\d{2}:\d{2}:\d{2}", v) is not None,
-    "a duration DD:HH:MM:SS such as 00:00:10:00",
+    lambda v: isinstance(v, str) and re.fullmatch(r"(?=.*[1-9])\d{1,3}(:\d{2}){3}", v) is not None,
+    "a duration DD:HH:MM:SS of at least a second, such as 00:00:10:00",
 )
 
 # Settings whose default does not tell their type, or that have a range.

@@ -33,9 +33,9 @@ def choose_rules(runs: list[Run], out: Path) -> list[str]:
     labels = labels_of(settings[0])
     for run, config in zip(runs, settings, strict=True):
         if labels_of(config) != labels:
-            raise ConfigError(f"{run.path}: has other labels than {runs[0].path}; choose for one organ at a time")
+            raise ConfigError(f"{run.named}: has other labels than {runs[0].named}; choose for one organ at a time")
         if config.postprocess:
-            raise ConfigError(f"{run.path}: was measured with rules already; train it with postprocess=none")
+            raise ConfigError(f"{run.named}: was measured with rules already; train it with postprocess=none")
     pairs = _pairs(runs, labels)
     rules = _rules()
     kept: dict[str, dict[str, Any]] = {}
@@ -83,7 +83,7 @@ def _pairs(runs: list[Run], labels: Labels) -> Pairs:
     for run in runs:
         file = run.file("evaluation.csv")
         if not file.is_file():
-            raise DataError(f"{run.path}: has no held-out case, so nothing can be chosen on it")
+            raise DataError(f"{run.named}: has no held-out case, so nothing can be chosen on it")
         for case in dict.fromkeys(read_table(file)["case"]):
             name = f"{case}.nii.gz"
             folders = (run.file("predictions"), run.file("truth"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,11 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     doubts = Doubts(gate, strict=request.strict)
     given = _given(request, config)
     names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
+    measure = _measuring(request, (config, run), given, doubts)
     with table_book(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as book:
+        tables = measure(book)
         if isinstance(given, list):
-            tables = _measured(request, (config, run), given, book, doubts)
             write_tables(tables, beside(request.out, "_features.csv"))
-        else:
-            tables = given
         found = diagnoser(tables)
         said = found["review"] if "review" in found else [""] * len(found)
         reasons = [(doubts.reasons.get(str(case), ""), text) for case, text in zip(found["case"], said, strict=True)]
@@ -191,16 +191,21 @@ def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _measured(request: Request, model: tuple[Config, Run], cases: list[Case], book: Book, doubts: Doubts) -> Tables:
+def _measuring(
+    request: Request, model: tuple[Config, Run], given: list[Case] | Tables, doubts: Doubts
+) -> Callable[[Book], Tables]:
+    """What measures the cases, or has their measures; `ConfigError` where masks are needed and none are named."""
+    if not isinstance(given, list):
+        return lambda _: given
     config, run = model
     labels = labels_of(config)
     extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
     if not extractor.needs_masks:
-        return extract_cases(cases, extractor, None, book, Around(_nothing))
-    source, reads = _mask_source(request, cases, labels, doubts)
+        return partial(extract_cases, given, extractor, None, around=Around(_nothing))
+    source, reads = _mask_source(request, given, labels, doubts)
     folder = beside(request.out, "_pictures")
-    masks = pictured(doubts.watching(source), folder, labels, {case.id for case in cases})
-    return extract_cases(cases, extractor, masks, book, Around(reads, doubts, folder))
+    masks = pictured(doubts.watching(source), folder, labels, {case.id for case in given})
+    return partial(extract_cases, given, extractor, masks, around=Around(reads, doubts, folder))
 
 
 def _mask_source(

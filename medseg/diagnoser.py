@@ -183,7 +183,7 @@ def rule_of(config: Config, names: Sequence[str]) -> Any:
 def require_diagnosis(run: Run, config: Config) -> None:
     """`ConfigError` where the run holds a model for something else."""
     if config.task != "diagnosis":
-        raise ConfigError(f"{run.path}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
+        raise ConfigError(f"{run.named}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
 
 
 def to_json(inputs: Inputs) -> dict[str, Any]:

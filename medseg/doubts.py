@@ -26,7 +26,8 @@ class Doubts:
         """The same masks, while quality and emptiness are noted."""
 
         def watch(case: Case, image: sitk.Image) -> sitk.Image:
-            said = [doubt for check in self.checks for doubt in check(image)]
+            # a diagnoser's gate and a segmenter's say much the same
+            said = list(dict.fromkeys(doubt for check in self.checks for doubt in check(image)))
             if said and self.strict:
                 raise ImageError(
                     f"{case.image}: refused: {'; '.join(said)}; look at it, or leave --strict out", code="quality"

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from medseg.batch import Book, Job, Made, go_through
 from medseg.console import table, warn
+from medseg.data.dicom_seg import SUFFIX as SEG
 from medseg.data.folders import by_name, read_table
 from medseg.data.image import find_images, frames, grid_difference, read_mask
 from medseg.data.stated import labels_found, stated_labels, values_of
@@ -134,6 +135,12 @@ def write_evaluation(rows: pd.DataFrame, summary: Mapping[str, Any], out: Path) 
 def _pair(masks: Path, truth: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """The masks and the truths by name; two single files share the truth's name."""
     predicted, wanted = (by_name(root, find_images(root)) for root in (masks, truth))
+    for root, found in ((masks, predicted), (truth, wanted)):
+        if root.name.endswith(SEG) or (not found and next(root.rglob(f"*{SEG}"), None)):
+            raise DataError(
+                f"{root}: a DICOM SEG is read beside its image only, which is not given here; write masks to be "
+                "compared with medseg segment --format nifti"
+            )
     if masks.is_file() and truth.is_file():
         predicted = dict(zip(wanted, predicted.values(), strict=True))
     if not predicted.keys() & wanted.keys():

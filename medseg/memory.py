@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,28 @@ def limit_of(gigabytes: float | None) -> float:
     """Bytes that this process may take in all: as many as said, else what it has and most of what is free."""
     if gigabytes is not None:
         return gigabytes * GB
-    return held() + MARGIN * psutil.virtual_memory().available
+    return min(held() + MARGIN * psutil.virtual_memory().available, MARGIN * allowed())
+
+
+def allowed(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Bytes that a container or a job of a cluster may take at most, infinite where nothing bounds it.
+
+    `own` names this process's place among the control groups; each of those above it may have a bound, too. What is
+    free on the machine does not tell of them.
+    """
+    places = {groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"}  # in a container: the root is its own
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            base, name = (groups / "memory", "memory.limit_in_bytes") if kinds else (groups, "memory.max")
+            if not kinds or "memory" in kinds.split(","):
+                inner = base / path.lstrip("/")
+                places |= {place / name for place in (inner, *inner.parents) if place.is_relative_to(base)}
+    bounds = []
+    for file in places:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            bounds.append(float(file.read_text()))
+    return min(bounds, default=math.inf)
 
 
 def held() -> float:

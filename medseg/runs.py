@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -11,11 +12,11 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import medseg
 from medseg import archive
@@ -36,6 +37,7 @@ ENCODER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, w
 MEMBERS = frozenset(  # what a package may hold
     {"LICENCE.txt", *(f"{place}{name}" for place in ("", f"{ENCODER}/") for name in (archive.MANIFEST, *HASHED))}
 )
+UNPACKED, HELD = "medseg-", ".held"  # how a folder of an unpacked package begins; its file that is locked
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "SimpleITK", "albumentations", "hydra-core", "scikit-learn")
 
 
@@ -61,10 +63,10 @@ class Run:
             content = json.loads(self.file(name).read_text())
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(
-                f"{self.file(name)}: missing or not JSON; train again or copy the whole run folder"
+                f"{self.named / name}: missing or not JSON; train again or copy the whole run folder"
             ) from error
         if not isinstance(content, dict):
-            raise ModelError(f"{self.file(name)}: not an object")
+            raise ModelError(f"{self.named / name}: not an object")
         return content
 
     @contextmanager
@@ -118,7 +120,7 @@ class Run:
         try:
             return load_file(self.file("model.safetensors"))
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{self.file('model.safetensors')}: cannot be read ({error})") from error
+            raise ModelError(f"{self.named / 'model.safetensors'}: cannot be read ({error})") from error
 
     def seal(self, started: datetime, machine: dict[str, str] | None = None) -> None:
         """Write manifest.json: versions, times, what it was computed on, and the hash of each file."""
@@ -173,7 +175,8 @@ def digest_of(path: Path) -> str:
 def open_run(path: Path) -> Run:
     """An existing run folder, or the package of one, its files checked against their hashes.
 
-    A package is unpacked into a folder that is removed with the `Run`, at the latest when the process ends.
+    A package is unpacked into a folder that is removed with the `Run`, at the latest when the process ends; that of a
+    process that was killed, by the next one that opens a package.
     """
     if path.is_file():
         return _unpacked(path)
@@ -184,16 +187,32 @@ def open_run(path: Path) -> Run:
 
 def _unpacked(file: Path) -> Run:
     members = archive.unpack(file, MEMBERS)
-    parent = Path(tempfile.mkdtemp(prefix="medseg-"))
+    _sweep_unpacked()
+    parent = Path(tempfile.mkdtemp(prefix=UNPACKED))
+    held = (parent / "lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    (parent / "lock").replace(parent / HELD)  # by this name only once it is held
     run = Run(parent / (file.stem.strip(".") or "model"), file)
-    weakref.finalize(run, _remove, parent, os.getpid())
+    weakref.finalize(run, _remove, parent, held, os.getpid())
     write_members(members, run.path)
     return _checked(run)
 
 
-def _remove(folder: Path, process: int) -> None:
+def _remove(folder: Path, held: TextIO, process: int) -> None:
     if os.getpid() == process:  # a fork leaves the folder to its parent
         shutil.rmtree(folder, ignore_errors=True)
+        held.close()
+
+
+def _sweep_unpacked() -> None:
+    """Remove what killed processes of this user left unpacked: nobody holds it any more."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{UNPACKED}*/{HELD}"):
+        with suppress(OSError):  # held, or another user's
+            if lock.parent.is_symlink() or lock.parent.stat().st_uid != os.getuid():
+                continue
+            with lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def write_members(members: dict[str, bytes], folder: Path) -> None:

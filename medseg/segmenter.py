@@ -74,7 +74,7 @@ class Segmenter:
         config = load(run.file("config.yaml"))
         if config.task != "segmentation":
             raise ConfigError(
-                f"{run.path}: is a model for task={config.task}; segmenting needs one trained with task=segmentation"
+                f"{run.named}: is a model for task={config.task}; segmenting needs one trained with task=segmentation"
             )
         config.executor.accelerator = device
         use_threads(config.executor.threads)

@@ -20,7 +20,7 @@ from medseg.errors import DataError
 from medseg.executor import machine
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.plan import plan_dataset, resolved
-from medseg.resume import only_one, sweep
+from medseg.resume import only_one
 from medseg.runs import Run
 from medseg.targets import PHANTOMS
 
@@ -55,7 +55,6 @@ def train(config: Config, like: Run | None = None) -> Trained:
         run = runs.create(config.run_dir, config.organ.name)
     with only_one(run.path):
         try:
-            sweep(run.path)
             return _train(config, run, cases, Source(root, synthetic, started))
         except SystemExit:
             warn(f"interrupted; go on with: medseg train resume={run.path}")
@@ -115,7 +114,13 @@ def divide(config: Config, cases: list[Case]) -> list[Case]:
 
 def as_before(cases: list[Case], run: Run) -> list[Case]:
     """Each case on the side where a run had it: a new draw would report on patients already learnt from."""
-    sides = {str(row["case"]): str(row["split"]) for row in read_table(run.file("split.csv")).to_dict("records")}
+    table = read_table(run.file("split.csv"))
+    if "sha256" in table:
+        raise DataError(
+            f"{run.named}: came as a package, which calls its cases by numbers, so nobody can tell which are learnt "
+            "from; name the run folder that `medseg train` wrote"
+        )
+    sides = {str(row["case"]): str(row["split"]) for row in table.to_dict("records")}
     if sides.keys() != {case.id for case in cases}:
         raise DataError(f"the dataset has other cases than when {run.path} began; train in a new run_dir")
     return [replace(case, split=sides[case.id]) for case in cases]

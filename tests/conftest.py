@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +111,31 @@ def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["organ=skin", "segmenter=otsu", "data.phantom_patients=4", f"data.cache={folder / 'cache'}"]
     train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
     return folder / "run"
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cases that were measured, in order."""
+    from medseg.extract import Extractor
+
+    names: list[str] = []
+    call = Extractor.__call__
+
+    def counted(self: Extractor, rows: Any, mask_of: Any) -> Any:
+        names.append(rows[0].id)
+        return call(self, rows, mask_of)
+
+    monkeypatch.setattr(Extractor, "__call__", counted)
+    return names
+
+
+def picture(number: int) -> tuple[sitk.Image, sitk.Image]:
+    """A grey photograph of a dark disc, and its mask."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:64, :64]
+    inside = np.hypot(y - 32, x - 32) < rng.uniform(8, 16)
+    grey = (200 - 120 * inside + rng.normal(0, 5, (64, 64))).clip(0, 255).astype(np.uint8)
+    return sitk.GetImageFromArray(grey), sitk.GetImageFromArray(inside.astype(np.uint8))
 
 
 def tree(folder: Path) -> dict[str, str]:

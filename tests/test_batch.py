@@ -22,7 +22,6 @@ import SimpleITK as sitk
 
 from medseg.batch import PLAIN, Book, Job, Made, Ways, go_through, table_book
 from medseg.errors import ConfigError, ImageError, OutputError
-from medseg.extract import Extractor
 from medseg.ledger import Entry, Ledger
 
 Command = Callable[..., Any]
@@ -44,20 +43,6 @@ def data(tmp_path: Path) -> Path:
             (tmp_path / kind).mkdir(exist_ok=True)
             sitk.WriteImage(image, str(tmp_path / kind / f"{name}.nii.gz"))
     return tmp_path
-
-
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the cases that were measured, in order."""
-    names: list[str] = []
-    call = Extractor.__call__
-
-    def counted(self: Extractor, rows: Any, mask_of: Any) -> Any:
-        names.append(rows[0].id)
-        return call(self, rows, mask_of)
-
-    monkeypatch.setattr(Extractor, "__call__", counted)
-    return names
 
 
 def words(data: Path, out: Path) -> list[str]:

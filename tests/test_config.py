@@ -20,6 +20,7 @@ from medseg.errors import ConfigError
         (["organ=lung", "segmenter.optimizer.lr=fast"], ["segmenter.optimizer.lr='fast'", "number above 0"]),
         (["organ=lung", "segmenter.ema=true"], ["segmenter.ema=True", "number from 0"]),
         (["organ=lung", "trainer.max_time=10"], ["trainer.max_time=10", "DD:HH:MM:SS"]),
+        (["organ=lung", "trainer.max_time=00:00:00:00"], ["trainer.max_time='00:00:00:00'", "at least a second"]),
         (["organ=lung", "segmenter.patch=[100,100]"], ["multiple of 2^depth = 16", "96 for 100"]),
         (["organ=lung", "segmenter.patch=[16,16]"], ["one voxel at the lowest level", "32"]),
         (["organ=lung", "segmenter.patch=[96,96,32]"], ["a 2D network needs 2 sizes", "dimensions=3"]),

@@ -35,7 +35,7 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     from medseg.batch import Book
     from medseg.config import compose
     from medseg.data.folders import read_cases
-    from medseg.extract import Extractor, extract_cases, write_tables
+    from medseg.extract import extract_cases, write_tables
     from medseg.ledger import Ledger
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
@@ -123,20 +123,6 @@ def test_it_learnt_the_states_and_stands_beside_a_baseline(diagnoser: Path) -> N
     assert set(metrics["models"]) == {"lstm", "linear", "rule"}
     assert metrics["models"]["lstm"]["signal_correlation"]["mean"] > 0.8
     assert metrics["never_predicted"]["lstm"] == []
-
-
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the cases that were measured, in order."""
-    names: list[str] = []
-    call = Extractor.__call__
-
-    def counted(self: Extractor, rows: Any, mask_of: Any) -> Any:
-        names.append(rows[0].id)
-        return call(self, rows, mask_of)
-
-    monkeypatch.setattr(Extractor, "__call__", counted)
-    return names
 
 
 def entries(out: Path) -> list[dict[str, str]]:
@@ -279,3 +265,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(
     for name in names:
         if name.suffix in (".csv", ".json", ".png") and "_cases" not in name.name:
             assert (out.parent / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_masks_that_nobody_names_are_missed_before_anything_is_written(
+    medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path
+) -> None:
+    given = ["diagnose", breathing / "images", tmp_path / "d.csv", "--model", diagnoser]
+    for words, why in (([], "give --masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
+        result = medseg(*given, *words)
+        assert result.status == 2
+        assert why in result.err
+        assert not list(tmp_path.iterdir())

@@ -5,25 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK as sitk
 
 from medseg.config import compose
 from medseg.data.image import write_image
 from medseg.folds import provenance_of
 from medseg.train import train
+from tests.conftest import picture
 
 Command = Callable[..., Any]
-
-
-def picture(number: int) -> tuple[sitk.Image, sitk.Image]:
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:64, :64]
-    inside = np.hypot(y - 32, x - 32) < rng.uniform(8, 16)
-    grey = (200 - 120 * inside + rng.normal(0, 5, (64, 64))).clip(0, 255).astype(np.uint8)
-    return sitk.GetImageFromArray(grey), sitk.GetImageFromArray(inside.astype(np.uint8))
 
 
 @pytest.fixture(scope="module")

@@ -149,3 +149,19 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
     assert result.status == 2
     assert all(word in result.err for word in said)
     assert not (tmp_path / "out").exists()
+
+
+def test_dicom_segs_are_measured_but_not_evaluated(medseg: Command, scans: Path, rule: Path, tmp_path: Path) -> None:
+    tables = {}
+    for word in ("nifti", "dicom-seg"):
+        out, table = tmp_path / word, tmp_path / f"{word}.csv"
+        assert medseg("segment", scans, out, "--model", rule, "--format", word, "--glob", "p2", "-q").status == 0
+        assert medseg("extract-features", scans, out, table, "--glob", "p2", "-q").status == 0
+        tables[word] = pd.read_csv(table)
+    pd.testing.assert_frame_equal(tables["nifti"], tables["dicom-seg"], rtol=1e-6)  # NIfTI rounds places to 32 bits
+    for seg in (tmp_path / "dicom-seg", tmp_path / "dicom-seg" / "p2.seg.dcm"):
+        for pair in ((seg, tmp_path / "nifti"), (tmp_path / "nifti", seg)):
+            result = medseg("evaluate", *pair)
+            assert result.status == 2
+            assert "a DICOM SEG is read beside its image only" in result.err
+            assert "--format nifti" in result.err

@@ -81,11 +81,9 @@ def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
     assert "spacing" in found.loc["unit", "message"]
     given[1] = tmp_path / "strict.csv"
     assert medseg("diagnose", *given, "--strict").status == 3
-    assert dict(ledger(tmp_path / "strict_cases.csv")["code"]) == {
-        "good": "look",
-        "shifted": "quality",
-        "unit": "quality",
-    }
+    found = ledger(tmp_path / "strict_cases.csv")
+    assert dict(found["code"]) == {"good": "look", "shifted": "quality", "unit": "quality"}
+    assert found.loc["shifted", "message"].count("look like HU + 1000") == 1  # both gates say so
 
 
 def test_a_run_without_a_record_says_so_once_and_checks_nothing(

@@ -164,3 +164,25 @@ def test_too_large_is_one_error_with_numbers_and_ways_out(medseg: Command, tmp_p
     assert "too-large" in (tmp_path / "out" / "cases.csv").read_text()
     with pytest.raises(ImageError, match="even with one tile"):
         memory.tiles_for({"": Segmenter.from_run(run, "cpu")}, Case("ct", "ct", {"ct": path}), 1e6)
+
+
+def test_a_container_and_a_job_of_a_cluster_have_bounds_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, own = tmp_path / "cgroup", tmp_path / "own"
+    assert memory.allowed(groups, own) == np.inf
+    (groups / "slurm/job_7/step_0").mkdir(parents=True)
+    (groups / "slurm/job_7/step_0/memory.max").write_text("max\n")
+    (groups / "slurm/job_7/memory.max").write_text("3000000000\n")
+    own.write_text("0::/slurm/job_7/step_0\n")
+    assert memory.allowed(groups, own) == 3e9
+    (groups / "memory.max").write_text("2000000000\n")
+    assert memory.allowed(groups, own) == 2e9
+    (groups / "memory/docker/c0").mkdir(parents=True)  # version 1
+    (groups / "memory/docker/c0/memory.limit_in_bytes").write_text("1000000000\n")
+    (groups / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    own.write_text("5:cpu,cpuacct:/docker/c0\n4:memory:/docker/c0\n0::/\n")
+    assert memory.allowed(groups, own) == 1e9
+    monkeypatch.setattr(memory, "allowed", lambda: 1e9)
+    assert memory.limit_of(None) == memory.MARGIN * 1e9
+    assert memory.limit_of(5) == 5e9

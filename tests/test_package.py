@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
@@ -26,16 +26,9 @@ from medseg.errors import ConfigError, ModelError
 from medseg.package import describe_model, export_model, import_model, verify_model
 from medseg.runs import MEMBERS, open_run
 from medseg.train import train
+from tests.conftest import picture
 
 Command = Callable[..., Any]
-
-
-def picture(number: int) -> tuple[sitk.Image, sitk.Image]:
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:64, :64]
-    inside = np.hypot(y - 32, x - 32) < rng.uniform(8, 16)
-    grey = (200 - 120 * inside + rng.normal(0, 5, (64, 64))).clip(0, 255).astype(np.uint8)
-    return sitk.GetImageFromArray(grey), sitk.GetImageFromArray(inside.astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -338,3 +331,46 @@ def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path
         assert medseg("segment", tmp_path / "held", tmp_path / "held_out", *words).status == 0
         told = pd.read_csv(tmp_path / "held_out" / "provenance.csv")
         assert set(told["model"]) == {str(model)}
+
+
+def test_what_a_killed_process_left_unpacked_is_removed_by_the_next(packed: Path, tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from medseg.runs import open_run
+run = open_run(Path(sys.argv[1]))
+print(run.path, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(packed)], capture_output=True, text=True, check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    left = Path(killed.stdout.strip())
+    assert left.is_dir()
+    tempfile.tempdir = str(tmp_path)
+    try:
+        one = open_run(packed)
+        two = open_run(packed)
+    finally:
+        tempfile.tempdir = None
+    assert not left.parent.exists()
+    assert one.path.is_dir()  # it is held
+    folders = [one.path.parent, two.path.parent]
+    del one, two
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_package_is_called_by_its_name_and_cannot_be_trained_again(
+    medseg: Command, packed: Path, rule: Path, tmp_path: Path
+) -> None:
+    result = medseg("diagnose", rule.parent / "images", tmp_path / "d.csv", "--model", packed)
+    assert result.status == 2
+    assert f"{packed}: a model for task=segmentation" in result.err
+    assert not list(tmp_path.glob("d*"))
+    folder = import_model(packed, tmp_path / "imported").path
+    for model in (packed, folder):
+        result = medseg("reproduce", model, f"data.root={rule.parent}", "--out", tmp_path / "again")
+        assert result.status == 2
+        assert f"{model}: came as a package, which calls its cases by numbers" in result.err
+        assert not (tmp_path / "again").exists()

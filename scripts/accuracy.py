@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accuracy_page import Earlier, earlier, labels_of, with_interval
+from accuracy_page import NOTES, Earlier, earlier, labels_of, with_interval
 
 TITLE = "# Diagnosis"  # where the other script's part begins
 CONSTANCY = "+preprocess.constancy._target_=medseg.preprocess.colour.ShadesOfGrey"
@@ -43,31 +43,6 @@ class Experiment:
     trained: bool = True
     subset: str = ""  # column of labels.csv that is 1 in the cases to take; "": all
 
-
-# what the numbers alone do not say
-NOTES = {
-    "brain_tissue": (
-        "CSF stays below what was asked. In the inner slices of the slabs its Dice is .85 to .87; in the first and "
-        "last labelled slice, where the edge of a tilted slab cuts the labels off, it is .4 to .55. The slices "
-        "beside, which the network sees, helped grey and white matter (.901 and .922 without them) and not CSF "
-        "(.825). N4 first and 20,000 passes, without them, gave .829, .903 and .923. Labels on whole heads instead "
-        "of slabs are what would help."
-    ),
-    "brain_tumour": (
-        "By patient .834, .822, .867 and .629: half of one patient's oedema is not found (precision .89, recall "
-        ".49). Stronger changes of contrast in training and 3,200 passes did not help it (.607). Each network "
-        "learnt from three patients: more of them is what would."
-    ),
-    "skin_untrained": (
-        "Removing hair leaves images without hair as they are; on the six with dense hair it helps superpixels and "
-        "does not help the others: they smooth thin lines away by themselves, and filling blurs the border that "
-        "hair crosses."
-    ),
-    "breast": (
-        "Without the ranker, the largest region alone, Dice was .712: on these images the ranker and keep-largest "
-        "choose alike. Where the network sees nothing at all (one image in ten) no ranker can help."
-    ),
-}
 
 EXPERIMENTS = [
     Experiment(

@@ -107,6 +107,7 @@ def go_through(jobs: Sequence[Job], make: Callable[[Job], Made], book: Book, lab
 def _one(job: Job, make: Callable[[Job], Made], book: Book, stopped: bool) -> tuple[Entry, Rows]:
     inputs = content_of(job.reads, job.facts) if book.key else ""
     if book.before is not None and (kept := book.before.kept(job.name, inputs, book.key)):
+        book.ledger.kept += 1
         return kept, book.before.rows(job.name)
     if stopped:
         if book.before is not None:

@@ -14,7 +14,7 @@ from medseg.config import Config, labels_of
 from medseg.console import warn
 from medseg.data.cases import Case
 from medseg.data.duplicates import Fingerprints
-from medseg.data.image import grid_difference, read_image
+from medseg.data.image import grid_difference, read_image, read_mask, voxels_apart
 from medseg.data.labels import Labels
 from medseg.data.truth import read_truth
 from medseg.errors import ImageError
@@ -23,6 +23,7 @@ from medseg.resume import key_of, only_table, require_ledger
 from medseg.train import read_dataset
 
 FAR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
+NOISE = 1e-6  # of a voxel: below, nobody would call it a difference
 WHOLE = "(dataset)"
 
 
@@ -102,6 +103,8 @@ def _look(case: Case, labels: Labels, found: Findings) -> None:
         found.note(case.name, "no mask")
         return
     truth = read_truth(case, first, labels)
+    if first.GetDimension() == 3:  # photographs lie nowhere
+        _note_noise(case, first, found)
     array = sitk.GetArrayViewFromImage(truth.mask)
     shown = {name: bool(labels.layer(array, name).any()) for name in truth.known}
     if not any(shown.values()):
@@ -112,6 +115,14 @@ def _look(case: Case, labels: Labels, found: Findings) -> None:
     unknown = [name for name in labels.numbers if name not in truth.known]
     if unknown:
         found.note(case.name, f"{', '.join(unknown)} not annotated: gives no loss there")
+
+
+def _note_noise(case: Case, image: sitk.Image, found: Findings) -> None:
+    """Say where a mask lies a little off its image, as headers of other precision make it; more is an error before."""
+    for path in case.truth_files():
+        apart = voxels_apart(read_mask(path), image)
+        if apart > NOISE:
+            found.note(case.name, f"{path}: lies {apart:.1g} of a voxel off its image, which is tolerated")
 
 
 def _repeated(cases: list[Case], found: Findings) -> None:

@@ -85,7 +85,8 @@ def finish(ledger: Ledger, as_json: bool) -> None:
 
     ledger.close()
     counts = ", ".join(f"{number} {status}" for status, number in sorted(ledger.counts.items()))
-    say(f"{len(ledger.entries)} cases: {counts}. Ledger: {ledger.file}")
+    before = f" ({ledger.kept} as an earlier run left them)" if ledger.kept else ""
+    say(f"{len(ledger.entries)} cases: {counts}{before}. Ledger: {ledger.file}")
     if as_json:
         typer.echo(json.dumps(ledger.summary(), indent=2, allow_nan=False))
     raise typer.Exit(ledger.exit_status())

@@ -99,7 +99,12 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
             _enter(request.source, given, found, book)
         book.ledger.review({str(case): _once(part["review"]) for case, part in found.groupby("case")})
         _write(request.out, found, diagnoser.inputs.classes)
-        facts = {"model": run.named.resolve().name, "synthetic": run.synthetic}
+        lost = [entry for entry in book.ledger.entries if entry.status in ("failed", "skipped")]
+        facts = {
+            "model": run.named.resolve().name,
+            "synthetic": run.synthetic,
+            "not_diagnosed": [{"case": entry.case, "why": entry.message} for entry in lost],
+        }
         write_json(request.out.with_suffix(".json"), {**facts, **told(diagnoser, tables, found)})
     return book.ledger
 
@@ -246,7 +251,8 @@ def _show(found: pd.DataFrame, classes: tuple[str, ...]) -> None:
     """A line a case: its diagnosis and why; of sequences how many frames of each class, and how sure."""
     if found["case"].is_unique and "set" in found:
         columns = ["case", "predicted", "probability", "set", "why", "review"]
-        rows = [list(row) for row in found[columns].itertuples(index=False)]
+        said = found.assign(predicted=found["predicted"].where(~found["abstain"].astype(bool), "undecided"))
+        rows = [list(row) for row in said[columns].itertuples(index=False)]
         title = ["case", "diagnosis", "probability", "set", "why", "review"]
     else:
         title, rows = ["case", "rows", *classes, "mean probability", "review"], []

@@ -56,6 +56,7 @@ class Ledger:
     def __init__(self, file: Path | None, before: Mapping[str, Entry] | None = None) -> None:
         self.file = file
         self.entries: list[Entry] = []
+        self.kept = 0  # entries taken over from an earlier run
         self._before = dict(before or {})  # of an earlier run, until this one comes to the case
         self._begun = self._closed = False
 

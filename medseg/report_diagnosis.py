@@ -105,11 +105,13 @@ def diagnosed(file: Path, number: int) -> Json:
     known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "warnings": []}
     known["synthetic"] = bool(content.get("synthetic"))
     by = MODEL_NAMES.get(content["use"], str(content["use"]))
-    facts = {"Model": content.get("model", ""), "Cases": str(cases), "Diagnosis by": by}
+    lost = content.get("not_diagnosed", [])
+    count = f"{cases}, and {len(lost)} not diagnosed" if lost else str(cases)
+    facts = {"Model": content.get("model", ""), "Cases": count, "Diagnosis by": by}
     rest: Json = {"facts": facts, "metrics": {"task": "diagnosis"}, "curves": None, "settings": None, "manifest": None}
     pictures = file.with_name(file.stem + "_pictures")
     shown = {**pages(content, pictures), **sequence_pages(content, pictures)}
-    return {**known, **rest, "model_names": MODEL_NAMES, "signals": [], **shown}
+    return {**known, **rest, "model_names": MODEL_NAMES, "signals": [], "not_diagnosed": lost, **shown}
 
 
 def pages(content: Json, pictures: Path) -> Json:
@@ -138,7 +140,9 @@ def _content(file: Path) -> Json:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as what medseg diagnose writes ({error})") from error
+        raise DataError(
+            f"{file}: cannot be read as the JSON that medseg diagnose writes ({error}); it ends in .json"
+        ) from error
     if not isinstance(content, dict) or "cases" not in content or "use" not in content:
         raise DataError(f"{file}: is not what medseg diagnose writes; give OUT.json of medseg diagnose")
     return content

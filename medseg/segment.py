@@ -136,6 +136,7 @@ class _Book:
             case = job.case
             inputs = content_of(list(case.images.values()))
             if kept := self.before.kept(case.name, inputs, self.key):
+                self.ledger.kept += 1
                 self._tell(kept, self.before.rows(case.name))
             elif self._stopped:
                 self._tell(Entry(case.name, "skipped", "fail-fast", "an earlier case failed", 0.0, str(case.image)), {})

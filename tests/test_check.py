@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from medseg.data.image import read_mask, write_image
+
 Command = Callable[..., Any]
 
 
@@ -82,3 +84,20 @@ def test_a_sound_dataset_is_ok(medseg: Command, dataset: Path) -> None:
     table.to_csv(dataset / "cases.csv", index=False)
     assert medseg("data", "check", dataset, "organ=breast").status == 0
     assert set(pd.read_csv("data_check.csv")["status"]) == {"ok"}
+
+
+def test_noise_in_a_header_is_tolerated_and_told(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+    root = tmp_path / "noisy"
+    shutil.copytree(cohort, root)
+    first, second = sorted((root / "masks").iterdir())[:2]
+    for file, voxels in ((first, 3e-4), (second, 3e-3)):
+        image = read_mask(file)
+        image.SetOrigin([image.GetOrigin()[0] + voxels * image.GetSpacing()[0], *image.GetOrigin()[1:]])
+        write_image(image, file)
+    assert medseg("data", "check", root, "organ=lung", "--out", tmp_path / "c.csv").status == 3
+    found = pd.read_csv(tmp_path / "c.csv", keep_default_na=False)
+    told = found[found["message"].str.contains("tolerated")]
+    assert len(told) == 1
+    assert "0.0003 of a voxel" in told["message"].iloc[0]
+    assert told["status"].iloc[0] == "review"
+    assert found.loc[found["status"] == "failed", "code"].tolist() == ["mask-grid"]

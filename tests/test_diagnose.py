@@ -178,6 +178,14 @@ def test_other_patients_are_refused_and_statuses_tell(
         "lung001": "image-truncated"
     }
     assert "lung001" not in set(pd.read_csv(out)["case"])
+    lost = json.loads(out.with_suffix(".json").read_text())["not_diagnosed"]
+    assert [entry["case"] for entry in lost] == ["lung001"]
+    assert medseg("report", out.with_suffix(".json")).status == 0
+    page = out.with_suffix(".html").read_text()
+    assert "Not diagnosed" in page
+    assert "4, and 1 not diagnosed" in page
+    assert f"<b>lung001</b>: {lost[0]['why'][:9]}" in page
+    assert medseg("report", out).status == 2  # the table
     assert not (tmp_path / "d_pictures" / "lung001.png").exists()
     assert medseg("diagnose", data / "images" / "lung001", tmp_path / "e.csv", *given).status == 1
     shutil.copytree(data / "images" / "lung002", tmp_path / "one" / "other")

@@ -27,7 +27,7 @@ lint: setup  ## style
 types: setup  ## mypy --strict
 	$(BIN)/mypy
 
-torture: setup  ## kills at random moments, thousands of files, a volume of 512×512×800; half an hour
+torture: setup  ## kills at random moments, thousands of files, a volume of 512×512×800; a quarter of an hour
 	$(BIN)/python -m pytest -q -n 2 --dist load -m torture
 
 bench: setup  ## speed and memory on this machine, side by side with a naive way

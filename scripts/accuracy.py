@@ -1,6 +1,6 @@
 """Train and measure every recipe on real data from the command line, and write docs/ACCURACY.md from the runs.
 
-python scripts/accuracy.py DATA OUT [--only NAME ...] [--ablations]
+python scripts/accuracy.py DATA OUT [--only NAME ...] [--ablations [alone]]
 DATA holds brain/ breast/ lung/ retina/ skin/. A run that is finished is not made again: an interrupted table goes on.
 Rows of the page whose runs are not in OUT stay as they were.
 """
@@ -20,6 +20,13 @@ from accuracy_page import NOTES, Earlier, earlier, labels_of, with_interval
 
 TITLE = "# Diagnosis"  # where the other script's part begins
 CONSTANCY = "+preprocess.constancy._target_=medseg.preprocess.colour.ShadesOfGrey"
+RANGE = (
+    "~preprocess.zscore",
+    "+preprocess.scale._target_=medseg.preprocess.intensity.Percentiles",
+    "+preprocess.scale.low=0.0",
+    "+preprocess.scale.high=100.0",
+)
+HU_UNSEEN = ("~preprocess.window", "+preprocess.zscore._target_=medseg.preprocess.intensity.ZScore")
 CLASSICAL = ("otsu", "watershed", "em", "superpixels")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ACCURACY.md"
 
@@ -49,12 +56,13 @@ EXPERIMENTS = [
         "brain_tissue", "Brain tissue, T1 (PTBP, a quarter of the children held out)", "brain/ptbp_tissue",
         ("organ=brain", "experiment=ptbp"), "dice", {"csf": (0.85, 0.92), "gm": (0.88, 0.93), "wm": (0.92, 0.95)},
         classical=("otsu", "em", "superpixels"),
-        ablations={"N4 first": ("preprocess=mri_n4",), "z-score of the whole image": ("preprocess.zscore.field=null",)},
+        ablations={"N4 first": ("preprocess=mri_n4",), "range 0 to 1 instead of z-score": RANGE},
         share=0.25,
     ),
     Experiment(
         "brain_tumour", "Brain tumour, FLAIR + T1c (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
         ("organ=brain_tumour", "experiment=brats2015"), "dice", {"whole_tumour": (0.70, 0.85)}, folds=4,
+        ablations={"N4 first": ("preprocess=mri_n4",), "range 0 to 1 instead of z-score": RANGE},
     ),
     Experiment(
         "retina", "Retina (IDRiD, 40 train, 14 reported at full size; AUPR over all pixels)", "retina/idrid_seg",
@@ -82,6 +90,7 @@ EXPERIMENTS = [
         "lung", "Lung (LCTSC, 3 train, 2 reported)", "lung/lctsc",
         ("organ=lung", "data.split_column=split_in_repo"), "dice",
         {"right_lung": (0.95, 0.975), "left_lung": (0.95, 0.975)}, classical=CLASSICAL,
+        ablations={"z-score instead of the HU window": HU_UNSEEN},
     ),
     Experiment(
         "breast", "Breast (BUSI at 256 pixels, a fifth of the groups held out; Dice of images with a lesion)",
@@ -97,7 +106,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=[e.name for e in EXPERIMENTS])
-    parser.add_argument("--ablations", action="store_true", help="also train without each preprocessing step")
+    parser.add_argument(
+        "--ablations", nargs="?", const="also", choices=("also", "alone"), default="",
+        help="train with and without each preprocessing step too; alone: nothing but that",
+    )  # fmt: skip
     parser.add_argument("--table", action="store_true", help="write the page from the runs there are, train nothing")
     given = parser.parse_args()
     lines = [
@@ -138,9 +150,12 @@ def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ..
     return found
 
 
-def make(experiment: Experiment, data: Path, out: Path, ablations: bool) -> None:
+def make(experiment: Experiment, data: Path, out: Path, ablations: str) -> None:
     """Every run of an experiment that is not there yet."""
-    for name, settings in variants(experiment, ablations).items():
+    usual = variants(experiment, ablations=False)
+    for name, settings in variants(experiment, bool(ablations)).items():
+        if ablations == "alone" and name in usual:
+            continue
         for fold in range(experiment.folds):
             run = folder(experiment, out, name, fold)
             if (run / "manifest.json").is_file():

@@ -50,14 +50,17 @@ class Earlier(NamedTuple):
 
 def earlier(page: str, title: str, note: str = "") -> Earlier:
     """The section of that title; empty where there is none."""
-    parts = [part for part in page.split("\n## ") if part.split("\n", 1)[0] == title]
-    if not parts:
-        return Earlier([], [])
-    lines = parts[0].split("\n# ")[0].split("\n")
+    lines = section_of(page, title)
     first = next((n for n, line in enumerate(lines) if line.startswith("|")), len(lines))
     last = next((n for n in range(first, len(lines)) if not lines[n].startswith("|")), len(lines))
     tail = "\n".join(line for line in lines[last:] if not note or line != note).strip("\n")
     return Earlier(lines[first + 2 : last], ["", *tail.split("\n"), ""] if tail else [])
+
+
+def section_of(page: str, title: str) -> list[str]:
+    """The lines of the section of that title, with it; none where the page lacks it."""
+    parts = [part for part in page.split("\n## ") if part.split("\n", 1)[0] == title]
+    return [*f"## {parts[0]}".split("\n# ")[0].rstrip().split("\n"), ""] if parts else []
 
 
 def labels_of(run: Path) -> list[str]:

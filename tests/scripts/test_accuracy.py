@@ -1,0 +1,71 @@
+"""The scripts of the accuracy page: every run they name composes, and what is not measured again stays."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from medseg.config import compose
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+def script(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def test_every_run_of_every_experiment_composes(tmp_path: Path) -> None:
+    accuracy, composed = script("accuracy"), 0
+    for experiment in accuracy.EXPERIMENTS:
+        for settings in accuracy.variants(experiment, ablations=True).values():
+            config = compose([*experiment.settings, *settings, f"data.root={tmp_path}"])
+            composed += bool(config.preprocess)
+    for diagnosis in script("accuracy_diagnosis").DIAGNOSES:
+        composed += bool(compose([*diagnosis.settings, *diagnosis.dataset, "task=diagnosis"]).diagnoser)
+    assert composed > 40
+
+
+def test_each_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    accuracy = script("accuracy")
+    folders = [
+        accuracy.folder(experiment, tmp_path, name, fold)
+        for experiment in accuracy.EXPERIMENTS
+        for name in accuracy.variants(experiment, ablations=True)
+        for fold in range(experiment.folds)
+    ]
+    assert len(set(folders)) == len(folders)
+
+
+PAGE = "# Accuracy\n\n## One\n\n| a | b |\n|---|---|\n| x | 1 |\n| y | 2 |\n\nSaid below.\n\n# More\n\n## Two\n\nlast"
+
+
+def test_an_earlier_section_is_kept_to_its_end() -> None:
+    page = script("accuracy_page")
+    assert page.section_of(PAGE, "Two") == ["## Two", "", "last", ""]
+    assert page.section_of(PAGE, "One")[-2:] == ["Said below.", ""]
+    assert page.section_of(PAGE, "Three") == []
+    before = page.earlier(PAGE, "One", note="a note")
+    assert before.of("y") == ["| y | 2 |"]
+    assert before.tail == ["", "Said below.", ""]
+    assert page.earlier(PAGE, "One", note="Said below.").tail == []
+
+
+def test_a_page_written_again_without_any_run_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (SCRIPTS.parent / "docs" / "ACCURACY.md").read_text()
+    copy = tmp_path / "ACCURACY.md"
+    copy.write_text(before)
+    for name in ("accuracy", "accuracy_diagnosis"):
+        module = script(name)
+        monkeypatch.setattr(module, "PAGE", copy)
+        monkeypatch.setattr(sys, "argv", [name, str(tmp_path), str(tmp_path / "none"), "--table"])
+        module.main()
+    assert copy.read_text() == before

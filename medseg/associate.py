@@ -11,10 +11,10 @@ from medseg.console import say, table, warn
 from medseg.data.folders import read_table
 from medseg.diagnosis.association import associate
 from medseg.errors import DataError
-from medseg.extract import read_tables
 from medseg.features.sequence import feature_columns
 from medseg.ledger import atomic_write_text, beside
 from medseg.plots_diagnosis import forest
+from medseg.tables import read_tables
 
 SHOWN = 20  # measures on the screen and in the picture
 

@@ -22,10 +22,10 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.rules import Points, Retinopathy
 from medseg.diagnosis.stack import Stack
 from medseg.errors import ModelError
-from medseg.extract import Tables
 from medseg.features.sequence import FeatureSequence
 from medseg.ledger import atomic_write_bytes, write_json
 from medseg.runs import Run
+from medseg.tables import Tables
 
 Floats = npt.NDArray[np.float64]
 MEMBERS = ("logistic", "ensemble", "lstm")

@@ -29,7 +29,7 @@ from medseg.doubts import Doubts
 from medseg.encoder import encoder_kept
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
-from medseg.extract import Around, Extractor, Tables, extract_cases, read_tables, write_tables
+from medseg.extract import Around, Extractor, extract_cases
 from medseg.gate import Gate
 from medseg.ledger import Entry, Ledger, atomic_write_text, beside, write_json
 from medseg.masks import MaskFolder, MaskOf, true_masks
@@ -40,10 +40,12 @@ from medseg.runs import ENCODER, Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
 from medseg.sequence_sheets import forecast_errors, sequence_sheets
-from medseg.sheets import diagnoses, pictured
+from medseg.sheets import diagnoses, pictured, shown_units
+from medseg.tables import Tables, read_tables, write_tables
 
 SHOWN = 50  # cases printed
-WRITTEN = (".json", "_signal.csv", "_metrics.json", "_features.csv", "_features_steps.csv")  # beside OUT.csv
+MEASURED = ("_features.csv", "_features_steps.csv", "_features_units.json")
+WRITTEN = (".json", "_signal.csv", "_metrics.json", *MEASURED)  # beside OUT.csv
 
 
 def open_diagnoser(run: Run, config: Config) -> Diagnoser | Classifier:
@@ -159,7 +161,9 @@ def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame)
         return diagnoses(diagnoser, tables, found)
     rows = json.loads(found.to_json(orient="records", double_precision=15))
     sequences = sequence_sheets(diagnoser, tables, found)
-    return {"classes": list(diagnoser.inputs.classes), "use": "lstm", "cases": rows, "sequences": sequences}
+    units = shown_units(tables, [sheet["measures"] for sheet in sequences])
+    classes = list(diagnoser.inputs.classes)
+    return {"classes": classes, "use": "lstm", "units": units, "cases": rows, "sequences": sequences}
 
 
 def _judge(out: Path, found: pd.DataFrame, classes: Sequence[str]) -> None:

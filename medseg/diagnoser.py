@@ -21,7 +21,6 @@ from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
 from medseg.diagnosis.rules import Points, Retinopathy, Slope
 from medseg.diagnosis.signal import normalise
 from medseg.errors import ConfigError
-from medseg.extract import Tables
 from medseg.features.sequence import (
     FeatureSequence,
     Normalisation,
@@ -32,6 +31,7 @@ from medseg.features.sequence import (
     sequences,
 )
 from medseg.runs import Run
+from medseg.tables import Tables
 
 UNDEFINED = "more than half of the measures are undefined"
 ALONE = "one frame alone: a state is told by comparison with the others"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,22 +14,21 @@ import SimpleITK as sitk
 from medseg.batch import PLAIN, Book, Job, Made, Ways, go_through, table_book
 from medseg.config import Config, build, feature_settings, own_features, to_dict
 from medseg.data.cases import Case
-from medseg.data.folders import read_cases, read_table
+from medseg.data.folders import read_cases
 from medseg.data.image import frames, read_image
 from medseg.data.labels import Labels
 from medseg.data.truth import read_truth
 from medseg.doubts import Doubts
-from medseg.errors import ConfigError, DataError, ImageError
+from medseg.errors import ConfigError, ImageError
 from medseg.features.slices import axial_slices, step_regions
-from medseg.ledger import Ledger, atomic_write_text, beside, write_json
+from medseg.ledger import Ledger
 from medseg.masks import MaskFolder, MaskOf, labels_in
 from medseg.resume import key_of
+from medseg.tables import FACTS, Tables, write_tables
 
 if TYPE_CHECKING:
     from medseg.encoder import Encoder
 
-KEYS = ["case", "frame", "step"]
-FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
 WRITTEN = ("_steps.csv", "_units.json")  # beside a table
 
 
@@ -39,13 +38,6 @@ class Presence(NamedTuple):
     label: str
     absent: str  # class of slices without it
     there: str
-
-
-class Tables(NamedTuple):
-    """Features: `frames`, one row a frame; `steps`, one row a slice of a frame, or None."""
-
-    frames: pd.DataFrame
-    steps: pd.DataFrame | None
 
 
 class Extractor:
@@ -185,6 +177,7 @@ def extract_cases(
     return Tables(
         pd.concat([tables.frames for tables in done], ignore_index=True),
         pd.concat(steps, ignore_index=True) if steps else None,
+        extractor.units(),
     )
 
 
@@ -236,51 +229,8 @@ def extract_folder(request: Extraction) -> Ledger:
     key = key_of([], {"features": to_dict(settings), "labels": [dict(labels.numbers), labels.exclusive]})
     with table_book(out, [case.id for case in cases], key, request.ways, (".csv", *WRITTEN)) as book:
         tables = extract_cases(cases, extractor, masks, book, Around(masks.files))
-        write_json(beside(out, "_units.json"), extractor.units())
         write_tables(tables, out)
     return book.ledger
-
-
-def write_tables(tables: Tables, out: Path) -> None:
-    """OUT.csv and, where there are slices, OUT_steps.csv; an older one is removed, which would be read with it."""
-    facts = [name for name in FACTS if name in tables.frames and tables.frames[name].notna().any()]
-    features = [name for name in tables.frames if name not in FACTS]
-    if tables.steps is not None:
-        atomic_write_text(beside(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
-    else:
-        beside(out, "_steps.csv").unlink(missing_ok=True)
-    atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
-
-
-def read_tables(file: Path) -> Tables:
-    """Tables as `write_tables` wrote them: numbers as numbers, names as text; `DataError` where it is no such table."""
-    table, steps = _numeric(file), beside(file, "_steps.csv")
-    missing = [name for name in ("case", "frame") if name not in table]
-    if missing or table.empty:
-        what = f"has no column {' and '.join(missing)}" if missing else "has no row"
-        raise DataError(f"{file}: {what}; a features table is what medseg extract-features writes")
-    if "patient" not in table:
-        table["patient"] = table["case"]
-    return Tables(table, _numeric(steps) if steps.is_file() else None)
-
-
-def _numeric(file: Path) -> pd.DataFrame:
-    table = read_table(file)
-    names = {"case", "patient", "label", "split"}
-    for column in table.columns:
-        if column in names:
-            table[column] = table[column].replace("", None)
-            continue
-        try:
-            table[column] = pd.to_numeric(table[column].replace("", None))
-        except ValueError as error:
-            raise DataError(f"{file}: column {column!r} holds something that is no number ({error})") from error
-    return table
-
-
-def _first(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    order = [*names, *(name for name in table if name not in list(names))]
-    return table[order]
 
 
 def _facts(case: Case) -> dict[str, Any]:

@@ -115,7 +115,10 @@ def diagnosed(file: Path, number: int) -> Json:
 
 
 def pages(content: Json, pictures: Path) -> Json:
-    """At most `PAGES` cases one by one, first those that a person should look at: for review, undecided, wrong."""
+    """At most `PAGES` cases one by one, first those that a person should look at: for review, undecided, wrong.
+
+    Also what the measures are, as far as it is known.
+    """
     cases = [case for case in content["cases"] if "models" in case]
     order = sorted(cases, key=lambda c: (not c["review"], not c["abstain"], c["label"] in (None, c["diagnosis"])))
     found = []
@@ -124,7 +127,8 @@ def pages(content: Json, pictures: Path) -> Json:
         image = as_image(picture.read_bytes()) if picture.is_file() else None
         values = {row["what"]: row["value"] for row in case["rule"] or []}
         found.append({**case, "image": image, "maps": _maps(values)})
-    return {"pages": found, "pages_left": len(order) - len(found)}
+    units = {name: text for name, text in content.get("units", {}).items() if text}
+    return {"pages": found, "pages_left": len(order) - len(found), "units": units}
 
 
 def _maps(values: dict[str, float | None]) -> list[Json]:

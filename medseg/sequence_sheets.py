@@ -13,9 +13,9 @@ from medseg.diagnoser import Diagnoser
 from medseg.diagnosis.batch import Item
 from medseg.diagnosis.forecast import Horizon
 from medseg.diagnosis.signal import describe, normalise
-from medseg.extract import Tables
 from medseg.features.sequence import FeatureSequence
 from medseg.metrics import accuracy, nrmse
+from medseg.tables import Tables
 
 REASONS = 5  # said of each sequence, the weightiest
 LEAST = 1e-9  # of a probability, so that its log-odds are finite

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import SimpleITK as sitk
 from medseg.classifier import Classifier
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
-from medseg.extract import Tables
 from medseg.ledger import atomic_write_bytes
 from medseg.masks import MaskOf
+from medseg.tables import Tables
 
 SHOWN = 12  # measures of a case, those that the model selected first
 SIDE = 480  # pixels of the longer side of a picture
@@ -27,12 +27,19 @@ Window = tuple[float, float] | None  # darkest and brightest value shown; None: 
 
 
 def diagnoses(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> Json:
-    """All that is said of some cases, as one object."""
+    """All that is said of some cases, as one object. units: unit and definition of each measure it shows."""
+    said = sheets(classifier, tables, found)
     return {
         "classes": list(classifier.inputs.classes),
         "use": classifier.use,
-        "cases": sheets(classifier, tables, found),
+        "units": shown_units(tables, [sheet["measures"] for sheet in said]),
+        "cases": said,
     }
+
+
+def shown_units(tables: Tables, measures: Iterable[list[Json]]) -> dict[str, str]:
+    """Unit and definition of each measure in some cases' rows, by name; blank where the tables do not say."""
+    return {row["name"]: tables.meaning(row["name"]) for rows in measures for row in rows}
 
 
 def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[Json]:

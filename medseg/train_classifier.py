@@ -23,13 +23,13 @@ from medseg.diagnosis.calibration import Calibration, calibrate
 from medseg.diagnosis.linear import logistic_weights
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.errors import DataError
-from medseg.extract import Tables
 from medseg.features.select import select_features
 from medseg.gate import Looks
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.runs import Run
 from medseg.sheets import diagnoses
-from medseg.train_diagnoser import check_labels, fingerprint, fit_lstm, inputs_of, part, tables_of
+from medseg.tables import Tables
+from medseg.train_diagnoser import balance, check_labels, fingerprint, fit_lstm, inputs_of, part, tables_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -90,7 +90,7 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
     shutil.rmtree(run.file(FOLDS))
     names = classifier.rows(train).names
     kept = ", ".join(names[column] for column in classifier.members.kept)
-    return [f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
+    return [balance(train), "", f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
 
 
 def learning(inputs: Inputs, tables: Tables) -> Learning:

@@ -32,7 +32,7 @@ from medseg.diagnosis.module import DiagnosisModule, class_weights
 from medseg.diagnosis.signal import normalise
 from medseg.encoder import encoder_of
 from medseg.errors import ConfigError, DataError
-from medseg.extract import Extractor, Presence, Tables, extract_cases, read_tables, write_tables
+from medseg.extract import Extractor, Presence, extract_cases
 from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
 from medseg.folds import provenance_of
 from medseg.gate import Looks
@@ -43,6 +43,7 @@ from medseg.plots import curves
 from medseg.runs import Run
 from medseg.sequence_sheets import cohort_of
 from medseg.sheets import pictured
+from medseg.tables import Tables, read_tables, write_tables
 
 PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
 
@@ -77,7 +78,8 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names), cohort)
     summary = _measure(run, diagnoser, held, reported)
     passes = steps * config.diagnoser.batch
-    return [f"{passes} sequences in {seconds:.0f} s, {len(items)} cases.", "", *_results(summary)], ledger
+    taught = f"{passes} sequences in {seconds:.0f} s, {len(items)} cases. {balance(train)}"
+    return [taught, "", *_results(summary)], ledger
 
 
 def _forecast(config: Config, inputs: Inputs, train: Tables) -> Forecast | None:
@@ -111,7 +113,6 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger, looks
             masks = pictured(masks, run.file("pictures"), labels, wanted)
             masks = looks.watching(masks)
         tables = extract_cases(cases, extractor, masks, Book(ledger))
-        write_json(run.file("features_units.json"), extractor.units())
     write_tables(tables, run.file(FEATURES))
     return tables
 
@@ -129,7 +130,7 @@ def part(tables: Tables, names: list[str]) -> Tables:
     """The rows of some cases."""
     frames = tables.frames[tables.frames["case"].isin(names)]
     steps = None if tables.steps is None else tables.steps[tables.steps["case"].isin(names)]
-    return Tables(frames, steps)
+    return Tables(frames, steps, tables.units)
 
 
 def check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
@@ -268,6 +269,13 @@ def fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any
         "measures": cohort_of(train.frames, feature_columns(train.frames)),
         "masks": provenance_of(Path(config.data.masks)) if config.data.masks is not None else None,
     }
+
+
+def balance(train: Tables) -> str:
+    """How many rows of each class taught, and how much each class counts: for the card."""
+    counts = train.frames["label"].value_counts()
+    taught = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"Taught by {taught}; each class has the same weight in the loss, however rare it is."
 
 
 def _results(summary: dict[str, Any] | None) -> list[str]:

@@ -18,9 +18,10 @@ import SimpleITK as sitk
 from medseg.data.labels import Labels
 from medseg.data.truth import own_mask
 from medseg.diagnoser import Diagnoser
-from medseg.extract import Extractor, read_tables
+from medseg.extract import Extractor
 from medseg.ledger import Entry
 from medseg.runs import open_run
+from medseg.tables import read_tables
 
 Command = Callable[..., Any]
 
@@ -35,8 +36,9 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     from medseg.batch import Book
     from medseg.config import compose
     from medseg.data.folders import read_cases
-    from medseg.extract import extract_cases, write_tables
+    from medseg.extract import extract_cases
     from medseg.ledger import Ledger
+    from medseg.tables import write_tables
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
     write_tables(
@@ -142,6 +144,7 @@ def test_only_what_changed_is_measured_again_and_the_answers_stay(
     assert medseg("diagnose", data, out, "--model", diagnoser, "-q").status == 0
     assert measured == names
     results = ["d.csv", "d.json", "d_features.csv", "d_features_steps.csv", "d_metrics.json", "d_signal.csv"]
+    results.append("d_features_units.json")
     before = {name: (tmp_path / name).read_bytes() for name in results}
     ledger = entries(out)
     assert [entry["status"] for entry in ledger] == ["ok", "ok", "ok", "review", "ok"]

@@ -7,7 +7,7 @@ import torch
 
 from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser, Inputs
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.extract import Tables
+from medseg.tables import Tables
 
 
 def said(frames: int, defined: int) -> pd.DataFrame:

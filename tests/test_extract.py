@@ -13,8 +13,9 @@ from medseg.config import compose, feature_settings, own_features
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
 from medseg.data.truth import own_mask
-from medseg.extract import Extractor, Presence, read_tables
+from medseg.extract import Extractor, Presence
 from medseg.masks import MaskFolder, true_masks
+from medseg.tables import read_tables
 
 Command = Callable[..., Any]
 LUNGS = Labels({"right_lung": 1, "left_lung": 2})
@@ -25,7 +26,7 @@ def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
 ) -> None:
     out = tmp_path / "deep" / "features.csv"
     assert medseg("extract-features", breathing, breathing / "masks", out, "--features", "breathing").status == 0
-    frames, steps = read_tables(out)
+    frames, steps, _ = read_tables(out)
     assert steps is not None
     assert len(frames) == 5 * 8
     assert list(frames.columns[:6]) == ["case", "patient", "frame", "time", "label", "signal"]

@@ -11,9 +11,9 @@ from medseg.diagnoser import Diagnoser, Inputs
 from medseg.diagnosis.batch import Item
 from medseg.diagnosis.forecast import Horizon
 from medseg.diagnosis.lstm import Prediction
-from medseg.extract import Tables
 from medseg.features.sequence import FeatureSequence
 from medseg.sequence_sheets import cohort_of, forecast_errors, sequence_sheets, why
+from medseg.tables import Tables
 
 TIMES = np.arange(0, 40, 0.25)
 NAMES = ("lung.volume_ml", "lung.mean_hu")

@@ -19,6 +19,8 @@ from medseg.train_classifier import patient_folds
 QUICK = ["organ=skin", "task=diagnosis", "diagnoser=stack", "diagnoser.ensemble.trees=30", "diagnoser.folds=3"]
 QUICK += ["diagnoser.passes=1920", "executor.accelerator=cpu", "executor.threads=1", "diagnoser.network.hidden=8"]
 
+MEANT = "mm: how much it tells"
+
 
 def write_table(folder: Path, shuffled: bool = False, count: int = 90, seed: int = 0) -> Path:
     """features.csv and features_steps.csv of cases, two a patient; measure `tells` and step 2 know the class."""
@@ -38,6 +40,7 @@ def write_table(folder: Path, shuffled: bool = False, count: int = 90, seed: int
     folder.mkdir(parents=True)
     frames.to_csv(folder / "features.csv", index=False)
     steps.to_csv(folder / "features_steps.csv", index=False)
+    (folder / "features_units.json").write_text(json.dumps({"tells": MEANT}))
     return folder
 
 
@@ -128,6 +131,9 @@ def test_the_json_says_the_same_as_the_table_and_the_page_shows_it(finished: Pat
         assert (len(case["set"]) != 1) == row["abstain"]
         assert {m["name"] for m in case["measures"]} <= {"tells", *(f"noise{n}" for n in range(6))}
     page = Path(CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))]).stdout.strip()).read_text()
+    assert said["units"]["tells"] == MEANT
+    assert page.count(MEANT) == 1
+    assert "<th>noise0</th><td>" not in page  # nobody said what it is
     shown = re.findall(r'data-of="(c\d+)\.stack\.malignant">([\d.]+)<', page)
     assert len(shown) == 40
     chances = {case["case"]: case["models"]["stack"]["malignant"] for case in said["cases"]}
@@ -139,4 +145,11 @@ def test_the_report_of_a_run_goes_through_its_cases(finished: Path, tmp_path: Pa
 
     page = write_report([finished], tmp_path / "r.html").read_text()
     kept = json.loads((finished / "diagnoses.json").read_text())["cases"]
+    assert f"<td>{MEANT}</td>" in page
+    counts = pd.read_csv(finished / "features.csv").merge(pd.read_csv(finished / "split.csv"), on="case")
+    taught = counts[counts["split"] == "train"]["label_x" if "label_x" in counts else "label"].value_counts()
+    assert (
+        f"Taught by {taught.iloc[0]} {taught.index[0]}, {taught.iloc[1]} {taught.index[1]};"
+        in (finished / "card.md").read_text()
+    )
     assert page.count('<details class="case"') == min(40, len(kept))

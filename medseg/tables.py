@@ -1,0 +1,87 @@
+"""Tables of measures: one row a frame, one row a slice, and what each measure is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from medseg.data.folders import read_table
+from medseg.errors import DataError
+from medseg.ledger import atomic_write_text, beside, write_json
+
+KEYS = ["case", "frame", "step"]
+FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
+
+
+class Tables(NamedTuple):
+    """Features. frames: one row a frame; steps: one row a slice of a frame, or None; units: unit and definition of each
+    measure by the last part of its name, empty where nobody said.
+    """
+
+    frames: pd.DataFrame
+    steps: pd.DataFrame | None
+    units: dict[str, str] = {}  # noqa: RUF012
+
+    def meaning(self, measure: str) -> str:
+        """Unit and definition of a measure by its whole name; blank where unknown."""
+        return self.units.get(measure.rsplit(".", 1)[-1], "")
+
+
+def write_tables(tables: Tables, out: Path) -> None:
+    """OUT.csv, OUT_units.json and, where there are slices, OUT_steps.csv; an older one is removed, which would be read
+    with it.
+    """
+    facts = [name for name in FACTS if name in tables.frames and tables.frames[name].notna().any()]
+    features = [name for name in tables.frames if name not in FACTS]
+    if tables.steps is not None:
+        atomic_write_text(beside(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
+    else:
+        beside(out, "_steps.csv").unlink(missing_ok=True)
+    if tables.units:
+        write_json(beside(out, "_units.json"), tables.units)
+    else:
+        beside(out, "_units.json").unlink(missing_ok=True)
+    atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
+
+
+def read_tables(file: Path) -> Tables:
+    """Tables as `write_tables` wrote them: numbers as numbers, names as text; `DataError` where it is no such table."""
+    table, steps = _numeric(file), beside(file, "_steps.csv")
+    missing = [name for name in ("case", "frame") if name not in table]
+    if missing or table.empty:
+        what = f"has no column {' and '.join(missing)}" if missing else "has no row"
+        raise DataError(f"{file}: {what}; a features table is what medseg extract-features writes")
+    if "patient" not in table:
+        table["patient"] = table["case"]
+    return Tables(table, _numeric(steps) if steps.is_file() else None, _units(beside(file, "_units.json")))
+
+
+def _units(file: Path) -> dict[str, str]:
+    """What the measures are, where a file says it; it is only shown, so one that cannot be read costs no case."""
+    try:
+        return {str(name): str(text) for name, text in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _numeric(file: Path) -> pd.DataFrame:
+    table = read_table(file)
+    names = {"case", "patient", "label", "split"}
+    for column in table.columns:
+        if column in names:
+            table[column] = table[column].replace("", None)
+            continue
+        try:
+            table[column] = pd.to_numeric(table[column].replace("", None))
+        except ValueError as error:
+            raise DataError(f"{file}: column {column!r} holds something that is no number ({error})") from error
+    return table
+
+
+def _first(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    order = [*names, *(name for name in table if name not in list(names))]
+    return table[order]

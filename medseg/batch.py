@@ -73,6 +73,7 @@ def table_book(out: Path, cases: Sequence[str], key: str, ways: Ways, endings: S
     with only_table(out, [*endings, "_cases.csv", "_cases.json"]):
         file = beside(out, "_cases.csv")
         before = Before(file, cases, ways.replace, hidden(out, ROWS))
+        tell_aged(before, key, out)
         older = endings if before.entries else ()
         with Ledger(file, before.entries) as ledger:
             try:
@@ -81,6 +82,15 @@ def table_book(out: Path, cases: Sequence[str], key: str, ways: Ways, endings: S
                 for ending in older if error.code == "nothing" else ():
                     beside(out, ending).unlink(missing_ok=True)
                 raise
+
+
+def tell_aged(before: Before, key: str, out: Path) -> None:
+    """Say that what another model or other settings made is replaced, before it is."""
+    if aged := before.aged(key):
+        warn(
+            f"{out}: {aged} results of another model, other settings or another version are made again and replaced; "
+            "choose another output to keep both"
+        )
 
 
 def go_through(jobs: Sequence[Job], make: Callable[[Job], Made], book: Book, label: str) -> Iterator[tuple[str, Rows]]:

@@ -156,7 +156,11 @@ def report(
 
 
 @app.command()
-def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="As a ledger's column `code` has it.")]) -> None:
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="As a ledger's column `code` has it; without it all.")
+    ] = None,
+) -> None:
     """Say what an error code means and the ways out."""
     from medseg.explain import explain as meaning
 

@@ -115,8 +115,10 @@ CODES: dict[str, str] = {
 }  # fmt: skip
 
 
-def explain(code: str) -> str:
-    """Meaning and ways out of a code; `ConfigError` with the nearest ones where there is none such."""
+def explain(code: str | None = None) -> str:
+    """Meaning and ways out of a code, or of all, a line each; `ConfigError` with the nearest where there is none."""
+    if code is None:
+        return "\n".join(f"{name}: {text.partition('|')[0]}" for name, text in sorted(CODES.items()))
     if code not in CODES:
         raise ConfigError(f"{code}: no such code{did_you_mean(code, list(CODES))}")
     meaning, _, ways = CODES[code].partition("|")

@@ -149,6 +149,10 @@ class Before:
         whole = [content_of(files)] if files else []
         return entry if entry.output_hash in (*whole, content_of(files, self.rows(case) or None)) else None
 
+    def aged(self, key: str) -> int:
+        """How many cases were done by another model, with other settings or another version."""
+        return sum(entry.status in DONE and entry.key != key for entry in self.entries.values())
+
     def rows(self, case: str) -> dict[str, Any]:
         """What the other tables said of a case, by table."""
         rows: dict[str, Any] = json.loads(self._rows[case])["rows"] if case in self._rows else {}

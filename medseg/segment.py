@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from medseg.batch import tell_aged
 from medseg.console import Progress, banner, progress, warn
 from medseg.data.cases import Case
 from medseg.data.dicom_seg import SUFFIX, Origin
@@ -108,6 +109,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
         key = key_of(runs, {**batch.settings, **_places(batch, runs, facts)})
         with only_one(batch.out), progress("segment", len(jobs)) as bar:
             before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
+            tell_aged(before, key, batch.out)
             for folder in facts.folders:
                 write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
             if batch.out_of_fold:

@@ -18,5 +18,5 @@ mkdir -p "$out" || exit 1
 step medseg segment "$images" "$out/masks" --model "$segmenter" --quiet
 step medseg diagnose "$images" "$out/diagnosis.csv" --model "$diagnoser" --masks "$out/masks" --quiet
 step medseg report "$out/diagnosis.json" >/dev/null
-echo "$out/diagnosis.csv"
+echo "$out/diagnosis.csv and .json, the page $out/diagnosis.html; what became of each case: $out/masks/cases.csv, $out/diagnosis_cases.csv"
 exit $worst

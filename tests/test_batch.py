@@ -99,7 +99,9 @@ def test_other_measures_and_versions_are_measured_anew(
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
     assert (out.parent / "f_steps.csv").is_file()
-    assert medseg(*words(data, out), "--features", "radiomics").status == 0
+    result = medseg(*words(data, out), "--features", "radiomics")
+    assert result.status == 0
+    assert "10 results of another model, other settings" in " ".join(result.err.split())
     assert measured == 2 * CASES
     assert not (out.parent / "f_steps.csv").exists()  # it would be read with the new table
     monkeypatch.setattr("medseg.__version__", "99")

@@ -35,6 +35,12 @@ def test_an_explanation_has_a_meaning_and_a_way_out(code: str) -> None:
     assert len(second) > len("Ways out: .") + 5
 
 
+def test_without_a_code_all_are_listed(medseg: Callable[..., Any]) -> None:
+    lines = medseg("explain").out.splitlines()
+    assert len(lines) == len(CODES)
+    assert any(line.startswith("blank: a sequence shows nothing") for line in lines)
+
+
 def test_a_misspelt_code_gets_the_nearest(medseg: Callable[..., Any]) -> None:
     assert medseg("explain", "image-truncated").out.startswith("image-truncated: the file ends too early")
     result = medseg("explain", "image-truncted")

@@ -61,6 +61,14 @@ def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Pa
     assert all(row["output_hash"] == content_of([out / row["outputs"]]) for row in rows)
 
 
+def test_masks_of_other_settings_are_not_replaced_without_a_word(
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path
+) -> None:
+    words = ("segment", photos, tmp_path / "out", "--model", rule, "-q")
+    said = [" ".join(medseg(*words, *more).err.split()) for more in ((), (), ("--format", "nifti"), ())]
+    assert ["10 results of another model" in text for text in said] == [False, False, True, True]
+
+
 def test_another_working_directory_knows_what_is_done(
     medseg: Command, photos: Path, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from scipy import ndimage
 from medseg.data.image import grid_difference
 from medseg.data.labels import Labels
 from medseg.errors import ImageError
+from medseg.features import position
 from medseg.features.slices import regions
 
 Floats = npt.NDArray[np.float64]
@@ -22,12 +23,7 @@ RIM = 0.25  # of the radius of the disc of the same area: width of the bands ins
 BEHIND = 1.0  # of that radius: how far below a label its shadow or enhancement is looked at
 
 UNITS: dict[str, str] = {
-    "place_x": "0..1: centroid from the left to the right edge of the field (what is not 0 in the picture)",
-    "place_depth": "0..1: centroid from the top to the bottom of the field: depth below the probe in ultrasound",
-    "place_side": "0..1: distance of the centroid from the field's middle line over half the width",
-    "place_top": "0..1: distance of the label's highest point from the top of the field over its height",
-    "place_edge": "0..1: shortest distance from the label to the field's edge over its width; 0 where cut off",
-    "place_share": "0..1: area of the label over that of the field",
+    **position.FLAT,
     "behind": "1: mean of what lies below the label, as wide and one radius deep, minus that of the label's height on "
     "both sides, over the field's mean: negative is a shadow, positive enhancement",
     "radius": "1: mean distance from centroid to border in the sector over the radius of the disc of the same area",
@@ -42,22 +38,9 @@ UNITS: dict[str, str] = {
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
     """Where each label lies in the field, and what is behind it; NaN where it is absent."""
     grey, coded, field = _arrays(image, mask)
-    rows, columns = (np.flatnonzero(field.any(axis=axis)) for axis in (1, 0))
-    height, width = (float(np.ptp(part)) + 1 if len(part) else 1.0 for part in (rows, columns))
-    far = ndimage.distance_transform_edt(np.pad(field, 1))[1:-1, 1:-1]
-    found: dict[str, float] = {}
+    found = position.frame_features(image, mask, labels)
     for name, inside in regions(coded, labels):
-        values = dict.fromkeys([key for key in UNITS if key.startswith("place_")] + ["behind"], np.nan)
-        if inside.any() and field.any():
-            y, x = np.nonzero(inside)
-            values["place_x"] = float((x.mean() - columns[0]) / width)
-            values["place_depth"] = float((y.mean() - rows[0]) / height)
-            values["place_side"] = abs(values["place_x"] - 0.5) * 2
-            values["place_top"] = float((y.min() - rows[0]) / height)
-            values["place_edge"] = float(max(far[inside].min() - 1, 0.0) / width)
-            values["place_share"] = float(inside.sum() / field.sum())
-            values["behind"] = _behind(grey, inside, field)
-        found |= {f"{name}.{key}": value for key, value in values.items()}
+        found[f"{name}.behind"] = _behind(grey, inside, field) if inside.any() and field.any() else np.nan
     return found
 
 

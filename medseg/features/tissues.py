@@ -11,12 +11,12 @@ from scipy import ndimage
 
 from medseg.data.labels import Labels
 from medseg.errors import ImageError
+from medseg.features.position import lit
 from medseg.features.slices import regions
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 BRIGHT = 2.0  # standard deviations above the mean of the field
-LIT = 0.1  # of the bright end (99th percentile): darker is air
 REACH = 0.12  # of the field's width: further off than this no midline is looked for
 
 UNITS: dict[str, str] = {
@@ -49,23 +49,13 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
         image, mask = sitk.DICOMOrient(image, "LPS"), sitk.DICOMOrient(mask, "LPS")
     values = sitk.GetArrayViewFromImage(image).astype(np.float64)  # ([Z,] Y, X): x to the left, y to posterior
     unit = float(np.prod(image.GetSpacing())) / (1000 if image.GetDimension() == 3 else 1)
-    field = _field(values)
+    field = lit(values)
     level, spread = (float(values[field].mean()), float(values[field].std())) if field.any() else (0.0, 0.0)
     relative = (values - level) / spread if spread > 0 else np.zeros_like(values)
     found = _of_field(relative, field, unit, image.GetSpacing()[0])
     for name, inside in regions(sitk.GetArrayViewFromImage(mask), labels):
         found |= {f"{name}.{key}": value for key, value in _of_label(inside, relative, field, unit).items()}
     return found
-
-
-def _field(values: Floats) -> Bools:
-    """The lit part, slice by slice without holes."""
-    bright = float(np.percentile(values, 99))
-    lit = (
-        values > values.min() + LIT * (bright - values.min()) if bright > values.min() else np.zeros(values.shape, bool)
-    )
-    planes = lit.reshape(-1, *lit.shape[-2:])
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(lit.shape)
 
 
 def _of_field(relative: Floats, field: Bools, unit: float, step_mm: float) -> dict[str, float]:

@@ -1,55 +1,102 @@
+"""Boxes at known places of a known field, in pictures and volumes."""
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.features import position
+from medseg.data.labels import Labels
+from medseg.errors import ImageError
+from medseg.features.position import FLAT, UNITS, frame_features, lit
 
-SPACING = (1.0, 1.0, 2.5)
-
-
-def lung(lift=0.0, spacing=SPACING):
-    """A block on a paraboloid dome whose top is at 40 mm + lift; z = 0 is the centre of the lowest slice."""
-    z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip((90, 40, 40), spacing[::-1], strict=True)), indexing="ij")
-    floor = 40 + lift - ((y - 20) ** 2 + (x - 20) ** 2) / 30
-    mask = sitk.GetImageFromArray(((z >= floor) & (z <= 210)).astype(np.uint8))
-    mask.SetSpacing(spacing)
-    return mask
+LABELS = {"m": 1, "n": 2}
 
 
-def dome(mask):
-    image = sitk.Cast(mask, sitk.sitkFloat32)
-    return position.frame_features(image, mask, {"a": 1})["a.dome_mm"]
+def volume(spacing: tuple[float, float, float] = (1.0, 1.0, 3.0)) -> tuple[sitk.Image, sitk.Image]:
+    """A head of 40 × 60 × 20 voxels (x y z) that begins at 10, 10, 2, and two boxes in it; stored as LPS."""
+    values, mask = np.zeros((24, 80, 60), np.float32), np.zeros((24, 80, 60), np.uint8)
+    values[2:22, 10:70, 10:50] = 100
+    values[6:8, 30:40, 20:30] = 0  # a dark hole belongs to the field
+    mask[2:12, 25:31, 40:46] = 1
+    mask[2:12, 25:31, 20:30] = 2
+    image, coded = sitk.GetImageFromArray(values), sitk.GetImageFromArray(mask)
+    for part in (image, coded):
+        part.SetSpacing(spacing)
+    return image, coded
 
 
-def test_a_flat_floor_is_the_lower_face_of_the_lowest_slice():
-    mask = sitk.Image((6, 6, 20), sitk.sitkUInt8)
-    mask[1:5, 1:5, 5:15] = 1
-    mask.SetSpacing((1, 1, 3))
-    mask.SetOrigin((0, 0, -100))
-    features = position.frame_features(mask, mask, {"a": 1})
-    assert features["a.dome_mm"] == pytest.approx(-100 + 4.5 * 3)
-    assert features["a.apex_to_dome_mm"] == pytest.approx(30)
+def test_a_box_in_a_volume() -> None:
+    found = frame_features(*volume(), LABELS)
+    assert set(found) == {f"{name}.{key}" for name in LABELS for key in UNITS}
+    assert found["m.place_x"] == pytest.approx((42.5 - 10) / 40)  # towards the patient's left
+    assert found["m.place_side"] == pytest.approx(2 * (32.5 / 40 - 0.5))
+    assert found["m.place_depth"] == pytest.approx((27.5 - 10) / 60)
+    assert found["m.place_top"] == pytest.approx(15 / 60)
+    assert found["m.place_height"] == pytest.approx((6.5 - 2) / 20)
+    assert found["m.place_share"] == pytest.approx(360 / 48000)
+    assert found["m.place_edge"] == pytest.approx(2 / 40)  # lies on the lowest slice: half of its thickness
+    assert found["m.place_near"] == pytest.approx(10 / 40)
+    assert found["n.place_near"] == found["m.place_near"]
 
 
-def test_the_dome_is_found_near_its_top():
-    assert 36 < dome(lung()) < 40
+@pytest.mark.parametrize("axes", ["RAS", "LPI", "PIR"])
+def test_how_a_file_stores_its_axes_does_not_matter(axes: str) -> None:
+    image, mask = volume()
+    turned = frame_features(sitk.DICOMOrient(image, axes), sitk.DICOMOrient(mask, axes), LABELS)
+    assert turned == pytest.approx(frame_features(image, mask, LABELS))
 
 
-def test_motion_smaller_than_a_slice_is_seen():
-    heights = [dome(lung(lift)) for lift in range(6)]
-    assert np.diff(heights) == pytest.approx(1, abs=0.7)
-    assert heights[-1] - heights[0] == pytest.approx(5, abs=0.5)
+def test_a_large_volume_is_thinned_out_and_tells_the_same() -> None:
+    image, mask = volume()
+    fine = [sitk.Expand(part, [8, 8, 4], sitk.sitkNearestNeighbor) for part in (image, mask)]
+    coarse, found = frame_features(image, mask, LABELS), frame_features(*fine, LABELS)
+    for key in ("m.place_near", "m.place_edge", "n.place_edge"):
+        assert found[key] == pytest.approx(coarse[key], abs=0.06)
+    assert found["m.place_x"] == pytest.approx(coarse["m.place_x"], abs=0.02)
 
 
-def test_short_columns_at_the_apex_and_stray_voxels_do_not_count():
-    mask = lung()
-    changed = sitk.Image(mask)
-    changed[0, 0, 89] = 1
-    changed[30:34, 30:34, 0:60] = 0  # short columns hang from the top
-    assert dome(changed) == pytest.approx(dome(mask), abs=1)
+def test_a_picture_has_no_height_and_colour_is_taken_as_grey() -> None:
+    mask = np.zeros((50, 100), np.uint8)
+    mask[10:20, 70:80] = 1
+    picture = np.full((50, 100, 3), 90, np.uint8)
+    picture[:, :20] = 0
+    found = frame_features(sitk.GetImageFromArray(picture, isVector=True), sitk.GetImageFromArray(mask), {"m": 1})
+    assert set(found) == {f"m.{key}" for key in FLAT if key != "place_near"}
+    assert found["m.place_x"] == pytest.approx((74.5 - 20) / 80)
+    assert found["m.place_depth"] == pytest.approx(14.5 / 50)
+    assert found["m.place_edge"] == pytest.approx(10 / 80)
 
 
-def test_an_absent_label_has_no_dome():
-    mask = lung()
-    features = position.frame_features(mask, mask, {"b": 2})
-    assert np.isnan(list(features.values())).all()
+def test_what_is_absent_or_in_the_dark_has_names_and_no_numbers() -> None:
+    image, mask = volume()
+    for case in ((image, mask * 0), (image * 0, mask)):
+        found = frame_features(*case, LABELS)
+        assert set(found) == {f"{name}.{key}" for name in LABELS for key in UNITS}
+        assert all(np.isnan(value) for value in found.values())
+
+
+def test_a_label_inside_another_is_as_near_as_can_be() -> None:
+    image, mask = volume()
+    nested = Labels(LABELS, exclusive=False)  # bits: value 3 is both
+    both = sitk.GetArrayFromImage(mask) > 0
+    coded = both.astype(np.uint8) * 1
+    coded[4:6, 26:30, 22:26] = 3
+    again = sitk.GetImageFromArray(coded)
+    again.CopyInformation(mask)
+    found = frame_features(image, again, nested)
+    assert found["n.place_near"] == 0
+    assert found["m.place_near"] == 0
+
+
+def test_another_grid_is_an_error() -> None:
+    image, mask = volume()
+    mask.SetOrigin((5.0, 0.0, 0.0))
+    with pytest.raises(ImageError, match="resample"):
+        frame_features(image, mask, LABELS)
+
+
+def test_air_is_no_field_whatever_its_value() -> None:
+    values = np.full((4, 20, 20), -1000.0)
+    values[:, 5:15, 5:15] = 40
+    values[:, 8:10, 8:10] = -900  # a lung
+    assert lit(values).sum() == 400
+    assert not lit(np.zeros((4, 20, 20))).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,22 +11,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.console import progress, warn
+from medseg.console import Progress, progress, warn
 from medseg.errors import ImageError, MedsegError, OutputError
 from medseg.ledger import Entry, Ledger, beside, failure
 from medseg.resume import ROWS, Before, content_of, hidden, named_from, only_table
+from medseg.workers import Death
 
 Rows = dict[str, Any]
+ROOM = 1 << 20  # bytes that a folder must still take
 
 
 @dataclass(frozen=True)
 class Job:
-    """One case: the file that messages name, all files that shape its result, and the plain values that do."""
+    """One case: the file that messages name, all files that shape its result, and the plain values that do.
+
+    work: what the one who makes it needs besides. inputs: digest of what it reads, once that is known.
+    """
 
     name: str
     input: Path
     reads: Sequence[Path]
     facts: Any = None
+    work: Any = None
+    inputs: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,11 @@ class Made:
     status: str = "ok"
     code: str = ""
     message: str = ""
+    output: str = ""  # the file that a person looks at
+
+
+Said = tuple[Entry, Made]
+Team = Callable[[Iterator[Job]], Iterator[tuple[Job, Said | Death]]]  # jobs → each with what became of it
 
 
 @dataclass(frozen=True)
@@ -94,52 +107,115 @@ def tell_aged(before: Before, key: str, out: Path) -> None:
 
 
 def go_through(jobs: Sequence[Job], make: Callable[[Job], Made], book: Book, label: str) -> Iterator[tuple[str, Rows]]:
-    """Make every case; yields the rows of those that have some, by name, in order.
+    """`work_through` in this process, in the order of the jobs."""
+
+    def team(waiting: Iterator[Job]) -> Iterator[tuple[Job, Said | Death]]:
+        return ((job, attempt(make, job)) for job in waiting)
+
+    return work_through(jobs, team, book, label)
+
+
+def work_through(jobs: Sequence[Job], team: Team, book: Book, label: str) -> Iterator[tuple[str, Rows]]:
+    """Have every case made; yields the rows of those that have some, by name, as they are ready.
 
     A case that fails is named and the others go on. What is kept from an earlier run is not made again. Raises
     `OutputError` where nothing can be written.
     """
-    stopped = False
     with progress(label, len(jobs)) as bar:
-        for job in jobs:
-            entry, rows = _one(job, make, book, stopped)
-            book.ledger.add(entry)
-            if entry.status == "failed":
-                warn(entry.message)
-            if entry.status == "review":
-                warn(f"{job.name}: look at it: {entry.message}")
-            stopped = stopped or (book.fail_fast and entry.status == "failed")
-            bar.advance(1, job.name)
-            if rows:
-                yield job.name, rows
+        desk = _Desk(book, bar)
+        for job, said in team(desk.to_do(jobs)):
+            desk.take(job, said)
+            yield from desk.ready()
+        yield from desk.ready()
 
 
-def _one(job: Job, make: Callable[[Job], Made], book: Book, stopped: bool) -> tuple[Entry, Rows]:
-    inputs = content_of(job.reads, job.facts) if book.key else ""
-    if book.before is not None and (kept := book.before.kept(job.name, inputs, book.key)):
-        book.ledger.kept += 1
-        return kept, book.before.rows(job.name)
-    if stopped:
-        if book.before is not None:
-            book.before.forget(job.name)
-        return Entry(job.name, "skipped", "fail-fast", "an earlier case failed", 0.0, str(job.input)), {}
+def attempt(make: Callable[[Job], Made], job: Job) -> Said:
+    """Make a case; its line says how that went. `OutputError` where results cannot be written."""
     started = time.monotonic()
     try:
         made = make(job)
     except OutputError:
         raise
     except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
-        entry, made = failure(job.name, job.input, error, time.monotonic() - started), Made()
-    else:
-        seconds = round(time.monotonic() - started, 3)
-        entry = Entry(job.name, made.status, made.code, made.message, seconds, str(job.input))
-    entry = dataclasses.replace(entry, input_hash=inputs, key=book.key)
-    if book.before is not None:
-        book.before.forget(job.name, made.files)  # an older answer must not stand beside a newer one, or a failure
-        if made.rows:
-            book.before.note(job.name, made.rows)
-    if book.key and (made.rows or made.files):
-        digest = content_of(made.files, made.rows or None)
-        folder = book.ledger.file.parent if book.ledger.file else Path()
-        entry = dataclasses.replace(entry, outputs=named_from(folder, made.files), output_hash=digest)
-    return entry, made.rows
+        return failure(job.name, job.input, error, time.monotonic() - started), Made()
+    seconds = round(time.monotonic() - started, 3)
+    return Entry(job.name, made.status, made.code, made.message, seconds, str(job.input), made.output), made
+
+
+class _Desk:
+    """What becomes of the cases, an earlier run's and this one's. Only the batch's own process writes it down."""
+
+    def __init__(self, book: Book, bar: Progress) -> None:
+        self.book, self.bar = book, bar
+        self._ready: list[tuple[str, Rows]] = []
+        self._stopped = False
+
+    def to_do(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        """The jobs that are to be done; the others are written down on the way."""
+        book = self.book
+        for job in jobs:
+            inputs = content_of(job.reads, job.facts) if book.key else ""
+            if book.before is not None and (kept := book.before.kept(job.name, inputs, book.key)):
+                book.ledger.kept += 1
+                self._tell(kept, book.before.rows(job.name))
+            elif self._stopped:
+                if book.before is not None:
+                    book.before.forget(job.name)
+                text = "an earlier case failed"
+                self._tell(Entry(job.name, "skipped", "fail-fast", text, 0.0, str(job.input)), {})
+            else:
+                yield dataclasses.replace(job, inputs=inputs)
+
+    def take(self, job: Job, said: Said | Death) -> None:
+        """Write down how a job went; `OutputError` where the ledger's folder takes no more."""
+        entry, made = _lost(job, said) if isinstance(said, Death) else said
+        book, folder = self.book, self.book.ledger.file.parent if self.book.ledger.file else Path()
+        if entry.code == "image-write":
+            require_room(folder)
+        entry = dataclasses.replace(entry, input_hash=job.inputs, key=book.key)
+        if book.before is not None:
+            book.before.forget(job.name, made.files)  # an older answer must not stand beside a newer one, or a failure
+            if made.rows:
+                book.before.note(job.name, made.rows)
+        if book.key and (made.rows or made.files):
+            digest = content_of(made.files, made.rows or None)
+            entry = dataclasses.replace(entry, outputs=named_from(folder, made.files), output_hash=digest)
+        self._tell(entry, made.rows)
+        self._stopped = self._stopped or (book.fail_fast and entry.status == "failed")
+
+    def ready(self) -> list[tuple[str, Rows]]:
+        """Rows of the cases that were written down since this was asked last."""
+        found, self._ready = self._ready, []
+        return found
+
+    def _tell(self, entry: Entry, rows: Rows) -> None:
+        self.book.ledger.add(entry)
+        if rows:
+            self._ready.append((entry.case, rows))
+        if entry.status == "failed":
+            warn(entry.message)
+        if entry.status == "review":
+            warn(f"{entry.case}: look at it: {entry.message}")
+        self.bar.advance(1, entry.case)
+
+
+def _lost(job: Job, death: Death) -> Said:
+    error = MedsegError(
+        f"{job.input}: the worker that had it {death.reason}: out of memory, or a fault in a library; the same command "
+        "tries it again, with fewer --workers each has more memory",
+        code="worker-died",
+    )
+    return failure(job.name, job.input, error, 0.0), Made()
+
+
+def require_room(folder: Path) -> None:
+    """`OutputError` where a folder takes no more files: then all cases that are left would fail one by one."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: takes no more files ({error.strerror}); make room and give the same command again: "
+            "what is done stays"
+        ) from error

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,20 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from medseg.batch import tell_aged
-from medseg.console import Progress, banner, progress, warn
+from medseg.batch import Book, Job, Made, Rows, Said, attempt, tell_aged, work_through
+from medseg.console import banner
 from medseg.data.cases import Case
 from medseg.data.dicom_seg import SUFFIX, Origin
 from medseg.data.folders import read_cases
 from medseg.data.image import image_suffix, read_image, stem
 from medseg.data.labels import Labels
 from medseg.data.truth import mask_files, mask_suffix, write_masks
-from medseg.errors import ConfigError, ImageError, MedsegError, OutputError
-from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+from medseg.errors import ConfigError, ImageError, MedsegError
+from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.memory import GB, announce, limit_of, tiles_for
-from medseg.resume import Before, content_of, key_of, named_from, only_one
+from medseg.resume import Before, key_of, only_one
 from medseg.runs import Run
-from medseg.workers import Death, crew
+from medseg.workers import crew
 
 if TYPE_CHECKING:
     from medseg.folds import Folds
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TABLES = ("agreement", "candidates", "provenance")
-ROOM = 1 << 20  # bytes that a folder must still take
 
 
 @dataclass(frozen=True)
@@ -63,16 +60,11 @@ class Batch:
         return {**settings, "strict": self.strict, "keep_identity": self.keep_identity}
 
 
-class Job(NamedTuple):
-    """A case, where its mask goes, and the hash of its images."""
+class Work(NamedTuple):
+    """A case, and where its mask goes."""
 
     case: Case
     target: Path
-    inputs: str = ""
-
-
-Rows = dict[str, list[dict[str, Any]]]  # of the tables beside the ledger, by table
-Outcome = tuple[Entry, Rows]
 
 
 class Facts(NamedTuple):
@@ -105,80 +97,42 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
         cases = read_cases(batch.source, facts.channels, pattern=batch.pattern)
         for run in runs:
             warn_synthetic(run, batch.source)
-        jobs = [Job(case, target) for case, target in zip(cases, _targets(cases, batch), strict=True)]
+        jobs = [
+            Job(case.name, case.image, list(case.images.values()), work=Work(case, target))
+            for case, target in zip(cases, _targets(cases, batch), strict=True)
+        ]
+        names = [case.name for case in cases]
         key = key_of(runs, {**batch.settings, **_places(batch, runs, facts)})
-        with only_one(batch.out), progress("segment", len(jobs)) as bar:
-            before = Before(batch.out / "cases.csv", [case.name for case in cases], batch.replace)
+        with only_one(batch.out):
+            before = Before(batch.out / "cases.csv", names, batch.replace)
             tell_aged(before, key, batch.out)
-            for folder in facts.folders:
-                write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
-            if batch.out_of_fold:
-                write_json(batch.out / "out_of_fold.json", {"models": [str(run.named) for run in runs]})
+            _introduce(batch, runs, facts)
             if facts.models is not None:
                 announce(facts.models, cases, limit_of(batch.max_ram))
             with Ledger(batch.out / "cases.csv", before.entries) as ledger:
-                book = _Book(batch, key, before, ledger, bar)
-                for job, outcome in team(book.to_do(jobs)):
-                    book.take(job, outcome)
-                book.order([case.name for case in cases])
+                older = bool(before.entries)
+                rows = dict(work_through(jobs, team, Book(ledger, key, before, batch.fail_fast), "segment"))
+                by_name = {entry.case: entry for entry in ledger.entries}
+                ledger.amend([by_name[name] for name in names])
+                _write_tables(batch.out, [rows[name] for name in names if name in rows], older)
     return ledger
 
 
-class _Book:
-    """What becomes of the cases, an earlier run's and this one's. Only the batch's own process writes it down."""
+def _introduce(batch: Batch, runs: list[Run], facts: Facts) -> None:
+    """What the output folder says of itself: names of the labels, and whose masks out of fold they are."""
+    for folder in facts.folders:
+        write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
+    if batch.out_of_fold:
+        write_json(batch.out / "out_of_fold.json", {"models": [str(run.named) for run in runs]})
 
-    def __init__(self, batch: Batch, key: str, before: Before, ledger: Ledger, bar: Progress) -> None:
-        self.batch, self.key, self.before, self.ledger, self.bar = batch, key, before, ledger, bar
-        self._rows: dict[str, Rows] = {}
-        self._stopped = False
 
-    def to_do(self, jobs: list[Job]) -> Iterator[Job]:
-        """The jobs that are to be done; the others are written down on the way."""
-        for job in jobs:
-            case = job.case
-            inputs = content_of(list(case.images.values()))
-            if kept := self.before.kept(case.name, inputs, self.key):
-                self.ledger.kept += 1
-                self._tell(kept, self.before.rows(case.name))
-            elif self._stopped:
-                self._tell(Entry(case.name, "skipped", "fail-fast", "an earlier case failed", 0.0, str(case.image)), {})
-            else:
-                yield job._replace(inputs=inputs)
-
-    def take(self, job: Job, outcome: Outcome | Death) -> None:
-        """Write down how a job went; `OutputError` where the output folder takes no more."""
-        case = job.case
-        if isinstance(outcome, Death):
-            error = MedsegError(
-                f"{case.image}: the worker that had it {outcome.reason}: out of memory, or a fault in a library; the "
-                "same command tries it again, with fewer --workers each has more memory",
-                code="worker-died",
-            )
-            outcome = failure(case.name, case.image, error, 0.0), {}
-        entry, rows = outcome
-        if entry.code == "image-write":
-            _require_room(self.batch.out)
-        # an older mask must not stand beside a newer one, or a failure
-        self.before.forget(case.name, [self.batch.out / file for file in entry.outputs.split("\n")])
-        self.before.note(case.name, rows)
-        self._tell(dataclasses.replace(entry, input_hash=job.inputs, key=self.key), rows)
-        self._stopped = self._stopped or (self.batch.fail_fast and entry.status == "failed")
-
-    def order(self, cases: list[str]) -> None:
-        """Put the ledger in the order of the cases, whichever was ready first, and write the tables."""
-        place = {case: number for number, case in enumerate(cases)}
-        self.ledger.amend(sorted(self.ledger.entries, key=lambda entry: place[entry.case]))
-        for name in TABLES:
-            table = [row for case in cases for row in self._rows[case].get(name, [])]
-            if table:
-                atomic_write_text(self.batch.out / f"{name}.csv", pd.DataFrame(table).to_csv(index=False))
-
-    def _tell(self, entry: Entry, rows: Rows) -> None:
-        self.ledger.add(entry)
-        self._rows[entry.case] = rows
-        if entry.message and entry.status != "skipped":
-            warn(entry.message if entry.status == "failed" else f"{entry.case}: look at it: {entry.message}")
-        self.bar.advance(1, entry.case)
+def _write_tables(out: Path, found: list[Rows], older: bool) -> None:
+    """The tables beside the ledger, of the rows of each case; one that an older run left and that is empty now goes."""
+    for name in TABLES:
+        if table := [row for rows in found for row in rows.get(name, [])]:
+            atomic_write_text(out / f"{name}.csv", pd.DataFrame(table).to_csv(index=False))
+        elif older:
+            (out / f"{name}.csv").unlink(missing_ok=True)
 
 
 def _places(batch: Batch, runs: list[Run], facts: Facts) -> dict[str, Any]:
@@ -187,20 +141,7 @@ def _places(batch: Batch, runs: list[Run], facts: Facts) -> dict[str, Any]:
     return {"folders": facts.folders, "splits": splits if batch.out_of_fold else None}
 
 
-def _require_room(folder: Path) -> None:
-    """`OutputError` where a folder takes no more files: then all cases that are left would fail one by one."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
-            file.flush()
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: takes no more files ({error.strerror}); make room and give the same command again: "
-            "what is done stays"
-        ) from error
-
-
-def load(batch: Batch, runs: list[Run], device: str, processes: int) -> tuple[Facts, Callable[[Job], Outcome]]:
+def load(batch: Batch, runs: list[Run], device: str, processes: int) -> tuple[Facts, Callable[[Job], Said]]:
     """The models in one of `processes`: facts about them, and what segments a case."""
     from medseg.executor import share_threads
     from medseg.folds import Folds
@@ -212,38 +153,38 @@ def load(batch: Batch, runs: list[Run], device: str, processes: int) -> tuple[Fa
         whole = limit_of(None) / GB if batch.max_ram is None else batch.max_ram
         batch = dataclasses.replace(batch, max_ram=whole / processes)
     models = None if processes > 1 else panel.models
-    return Facts(panel.channels, panel.labels, panel.folders, models), partial(_segment_one, batch, panel)
+    make = partial(_segment_one, batch, panel)
+    return Facts(panel.channels, panel.labels, panel.folders, models), partial(attempt, make)
 
 
-def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Outcome:
-    case, started = job.case, time.monotonic()
+def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Made:
+    case, target = job.work
+    if origin := _origin(case, batch):
+        origin.stack()  # refused before anything is computed
+    tiles = tiles_for(panel.models, case, limit_of(batch.max_ram))
+    images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
+    doubts = panel.doubts(images)
+    if doubts and batch.strict:
+        raise ImageError(
+            f"{case.image}: refused: {'; '.join(doubts)}; look at it, or leave --strict out", code="quality"
+        )
+    found = panel(images, case, tiles)
     written: list[Path] = []
     try:
-        if origin := _origin(case, batch):
-            origin.stack()  # refused before anything is computed
-        tiles = tiles_for(panel.models, case, limit_of(batch.max_ram))
-        images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
-        doubts = panel.doubts(images)
-        if doubts and batch.strict:
-            raise ImageError(
-                f"{case.image}: refused: {'; '.join(doubts)}; look at it, or leave --strict out", code="quality"
-            )
-        found = panel(images, case, tiles)
         for folder, mask in found.masks.items():
-            place = batch.out / folder / job.target.relative_to(batch.out)
+            place = batch.out / folder / target.relative_to(batch.out)
             models = [folder] if folder else [row["model"] for row in found.provenance] or list(panel.models)
             written += mask_files(place, panel.labels).values()
             write_masks(mask, place, panel.labels, _origin(case, batch, models))
-    except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
+    except (MedsegError, MemoryError, RuntimeError):
         for file in written:  # of several some may be there
             with suppress(OSError):
                 file.unlink(missing_ok=True)
-        return failure(case.name, case.image, error, time.monotonic() - started), {}
-    seconds = round(time.monotonic() - started, 3)
+        raise
     rows = {name: [{"case": case.name, **row} for row in getattr(found, name)] for name in TABLES}
     status, code = ("review", "quality") if doubts else ("ok", "")
-    entry = Entry(case.name, status, code, "; ".join(doubts), seconds, str(case.image), str(job.target))
-    return dataclasses.replace(entry, outputs=named_from(batch.out, written), output_hash=content_of(written)), rows
+    told = {name: table for name, table in rows.items() if table}
+    return Made(told, written, status, code, "; ".join(doubts), str(target))
 
 
 def _origin(case: Case, batch: Batch, models: Sequence[str] = ()) -> Origin | None:

@@ -36,6 +36,9 @@ def test_models_of_the_same_labels_are_compared(medseg: Command, cohort: Path, s
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
     assert {float(row["dice"]) for row in rows} == {1.0}
+    assert medseg("segment", cohort / "images", out, "--model", segmenter).status == 0
+    assert not (out / "agreement.csv").exists()  # of masks that are no more
+    assert not list((out / "twin").glob("*.nii.gz"))
 
 
 def test_models_of_other_labels_make_one_map(medseg: Command, cohort: Path, segmenter: Path, tmp_path: Path) -> None:

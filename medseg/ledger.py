@@ -100,6 +100,8 @@ class Ledger:
             return
         self._write()
         content = {"finished": finished, **self.summary()}
+        if not finished:
+            content["exit_status"] = EXIT_INTERRUPTED
         content["entries"] += [asdict(entry) for entry in self._before.values()]
         write_json(self.file.with_suffix(".json"), content)
         self._closed = True

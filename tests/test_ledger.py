@@ -79,6 +79,7 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
         interrupted()
     content = json.loads(file.with_suffix(".json").read_text())
     assert not content["finished"]
+    assert content["exit_status"] == 130
     assert [(entry["case"], entry["status"]) for entry in content["entries"]] == [
         ("b", "failed"),
         ("a", "ok"),

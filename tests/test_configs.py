@@ -52,7 +52,7 @@ def test_every_augmentation_is_known_to_albumentations(organ: str, augment: str)
     config = compose([f"organ={organ}", f"augment={augment}"])
     Augment(dict(config.augment.mirror), {n: dict(v) for n, v in config.augment.transforms.items()}, [])
     for step in config.augment.get("paint", {}).values():
-        if set(step.get("inside", [])) <= set(config.organ.labels):
+        if set(step.inside) <= set(config.organ.labels):
             build(step)
         else:  # says which labels it needs
             with pytest.raises(ConfigError, match=r"augment\.paint"):

@@ -17,8 +17,7 @@ from medseg.errors import ConfigError
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
 
-Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]  # an image (C, *S) and its mask (*S)
-Paint = Callable[[npt.NDArray[np.float32], npt.NDArray[np.uint8], np.random.Generator], Pair]
+Paint = Callable[[npt.NDArray[np.float32], npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.float32]]
 AXES = {"x": -1, "y": -2, "z": -3}
 
 
@@ -26,8 +25,8 @@ class Augment:
     """Apply to an image (C, *S) in 0..1 and its mask (*S), S = (Y, X) or (Z, Y, X); the same seed, the same result.
 
     `mirror` gives each patient axis its chance to be flipped. A flip across x, the lateral axis, swaps the labels of
-    each of `lateral_pairs`, so that right stays the patient's right. `paint` are steps (image, mask, rng) → image and
-    mask that come first.
+    each of `lateral_pairs`, so that right stays the patient's right. `paint` are steps (image, mask, rng) → image that
+    come first.
     """
 
     def __init__(
@@ -41,10 +40,12 @@ class Augment:
         self.compose = A.Compose([_transform(name, given) for name, given in transforms.items()])
         self.empty = not transforms
 
-    def __call__(self, image: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> Pair:
+    def __call__(
+        self, image: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """A varied copy of image and mask."""
         for step in self.paint:
-            image, mask = step(image, mask, rng)
+            image = step(image, mask, rng)
         for axis, chance in self.mirror.items():
             if rng.random() < chance and mask.ndim >= -AXES[axis]:
                 image, mask = np.flip(image, AXES[axis]), np.flip(mask, AXES[axis])

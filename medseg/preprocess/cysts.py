@@ -35,13 +35,13 @@ class Cysts:
 
     def __call__(
         self, image: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8], rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """A varied copy of an image (C, *S) in 0..1, or itself if nothing changes, and its coded mask (*S) as it is."""
+    ) -> npt.NDArray[np.float32]:
+        """A varied copy of an image (C, *S) in 0..1 with its coded mask (*S); the image itself if nothing changes."""
         region = self.labels.layer(mask, self.inside[0])
         for name in self.inside[1:]:
             region = region & ~self.labels.layer(mask, name)
         if rng.random() >= self.p or not region.any():
-            return image, mask
+            return image
         # a smooth random field above a level that is drawn too: from a corner of the region to all of it
         size = max(2.0, float(region.sum()) ** (1 / region.ndim) / 4)
         field = ndimage.gaussian_filter(rng.normal(size=region.shape), size)
@@ -49,4 +49,4 @@ class Cysts:
         weight = ndimage.gaussian_filter(wet.astype(np.float32), 0.7)  # fluid and wall share the voxels between them
         varied = image.copy()
         varied[self.channel] += weight * (rng.uniform(self.low, self.high) - varied[self.channel])
-        return varied, mask
+        return varied

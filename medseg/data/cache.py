@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,7 @@ def whole_folder(target: Path, sign: str) -> Iterator[Path]:
     Where another process was faster its folder stays, known by its file `sign`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for old in target.parent.glob(f"{DRAFT}*"):
-        if time.time() - old.stat().st_mtime > OLD:
-            shutil.rmtree(old, ignore_errors=True)
+    _sweep(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=DRAFT, ignore_cleanup_errors=True) as temporary:
         part = Path(temporary) / "whole"
         part.mkdir()
@@ -134,6 +133,15 @@ def whole_folder(target: Path, sign: str) -> Iterator[Path]:
             if not (target / sign).is_file():  # not whole: made by hand
                 shutil.rmtree(target)
                 part.replace(target)
+
+
+@functools.cache  # once a process: a large cache takes long to look through
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed long ago left half-written; another process may be doing the same."""
+    for old in folder.glob(f"{DRAFT}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - old.stat().st_mtime > OLD:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: Recipe) -> sitk.Image:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +105,31 @@ def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> No
         (part / "a").touch()
     assert not old.exists()
     assert young.exists()
+
+
+FILLER = """
+import sys
+from pathlib import Path
+from medseg.data.cache import whole_folder
+for number in range(300):
+    with whole_folder(Path(sys.argv[1]) / f"{sys.argv[2]}{number}", "a") as part:
+        (part / "a").touch()
+"""
+
+
+def test_processes_may_fill_one_cache_at_once(tmp_path: Path) -> None:
+    ends = [subprocess.Popen([sys.executable, "-c", FILLER, str(tmp_path), name]) for name in "abc"]
+    assert [end.wait(timeout=300) for end in ends] == [0, 0, 0]
+    assert len(list(tmp_path.iterdir())) == 900
+
+
+def test_a_folder_that_goes_while_the_cache_is_swept_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([tmp_path / f"{DRAFT}gone"]))
+    with whole_folder(tmp_path / "entry", "a") as part:
+        (part / "a").touch()
+    assert (tmp_path / "entry" / "a").is_file()
 
 
 def test_locations_are_voxels_of_the_label(case: Case, tmp_path: Path) -> None:

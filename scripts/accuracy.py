@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accuracy_page import NOTES, Earlier, earlier, labels_of, with_interval
+from accuracy_page import NOTE, NOTES, Earlier, earlier, labels_of, with_interval
 
 TITLE = "# Diagnosis"  # where the other script's part begins
 CONSTANCY = "+preprocess.constancy._target_=medseg.preprocess.colour.ShadesOfGrey"
@@ -126,7 +126,7 @@ def main() -> None:
     for experiment in EXPERIMENTS:
         if experiment.name in given.only and not given.table:
             make(experiment, given.data, given.out, given.ablations)
-        before = earlier(page, experiment.title, NOTES.get(experiment.name, ""))
+        before = earlier(page, experiment.title)
         lines += section(experiment, given.out, before)
     if TITLE in page:
         lines += [*page[page.index(TITLE) :].rstrip("\n").split("\n"), ""]
@@ -205,7 +205,7 @@ def section(experiment: Experiment, out: Path, before: Earlier) -> list[str]:
     command = f"medseg train {' '.join(experiment.settings)} data.root=DATA/{experiment.folder}"
     head = ["segmenter", "label", "n", experiment.score.replace("_", " "), "95 % CI", "asked", "goal"]
     lines = [f"## {experiment.title}", "", f"`{command}`", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    note = [NOTES[experiment.name], ""] if experiment.name in NOTES else []
+    note = [NOTE + NOTES[experiment.name], ""] if experiment.name in NOTES else []
     more = [*by_hair(experiment, out), *by_rank(experiment, out)] or before.tail
     return [*lines, *rows, "", *more, *note]
 

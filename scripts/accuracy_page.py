@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+NOTE = "Note: "  # how the line begins that is written anew each time
 # what the numbers alone do not say
 NOTES = {
     "brain_tissue": (
@@ -42,7 +43,7 @@ NOTES = {
 
 
 class Earlier(NamedTuple):
-    """A section: the rows of its first table, and the lines below that table without the note."""
+    """A section: the rows of its first table, and the lines below that table without its note."""
 
     rows: list[str]
     tail: list[str]
@@ -52,12 +53,12 @@ class Earlier(NamedTuple):
         return [row for row in self.rows if row.startswith(f"| {variant} | ")]
 
 
-def earlier(page: str, title: str, note: str = "") -> Earlier:
+def earlier(page: str, title: str) -> Earlier:
     """The section of that title; empty where there is none."""
     lines = section_of(page, title)
     first = next((n for n, line in enumerate(lines) if line.startswith("|")), len(lines))
     last = next((n for n in range(first, len(lines)) if not lines[n].startswith("|")), len(lines))
-    tail = "\n".join(line for line in lines[last:] if not note or line != note).strip("\n")
+    tail = "\n".join(line for line in lines[last:] if not line.startswith(NOTE)).strip("\n")
     return Earlier(lines[first + 2 : last], ["", *tail.split("\n"), ""] if tail else [])
 
 

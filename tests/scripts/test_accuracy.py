@@ -54,10 +54,10 @@ def test_an_earlier_section_is_kept_to_its_end() -> None:
     assert page.section_of(PAGE, "Two") == ["## Two", "", "last", ""]
     assert page.section_of(PAGE, "One")[-2:] == ["Said below.", ""]
     assert page.section_of(PAGE, "Three") == []
-    before = page.earlier(PAGE, "One", note="a note")
+    before = page.earlier(PAGE, "One")
     assert before.of("y") == ["| y | 2 |"]
     assert before.tail == ["", "Said below.", ""]
-    assert page.earlier(PAGE, "One", note="Said below.").tail == []
+    assert page.earlier(PAGE.replace("Said", "Note: said"), "One").tail == []
 
 
 def test_a_page_written_again_without_any_run_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

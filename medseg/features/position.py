@@ -91,10 +91,12 @@ def _along(inside: Bools, field: Bools) -> dict[str, float]:
 def _apart(inside: Bools, field: Bools, others: Bools, spacing: Floats) -> dict[str, float]:
     """Shortest way from a label to the field's edge and to another label, over the field's width."""
     if inside.ndim == 3:  # a coarser grid tells a distance as well, in a fraction of time and memory
-        thin = tuple(slice(None, None, max(1, round(length / MOST))) for length in inside.shape)
-        if inside[thin].any():
-            spacing = spacing * [part.step for part in thin]
-            inside, field, others = inside[thin], field[thin], others[thin]
+        steps = [max(1, round(length / MOST)) for length in inside.shape]
+        thin = tuple(slice(None, None, step) for step in steps)
+        first = np.unravel_index(int(inside.argmax()), inside.shape)
+        spot = tuple(int(place) // step for place, step in zip(first, steps, strict=True))
+        inside, field, others, spacing = inside[thin].copy(), field[thin], others[thin], spacing * steps
+        inside[spot] = True  # a small label may fall between the voxels that are kept
     columns = np.flatnonzero(field.any(axis=tuple(range(field.ndim - 1))))
     width = (float(np.ptp(columns)) + 1) * spacing[-1] if len(columns) else np.nan
     padded = np.pad(field, 1)

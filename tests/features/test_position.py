@@ -54,6 +54,15 @@ def test_a_large_volume_is_thinned_out_and_tells_the_same() -> None:
     assert found["m.place_x"] == pytest.approx(coarse["m.place_x"], abs=0.02)
 
 
+def test_a_label_of_one_voxel_is_not_lost_where_a_volume_is_thinned_out() -> None:
+    values, mask = np.zeros((3, 400, 640), np.float32), np.zeros((3, 400, 640), np.uint8)
+    values[:, 10:390, 20:620] = 1
+    mask[1, 201, 319] = 1
+    found = frame_features(sitk.GetImageFromArray(values), sitk.GetImageFromArray(mask), {"m": 1})
+    assert found["m.place_edge"] == pytest.approx(0, abs=0.01)  # one slice from the end
+    assert found["m.place_x"] == pytest.approx(299 / 600)
+
+
 def test_a_picture_has_no_height_and_colour_is_taken_as_grey() -> None:
     mask = np.zeros((50, 100), np.uint8)
     mask[10:20, 70:80] = 1

@@ -33,8 +33,10 @@ torture: setup  ## kills at random moments, thousands of files, a volume of 512Ã
 bench: setup  ## speed and memory on this machine, side by side with a naive way
 	$(BIN)/python scripts/bench.py
 
+accuracy: export PATH := $(CURDIR)/$(BIN):$(PATH)
 accuracy: setup  ## every recipe on real data: make accuracy DATA=folder [OUT=runs/accuracy]; hours
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/accuracy.py $(or $(DATA),$(error DATA=folder with brain/ breast/ lung/ retina/ skin/)) $(or $(OUT),runs/accuracy)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/accuracy_diagnosis.py $(or $(DATA),$(error DATA=folder with brain/ breast/ lung/ retina/ skin/)) $(or $(OUT),runs/accuracy)
+	@test -n "$(DATA)" || { echo "DATA=folder with brain/ breast/ lung/ retina/ skin/"; exit 2; }
+	whole=0; for part in accuracy accuracy_diagnosis; do \
+	  $(BIN)/python scripts/$$part.py $(DATA) $(or $(OUT),runs/accuracy) || whole=1; done; exit $$whole
 
 .PHONY: help setup demo test torture lint types bench accuracy

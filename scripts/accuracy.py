@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accuracy_page import NOTE, NOTES, Earlier, earlier, labels_of, with_interval
+from accuracy_page import NOTE, NOTES, Earlier, done, earlier, labels_of, with_interval
 
 TITLE = "# Diagnosis"  # where the other script's part begins
 CONSTANCY = "+preprocess.constancy._target_=medseg.preprocess.colour.ShadesOfGrey"
@@ -122,10 +121,10 @@ def main() -> None:
         "compared among themselves only.",
         "",
     ]  # fmt: skip
-    page = PAGE.read_text() if PAGE.is_file() else ""
+    page, whole = PAGE.read_text() if PAGE.is_file() else "", True
     for experiment in EXPERIMENTS:
         if experiment.name in given.only and not given.table:
-            make(experiment, given.data, given.out, given.ablations)
+            whole = make(experiment, given.data, given.out, given.ablations) and whole
         before = earlier(page, experiment.title)
         lines += section(experiment, given.out, before)
     if TITLE in page:
@@ -133,6 +132,7 @@ def main() -> None:
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(lines))
     print(PAGE)
+    raise SystemExit(0 if whole else 1)
 
 
 def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ...]]:
@@ -150,8 +150,9 @@ def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ..
     return found
 
 
-def make(experiment: Experiment, data: Path, out: Path, ablations: str) -> None:
-    """Every run of an experiment that is not there yet."""
+def make(experiment: Experiment, data: Path, out: Path, ablations: str) -> bool:
+    """Every run of an experiment that is not there yet; whether all came to their end."""
+    whole = True
     usual = variants(experiment, ablations=False)
     for name, settings in variants(experiment, bool(ablations)).items():
         if ablations == "alone" and name in usual:
@@ -163,8 +164,8 @@ def make(experiment: Experiment, data: Path, out: Path, ablations: str) -> None:
             folds = (f"data.fold={fold}",) if experiment.folds > 1 else ()
             words = [*experiment.settings, *settings, *folds, f"data.root={root_of(experiment, data, out)}"]
             command = ["medseg", "train", *words, f"data.cache={out / 'cache'}", f"run_dir={run}"]
-            print("$", " ".join(command), flush=True)
-            subprocess.run(command, check=False)
+            whole = done(command) and whole
+    return whole
 
 
 def root_of(experiment: Experiment, data: Path, out: Path) -> Path:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
-from accuracy_page import section_of
+from accuracy_page import done, section_of
 
 from medseg.classification import judge_probabilities
 
@@ -90,52 +89,59 @@ def main() -> None:
         "did not learn from. 95 % intervals are drawn by patient. The rule learns nothing. Where the LSTM does not",
         "win, the table says so.", "",
     ]  # fmt: skip
-    page = PAGE.read_text() if PAGE.is_file() else ""
+    page, whole = PAGE.read_text() if PAGE.is_file() else "", True
     for diagnosis in DIAGNOSES:
         if diagnosis.name in given.only and not given.table:
-            make(diagnosis, given.data, given.out)
+            whole = make(diagnosis, given.data, given.out) and whole
         lines += section(diagnosis, given.out) or section_of(page, diagnosis.title)
     if "breathing" in given.only and not given.table:
-        breathing(given.data / "lung", given.out / "breathing")
+        whole = breathing(given.data / "lung", given.out / "breathing") and whole
     lines += breaths(given.out / "breathing") or section_of(page, BREATHS)
     PAGE.write_text(page.split(TITLE)[0].rstrip() + "\n\n" + "\n".join(lines).rstrip() + "\n")
     print(PAGE)
+    raise SystemExit(0 if whole else 1)
 
 
-def make(diagnosis: Diagnosis, data: Path, out: Path) -> None:
-    """U-Nets of folds, masks out of fold, and a run for each fold of the diagnosis."""
+def make(diagnosis: Diagnosis, data: Path, out: Path) -> bool:
+    """U-Nets of folds, masks out of fold, and a run for each fold of the diagnosis; whether all came to their end."""
     root, place = data / diagnosis.folder, out / "diag"
     if diagnosis.name == "retina":
         root = without_twins(root, place / "retina_data")
     models = [out / path for path in diagnosis.made]
     for k in range(2 if diagnosis.unets else 0):
         models.append(place / f"{diagnosis.name}_unet{k}")
-        run("train", *diagnosis.unets, f"data.root={root}", "data.folds=2", f"data.fold={k}", made=models[-1], out=out)
+        words = [*diagnosis.unets, f"data.root={root}", "data.folds=2", f"data.fold={k}"]
+        if not trained(*words, made=models[-1], out=out):
+            return False
     masks = place / f"{diagnosis.name}_masks"
     if not (masks / "cases.csv").is_file():
         several = ["--out-of-fold"] if len(models) > 1 else []
         words = [word for model in models for word in ("--model", str(model))]
-        command = ["medseg", "segment", str(root / diagnosis.images), str(masks), *words, *several, "--quiet"]
-        subprocess.run(command, check=False)
+        if not done(["medseg", "segment", str(root / diagnosis.images), str(masks), *words, *several, "--quiet"]):
+            return False
     for k in range(diagnosis.folds):
         where = [f"data.root={root}", f"data.masks={masks}", *diagnosis.dataset]
         if k:  # measured once
             where = [f"data.root={place / f'{diagnosis.name}_d0'}"]
         settings = [*diagnosis.settings, *rule_of(diagnosis, models)]
         words = [*settings, "task=diagnosis", *where, f"data.folds={diagnosis.folds}", f"data.fold={k}"]
-        run("train", *words, made=place / f"{diagnosis.name}_d{k}", out=out)
-    if diagnosis.name == "retina":
-        features, table = place / "retina_d0" / "features.csv", place / "retina_association.csv"
-        labels = place / "retina_data" / "labels.csv"
-        command = ["medseg", "associate", str(features), str(labels), str(table), "--label", "dr_grade"]
-        subprocess.run([*command, "--positive", "2", "--quiet"], check=False)
+        if not trained(*words, made=place / f"{diagnosis.name}_d{k}", out=out):
+            return False
+    return diagnosis.name != "retina" or associated(place)
 
 
-def breathing(data: Path, out: Path) -> None:
+def associated(place: Path) -> bool:
+    """How the retina's measures go with the grade."""
+    features, table = place / "retina_d0" / "features.csv", place / "retina_association.csv"
+    command = ["medseg", "associate", str(features), str(place / "retina_data" / "labels.csv"), str(table)]
+    return done([*command, "--label", "dr_grade", "--positive", "2", "--quiet"])
+
+
+def breathing(data: Path, out: Path) -> bool:
     """Inhale and exhale on simulated 4DCT, cine MRI and a real 4DCT."""
-    if not (out / "tcia" / "diagnosis_metrics.json").is_file():
-        script = Path(__file__).with_name("lung_accuracy.sh")
-        subprocess.run(["bash", str(script), str(data), str(out)], check=False)
+    script = Path(__file__).with_name("lung_accuracy.sh")
+    made = (out / "tcia" / "diagnosis_metrics.json").is_file()
+    return made or done(["bash", str(script), str(data), str(out)])
 
 
 def breaths(out: Path) -> list[str]:
@@ -163,11 +169,10 @@ def breaths(out: Path) -> list[str]:
     return [*title, *table, note, ""] if rows else []
 
 
-def run(*words: str, made: Path, out: Path) -> None:
-    if not (made / "manifest.json").is_file():
-        command = ["medseg", *words, f"data.cache={out / 'cache'}", f"run_dir={made}"]
-        print("$", " ".join(command), flush=True)
-        subprocess.run(command, check=False)
+def trained(*words: str, made: Path, out: Path) -> bool:
+    return (made / "manifest.json").is_file() or done(
+        ["medseg", "train", *words, f"data.cache={out / 'cache'}", f"run_dir={made}"]
+    )
 
 
 def rule_of(diagnosis: Diagnosis, models: list[Path]) -> list[str]:

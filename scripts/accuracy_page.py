@@ -1,8 +1,12 @@
-"""Parts of the accuracy page; and what an earlier page says, so that what is not measured again stays as it was."""
+"""What both scripts of the accuracy page need: commands, notes, and what an earlier page says, so that what is not
+measured again stays as it was.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +44,15 @@ NOTES = {
         "choose alike. Where the network sees nothing at all (one image in ten) no ranker can help."
     ),
 }
+
+
+def done(command: Sequence[str]) -> bool:
+    """Run a command and tell whether it came to its end; single cases may have failed (status 3)."""
+    print("$", " ".join(command), flush=True)
+    status = subprocess.run(command, check=False).returncode
+    if status not in (0, 3):
+        print(f"ended with status {status}: {' '.join(command)}", flush=True)
+    return status in (0, 3)
 
 
 class Earlier(NamedTuple):

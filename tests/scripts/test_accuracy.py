@@ -68,5 +68,22 @@ def test_a_page_written_again_without_any_run_stays_as_it_was(tmp_path: Path, mo
         module = script(name)
         monkeypatch.setattr(module, "PAGE", copy)
         monkeypatch.setattr(sys, "argv", [name, str(tmp_path), str(tmp_path / "none"), "--table"])
-        module.main()
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+        assert ended.value.code == 0
     assert copy.read_text() == before
+
+
+def test_a_run_that_fails_is_said_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module, commands = script("accuracy"), []
+    monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(module, "done", lambda command: commands.append(command) or len(commands) > 1)
+    monkeypatch.setattr(sys, "argv", ["accuracy", str(tmp_path), str(tmp_path / "out"), "--only", "skin_untrained"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert (ended.value.code, len(commands)) == (1, 8)
+    page = script("accuracy_page")
+    assert [page.done(["sh", "-c", f"exit {status}"]) for status in (0, 3, 2)] == [True, True, False]
+    assert "ended with status 2: sh -c exit 2" in capfd.readouterr().out

@@ -268,7 +268,7 @@ def by_hair(experiment: Experiment, out: Path) -> list[str]:
         table = table.merge(facts, left_on="case", right_on="case_id")
         for hair, part in table.groupby("hair"):
             rows.append(f"| {name} | {hair} | {len(part)} | {part['iou_raw'].mean():.3f} | {part['iou'].mean():.3f} |")
-    head = ["", "| segmenter | hair | n | as it is | hair removed |", "|---|---|---|---|---|"]
+    head = ["| segmenter | hair | n | as it is | hair removed |", "|---|---|---|---|---|"]
     return [*head, *rows, ""] if rows else []
 
 
@@ -282,7 +282,7 @@ def paired(experiment: Experiment, out: Path) -> list[str]:
             change = tables[0] - tables[1]
             error = change.std() / np.sqrt(len(change))
             lines.append(f"| {name} | {len(change)} | {change.mean():+.4f} | {error:.4f} |")
-    return ["", "| segmenter | n | Jaccard gained by removing hair | standard error |", "|---|---|---|---|", *lines, ""]
+    return ["| segmenter | n | Jaccard gained by removing hair | standard error |", "|---|---|---|---|", *lines, ""]
 
 
 if __name__ == "__main__":

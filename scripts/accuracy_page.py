@@ -72,7 +72,7 @@ def earlier(page: str, title: str) -> Earlier:
     first = next((n for n, line in enumerate(lines) if line.startswith("|")), len(lines))
     last = next((n for n in range(first, len(lines)) if not lines[n].startswith("|")), len(lines))
     tail = "\n".join(line for line in lines[last:] if not line.startswith(NOTE)).strip("\n")
-    return Earlier(lines[first + 2 : last], ["", *tail.split("\n"), ""] if tail else [])
+    return Earlier(lines[first + 2 : last], [*tail.split("\n"), ""] if tail else [])
 
 
 def section_of(page: str, title: str) -> list[str]:

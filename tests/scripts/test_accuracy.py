@@ -56,7 +56,7 @@ def test_an_earlier_section_is_kept_to_its_end() -> None:
     assert page.section_of(PAGE, "Three") == []
     before = page.earlier(PAGE, "One")
     assert before.of("y") == ["| y | 2 |"]
-    assert before.tail == ["", "Said below.", ""]
+    assert before.tail == ["Said below.", ""]
     assert page.earlier(PAGE.replace("Said", "Note: said"), "One").tail == []
 
 

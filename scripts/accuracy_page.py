@@ -23,7 +23,9 @@ NOTES = {
         "slices fade, since the slabs were resampled, and labels end about where half of the brightness is left; "
         "fading slices painted into training patches gave .823, .904 and .923, and no more in those slices (.51; .54). "
         "Half of the wrong voxels lie outside the brain's labels or within 3 mm of their outline, whose place the "
-        "image does not show. Labels on whole heads, drawn on the image itself, are what may help."
+        "image does not show. The labels are automatic: those of two visits of one child, in the space that the set "
+        "came in, agree to .74, .85 and .87 (ten pairs of six children). Labels on whole heads, drawn by a person, are "
+        "what may help."
     ),
     "brain_tumour": (
         "By patient .861, .809, .891 and .724; with 2,400 passes and without painted cysts .834, .822, .867 and .629. "

@@ -19,21 +19,21 @@ class Superpixels(Otsu):
     def region(self, scene: Scene) -> Bools:
         """Superpixels darker than Otsu's threshold between them (Z, Y, X)."""
         parts, means, sizes = self._superpixels(scene)
-        drawn = np.repeat(means, np.maximum(1, sizes // 20))  # large ones count more
-        if np.ptp(drawn) < 1e-6:
+        drawn = _drawn(means, sizes, 20)
+        if not len(drawn) or np.ptp(drawn) < 1e-6:
             return np.zeros_like(scene.field)
         return self.tidy((means < threshold_otsu(drawn))[parts] & scene.field, scene)
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
         """Superpixels between several thresholds."""
         parts, means, sizes = self._superpixels(scene, finer=8)
-        limits = threshold_multiotsu(np.repeat(means, np.maximum(1, sizes // 4)), classes=count, nbins=128)
+        limits = threshold_multiotsu(_drawn(means, sizes, 4), classes=count, nbins=128)
         return np.asarray(np.where(scene.field, np.digitize(means[parts], limits) + 1, 0))
 
     def _superpixels(
         self, scene: Scene, finer: int = 1
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Number of each pixel's superpixel (Z, Y, X) from 0, mean value and size of each."""
+        """Number of each pixel's superpixel (Z, Y, X) from 0, mean value and size of each in the field."""
         parts = np.zeros(scene.field.shape, np.int64)
         offset = 0
         for z, colours in enumerate(scene.colours):
@@ -49,3 +49,8 @@ class Superpixels(Otsu):
         known = sizes > 0
         means = np.where(known, sums / np.maximum(sizes, 1), scene.value.max())
         return parts, means, sizes
+
+
+def _drawn(means: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64], share: int) -> npt.NDArray[np.float64]:
+    """The means, large superpixels more often, those outside the field never."""
+    return np.repeat(means, np.where(sizes > 0, np.maximum(1, sizes // share), 0))

@@ -34,3 +34,25 @@ def test_every_pixel_of_a_superpixel_has_one_rank() -> None:
 
 def test_a_constant_picture_has_no_region() -> None:
     assert not Superpixels({"m": "dark"}).region(scene(np.full((1, 40, 40), 0.6))).any()
+
+
+def test_what_lies_outside_the_field_moves_no_threshold() -> None:
+    """A body with lungs in a third of its slices; most of each picture is outside, as in CT."""
+    y, x = np.indices((200, 200))
+    body = np.hypot(y - 100, x - 100) < 60
+    lungs = np.zeros((12, 200, 200), bool)
+    lungs[4:8] = body & (np.abs(np.abs(x - 100) - 28) < 12) & (np.abs(y - 100) < 20)
+    values = np.where(lungs, 0.15, np.where(body, 0.74, 0.0))
+    values[:, 95:101, 97:103] = 1.0  # bone
+    seen = scene(values, np.broadcast_to(body, values.shape))
+    dark = Superpixels({"r": "dark", "l": "dark"}).region(seen)
+    assert (dark & lungs).sum() / (dark | lungs).sum() > 0.8
+    ranks = Superpixels({"a": 1, "b": 2}).tissues(seen, 2)
+    assert (ranks[lungs] == 1).mean() > 0.8
+    assert (ranks[body & ~lungs] == 2).mean() > 0.9
+
+
+def test_without_a_field_there_is_nothing() -> None:
+    nowhere = np.zeros((1, 40, 40), bool)
+    values = np.random.default_rng(0).random((1, 40, 40))
+    assert not Superpixels({"m": "dark"}).region(scene(values, nowhere)).any()

@@ -167,6 +167,9 @@ def _one(
     all_steps, levels = settings
     step_names = () if all_steps is None else feature_columns(all_steps)
     empty = pd.Series(np.nan, index=table.index)
+    measured = table[list(names)].astype(float)
+    if len(measured) > 1:  # gaps between frames; of one frame there are none, and asking takes milliseconds
+        measured = measured.interpolate(limit_direction="both")
     steps = None
     if step_names:
         steps = np.full((len(table), levels, len(step_names)), np.nan)
@@ -177,7 +180,7 @@ def _one(
         patient=str(table["patient"].iloc[0]) if "patient" in table else case,
         frames=table["frame"].to_numpy(float),
         times=np.asarray(table.get("time", empty), dtype=np.float64),
-        x=table[list(names)].astype(float).interpolate(limit_direction="both").to_numpy(float),
+        x=measured.to_numpy(float),
         names=names,
         labels=tuple(None if pd.isna(v) else str(v) for v in table.get("label", empty)),
         signal=np.asarray(table.get("signal", empty), dtype=np.float64),

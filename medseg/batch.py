@@ -171,7 +171,7 @@ class _Desk:
         entry, made = _lost(job, said) if isinstance(said, Death) else said
         book, folder = self.book, self.book.ledger.file.parent if self.book.ledger.file else Path()
         if entry.code == "image-write":
-            require_room(folder)
+            _require_room(folder)
         entry = dataclasses.replace(entry, input_hash=job.inputs, key=book.key)
         if book.before is not None:
             book.before.forget(job.name, made.files)  # an older answer must not stand beside a newer one, or a failure
@@ -208,7 +208,7 @@ def _lost(job: Job, death: Death) -> Said:
     return failure(job.name, job.input, error, 0.0), Made()
 
 
-def require_room(folder: Path) -> None:
+def _require_room(folder: Path) -> None:
     """`OutputError` where a folder takes no more files: then all cases that are left would fail one by one."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accuracy_page import NOTE, NOTES, Earlier, done, earlier, labels_of, with_interval
+from accuracy_page import DIAGNOSIS, NOTE, NOTES, PAGE, Earlier, done, earlier, labels_of, with_interval
 
-TITLE = "# Diagnosis"  # where the other script's part begins
 CONSTANCY = "+preprocess.constancy._target_=medseg.preprocess.colour.ShadesOfGrey"
 RANGE = (
     "~preprocess.zscore",
@@ -27,7 +26,6 @@ RANGE = (
 )
 HU_UNSEEN = ("~preprocess.window", "+preprocess.zscore._target_=medseg.preprocess.intensity.ZScore")
 CLASSICAL = ("otsu", "watershed", "em", "superpixels")
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "ACCURACY.md"
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,8 @@ def main() -> None:
             whole = make(experiment, given.data, given.out, given.ablations) and whole
         before = earlier(page, experiment.title)
         lines += section(experiment, given.out, before)
-    if TITLE in page:
-        lines += [*page[page.index(TITLE) :].rstrip("\n").split("\n"), ""]
+    if DIAGNOSIS in page:
+        lines += [*page[page.index(DIAGNOSIS) :].rstrip("\n").split("\n"), ""]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(lines))
     print(PAGE)

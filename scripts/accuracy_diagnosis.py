@@ -16,12 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from accuracy_page import done, section_of
+from accuracy_page import DIAGNOSIS, PAGE, done, section_of
 
 from medseg.classification import judge_probabilities
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "ACCURACY.md"
-TITLE = "# Diagnosis"
 BREATHS = "Inhale or exhale (accuracy a frame; `scripts/lung_accuracy.sh`)"
 MODELS = {"stack": "stack", "logistic": "logistic regression", "ensemble": "ensemble", "lstm": "LSTM", "rule": "rule"}
 
@@ -83,7 +81,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write the page from the runs there are, train nothing")
     given = parser.parse_args()
     lines = [
-        TITLE, "",
+        DIAGNOSIS, "",
         "Made by `make accuracy DATA=…` (`scripts/accuracy_diagnosis.py`). Masks by U-Nets that never saw the patient;",
         "measures selected inside the training folds; all diagnosers on the same folds and calibrated on patients they",
         "did not learn from. 95 % intervals are drawn by patient. The rule learns nothing. Where the LSTM does not",
@@ -97,7 +95,7 @@ def main() -> None:
     if "breathing" in given.only and not given.table:
         whole = breathing(given.data / "lung", given.out / "breathing") and whole
     lines += breaths(given.out / "breathing") or section_of(page, BREATHS)
-    PAGE.write_text(page.split(TITLE)[0].rstrip() + "\n\n" + "\n".join(lines).rstrip() + "\n")
+    PAGE.write_text(page.split(DIAGNOSIS)[0].rstrip() + "\n\n" + "\n".join(lines).rstrip() + "\n")
     print(PAGE)
     raise SystemExit(0 if whole else 1)
 

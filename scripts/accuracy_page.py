@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "ACCURACY.md"
+DIAGNOSIS = "# Diagnosis"  # where the part of accuracy_diagnosis.py begins
 NOTE = "Note: "  # how the line begins that is written anew each time
 # what the numbers alone do not say
 NOTES = {

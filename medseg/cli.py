@@ -195,8 +195,6 @@ def main(run: Callable[..., Any] = app) -> None:
 
     def stop(_number: int, _frame: object) -> None:
         nonlocal stopped
-        if not stopped:
-            sys.stderr.write("interrupted\n")
         stopped, sys.unraisablehook = True, unraisable
         raise SystemExit(130)
 
@@ -219,6 +217,9 @@ def main(run: Callable[..., Any] = app) -> None:
 
         show_error(str(error))
         sys.exit(error.exit_status)
+    finally:
+        if stopped:  # not said by `stop`: standard error may be a file just then, see `itk.quiet`
+            sys.stderr.write("interrupted\n")
 
 
 if __name__ == "__main__":

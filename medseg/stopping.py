@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from medseg.ledger import EXIT_INTERRUPTED
 
@@ -24,7 +25,8 @@ def prompt_stop(grace: float = GRACE) -> Iterator[None]:
     inner, outer = socket.socketpair()
     outer.setblocking(False)
     before = signal.set_wakeup_fd(outer.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(inner, grace), daemon=True).start()
+    screen = os.fdopen(os.dup(2), "wb", buffering=0)  # 2 itself may be a file just then, see `itk.quiet`
+    threading.Thread(target=_watch, args=(inner, screen, grace), daemon=True).start()
     try:
         yield
     finally:
@@ -32,9 +34,9 @@ def prompt_stop(grace: float = GRACE) -> Iterator[None]:
         outer.close()
 
 
-def _watch(signals: socket.socket, grace: float) -> None:
+def _watch(signals: socket.socket, screen: BinaryIO, grace: float) -> None:
     """Read the numbers of signals as they come, none when the work is over."""
-    with signals:
+    with signals, screen:
         while number := signals.recv(1):
             if number[0] in (signal.SIGINT, signal.SIGTERM):
                 signals.settimeout(grace)
@@ -42,6 +44,6 @@ def _watch(signals: socket.socket, grace: float) -> None:
                     while signals.recv(1):
                         pass
                 except TimeoutError:
-                    os.write(2, b"interrupted\n")
+                    screen.write(b"interrupted\n")
                     os._exit(EXIT_INTERRUPTED)
                 return

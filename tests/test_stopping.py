@@ -36,6 +36,37 @@ def test_a_library_at_work_does_not_hold_it_up(number: signal.Signals) -> None:
     assert err == "interrupted\n"
 
 
+READING = """
+import sys, time
+import numpy as np, SimpleITK as sitk
+from medseg.cli import main
+from medseg.data.itk import quiet
+from medseg.stopping import prompt_stop
+volume = sitk.GetImageFromArray(np.random.default_rng(0).random((200, 200, 200), np.float32))
+def work():
+    with prompt_stop(1.0):
+        print("ready", flush=True)
+        with quiet():
+            WORK
+main(work)
+"""
+
+
+@pytest.mark.parametrize("work", ["time.sleep(60)", "sitk.Median(volume, [4, 4, 4])"])
+def test_it_is_said_while_the_streams_are_kept_off_the_terminal(work: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", READING.replace("WORK", work)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "interrupted\n"
+
+
 def test_work_that_ends_by_itself_is_left_alone() -> None:
     """A handler of one's own comes to its turn, and the process lives on."""
     came = []

@@ -58,11 +58,10 @@ def sequences(frames: pd.DataFrame, steps: pd.DataFrame | None = None, levels: i
     names = feature_columns(frames)
     if not names:
         raise DataError(f"the table of frames has no numeric feature column, only {list(frames.columns)}", code="table")
-    profiles = {} if steps is None else dict(iter(steps.groupby("case", sort=False)))
-    return [
-        _one(str(case), table, names, profiles.get(case), (steps, levels))
-        for case, table in frames.groupby("case", sort=False)
-    ]
+    whole = _Frames(frames, names)
+    profiles = None if steps is None else _Profiles(steps, feature_columns(steps), levels)
+    rows = frames.groupby("case", sort=False).indices
+    return [whole.sequence(case, np.asarray(rows[case]), profiles) for case in frames["case"].dropna().unique()]
 
 
 def feature_columns(table: pd.DataFrame) -> tuple[str, ...]:
@@ -155,62 +154,81 @@ def _check(frames: pd.DataFrame, steps: pd.DataFrame | None) -> None:
             raise DataError(f"the table of {name} has {key} more than once", code="table")
 
 
-def _one(
-    case: str,
-    table: pd.DataFrame,
-    names: tuple[str, ...],
-    profile: pd.DataFrame | None,
-    settings: tuple[pd.DataFrame | None, int],
-) -> FeatureSequence:
-    """Arrays of one case; `settings`: the whole table of steps, which names its features, and the number of levels."""
-    table = table.sort_values("frame")
-    all_steps, levels = settings
-    step_names = () if all_steps is None else feature_columns(all_steps)
-    empty = pd.Series(np.nan, index=table.index)
-    measured = table[list(names)].astype(float)
-    if len(measured) > 1:  # gaps between frames; of one frame there are none, and asking takes milliseconds
-        measured = measured.interpolate(limit_direction="both")
-    steps = None
-    if step_names:
-        steps = np.full((len(table), levels, len(step_names)), np.nan)
-        if profile is not None:
-            steps = _profiles(profile, table["frame"], step_names, levels)
-    return FeatureSequence(
-        case=case,
-        patient=str(table["patient"].iloc[0]) if "patient" in table else case,
-        frames=table["frame"].to_numpy(float),
-        times=np.asarray(table.get("time", empty), dtype=np.float64),
-        x=measured.to_numpy(float),
-        names=names,
-        labels=tuple(None if pd.isna(v) else str(v) for v in table.get("label", empty)),
-        signal=np.asarray(table.get("signal", empty), dtype=np.float64),
-        steps=steps,
-        step_names=step_names,
-    )
+class _Frames:
+    """The columns of a table of frames as arrays, so that a case is a look-up; pandas takes milliseconds for one."""
+
+    def __init__(self, table: pd.DataFrame, names: tuple[str, ...]) -> None:
+        unknown = pd.Series(np.nan, index=table.index)
+        self.names = names
+        self.values = table[list(names)].astype(float).to_numpy()
+        self.frames = table["frame"].to_numpy(float)
+        self.times = np.asarray(table.get("time", unknown), dtype=np.float64)
+        self.signal = np.asarray(table.get("signal", unknown), dtype=np.float64)
+        self.labels = [None if pd.isna(v) else str(v) for v in table.get("label", unknown)]
+        self.patients = list(table["patient" if "patient" in table else "case"])
+
+    def sequence(self, case: Any, rows: np.ndarray[Any, Any], profiles: _Profiles | None) -> FeatureSequence:
+        """What the table's rows say of one case, in order of time."""
+        patient = str(self.patients[rows[0]])
+        rows = rows[np.argsort(self.frames[rows], kind="stable")]
+        frames = self.frames[rows]
+        return FeatureSequence(
+            case=str(case),
+            patient=patient,
+            frames=frames,
+            times=self.times[rows],
+            x=_filled(self.values[rows]),
+            names=self.names,
+            labels=tuple(self.labels[row] for row in rows),
+            signal=self.signal[rows],
+            steps=None if profiles is None or not profiles.names else profiles.of(case, frames),
+            step_names=() if profiles is None else profiles.names,
+        )
 
 
-def _profiles(profile: pd.DataFrame, frames: pd.Series[Any], names: Sequence[str], levels: int) -> FloatArray:
-    """Slices of one case at fixed levels (T, S, G), between the lowest and highest slice that ever hold anything.
+class _Profiles:
+    """The columns of a table of slices as arrays."""
 
-    A frame or level without a measure is NaN.
-    """
-    values = profile[list(names)].to_numpy(float)
-    holds = profile["position_mm"][(np.nan_to_num(values) != 0).any(axis=1)]
-    out = np.full((len(frames), levels, len(names)), np.nan)
-    if holds.empty:
+    def __init__(self, table: pd.DataFrame, names: tuple[str, ...], levels: int) -> None:
+        self.names, self.levels = names, levels
+        self.values = table[list(names)].astype(float).to_numpy()
+        self.frames = table["frame"].to_numpy(float)
+        self.positions = table["position_mm"].to_numpy(float)
+        self.rows = table.groupby("case", sort=False).indices
+
+    def of(self, case: Any, frames: FloatArray) -> FloatArray:
+        """Slices of one case at fixed levels (T, S, G), between the lowest and highest slice that ever hold anything.
+
+        A frame or level without a measure is NaN.
+        """
+        out = np.full((len(frames), self.levels, len(self.names)), np.nan)
+        rows = np.asarray(self.rows.get(case, []), dtype=np.intp)
+        rows = rows[np.argsort(self.positions[rows], kind="stable")]
+        values, positions, of_frame = self.values[rows], self.positions[rows], self.frames[rows]
+        holds = positions[(np.nan_to_num(values) != 0).any(axis=1)]
+        if not len(holds):
+            return out
+        wanted = np.linspace(holds.min(), holds.max(), self.levels)
+        for t, frame in enumerate(frames):
+            here = of_frame == frame
+            for g, value in enumerate(values[here].T):
+                known = np.isfinite(value)
+                if known.any():
+                    at = positions[here][known]
+                    out[t, :, g] = np.interp(wanted, at, value[known], left=np.nan, right=np.nan)
         return out
-    wanted = np.linspace(holds.min(), holds.max(), levels)
-    by_frame = dict(iter(profile.sort_values("position_mm").groupby("frame")))
-    for t, frame in enumerate(frames):
-        if frame not in by_frame:
-            continue
-        position = by_frame[frame]["position_mm"].to_numpy(float)
-        for g, name in enumerate(names):
-            value = by_frame[frame][name].to_numpy(float)
-            known = np.isfinite(value)
-            if known.any():
-                out[t, :, g] = np.interp(wanted, position[known], value[known], left=np.nan, right=np.nan)
-    return out
+
+
+def _filled(values: FloatArray) -> FloatArray:
+    """(T, F) with gaps filled along time, frames taken as equally far apart; at the ends the nearest value stays."""
+    known = np.isfinite(values)
+    if known.all():
+        return values
+    times = np.arange(len(values))
+    for column in np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)):
+        there = known[:, column]
+        values[:, column] = np.interp(times, times[there], values[there, column])
+    return values
 
 
 def _moments(values: FloatArray, axis: int | tuple[int, ...]) -> tuple[FloatArray, FloatArray]:

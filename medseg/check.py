@@ -14,9 +14,9 @@ from medseg.config import Config, labels_of
 from medseg.console import warn
 from medseg.data.cases import Case
 from medseg.data.duplicates import Fingerprints
-from medseg.data.image import grid_difference, read_image, read_mask, voxels_apart
+from medseg.data.image import grid_difference, read_image
 from medseg.data.labels import Labels
-from medseg.data.truth import read_truth
+from medseg.data.truth import Truth, read_truth
 from medseg.errors import ImageError
 from medseg.ledger import Entry, Ledger
 from medseg.resume import key_of, only_table, require_ledger
@@ -104,7 +104,7 @@ def _look(case: Case, labels: Labels, found: Findings) -> None:
         return
     truth = read_truth(case, first, labels)
     if first.GetDimension() == 3:  # photographs lie nowhere
-        _note_noise(case, first, found)
+        _note_noise(case, truth, found)
     array = sitk.GetArrayViewFromImage(truth.mask)
     shown = {name: bool(labels.layer(array, name).any()) for name in truth.known}
     if not any(shown.values()):
@@ -117,10 +117,9 @@ def _look(case: Case, labels: Labels, found: Findings) -> None:
         found.note(case.name, f"{', '.join(unknown)} not annotated: gives no loss there")
 
 
-def _note_noise(case: Case, image: sitk.Image, found: Findings) -> None:
+def _note_noise(case: Case, truth: Truth, found: Findings) -> None:
     """Say where a mask lies a little off its image, as headers of other precision make it; more is an error before."""
-    for path in case.truth_files():
-        apart = voxels_apart(read_mask(path), image)
+    for path, apart in truth.apart.items():
         if apart > NOISE:
             found.note(case.name, f"{path}: lies {apart:.1g} of a voxel off its image, which is tolerated")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from medseg.data.cases import Case
 from medseg.data.fingerprint import facts_of, summary_of
 from medseg.data.image import read_image
 from medseg.data.planner import Decision, decide
-from medseg.data.truth import Truth, read_truth
+from medseg.data.truth import read_truth
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.executor import device_of, use_threads
 from medseg.ledger import atomic_write_text, write_json
@@ -82,7 +83,7 @@ def survey(config: Config, cases: list[Case]) -> dict[str, Any]:
                 images = {channel: read_image(path) for channel, path in case.images.items()}
                 truth = read_truth(case, next(iter(images.values())), labels)
                 images = {channel: turn(image) for channel, image in images.items()}
-                truth = Truth(turn(truth.mask), truth.known)
+                truth = replace(truth, mask=turn(truth.mask))
                 facts.append(facts_of(images, truth, labels) | {"diameter_mm": diameters(truth.mask, labels)})
             except MedsegError as error:
                 warn(f"{case.name} is left out: {error}")

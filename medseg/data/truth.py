@@ -14,7 +14,16 @@ from medseg.data.cases import Case
 from medseg.data.dicom_seg import SUFFIX as SEG
 from medseg.data.dicom_seg import Origin, write_seg
 from medseg.data.dicom_seg_read import read_seg
-from medseg.data.image import SUFFIXES, find_images, grid_difference, image_suffix, read_mask, stem, write_image
+from medseg.data.image import (
+    SUFFIXES,
+    find_images,
+    grid_difference,
+    image_suffix,
+    read_mask,
+    stem,
+    voxels_apart,
+    write_image,
+)
 from medseg.data.labels import Labels, plain
 from medseg.errors import ConfigError, ImageError
 
@@ -24,10 +33,14 @@ BACKGROUND = "background"  # in data.mask_values: pixels that are no label
 
 @dataclass(frozen=True)
 class Truth:
-    """A coded mask on its image's grid, and which labels were annotated; the others are unknown, not absent."""
+    """A coded mask on its image's grid, and which labels were annotated; the others are unknown, not absent.
+
+    apart: by file, how far its corners lie off the image's, in voxels, as headers of another precision make it.
+    """
 
     mask: sitk.Image
     known: tuple[str, ...]
+    apart: Mapping[Path, float]
 
 
 def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
@@ -60,9 +73,16 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
     if not case.annotated:
         raise ImageError(f"{case.image}: has no mask in the dataset", code="mask-missing")
     layers: dict[str, npt.NDArray[np.bool_]] = {}
+    apart: dict[Path, float] = {}
+
+    def fitting(path: Path) -> npt.NDArray[np.uint8]:
+        mask = fitting_mask(path, image, case.image)
+        apart[path] = voxels_apart(mask, image)
+        array: npt.NDArray[np.uint8] = sitk.GetArrayFromImage(mask)
+        return array
+
     if case.mask is not None:
-        mask = fitting_mask(case.mask, image, case.image)
-        layers |= _layers(case, sitk.GetArrayFromImage(mask), labels)
+        layers |= _layers(case, fitting(case.mask), labels)
     for given, path in case.masks.items():
         name = next((own for own in labels.numbers if plain(own) == plain(given)), None)
         if name is None:
@@ -70,7 +90,7 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
         if path is None:
             layers[name] = np.zeros(image.GetSize()[::-1], np.bool_)
             continue
-        layers[name] = sitk.GetArrayFromImage(fitting_mask(path, image, case.image)) > 0
+        layers[name] = fitting(path) > 0
     if not layers:
         raise ImageError(
             f"{case.image}: none of {', '.join(labels.numbers)} is annotated; the dataset has "
@@ -79,7 +99,7 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
         )
     coded = sitk.GetImageFromArray(labels.join(layers))
     coded.CopyInformation(image)
-    return Truth(coded, tuple(name for name in labels.numbers if name in layers))
+    return Truth(coded, tuple(name for name in labels.numbers if name in layers), apart)
 
 
 def _layers(case: Case, array: npt.NDArray[np.uint8], labels: Labels) -> dict[str, npt.NDArray[np.bool_]]:

@@ -52,9 +52,13 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
         values = values.mean(axis=-1)
     field = lit(values) if values.ndim == 3 else np.asarray(ndimage.binary_fill_holes(values > 0))
     spacing = np.asarray(image.GetSpacing()[::-1])
-    parts = dict(regions(sitk.GetArrayViewFromImage(mask), labels))
+    return places(dict(regions(sitk.GetArrayViewFromImage(mask), labels)), field, spacing)
+
+
+def places(parts: Mapping[str, Bools], field: Bools, spacing: Floats) -> dict[str, float]:
+    """Place of each part ([Z,] Y, X) in a field of that shape; spacing ([z,] y, x) in mm. NaN where one is empty."""
     found: dict[str, float] = {}
-    told = [key for key in UNITS if values.ndim == 3 or key in FLAT]
+    told = [key for key in UNITS if field.ndim == 3 or key in FLAT]
     told = [key for key in told if len(parts) > 1 or key != "place_near"]
     for name, inside in parts.items():
         here = dict.fromkeys(told, np.nan)

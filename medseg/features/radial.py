@@ -38,8 +38,9 @@ UNITS: dict[str, str] = {
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
     """Where each label lies in the field, and what is behind it; NaN where it is absent."""
     grey, coded, field = _arrays(image, mask)
-    found = position.frame_features(image, mask, labels)
-    for name, inside in regions(coded, labels):
+    parts = dict(regions(coded, labels))
+    found = position.places(parts, field, np.asarray(image.GetSpacing()[::-1]))
+    for name, inside in parts.items():
         found[f"{name}.behind"] = _behind(grey, inside, field) if inside.any() and field.any() else np.nan
     return found
 

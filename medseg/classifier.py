@@ -28,8 +28,10 @@ from medseg.runs import Run
 from medseg.tables import Tables
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 MEMBERS = ("logistic", "ensemble", "lstm")
 STACK, RULE = "stack", "rule"
+RULES = (Points, Retinopathy)  # which judge cases one by one
 REASONS = 3  # said of each case, the weightiest
 TOGETHER = 256  # sequences the LSTM sees at once
 
@@ -63,12 +65,13 @@ def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence]
     parts, known, items, facts, measured = [], [], [], [], []
     for item, before in zip(sequences, raw, strict=True):
         x = item.x if per == "frame" else item.x.mean(axis=0, keepdims=True)  # (R, F)
-        gaps = np.isfinite(before.x).mean(axis=1)
+        # a slice without the label has no brightness, and is measured all the same
+        gaps = np.isfinite(before.x if per == "frame" else before.measured).mean(axis=1)
         if item.steps is not None:
             steps = item.steps if per == "frame" else item.steps.mean(axis=0, keepdims=True)  # (R, S, G)
             x = np.concatenate([x, steps.mean(axis=1), steps.std(axis=1)], axis=1)
         parts.append(x)
-        measured.append(before.x if per == "frame" else before.x.mean(axis=0, keepdims=True))
+        measured.append(before.measured if per == "frame" else _mean_known(before.measured))
         known.append(gaps if per == "frame" else gaps.mean(keepdims=True))
         items.append(Item(item.x, item.steps))
         count = len(x)
@@ -152,19 +155,30 @@ class Classifier:
         said = self.said(rows)
         calibrated = {name: self.calibrations[name].probabilities(p) for name, p in said.items()}
         table = rows.facts.assign(signal=np.nan, **self._columns(calibrated[self.use], ""))
-        sets = self.calibrations[self.use].sets(calibrated[self.use])
-        gaps = rows.known < GAPS
-        sets[gaps] = True  # nothing was measured that could rule a class out
+        sets = self.sets(self.use, calibrated[self.use], rows)
         names = np.array(self.inputs.classes, dtype=object)
         table["set"] = [" | ".join(names[inside]) for inside in sets]
         table["abstain"] = sets.sum(axis=1) != 1
         table["why"] = self.why(rows, said)
-        doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(gaps)
-        table["review"] = [UNDEFINED if gap else doubt for gap, doubt in zip(gaps, doubts, strict=True)]
+        doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(sets)
+        table["review"] = [UNDEFINED if gap else text for gap, text in zip(self.undefined(rows), doubts, strict=True)]
         for name in calibrated if baseline else ():
             if name != self.use:
                 table = table.assign(**self._columns(calibrated[name], f"_{name}"))
         return table
+
+    def undefined(self, rows: Rows) -> Bools:
+        """Rows (R,) of which too little was measured for a diagnosis."""
+        gaps = rows.known < GAPS
+        if self.use == RULE and self.rule is not None:
+            gaps = gaps | ~np.isfinite(self.rule.margins(rows.measures)).all(axis=1)
+        return gaps
+
+    def sets(self, name: str, calibrated: Floats, rows: Rows) -> Bools:
+        """Which classes (R, K) a model's calibrated probabilities (R, K) allow: all, where nothing was measured that
+        could rule one out.
+        """
+        return self.calibrations[name].sets(calibrated) | self.undefined(rows)[:, None]
 
     def _columns(self, probabilities: Floats, end: str) -> dict[str, Any]:
         best = probabilities.argmax(axis=1)
@@ -174,14 +188,14 @@ class Classifier:
 
     def why(self, rows: Rows, said: Mapping[str, Floats]) -> list[str]:
         """What moved each row's answer most: the log-odds of the predicted class lost when a measure, or a step, is
-        replaced by the training mean: ``lesion.area_px +0.8, step 3 +0.4``.
+        replaced by the training mean: ``lesion.area_px +0.8, step 3 of 8 +0.4``.
         """
         best = said[self.use].argmax(axis=1)
         names = [rows.names[column] for column in self.members.kept]
         effects = [self._lost(rows, said, best, column=column) for column in self.members.kept]
         if self.inputs.per == "sequence" and rows.items[0].steps is not None:
             count = rows.items[0].steps.shape[1]
-            names += [f"step {step}" for step in range(count)]
+            names += [f"step {step + 1} of {count}" for step in range(count)]
             effects += [self._lost(rows, said, best, step=step) for step in range(count)]
         table = np.stack(effects, axis=1)  # (R, names)
         lines = []
@@ -235,8 +249,16 @@ def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
     voting = ensemble.load(file.read_bytes(), str(file))
     members = Members(tuple(state["kept"]), weights["logistic"].numpy(), voting, network)
     calibrations = {name: Calibration(c["temperature"], tuple(c["limits"])) for name, c in state["calibration"].items()}
-    rule = rule_of(config, inputs.names)
+    rule = rule_of(config, inputs.names, RULES)
     return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
+
+
+def _mean_known(values: Floats) -> Floats:
+    """Means (1, F) over the frames (T, F) in which each was measured, NaN where in none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0, keepdims=True)
+    total = np.where(known, values, 0).sum(axis=0, keepdims=True)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def _without_step(item: Item, step: int) -> Item:

@@ -54,8 +54,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for number, column in enumerate(columns):
         shown.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
-        shown.add_row(*(escape(f"{v:.3f}" if isinstance(v, float) else "–" if v is None else str(v)) for v in row))
+        shown.add_row(*(escape(_cell(value)) for value in row))
     _screen.print(shown)
+
+
+def _cell(value: object) -> str:
+    if value is None or value != value:  # NaN
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 class Progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,18 +22,18 @@ from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.data.image import read_image
 from medseg.data.labels import Labels
-from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis
+from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis, withheld
 from medseg.diagnosis.forecast import Horizon
-from medseg.diagnosis.signal import describe, normalise, period
+from medseg.diagnosis.signal import describe
 from medseg.doubts import Doubts
 from medseg.encoder import encoder_kept
 from medseg.errors import ConfigError
 from medseg.executor import use_threads
 from medseg.extract import Around, Extractor, extract_cases
 from medseg.gate import Gate
+from medseg.judging import judge, score
 from medseg.ledger import Entry, Ledger, atomic_write_text, beside, write_json
 from medseg.masks import MaskFolder, MaskOf, true_masks
-from medseg.metrics import summarise_states
 from medseg.panel import opened
 from medseg.resume import content_of, key_of
 from medseg.runs import ENCODER, Run
@@ -74,8 +74,9 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     """The command. OUT.csv: a row a frame or case; OUT.json: all that is said of each; OUT_cases.csv: the ledger.
 
     Where images are measured also OUT_features.csv, and in OUT_pictures/ each case with its mask's outlines. A case
-    whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review. Cases
-    whose images, masks, models and version are as in an earlier run are not measured again.
+    whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review; of the
+    last nothing else is said. Cases whose images, masks, models and version are as in an earlier run are not measured
+    again.
     """
     with run.reading():
         config = load(run.file("config.yaml"))
@@ -100,6 +101,8 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
         if not isinstance(given, list):
             _enter(request.source, given, found, book)
         book.ledger.review({str(case): _once(part["review"]) for case, part in found.groupby("case")})
+        _judge(request.out, diagnoser, tables, found, config)
+        found = withheld(found)
         _write(request.out, found, diagnoser.inputs.classes)
         lost = [entry for entry in book.ledger.entries if entry.status in ("failed", "skipped")]
         facts = {
@@ -149,10 +152,6 @@ def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
         beside(out, "_signal.csv").unlink(missing_ok=True)
     say(f"{len(found)} rows in {out}")
     _show(found, classes)
-    if "label" not in unknown:
-        _judge(out, found, classes)
-    else:
-        beside(out, "_metrics.json").unlink(missing_ok=True)
 
 
 def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
@@ -166,20 +165,18 @@ def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame)
     return {"classes": classes, "use": "lstm", "units": units, "cases": rows, "sequences": sequences}
 
 
-def _judge(out: Path, found: pd.DataFrame, classes: Sequence[str]) -> None:
-    """OUT_metrics.json, where the labels are known."""
-    summary = score(found, classes, ["lstm"])
+def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame, config: Config) -> None:
+    """OUT_metrics.json, where labels are known; an earlier run's goes where they are not."""
+    if found["label"].isna().all():
+        beside(out, "_metrics.json").unlink(missing_ok=True)
+        return
+    if isinstance(diagnoser, Classifier):
+        summary, use = judge(diagnoser, tables, list(config.organ.positive)), diagnoser.use
+    else:
+        summary, use = score(found, diagnoser.inputs.classes, ["lstm"]), "lstm"
     write_json(beside(out, "_metrics.json"), summary)
-    scores = summary["models"]["lstm"]
-    table("against the labels given", ["score", "mean"], [[key, value["mean"]] for key, value in scores.items()])
-
-
-def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
-    """metrics.json of diagnoses whose labels are known; signals are compared with mean 0 and SD 1 in each case."""
-    truth = found["signal"].astype(float)
-    if truth.notna().any():
-        truth = truth.groupby(found["case"], sort=False).transform(lambda s: normalise(s.to_numpy(dtype=np.float64)))
-    return summarise_states(found.assign(signal=truth), classes, models, period)
+    told = [[key, value["mean"]] for key, value in summary["models"][use].items() if isinstance(value, dict)]
+    table("against the labels given", ["score", "mean"], told)
 
 
 def judge_forecast(found: pd.DataFrame, horizon: Horizon) -> dict[str, Any]:

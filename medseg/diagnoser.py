@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from medseg.config import Config, build, load
-from medseg.console import warn
+from medseg.console import say, warn
 from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.forecast import Forecast, Horizon
 from medseg.diagnosis.forecast import from_arrays as forecast_from
@@ -45,11 +45,12 @@ class Inputs:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     step_names: tuple[str, ...]
-    levels: int
+    levels: int  # number of steps
     slopes: Literal["", "central", "backward"]
     per: Literal["frame", "sequence"]
     signal: bool
     moments: Normalisation | None  # None: each case is its own reference
+    resample: bool = True  # whether steps are slices, which are brought to that number
 
     def prepare(self, tables: Tables) -> list[FeatureSequence]:
         """Normalised sequences with these features; `DataError` names features that are missing."""
@@ -60,7 +61,7 @@ class Inputs:
 
     def raw(self, tables: Tables) -> list[FeatureSequence]:
         """The sequences with these features as they were measured; NaN where one is undefined."""
-        found = sequences(tables.frames, tables.steps if self.step_names else None, self.levels)
+        found = sequences(tables.frames, tables.steps if self.step_names else None, self.levels, self.resample)
         chosen = [select(sequence, self.names, self.step_names) for sequence in found]
         return [add_slopes(sequence, self.slopes) if self.slopes else sequence for sequence in chosen]
 
@@ -109,7 +110,7 @@ class Diagnoser:
         foretold = forecast_from(horizon_of(config), ahead) if ahead else None
         baseline = from_arrays(linear) if linear else None
         cohort = run.read_json("fingerprint.json").get("measures")
-        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names), cohort)
+        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names, (Slope,)), cohort)
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
         """A row a frame, or a case: predicted class, probabilities, signal, review: why a person should look at it;
@@ -127,7 +128,7 @@ class Diagnoser:
 
     def _doubt(self, raw: FeatureSequence) -> str:
         """Why a sequence, as it was measured, cannot be judged; blank where it can."""
-        if np.isfinite(raw.x).mean() < GAPS:
+        if np.isfinite(raw.measured).mean() < GAPS:
             return UNDEFINED
         return ALONE if self.inputs.per == "frame" and self.inputs.moments is None and len(raw.x) < 2 else ""
 
@@ -169,15 +170,25 @@ def horizon_of(config: Config) -> Horizon:
     return Horizon(settings.ahead, settings.lags, settings.step)
 
 
-def rule_of(config: Config, names: Sequence[str]) -> Any:
-    """The organ's rule of the clinic, where it has one and the measures hold what it reads."""
+def rule_of(config: Config, names: Sequence[str], kinds: tuple[type, ...]) -> Any:
+    """The organ's rule of the clinic, where it has one of these kinds and the measures hold what it reads."""
     if config.organ.get("rule") is None:
         return None
     rule: Points | Retinopathy | Slope = build(config.organ.rule)
+    if not isinstance(rule, kinds):
+        say(f"organ.rule is left out: it judges {'sequences' if isinstance(rule, Slope) else 'cases one by one'}")
+        return None
     missing = [name for name in rule.reads if name not in names]
     if missing:
         warn(f"organ.rule is left out: these features have no {', '.join(missing)}")
     return None if missing else rule
+
+
+def withheld(found: pd.DataFrame) -> pd.DataFrame:
+    """Diagnoses as they are given away: nothing is said of a row of which too little was measured."""
+    undefined = found["review"].str.contains(UNDEFINED, regex=False)
+    said = [name for name in map(str, found) if name.startswith(("predicted", "probability", "p_", "signal_"))]
+    return found.assign(**{name: found[name].where(~undefined) for name in said}) if undefined.any() else found
 
 
 def require_diagnosis(run: Run, config: Config) -> None:

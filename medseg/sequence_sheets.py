@@ -134,7 +134,7 @@ def _measures(diagnoser: Diagnoser, sequence: FeatureSequence) -> list[Json]:
     rows = []
     for column, name in enumerate(sequence.names):
         if name in diagnoser.inputs.names:  # not a slope
-            values = sequence.x[:, column][np.isfinite(sequence.x[:, column])]
+            values = sequence.x[sequence.known[:, column], column]
             low, mean, high = (values.min(), values.mean(), values.max()) if len(values) else (np.nan,) * 3
             cohort = diagnoser.cohort.get(name, {"mean": None, "sd": None})
             row = {"name": name, "low": _plain(low), "value": _plain(mean), "high": _plain(high)}

@@ -56,6 +56,10 @@ def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[
     moments = _moments(classifier)
     kept = [rows.names[column] for column in classifier.members.kept]
     chosen = [name for name in kept if name in classifier.inputs.names][:SHOWN]
+
+    def given(chances: npt.NDArray[np.float64], row: pd.Series[Any]) -> list[float | None]:
+        return [None if pd.isna(row["predicted"]) else _plain(chance) for chance in chances]
+
     sheets = []
     for number, (_, row) in enumerate(found.iterrows()):
         measured = {str(name): _plain(value) for name, value in rows.measures.iloc[number].items()}
@@ -63,13 +67,13 @@ def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[
             "case": str(row["case"]),
             "frame": int(row["frame"]),
             "label": None if pd.isna(row["label"]) else str(row["label"]),
-            "diagnosis": row["predicted"],
+            "diagnosis": _plain(row["predicted"]),
             "probability": _plain(row["probability"]),
             "set": str(row["set"]).split(" | "),
             "abstain": bool(row["abstain"]),
             "why": row["why"],
             "review": row["review"],
-            "models": {model: dict(zip(names, map(_plain, p[number]), strict=True)) for model, p in said.items()},
+            "models": {model: dict(zip(names, given(p[number], row), strict=True)) for model, p in said.items()},
             "measures": [{"name": name, "value": measured[name], **moments[name]} for name in chosen],
             "rule": None,
         }

@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 
-from medseg.classification import judge_probabilities, judge_sets, reliability
-from medseg.classifier import MEMBERS, RULE, STACK, Classifier, Members, Rows, by_rule, rows_of
+from medseg.classifier import MEMBERS, RULE, RULES, STACK, Classifier, Members, Rows, by_rule, rows_of
 from medseg.config import Config
 from medseg.console import say, table, warn
 from medseg.data.cases import Case, report_split
-from medseg.diagnose import score
-from medseg.diagnoser import Inputs, rule_of, to_json
+from medseg.diagnoser import Inputs, rule_of, to_json, withheld
 from medseg.diagnosis import ensemble, stack
 from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.calibration import Calibration, calibrate
@@ -25,6 +23,7 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.errors import DataError
 from medseg.features.select import select_features
 from medseg.gate import Looks
+from medseg.judging import judge
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.runs import Run
 from medseg.sheets import diagnoses
@@ -119,12 +118,14 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
             said[name][fold] = found
     known = seen.truth != UNKNOWN
     judged = {name: said[name] for name in MEMBERS}
-    for fold in folds:  # the stack is judged where it did not learn either
+    for (
+        fold
+    ) in folds:  # the stack is judged where it did not learn either; what it learns from, members of other folds said
         rest = np.setdiff1d(np.flatnonzero(known), fold)
         over = stack.fit({name: p[rest] for name, p in judged.items()}, seen.truth[rest])
         said[STACK][fold] = over.predict({name: p[fold] for name, p in judged.items()})
     over = stack.fit({name: p[known] for name, p in judged.items()}, seen.truth[known])
-    rule = rule_of(config, inputs.names)
+    rule = rule_of(config, inputs.names, RULES)
     if rule is not None:
         said[RULE] = by_rule(rule, seen.rows)
     alpha = config.diagnoser.alpha
@@ -181,25 +182,9 @@ def measure(
         return None
     found = classifier(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), diagnoses(classifier, held, found))
-    classes = classifier.inputs.classes
-    ruled = [RULE] if classifier.rule is not None else []
-    others = [name for name in (*MEMBERS, STACK, *ruled) if name != classifier.use]
-    summary = {"report_split": reported, **score(found, classes, [classifier.use, *others])}
-    rows = classifier.rows(held)
-    truth = np.array([classes.index(label) if label is not None else UNKNOWN for label in rows.facts["label"]])
-    known = truth != UNKNOWN
-    patients = rows.facts["patient"][known].astype(str).tolist()
-    positive = [classes.index(str(name)) for name in config.organ.positive]
-    for name, raw in classifier.said(rows).items():
-        calibrated = classifier.calibrations[name].probabilities(raw)
-        scores = judge_probabilities(calibrated[known], truth[known], patients, positive)
-        before = judge_probabilities(raw[known], truth[known], patients)
-        scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece")}
-        sets = classifier.calibrations[name].sets(calibrated)[known]
-        summary["models"][name] |= scores | {f"set_{k}": v for k, v in judge_sets(sets, truth[known], patients).items()}
-        summary.setdefault("reliability", {})[name] = reliability(calibrated[known], truth[known])
-    summary |= {"use": classifier.use, "alpha": config.diagnoser.alpha}
+    write_json(run.file("diagnoses.json"), diagnoses(classifier, held, withheld(found)))
+    summary = {"report_split": reported, **judge(classifier, held, list(config.organ.positive))}
+    summary["alpha"] = config.diagnoser.alpha
     write_json(run.file("metrics.json"), summary)
     _show(summary)
     return summary

@@ -21,21 +21,23 @@ from medseg.console import progress, say, table, warn
 from medseg.data.cases import Case, report_split
 from medseg.data.dataset import PassSampler
 from medseg.data.folders import FEATURES
-from medseg.diagnose import judge_forecast, score, told
-from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json
+from medseg.diagnose import judge_forecast, told
+from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json, withheld
 from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
 from medseg.diagnosis.forecast import Forecast
 from medseg.diagnosis.forecast import fit as fit_forecast
 from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.module import DiagnosisModule, class_weights
+from medseg.diagnosis.rules import Slope
 from medseg.diagnosis.signal import normalise
 from medseg.encoder import encoder_of
 from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, extract_cases
-from medseg.features.sequence import FeatureSequence, add_slopes, cohort, feature_columns, sequences
+from medseg.features.sequence import cohort, feature_columns
 from medseg.folds import provenance_of
 from medseg.gate import Looks
+from medseg.judging import score
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.lightning import Bar, Finite, KeepBest, budget_of, done_before, fit, make_trainer, seconds_of
 from medseg.masks import MaskFolder, true_masks
@@ -75,7 +77,7 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     cohort = cohort_of(train.frames, inputs.names)
-    diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names), cohort)
+    diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names, (Slope,)), cohort)
     summary = _measure(run, diagnoser, held, reported)
     passes = steps * config.diagnoser.batch
     taught = f"{passes} sequences in {seconds:.0f} s, {len(items)} cases. {balance(train)}"
@@ -146,6 +148,9 @@ def check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
         raise DataError(
             f"the training cases show {sorted(set(labels)) or 'no label'}; at least two of {classes} are needed"
         )
+    if absent := [name for name in classes if name not in set(labels)]:
+        rest = ",".join(name for name in classes if name not in absent)
+        warn(f"no training case is {' or '.join(absent)}: never diagnosed; without it: 'organ.classes=[{rest}]'")
 
 
 def inputs_of(config: Config, train: Tables) -> Inputs:
@@ -158,7 +163,8 @@ def inputs_of(config: Config, train: Tables) -> Inputs:
         classes=tuple(config.organ.classes),
         names=feature_columns(train.frames),
         step_names=() if train.steps is None else feature_columns(train.steps),
-        levels=settings.levels,
+        levels=settings.levels or _most_steps(train),
+        resample=settings.levels is not None,
         slopes=slopes,
         per="frame" if config.organ.label_level == "frame" else "sequence",
         signal="signal" in train.frames and bool(train.frames["signal"].notna().any()),
@@ -166,12 +172,12 @@ def inputs_of(config: Config, train: Tables) -> Inputs:
     )
     if settings.normalise == "case":
         return inputs
-    raw = sequences(train.frames, train.steps, settings.levels)
-    return replace(inputs, moments=cohort(_slopes(raw, inputs)))
+    return replace(inputs, moments=cohort(inputs.raw(train)))
 
 
-def _slopes(raw: list[FeatureSequence], inputs: Inputs) -> list[FeatureSequence]:
-    return [add_slopes(item, inputs.slopes) if inputs.slopes else item for item in raw]
+def _most_steps(train: Tables) -> int:
+    """How many sectors or quadrants a frame has."""
+    return 0 if train.steps is None else int(train.steps["step"].max()) + 1
 
 
 def fit_lstm(
@@ -240,7 +246,7 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
         return None
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), told(diagnoser, held, found))
+    write_json(run.file("diagnoses.json"), told(diagnoser, held, withheld(found)))
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
     summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, models)}
     if diagnoser.forecast is not None:

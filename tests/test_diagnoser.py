@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser, Inputs
+from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser, Inputs, withheld
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.tables import Tables
 
@@ -19,6 +19,20 @@ def said(frames: int, defined: int) -> pd.DataFrame:
     table = pd.DataFrame(values, columns=["a", "b", "c", "d"])
     facts = {"case": "x", "patient": "x", "frame": np.arange(frames), "time": np.arange(frames) / 4}
     return Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None)(Tables(table.assign(**facts), None))
+
+
+def test_nothing_is_told_of_what_could_not_be_measured() -> None:
+    found = withheld(said(6, 1))
+    assert found[["predicted", "probability", "p_exhale", "p_inhale", "signal_predicted"]].isna().all(axis=None)
+    assert withheld(said(6, 4)).equals(said(6, 4))
+
+
+def test_frames_that_were_filled_in_do_not_count_as_measured() -> None:
+    inputs = Inputs(("exhale", "inhale"), ("a",), (), 4, "", "frame", True, None)
+    torch.manual_seed(0)
+    diagnoser = Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
+    table = pd.DataFrame({"case": "x", "patient": "x", "frame": range(8), "time": range(8), "a": [1.0] + [np.nan] * 7})
+    assert set(diagnoser(Tables(table, None))["review"]) == {UNDEFINED}
 
 
 @pytest.mark.parametrize(

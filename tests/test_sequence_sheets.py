@@ -96,7 +96,8 @@ def sequence(steps: int = 0) -> FeatureSequence:
     x = np.random.default_rng(0).normal(size=(12, 2))
     inner = np.random.default_rng(1).normal(size=(12, steps, 1)) if steps else None
     unknown, names = np.full(12, np.nan), ("area",) if steps else ()
-    return FeatureSequence("a", "a", np.arange(12.0), unknown, x, NAMES, (None,) * 12, unknown, inner, names)
+    known = np.isfinite(x)
+    return FeatureSequence("a", "a", np.arange(12.0), unknown, x, known, NAMES, (None,) * 12, unknown, inner, names)
 
 
 def test_what_the_network_reads_moved_it_and_nothing_else() -> None:

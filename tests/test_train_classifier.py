@@ -9,10 +9,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from medseg.classifier import load_classifier
 from medseg.cli import app
-from medseg.config import compose
+from medseg.config import build, compose, load
+from medseg.diagnoser import Inputs, rule_of
+from medseg.diagnosis.rules import Points, Slope
 from medseg.errors import DataError
+from medseg.judging import judge
 from medseg.runs import open_run
+from medseg.tables import read_tables
 from medseg.train import train
 from medseg.train_classifier import patient_folds
 
@@ -80,8 +85,51 @@ def test_the_command_gives_the_same_answers_as_the_measuring_and_says_why(finish
     assert found.loc[measured.index, "p_malignant"].to_numpy() == pytest.approx(measured["p_malignant"].to_numpy())
     assert (found["p_malignant"] + found["p_benign"]).to_numpy() == pytest.approx(np.ones(len(found)))
     sure = found[found["probability"] > 0.9]
-    assert sure["why"].str.contains("tells|step 2|ray").mean() > 0.8
+    assert sure["why"].str.contains("tells|step 3 of 4|ray").mean() > 0.8
     assert (found["set"].str.contains("|", regex=False) == found["abstain"]).all()
+
+
+def test_labels_that_are_given_are_judged_as_in_the_training(finished: Path, tmp_path: Path) -> None:
+    split = pd.read_csv(finished / "split.csv").set_index("case")["split"]
+    for name in ("features.csv", "features_steps.csv"):
+        table = pd.read_csv(finished / name)
+        table[table["case"].map(split) == "test"].to_csv(tmp_path / name, index=False)
+    given = [str(tmp_path / "features.csv"), str(tmp_path / "d.csv"), "--model", str(finished)]
+    result = CliRunner().invoke(app, ["diagnose", *given])
+    assert result.exit_code == 0, result.output
+    judged = json.loads((tmp_path / "d_metrics.json").read_text())
+    assert judged["models"] == open_run(finished).read_json("metrics.json")["models"]
+
+
+def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
+    """Also those of cases that could not be measured, which rule nothing out."""
+    run = open_run(finished)
+    classifier = load_classifier(run, load(run.file("config.yaml")), Inputs.read(run.read_json("diagnoser.json")))
+    tables = read_tables(finished / "features.csv")
+    measures = [name for name in tables.frames if name.startswith("noise")]
+    tables.frames.loc[:29, [*measures, "tells"]] = np.nan
+    found, scores = classifier(tables), judge(classifier, tables, ["malignant"])["models"]["stack"]
+    assert found["abstain"][:30].all()
+    assert scores["set_abstains"]["mean"] == pytest.approx(found["abstain"].mean())
+
+
+def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_path: Path, capsys) -> None:
+    words = [f"data.root={finished}", f"run_dir={tmp_path / 'run'}", "organ.classes=[healthy,benign,malignant]"]
+    done = train(compose([*QUICK, *words, "data.holdout=0.4", "diagnoser.passes=320"]))
+    assert "no training case is healthy" in capsys.readouterr().err
+    found = pd.read_csv(done.run.file("predictions.csv"))
+    assert not found["set"].str.contains("healthy").any()
+    assert (found["set"].isin(["benign", "malignant"])).any()
+
+
+@pytest.mark.parametrize(
+    ("organ", "kind", "fits"), [("lung", Slope, True), ("skin", Points, True), ("lung", Points, False)]
+)
+def test_a_rule_stands_only_beside_diagnosers_of_its_kind(organ: str, kind: type, fits: bool) -> None:
+    """So that organ=lung diagnoser=stack and organ=skin diagnoser=lstm train, without it."""
+    config = compose([f"organ={organ}", "task=diagnosis"])
+    reads = build(config.organ.rule).reads
+    assert (rule_of(config, reads, (kind,)) is not None) == fits
 
 
 def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: Path) -> None:
@@ -96,6 +144,16 @@ def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: P
     found = pd.read_csv(out).set_index("case")
     assert "undefined" in found.loc[table["case"][0], "review"]
     assert found["review"].notna().sum() == 1
+    given = ["predicted", "probability", "p_benign", "p_malignant"]
+    assert found.loc[table["case"][0], given].isna().all()
+    assert found.drop(index=table["case"][0])[given].notna().all(axis=None)
+    told = {case["case"]: case for case in json.loads(out.with_suffix(".json").read_text())["cases"]}
+    lost = told[table["case"][0]]
+    assert lost["diagnosis"] is None
+    assert lost["abstain"]
+    assert {chance for model in lost["models"].values() for chance in model.values()} == {None}
+    report = CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))])
+    assert report.exit_code == 0, report.output
     ledger = pd.read_csv(tmp_path / "d_cases.csv").set_index("case")
     assert ledger["status"].value_counts().to_dict() == {"ok": len(found) - 1, "review": 1}
 

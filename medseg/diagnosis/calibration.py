@@ -12,6 +12,7 @@ from scipy.special import log_softmax, softmax
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+NEVER = -1.0  # limit of a class that is in no set
 LEAST = 1e-6  # of a probability, before its logarithm is taken
 
 
@@ -58,13 +59,14 @@ def conformal_limits(calibrated: Floats, truth: Ints, alpha: float) -> tuple[flo
     """Class-conditional limits (K,) of split-conformal sets (Vovk 2005; Angelopoulos & Bates 2023).
 
     For each class the ⌈(n + 1)(1 − α)⌉-th smallest 1 − p(true) of its n cases; with so few that there is none (n <
-    1/α − 1) the class is in every set. `calibrated` (N, K) must come from models that did not see these cases.
+    1/α − 1) the class is in every set. One that no case shows was not learnt either, and is in none. `calibrated`
+    (N, K) must come from models that did not see these cases.
     """
     limits = []
     for k in range(calibrated.shape[1]):
         scores = np.sort(1 - calibrated[truth == k, k])
         rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
-        limits.append(float(scores[rank - 1]) if rank <= len(scores) else 1.0)
+        limits.append(NEVER if not len(scores) else float(scores[rank - 1]) if rank <= len(scores) else 1.0)
     return tuple(limits)
 
 

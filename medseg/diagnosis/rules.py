@@ -13,6 +13,7 @@ import pandas as pd
 from medseg.errors import DataError
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Sheet = list[dict[str, Any]]
 
 
@@ -43,11 +44,10 @@ class Points:
 
     def doubts(self, measures: pd.DataFrame) -> list[str]:
         """Why a person should look at each case; blank where nothing speaks for it."""
-        if self.doubtful is None:
-            return [""] * len(measures)
-        low, high = self.doubtful
+        low, high = self.doubtful or (np.inf, -np.inf)
         text = f"points: between {low:g} and {high:g}"
-        return [f"{total:.2f} {text}" if low <= total <= high else "" for total in self._total(measures)]
+        said = [f"{total:.2f} {text}" if low <= total <= high else "" for total in self._total(measures)]
+        return _unless_undefined(said, np.isnan(self._total(measures)), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> Sheet:
         """One case's points line by line, and their sum."""
@@ -71,11 +71,12 @@ class Retinopathy:
     """Grade 0 to 4 of diabetic retinopathy from counts of lesions (ICDR; Wilkinson, Ophthalmology 110, 2003).
 
     No lesion: 0. Red ones alone, each too small for a haemorrhage, so that they are microaneurysms: 1. More than
-    `severe` red lesions in each quadrant: 3. Anything between: 2. New vessels, venous beading and IRMA are not
+    `severe` haemorrhages in each quadrant: 3. Anything between: 2. New vessels, venous beading and IRMA are not
     measured, so no eye is graded 4, and every grade from 1 on says so.
 
     red, bright: names of the labels of haemorrhages and of hard exudates; invented: of each label, how many lesions
-    the segmenter finds in an image that are none (its own held-out images tell); as many are left out of account.
+    the segmenter finds in an image that are none (its own held-out images tell); as many are left out of account, a
+    quarter of them in each quadrant.
     """
 
     red: str = "haemorrhages"
@@ -87,25 +88,29 @@ class Retinopathy:
     @property
     def reads(self) -> tuple[str, ...]:
         """Names of the measures."""
-        reds = (f"{self.red}.{name}" for name in ("count", "count_large", "fewest_in_quadrant"))
+        reds = (f"{self.red}.{name}" for name in ("count", "count_large", "fewest_large_in_quadrant"))
         return (*reds, f"{self.bright}.count")
 
     def grades(self, measures: pd.DataFrame) -> Floats:
         """Measures, a row an eye (R rows) → grade (R,), NaN where counts are undefined."""
         _require(self.reads, measures)
         red, large, fewest, bright = (measures[name].to_numpy(np.float64) for name in self.reads)
-        few, faint = red <= self.invented.get(self.red, 0), bright <= self.invented.get(self.bright, 0)
-        small = large <= self.invented.get(self.red, 0)
-        grade = np.select([few & faint, fewest > self.severe, small & faint], [0.0, 3.0, 1.0], 2.0)
-        return np.where(np.isfinite(red + large + bright), grade, np.nan)
+        none = self.invented.get(self.red, 0)
+        few, faint, small = red <= none, bright <= self.invented.get(self.bright, 0), large <= none
+        many = fewest - none / 4 > self.severe
+        grade = np.select([few & faint, many, small & faint], [0.0, 3.0, 1.0], 2.0)
+        sized = np.isfinite(large) | (few & faint)  # without a disc, no size is known: none is needed of no lesion
+        return np.where(np.isfinite(red + bright) & sized, grade, np.nan)
 
     def margins(self, measures: pd.DataFrame) -> Floats:
         """Logits (R, 5): falling by one for each grade away."""
         return -np.abs(self.grades(measures)[:, None] - np.arange(5.0))
 
     def doubts(self, measures: pd.DataFrame) -> list[str]:
-        """The note, for every eye that is not without lesions."""
-        return [self.note if grade >= 1 else "" for grade in self.grades(measures)]
+        """The note, for every eye that is not without lesions; that there is no grade, where that is so."""
+        grades = self.grades(measures)
+        said = [self.note if grade >= 1 else "" for grade in grades]
+        return _unless_undefined(said, np.isnan(grades), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> Sheet:
         """Lesions of each kind, in all and by quadrant."""
@@ -152,6 +157,16 @@ class Slope:
         slope = slope_states(volume, times, self.half_width)
         scale = np.nanstd(slope) if np.isfinite(slope).any() and np.nanstd(slope) > 0 else 1.0
         return np.stack([np.zeros(len(slope)), slope / scale], axis=1)
+
+
+def _unless_undefined(said: list[str], undefined: Bools, measures: pd.DataFrame) -> list[str]:
+    """What is said of each row; where the rule is undefined (R,), which of the measures it reads have no value."""
+    missing = measures.isna().to_numpy()  # (R, measures)
+    names = [", ".join(measures.columns[row]) for row in missing]
+    return [
+        f"the rule says nothing, undefined: {name}" if gap else text
+        for text, gap, name in zip(said, undefined, names, strict=True)
+    ]
 
 
 def _require(names: Sequence[str], measures: Mapping[str, Any] | pd.DataFrame) -> None:

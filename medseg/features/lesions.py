@@ -35,7 +35,9 @@ UNITS: dict[str, str] = {
         f"count_{name}": "lesions whose centre lies in this quadrant about the axis fovea to disc" for name in QUADRANTS
     },
     "quadrants": "0 … 4: quadrants with at least one lesion",
-    "fewest_in_quadrant": "lesions in the quadrant with the fewest (ICDR's severe stage asks for more than 20 in each)",
+    "fewest_in_quadrant": "lesions in the quadrant with the fewest",
+    "fewest_large_in_quadrant": "of the large ones, in the quadrant with the fewest (ICDR's severe stage asks for more "
+    "than 20 haemorrhages in each)",
     "nearest_fovea_dd": "disc diameters from the fovea to the nearest lesion's edge; NaN without a lesion or landmarks",
     "nearest_disc_dd": "disc diameters from the disc's centre to the nearest lesion's edge; NaN likewise",
     "count_macula": "lesions with an edge within one disc diameter of the fovea",
@@ -95,11 +97,14 @@ def _of_label(inside: Bools, field: Bools, places: Landmarks | None) -> dict[str
         return found | dict.fromkeys(blank, np.nan)
     centres = np.array(ndimage.center_of_mass(numbers > 0, numbers, range(1, len(sizes) + 1))).reshape(-1, 2)[:, ::-1]
     _, angle = places.polar(centres)
-    counts = np.bincount((angle // 90).astype(int) % 4, minlength=4)
+    quadrant = (angle // 90).astype(int) % 4
+    counts = np.bincount(quadrant, minlength=4)
     found |= {f"count_{name}": float(n) for name, n in zip(QUADRANTS, counts, strict=True)}
     windows = enumerate(ndimage.find_objects(numbers), start=1)
     lengths = np.array([diameter(numbers[window] == number) for number, window in windows])
-    found["count_large"] = float((lengths >= VEIN * places.diameter).sum())
+    large = lengths >= VEIN * places.diameter
+    found["count_large"] = float(large.sum())
+    found["fewest_large_in_quadrant"] = float(np.bincount(quadrant[large], minlength=4).min())
     found |= {"quadrants": float((counts > 0).sum()), "fewest_in_quadrant": float(counts.min())}
     y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
     for name, (cx, cy) in (("fovea", places.fovea), ("disc", places.disc)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from medseg.errors import DataError
@@ -21,9 +22,9 @@ NOT_FEATURES = ("case", "patient", "frame", "time", "label", "signal", "split", 
 class FeatureSequence:
     """The features of one case over its T frames, in order of time.
 
-    x: (T, F), columns as `names`; steps: (T, S, G), columns as `step_names`, from the lowest level to the highest, or
-    None; frames: (T,) numbers as in the table; times: (T,) s, NaN where unknown; labels: a state a frame, None where
-    unknown; signal: (T,), NaN where unknown.
+    x: (T, F), columns as `names`, gaps filled; known: (T, F), what of it was measured; steps: (T, S, G), columns as
+    `step_names`, from the lowest level to the highest, or None; frames: (T,) numbers as in the table; times: (T,) s,
+    NaN where unknown; labels: a state a frame, None where unknown; signal: (T,), NaN where unknown.
     """
 
     case: str
@@ -31,11 +32,17 @@ class FeatureSequence:
     frames: FloatArray
     times: FloatArray
     x: FloatArray
+    known: npt.NDArray[np.bool_]
     names: tuple[str, ...]
     labels: tuple[str | None, ...]
     signal: FloatArray
     steps: FloatArray | None = None
     step_names: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> FloatArray:
+        """The features (T, F) without what was filled in: NaN there."""
+        return np.where(self.known, self.x, np.nan)
 
 
 @dataclass(frozen=True)
@@ -48,18 +55,22 @@ class Normalisation:
     step_sd: tuple[float, ...] = ()
 
 
-def sequences(frames: pd.DataFrame, steps: pd.DataFrame | None = None, levels: int = 32) -> list[FeatureSequence]:
+def sequences(
+    frames: pd.DataFrame, steps: pd.DataFrame | None = None, levels: int = 32, resample: bool = True
+) -> list[FeatureSequence]:
     """One `FeatureSequence` for each `case` of the frames table, in the table's order of cases.
 
-    Missing values inside a sequence are filled along time; a feature that a case does not have at all stays NaN until
-    it is normalised. Raises DataError for a missing column, a repeated frame or a table without features.
+    Slices, of which cases have different numbers, are resampled to `levels`. Sectors and quadrants, of which all have
+    the same, are not (`resample` false): step k stays the k-th of `levels`. Missing values inside a sequence are
+    filled along time; a feature that a case does not have at all stays NaN until it is normalised. Raises
+    DataError for a missing column, a repeated frame or a table without features.
     """
     _check(frames, steps)
     names = feature_columns(frames)
     if not names:
         raise DataError(f"the table of frames has no numeric feature column, only {list(frames.columns)}", code="table")
     whole = _Frames(frames, names)
-    profiles = None if steps is None else _Profiles(steps, feature_columns(steps), levels)
+    profiles = None if steps is None else _Profiles(steps, feature_columns(steps), levels, resample)
     rows = frames.groupby("case", sort=False).indices
     return [whole.sequence(case, np.asarray(rows[case]), profiles) for case in frames["case"].dropna().unique()]
 
@@ -80,11 +91,12 @@ def select(sequence: FeatureSequence, names: Sequence[str], step_names: Sequence
             "extract the features with the same settings as the model's",
             code="features-missing",
         )
-    x = sequence.x[:, [sequence.names.index(name) for name in names]]
+    chosen = [sequence.names.index(name) for name in names]
     steps = None
     if step_names and sequence.steps is not None:
         steps = sequence.steps[:, :, [sequence.step_names.index(name) for name in step_names]]
-    return replace(sequence, x=x, names=tuple(names), steps=steps, step_names=tuple(step_names))
+    x, known = sequence.x[:, chosen], sequence.known[:, chosen]
+    return replace(sequence, x=x, known=known, names=tuple(names), steps=steps, step_names=tuple(step_names))
 
 
 def add_slopes(sequence: FeatureSequence, how: Literal["central", "backward"] = "central") -> FeatureSequence:
@@ -101,7 +113,8 @@ def add_slopes(sequence: FeatureSequence, how: Literal["central", "backward"] = 
         slopes = np.diff(sequence.x, axis=0) / np.diff(clock)[:, None]
         slopes = np.concatenate([np.zeros_like(slopes[:1]), slopes])  # (T, F)
     names = (*sequence.names, *(f"{name}.slope" for name in sequence.names))
-    return replace(sequence, x=np.concatenate([sequence.x, slopes], axis=1), names=names)
+    x, known = np.concatenate([sequence.x, slopes], axis=1), np.tile(sequence.known, 2)
+    return replace(sequence, x=x, known=known, names=names)
 
 
 def normalise_case(sequence: FeatureSequence) -> FeatureSequence:
@@ -178,6 +191,7 @@ class _Frames:
             frames=frames,
             times=self.times[rows],
             x=_filled(self.values[rows]),
+            known=np.isfinite(self.values[rows]),
             names=self.names,
             labels=tuple(self.labels[row] for row in rows),
             signal=self.signal[rows],
@@ -187,24 +201,28 @@ class _Frames:
 
 
 class _Profiles:
-    """The columns of a table of slices as arrays."""
+    """The columns of a table of slices, or of sectors (not to be resampled), as arrays."""
 
-    def __init__(self, table: pd.DataFrame, names: tuple[str, ...], levels: int) -> None:
-        self.names, self.levels = names, levels
+    def __init__(self, table: pd.DataFrame, names: tuple[str, ...], levels: int, resample: bool) -> None:
+        self.names, self.levels, self.resample = names, levels, resample
         self.values = table[list(names)].astype(float).to_numpy()
         self.frames = table["frame"].to_numpy(float)
-        self.positions = table["position_mm"].to_numpy(float)
+        self.positions = table["position_mm" if resample else "step"].to_numpy(float)
         self.rows = table.groupby("case", sort=False).indices
 
     def of(self, case: Any, frames: FloatArray) -> FloatArray:
-        """Slices of one case at fixed levels (T, S, G), between the lowest and highest slice that ever hold anything.
-
-        A frame or level without a measure is NaN.
+        """Steps of one case (T, S, G): slices at levels between the lowest and the highest one that ever hold anything,
+        sectors as they are. A frame or level without a measure is NaN.
         """
         out = np.full((len(frames), self.levels, len(self.names)), np.nan)
         rows = np.asarray(self.rows.get(case, []), dtype=np.intp)
         rows = rows[np.argsort(self.positions[rows], kind="stable")]
         values, positions, of_frame = self.values[rows], self.positions[rows], self.frames[rows]
+        if not self.resample:
+            for t, frame in enumerate(frames):
+                here = np.flatnonzero((of_frame == frame) & (positions >= 0) & (positions < self.levels))
+                out[t, positions[here].astype(int)] = values[here]
+            return out
         holds = positions[(np.nan_to_num(values) != 0).any(axis=1)]
         if not len(holds):
             return out

@@ -41,6 +41,7 @@ def test_sets_hold_the_true_class_as_often_as_promised_for_every_class(alpha: fl
 def test_a_class_of_too_few_cases_is_in_every_set() -> None:
     claimed, truth = drawn(100, 1.0, 4)
     truth[:] = np.arange(100) % 2
+    truth[:3] = 2
     assert conformal_limits(claimed, truth, 0.1)[2] == 1.0
     assert Calibration(1.0, (0.0, 0.0, 1.0)).sets(np.array([[0.9, 0.1, 0.0]])).tolist() == [[True, False, True]]
 
@@ -48,3 +49,9 @@ def test_a_class_of_too_few_cases_is_in_every_set() -> None:
 def test_a_probability_of_zero_is_no_infinity() -> None:
     claimed = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
     assert np.isfinite(fit_temperature(claimed, np.array([0, 1, 1, 0])))
+
+
+def test_a_class_without_cases_is_in_no_set() -> None:
+    calibrated = np.array([[0.0, 0.9, 0.1], [0.0, 0.2, 0.8]])
+    found = Calibration(1.0, conformal_limits(calibrated.repeat(30, axis=0), np.array([1, 2]).repeat(30), 0.1))
+    assert found.sets(calibrated).tolist() == [[False, True, False], [False, False, True]]

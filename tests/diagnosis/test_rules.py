@@ -30,13 +30,14 @@ def test_points_of_three_classes_are_cut_at_both_limits() -> None:
 def test_an_undefined_measure_gives_no_points() -> None:
     margins = TDS.margins(measures(a=[np.nan], b=[1], c=[1], d=[1]))
     assert np.isnan(margins[0, 1])
+    assert TDS.doubts(measures(a=[np.nan], b=[1], c=[1], d=[1])) == ["the rule says nothing, undefined: m.a"]
     with pytest.raises(DataError, match=r"m\.d"):
         TDS.margins(measures(a=[1], b=[1], c=[1]))
 
 
 def eyes(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
-    """Red lesions, those of them that are haemorrhages by their size, the fewest in a quadrant, bright lesions."""
-    names = [f"haemorrhages.{name}" for name in ("count", "count_large", "fewest_in_quadrant")]
+    """Red lesions, those of them that are haemorrhages by their size, the fewest of those in a quadrant, bright."""
+    names = [f"haemorrhages.{name}" for name in ("count", "count_large", "fewest_large_in_quadrant")]
     return pd.DataFrame(list(rows), columns=[*names, "hard_exudates.count"])
 
 
@@ -45,7 +46,8 @@ def eyes(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
     [
         ((0, 0, 0, 0), 0),
         ((2, 0, 0, 0), 1),  # microaneurysms
-        ((30, 0, 0, 0), 1),  # many of them are still no haemorrhage
+        ((90, 0, 0, 0), 1),  # many of them are still no haemorrhage
+        ((0, np.nan, np.nan, 0), 0),  # no disc was found, and no lesion
         ((1, 1, 0, 0), 2),
         ((1, 0, 0, 1), 2),
         ((100, 60, 20, 0), 2),
@@ -63,11 +65,15 @@ def test_lesions_that_the_segmenter_invents_are_left_out_of_account() -> None:
     table = eyes((4, 1, 0, 1), (5, 3, 0, 1), (5, 5, 0, 1), (4, 1, 0, 2), (100, 60, 21, 0))
     assert Retinopathy().grades(table).tolist() == [2, 2, 2, 2, 3]
     rule = Retinopathy(invented={"haemorrhages": 4.5, "hard_exudates": 1.0})
-    assert rule.grades(table).tolist() == [0, 1, 2, 2, 3]
+    assert rule.grades(table).tolist() == [0, 1, 2, 2, 2]
+    assert rule.grades(eyes((100, 90, 22, 0))).tolist() == [3]  # a quarter of 4.5 in each quadrant
 
 
 def test_an_eye_without_counts_has_no_grade() -> None:
     assert np.isnan(Retinopathy().grades(eyes((np.nan, 1, 1, 1), (1, np.nan, 0, 0)))).all()
+    assert Retinopathy().doubts(eyes((1, np.nan, 0, 0))) == [
+        "the rule says nothing, undefined: haemorrhages.count_large"
+    ]
     with pytest.raises(DataError, match=r"haemorrhages\.count_large"):
         Retinopathy().grades(eyes((1, 1, 1, 1)).drop(columns="haemorrhages.count_large"))
 

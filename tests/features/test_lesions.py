@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.labels import Labels
+from medseg.features.landmarks import find_landmarks
 from medseg.features.lesions import frame_features, step_features
 from tests.features.eye import DIAMETER, RADIUS, SIZE, eye
 
@@ -42,7 +43,7 @@ def test_lesions_are_counted_by_quadrant_and_distance_alike_in_both_eyes(left: b
     assert found["red.count_inferior_nasal"] == 1
     assert found["red.count_inferior_temporal"] == 1
     assert found["red.quadrants"] == 3
-    assert found["red.fewest_in_quadrant"] == 0
+    assert found["red.fewest_in_quadrant"] == found["red.fewest_large_in_quadrant"] == 0
     field = np.pi * RADIUS**2
     assert found["red.area_percent"] == pytest.approx(100 * (4 * 36 + 1) / field, rel=0.03)
     assert found["red.largest_percent"] == pytest.approx(100 * 36 / field, rel=0.03)
@@ -84,3 +85,23 @@ def test_a_row_a_quadrant() -> None:
     assert table["red.count"].tolist() == [0, 3, 1, 1]
     assert (table["red.area_percent"] > 0).tolist() == [False, True, True, True]
     assert table["field.brightness"].between(0.7, 1.3).all()
+
+
+def test_haemorrhages_are_counted_in_each_quadrant_by_their_size() -> None:
+    """Three large spots in each quadrant and one more in two of them; small ones beside do not count."""
+    places = find_landmarks(eye())
+    assert places is not None
+    grid = np.array([(x, y) for x in range(110, 300, 14) for y in range(110, 300, 14)], np.float64)
+    _, angle = places.polar(grid)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    for quadrant in range(4):
+        mine = grid[(angle > 90 * quadrant + 10) & (angle < 90 * quadrant + 80)].astype(int)
+        large = 3 + (quadrant % 2)
+        for number, (x, y) in enumerate(mine[: large + 5]):
+            width = 6 if number < large else 2
+            mask[y : y + width, x : x + width] = 1
+    found = frame_features(eye(), sitk.GetImageFromArray(mask), {"red": 1})
+    assert found["red.count"] == 14 + 20
+    assert found["red.count_large"] == 14
+    assert found["red.fewest_in_quadrant"] == 8
+    assert found["red.fewest_large_in_quadrant"] == 3

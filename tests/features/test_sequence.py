@@ -111,3 +111,23 @@ def test_features_are_taken_by_name_and_a_missing_one_is_named():
 def test_unfit_tables_are_refused_with_the_reason(table, message):
     with pytest.raises(DataError, match=message):
         seq.sequences(table)
+
+
+def test_what_was_filled_in_is_told_from_what_was_measured() -> None:
+    table = pd.DataFrame({"case": "a", "frame": range(4), "size": [1.0, np.nan, 3.0, np.nan]})
+    (found,) = seq.sequences(table)
+    assert found.x[:, 0].tolist() == [1, 2, 3, 3]
+    np.testing.assert_array_equal(found.measured[:, 0], [1, np.nan, 3, np.nan])
+    sloped = seq.add_slopes(found)
+    assert sloped.measured.shape == sloped.x.shape
+    assert np.isnan(sloped.measured[1]).all()
+
+
+def test_sectors_stay_what_they_are() -> None:
+    frames = pd.DataFrame({"case": ["a", "b"], "frame": 0, "size": 1.0})
+    steps = frames[["case", "frame"]].merge(pd.DataFrame({"step": range(4)}), how="cross")
+    steps["position_mm"] = 45.0 + 90 * steps["step"]
+    steps["count"] = [1.0, 2, 3, 40, np.nan, 5, 6, 0]
+    one, other = seq.sequences(frames, steps, levels=4, resample=False)
+    assert one.steps[0, :, 0].tolist() == [1, 2, 3, 40]
+    np.testing.assert_array_equal(other.steps[0, :, 0], [np.nan, 5, 6, 0])

@@ -94,23 +94,20 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
         tables = measure(book)
         if isinstance(given, list):
             write_tables(tables, beside(request.out, "_features.csv"))
-        found = diagnoser(tables)
-        said = found["review"] if "review" in found else [""] * len(found)
-        reasons = [(doubts.reasons.get(str(case), ""), text) for case, text in zip(found["case"], said, strict=True)]
-        found["review"] = ["; ".join(filter(None, both)) for both in reasons]
+        found = _reviewed(diagnoser(tables), doubts)
+        shown = withheld(found)
         if not isinstance(given, list):
-            _enter(request.source, given, found, book)
-        book.ledger.review({str(case): _once(part["review"]) for case, part in found.groupby("case")})
+            _enter(request.source, given, shown, book)
+        book.ledger.review({str(case): _once(part["review"]) for case, part in shown.groupby("case")})
+        _write(request.out, shown, diagnoser.inputs.classes)
         _judge(request.out, diagnoser, tables, found, config)
-        found = withheld(found)
-        _write(request.out, found, diagnoser.inputs.classes)
         lost = [entry for entry in book.ledger.entries if entry.status in ("failed", "skipped")]
         facts = {
             "model": run.named.resolve().name,
             "synthetic": run.synthetic,
             "not_diagnosed": [{"case": entry.case, "why": entry.message} for entry in lost],
         }
-        write_json(request.out.with_suffix(".json"), {**facts, **told(diagnoser, tables, found)})
+        write_json(request.out.with_suffix(".json"), {**facts, **told(diagnoser, tables, shown)})
     return book.ledger
 
 
@@ -119,6 +116,12 @@ def _given(request: Request, config: Config) -> list[Case] | Tables:
     if request.source.suffix.lower() == ".csv":
         return read_tables(request.source)
     return read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
+
+
+def _reviewed(found: pd.DataFrame, doubts: Doubts) -> pd.DataFrame:
+    """The diagnoses with what the gates doubt of each image before the model's own doubts."""
+    both = zip(found["case"], found["review"], strict=True)
+    return found.assign(review=["; ".join(filter(None, (doubts.reasons.get(str(c), ""), text))) for c, text in both])
 
 
 def _key(request: Request, config: Config, run: Run) -> str:

@@ -56,10 +56,6 @@ def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[
     moments = _moments(classifier)
     kept = [rows.names[column] for column in classifier.members.kept]
     chosen = [name for name in kept if name in classifier.inputs.names][:SHOWN]
-
-    def given(chances: npt.NDArray[np.float64], row: pd.Series[Any]) -> list[float | None]:
-        return [None if pd.isna(row["predicted"]) else _plain(chance) for chance in chances]
-
     sheets = []
     for number, (_, row) in enumerate(found.iterrows()):
         measured = {str(name): _plain(value) for name, value in rows.measures.iloc[number].items()}
@@ -73,16 +69,20 @@ def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[
             "abstain": bool(row["abstain"]),
             "why": row["why"],
             "review": row["review"],
-            "models": {model: dict(zip(names, given(p[number], row), strict=True)) for model, p in said.items()},
+            "models": {model: _chances(names, p[number], row["predicted"]) for model, p in said.items()},
             "measures": [{"name": name, "value": measured[name], **moments[name]} for name in chosen],
             "rule": None,
         }
         if classifier.rule is not None:
-            known = {name: np.nan if value is None else value for name, value in measured.items()}
-            lines = classifier.rule.sheet(known)
+            lines = classifier.rule.sheet({str(name): value for name, value in rows.measures.iloc[number].items()})
             sheet["rule"] = [{key: _plain(value) for key, value in line.items()} for line in lines]
         sheets.append(sheet)
     return sheets
+
+
+def _chances(classes: list[str], chances: npt.NDArray[np.float64], diagnosis: Any) -> dict[str, float | None]:
+    """Probabilities by class; none where no diagnosis is given."""
+    return {name: None if pd.isna(diagnosis) else _plain(p) for name, p in zip(classes, chances, strict=True)}
 
 
 def _moments(classifier: Classifier) -> dict[str, Json]:

@@ -31,7 +31,7 @@ SECTOR_UNITS: dict[str, str] = {
     **{f"sector_{name}": "0..1: share of the sector's visible part with this colour nearest" for name in REFERENCES},
 }
 UNITS: dict[str, str] = {
-    "tds": "1.0..8.9: total dermoscopy score, 1.3·A + 0.1·B + 0.5·C + 0.5·D",
+    "tds": "1.0..8.9: total dermoscopy score, 1.3·A + 0.1·B + 0.5·C + 0.5·D; NaN where one of them is",
     **asymmetry.UNITS, **border.UNITS, **six_colours.UNITS, **structures.UNITS, **SECTOR_UNITS,
 }  # fmt: skip
 OF_CASE = [name for name in UNITS if name not in SECTOR_UNITS]

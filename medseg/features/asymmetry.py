@@ -9,7 +9,7 @@ from medseg.features.lesion_view import Floats, Lesion, local_contrast
 
 UNITS: dict[str, str] = {
     "a": "0..2: axes, of two orthogonal ones through the centroid placed where asymmetry is lowest, about which "
-    "contour, colour or texture is asymmetric (Stolz 1994)",
+    "contour, colour or texture is asymmetric (Stolz 1994); NaN where too much is hidden to tell",
     "contour_asymmetry_low": "0..1: part of the lesion without a mirror partner, about the better of the two axes",
     "contour_asymmetry_high": "0..1: the same about the other axis",
     "colour_asymmetry_low": "ΔE (CIE76): mean difference between a place and its mirror image, about the better axis",
@@ -24,22 +24,27 @@ TURNS = 18  # positions of the axes, 5 degrees apart
 SMOOTH = 0.12  # of the radius: colours are compared as the eye sees halves, not pixel by pixel
 GRAIN = 0.05  # of the radius: texture is what is finer
 FAINT = 1.0  # units of lightness: less local contrast is noise
+COMPARED = 1 / 3  # of the pairs of places that an axis makes in a lesion: with fewer in sight it tells nothing
 LIMITS = (0.13, 7.0, 0.22)  # of contour, colour and texture: what counts as asymmetric
 
 
 def asymmetry(lesion: Lesion) -> dict[str, float]:
-    """Points and measures of A; colour and texture leave out hair, rulers and dark corners."""
+    """Points and measures of A; colour and texture leave out hair, rulers and dark corners.
+
+    Axes stand only where enough is in sight to compare about both of them. Where nowhere is, A, colour and texture are
+    NaN, for what is hidden is not symmetric; contour, which the label tells whole, is then that of the best two axes.
+    """
     values, masks, scale = _layers(lesion)
-    best: tuple[tuple[int, float], Floats] | None = None
+    best: tuple[tuple[bool, int, float], Floats] | None = None
     for turn in range(TURNS):
-        measured = _both_axes(values, masks, lesion, turn * np.pi / 2 / TURNS, scale)  # (2, 3)
-        relative = np.nan_to_num(measured / np.asarray(LIMITS))
-        worth = int((relative.max(axis=1) > 1).sum()), float(relative.sum())
+        measured, compared = _both_axes(values, masks, lesion, turn * np.pi / 2 / TURNS, scale)  # (2, 3)
+        relative = measured / np.asarray(LIMITS)  # contour is never NaN
+        worth = not compared, int((np.nanmax(relative, axis=1) > 1).sum()), float(np.nansum(relative))
         if best is None or worth < best[0]:
             best = worth, measured
     assert best is not None
-    (points, _), measured = best
-    found = {"a": float(points)}
+    (hidden, points, _), measured = best
+    found = {"a": np.nan if hidden else float(points)}
     for column, name in enumerate(("contour", "colour", "texture")):
         low, high = sorted(float(value) for value in measured[:, column])
         found |= {f"{name}_asymmetry_low": low, f"{name}_asymmetry_high": high}
@@ -59,17 +64,20 @@ def _layers(lesion: Lesion) -> tuple[Floats, Floats, float]:
     return values, masks, far / (PATCH // 2)
 
 
-def _both_axes(values: Floats, masks: Floats, lesion: Lesion, angle: float, scale: float) -> Floats:
-    """Contour, colour and texture asymmetry about the axis at `angle` and the one across it, (2, 3)."""
+def _both_axes(values: Floats, masks: Floats, lesion: Lesion, angle: float, scale: float) -> tuple[Floats, bool]:
+    """Contour, colour and texture asymmetry about the axis at `angle` and the one across it, (2, 3); whether enough is
+    in sight about both, without which colour and texture are NaN.
+    """
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shift = np.array(lesion.centre[::-1]) - turn @ np.full(2, PATCH // 2)
     matrix, flags = np.column_stack([turn, shift]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     shown = cv2.warpAffine(values, matrix, (PATCH, PATCH), flags=flags)  # (P, P, 4)
     inside, visible = (cv2.warpAffine(masks, matrix, (PATCH, PATCH), flags=flags) > 0.5).transpose(2, 0, 1)
-    rows = []
+    rows, compared = [], True
     for fold in (np.flipud, np.fliplr):
         contour = (inside != fold(inside)).sum() / (2 * inside.sum())
         pair = visible & fold(visible)
+        compared &= bool(pair.sum() >= COMPARED * (inside & fold(inside)).sum())
         if not pair.any():
             rows.append((contour, np.nan, np.nan))
             continue
@@ -77,4 +85,7 @@ def _both_axes(values: Floats, masks: Floats, lesion: Lesion, angle: float, scal
         colour = np.linalg.norm(one[:, :3] - other[:, :3], axis=1).mean()
         texture = np.abs(one[:, 3] - other[:, 3]).sum() / (one[:, 3] + other[:, 3] + FAINT).sum()
         rows.append((contour, colour, texture))
-    return np.asarray(rows, np.float32)
+    found = np.asarray(rows, np.float32)
+    if not compared:
+        found[:, 1:] = np.nan
+    return found, compared

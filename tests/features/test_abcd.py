@@ -114,6 +114,17 @@ def test_no_lesion_gives_no_numbers_but_every_name() -> None:
     assert all(np.isnan(value) for value in found.values())
 
 
+def test_a_half_that_is_not_imaged_leaves_no_score() -> None:
+    values = colours(DISC, (Y > 0, REFERENCES["black"]))
+    whole = measured(picture(values, noise=1), DISC)
+    assert whole["tds"] == pytest.approx(1.3 * 1 + 0.1 * whole["b"] + 0.5 * whole["c"] + 0.5 * whole["d"])
+    values[X > 0] = 0  # beyond the field
+    found = measured(picture(values, noise=1), DISC)
+    assert np.isnan(found["a"])
+    assert np.isnan(found["tds"])
+    assert np.isfinite([found["b"], found["c"], found["d"]]).all()
+
+
 def test_sectors_are_the_steps_of_a_sequence() -> None:
     image = lesion(DISC, ((X > 0) & (np.abs(Y) < X * np.tan(np.pi / 8)), REFERENCES["black"]))
     table = step_features(image, sitk.GetImageFromArray(DISC.astype(np.uint8)), {"m": 1})

@@ -102,5 +102,34 @@ def test_what_is_not_seen_has_no_colour_to_compare():
     hidden = asymmetry(lesion._replace(seen=seen))
     assert hidden["colour_asymmetry_high"] < 0.3 * asymmetry(lesion)["colour_asymmetry_high"]
     blind = asymmetry(lesion._replace(seen=np.zeros_like(seen)))
+    assert np.isnan(blind["a"])
     assert np.isnan(blind["colour_asymmetry_high"])
     assert blind["contour_asymmetry_high"] < 0.02
+
+
+@pytest.mark.parametrize("dark", [np.zeros_like(DISC), X > 0, (X > 0) & (Y > 0)], ids=["plain", "half", "quarter"])
+def test_a_hidden_half_is_not_symmetric_but_unknown(dark):
+    lesion = view(colours(DISC, (dark, BLACK)))
+    for hidden in (X > 0, X > 5):
+        found = asymmetry(lesion._replace(seen=lesion.seen & ~hidden))
+        unknown = {name for name, value in found.items() if np.isnan(value)}
+        assert unknown == {name for name in UNITS if not name.startswith("contour")}
+
+
+def test_axes_about_which_little_is_in_sight_do_not_win():
+    """Of the spiral a strip along the edge of what is hidden has little colour to differ by; other axes have."""
+    dark = (np.sin(ANGLE + 3 * R / RADIUS) > 0) & (R > 10)
+    lesion = view(colours(DISC, (dark, BLACK)))
+    assert asymmetry(lesion._replace(seen=lesion.seen & (X < 10)))["a"] == asymmetry(lesion)["a"] == 2
+
+
+def test_a_hidden_quarter_leaves_enough_to_compare():
+    lesion = view(colours(DISC, (Y > 0, BLACK)))
+    assert asymmetry(lesion._replace(seen=lesion.seen & ~((X > 0) & (Y > 0))))["a"] == 1
+
+
+def test_parts_that_no_axis_pairs_are_asymmetric_though_nothing_is_hidden():
+    """Three small discs at the corners of a triangle: about the axis across, none has a partner."""
+    corners = [(0, -80), (-69.3, 40), (69.3, 40)]
+    inside = np.any([np.hypot(X - x, Y - y) < 12 for x, y in corners], axis=0)
+    assert measured(inside)["a"] >= 1

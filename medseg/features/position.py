@@ -29,7 +29,8 @@ FLAT: dict[str, str] = {
     "place_top": "0..1: distance of the label's highest (foremost) point from the top of the field over its height",
     "place_edge": "0..1: shortest distance from the label to the field's edge over its width; 0 where cut off",
     "place_share": "0..1: area or volume of the label over that of the field",
-    "place_near": "0..1: shortest distance from the label to another one over the field's width; of several labels",
+    "place_near": "0..1: shortest distance from the label to another one over the field's width, 0 where they "
+    "touch; of several labels",
 }
 SOLID: dict[str, str] = {"place_height": "0..1: centroid from the field's inferior to its superior end, in a volume"}
 UNITS: dict[str, str] = FLAT | SOLID
@@ -103,11 +104,16 @@ def _apart(inside: Bools, field: Bools, others: Bools, spacing: Floats) -> dict[
         inside[spot] = True  # a small label may fall between the voxels that are kept
     columns = np.flatnonzero(field.any(axis=tuple(range(field.ndim - 1))))
     width = (float(np.ptp(columns)) + 1) * spacing[-1] if len(columns) else np.nan
-    padded = np.pad(field, 1)
-    inner = tuple(slice(1, -1) for _ in range(field.ndim))
-    edge = ndimage.distance_transform_edt(padded, sampling=tuple(spacing))[inner][inside]
-    found = {"place_edge": float(max(edge.min() - spacing[-1], 0.0) / width), "place_near": np.nan}
+    found = {"place_edge": _gap(inside, field, spacing, beyond=False) / width, "place_near": np.nan}
     if others.any():
-        gap = ndimage.distance_transform_edt(~others, sampling=tuple(spacing))[inside]
-        found["place_near"] = float(max(gap.min() - spacing[-1], 0.0) / width)
+        found["place_near"] = _gap(inside, ~others, spacing, beyond=True) / width
     return found
+
+
+def _gap(inside: Bools, free: Bools, spacing: Floats, beyond: bool) -> float:
+    """Shortest way in mm from a label to what is not `free`, 0 where their voxels share a face along any axis.
+
+    beyond: whether what lies outside the arrays ([Z,] Y, X) is free.
+    """
+    inner = ndimage.binary_erosion(free, border_value=int(beyond))  # what is not free, grown by a voxel, is left out
+    return float(ndimage.distance_transform_edt(inner, sampling=tuple(spacing))[inside].min())

@@ -33,9 +33,29 @@ def test_a_box_in_a_volume() -> None:
     assert found["m.place_top"] == pytest.approx(15 / 60)
     assert found["m.place_height"] == pytest.approx((6.5 - 2) / 20)
     assert found["m.place_share"] == pytest.approx(360 / 48000)
-    assert found["m.place_edge"] == pytest.approx(2 / 40)  # lies on the lowest slice: half of its thickness
+    assert found["m.place_edge"] == 0  # lies on the lowest slice
     assert found["m.place_near"] == pytest.approx(10 / 40)
     assert found["n.place_near"] == found["m.place_near"]
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.0, 5.0), (5.0, 1.0, 1.0), (1.0, 0.2, 3.0)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_touching_is_no_distance_along_any_axis_of_any_spacing(spacing: tuple[float, float, float], axis: int) -> None:
+    """Axes x y z; a plate on the field's first layer, one that touches it, and one behind a gap of two layers."""
+    values, mask = np.full((40, 40, 40), 100, np.uint8), np.zeros((40, 40, 40), np.uint8)
+    values[0] = 0  # for there is air
+    for number, layers in ((1, slice(1, 9)), (2, slice(9, 12)), (3, slice(14, 16))):
+        mask[layers, 14:20, 14:20] = number
+    image, coded = (sitk.GetImageFromArray(np.moveaxis(part, 0, 2 - axis).copy()) for part in (values, mask))
+    for part in (image, coded):
+        part.SetSpacing(spacing)
+    found = frame_features(image, coded, LABELS | {"o": 3})
+    width = spacing[0] * (39 if axis == 0 else 40)
+    assert found["m.place_edge"] == found["m.place_near"] == found["n.place_near"] == 0
+    assert found["o.place_near"] == pytest.approx(2 * spacing[axis] / width)
+    ways = [layer * step for layer, step in zip((14, 14, 14), spacing, strict=True)]
+    ways[axis] = 13 * spacing[axis]
+    assert found["o.place_edge"] == pytest.approx(min(ways) / width)
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPI", "PIR"])

@@ -22,7 +22,8 @@ SHOWN = 20  # measures on the screen and in the picture
 def associate_files(features: Path, labels: Path, column: str, positive: float, out: Path) -> pd.DataFrame:
     """OUT.csv, a row a measure, and OUT.png, the strongest; measures of several frames of a case are averaged.
 
-    The first column of `labels` names the case; a column `patient`, where there is one, says who belongs together.
+    The first column of `labels` names the case; a column `patient`, where there is one, says who belongs together:
+    intervals, p and q count patients.
     Raises `DataError` where `column` is missing or no number, or no case stands in both tables.
     """
     measured = read_tables(features).frames

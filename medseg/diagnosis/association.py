@@ -16,6 +16,7 @@ from medseg.errors import DataError
 Floats = npt.NDArray[np.float64]
 DRAWS = 500
 LEAST_CASES = 8  # below, an association is not worth a number
+LEAST_PATIENTS = 3  # below, rho has no distribution
 RIDGE = 1e-3  # keeps the odds ratio finite where a measure parts the cases without overlap
 
 
@@ -24,10 +25,12 @@ def associate(
 ) -> pd.DataFrame:
     """One row a measure (column of `measures`, N rows), the strongest first, for an ordered `grade` (N,).
 
-    rho: Spearman's with the grade; p: of it, two-sided; q: after Benjamini and Hochberg (1995) over all measures;
+    rho: Spearman's with the grade; p: of it, two-sided, from Student's t with as many values as there are patients, so
+    that a second eye makes no finding surer; q: of p, after Benjamini and Hochberg (1995) over all measures;
     odds_ratio: of grade ≥ `positive` for one standard deviation more of the measure (logistic regression on it alone);
     auc: of grade ≥ `positive`. Each with a 95 % interval over draws of whole patients. Missing values are left out
-    measure by measure; a measure that is constant or has fewer than 8 values has no numbers, but a reason.
+    measure by measure; a measure that is constant or has fewer than 8 values has no numbers, but a reason; one with
+    values of fewer than 3 patients has no p, and a reason, too.
     Raises `DataError` (one-class) where all cases stand on one side of `positive`.
     """
     grades = np.asarray(grade, np.float64)
@@ -57,8 +60,11 @@ def _one(name: str, values: Floats, grades: Floats, positive: float, groups: npt
         return row | blank | {"reason": f"{len(x)} values, {LEAST_CASES} are needed"}
     if np.ptp(x) == 0 or np.ptp(g) == 0:
         return row | blank | {"reason": "the same in every case" if np.ptp(x) == 0 else "one grade only"}
-    rho = stats.spearmanr(x, g)
-    row |= {"rho": float(rho.statistic), "p": float(rho.pvalue), **_sides(x, g >= positive)}
+    rho = float(stats.spearmanr(x, g).statistic)
+    patients = len(np.unique(who))
+    row |= {"rho": rho, "p": _p_value(rho, patients), **_sides(x, g >= positive)}
+    if patients < LEAST_PATIENTS:
+        row["reason"] = f"values of {patients} patients, p needs {LEAST_PATIENTS}"
     draws = [_statistics(x[rows], g[rows], positive) for rows in _draws(who)]
     for part, column in (("rho", 0), ("odds", 1), ("auc", 2)):
         values_ = np.array([draw[column] for draw in draws])
@@ -66,6 +72,18 @@ def _one(name: str, values: Floats, grades: Floats, positive: float, groups: npt
         low, high = np.percentile(values_, [2.5, 97.5]) if len(values_) > DRAWS // 2 else (np.nan, np.nan)
         row |= {f"{part}_low": float(low), f"{part}_high": float(high)}
     return row
+
+
+def _p_value(rho: float, patients: int) -> float:
+    """Two-sided p of a rank correlation between as many independent values as there are patients; NaN of too few.
+
+    t = rho·√((n − 2) / (1 − rho²)) follows Student's t with n − 2 degrees of freedom (Kendall & Stuart, The Advanced
+    Theory of Statistics 2, 1973, section 31.18). Where each patient has one value, it is scipy's.
+    """
+    if patients < LEAST_PATIENTS:
+        return np.nan
+    t = abs(rho) * np.sqrt((patients - 2) / ((1 - rho) * (1 + rho))) if abs(rho) < 1 else np.inf
+    return float(2 * stats.t.sf(t, patients - 2))
 
 
 def _statistics(x: Floats, grades: Floats, positive: float) -> tuple[float, float, float]:

@@ -64,6 +64,34 @@ def test_cases_of_one_patient_widen_the_interval() -> None:
     assert by_patient["rho_high"] - by_patient["rho_low"] > 2 * (by_case["rho_high"] - by_case["rho_low"])
 
 
+def test_p_counts_patients_not_rows() -> None:
+    measures, grade = cohort(40)
+    once = associate(measures, grade, 2).set_index("measure")
+    twice = pd.concat([measures, measures], ignore_index=True)
+    grades, patients = np.tile(grade, 2), np.tile(np.arange(40), 2)
+    eyes = associate(twice, grades, 2, patients).set_index("measure").loc[once.index]
+    known = once["p"].notna()
+    assert known.sum() > 10
+    for name in ("rho", "p", "q"):
+        assert eyes.loc[known, name].to_numpy() == pytest.approx(once.loc[known, name].to_numpy(), rel=1e-9)
+    wanted = [stats.spearmanr(measures[name], grade).pvalue for name in once.index[known]]
+    assert once.loc[known, "p"].to_numpy() == pytest.approx(np.array(wanted), rel=1e-9)
+
+
+def test_two_patients_have_no_p_but_a_reason() -> None:
+    measures, grade = cohort(40)
+    row = associate(measures[["weak"]], grade, 2, np.arange(40) % 2).iloc[0]
+    assert np.isnan(row["p"])
+    assert np.isnan(row["q"])
+    assert np.isfinite(row["rho"])
+    assert row["reason"] == "values of 2 patients, p needs 3"
+
+
+def test_a_measure_that_follows_the_grade_throughout_has_a_p_of_nought() -> None:
+    grade = np.arange(20.0)
+    assert associate(pd.DataFrame({"x": grade**2}), grade, 9).iloc[0]["p"] < 1e-100
+
+
 def test_a_measure_that_parts_the_cases_has_a_finite_odds_ratio() -> None:
     grade = np.repeat([0.0, 4.0], 20)
     row = associate(pd.DataFrame({"x": grade + np.arange(40) * 1e-3}), grade, 2).iloc[0]

@@ -88,7 +88,9 @@ def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
     "overrides",
     [
         ["organ.spacing_mm=[4,4,4]", "segmenter.patch=[64,64]"],
-        ["segmenter.patch=[256,256]", "segmenter.network.width=16", "postprocess=none"],
+        pytest.param(
+            ["segmenter.patch=[256,256]", "segmenter.network.width=16", "postprocess=none"], marks=pytest.mark.torture
+        ),
         ["segmenter=unet3d", "segmenter.patch=[64,64,32]", "segmenter.network.width=8", "organ.spacing_mm=[2,2,2]"],
     ],
     ids=["coarse", "large-tiles", "3d"],

@@ -22,6 +22,8 @@ SMALL = [
     "segmenter.batch=2", "segmenter.passes=8", "trainer.validate=1", "executor=cpu", "executor.threads=1",
 ]  # fmt: skip
 
+COARSE = {"retina": ["organ.field_pixels=96"]}  # of the network's grid, where a recipe has it finer than a tiny phantom
+
 
 @pytest.mark.parametrize("organ", ORGANS)
 def test_every_organ_trains_on_its_phantoms_and_segments_a_folder(
@@ -29,7 +31,8 @@ def test_every_organ_trains_on_its_phantoms_and_segments_a_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     patch = "segmenter.patch=[32,32]"
-    result = medseg("train", f"organ={organ}", *SMALL, patch, "organ.picture=[32,32]", "run_dir=run")
+    small = [*SMALL, *COARSE.get(organ, [])]
+    result = medseg("train", f"organ={organ}", *small, patch, "organ.picture=[32,32]", "run_dir=run")
     assert result.status == 0, result.err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["n_cases"] == 1

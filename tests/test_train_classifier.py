@@ -159,7 +159,7 @@ def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: P
 
 
 def test_shuffled_labels_are_a_guess(tmp_path: Path) -> None:
-    data = write_table(tmp_path / "data", shuffled=True, count=240)
+    data = write_table(tmp_path / "data", shuffled=True, count=160)
     done = train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.holdout=0.5"]))
     models = done.run.read_json("metrics.json")["models"]
     for scores in models.values():

@@ -23,6 +23,7 @@ from medseg.errors import ConfigError, ImageError
 from medseg.features.slices import axial_slices, step_regions
 from medseg.ledger import Ledger
 from medseg.masks import MaskFolder, MaskOf, labels_in
+from medseg.preprocess.resize import at_long_side
 from medseg.resume import key_of
 from medseg.tables import FACTS, Tables, write_tables
 
@@ -52,7 +53,7 @@ class Extractor:
         encoder: Encoder | None = None,
     ) -> None:
         self.labels, self.time_axis, self.present, self.encoder = labels, time_axis, present, encoder
-        self.each_slice = features.get("each") == "slice"
+        self.each_slice, self.longest = features.get("each") == "slice", features.get("longest")
         self.frame, self.step, self.sequence = (
             [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
         )
@@ -87,11 +88,12 @@ class Extractor:
             seen = self.encoder.frames_of(row, image, self.each_slice) if self.encoder is not None else None
             for place, (part, inside, label) in enumerate(zip(parts, masks, classes, strict=True)):
                 number = len(found) if row.frame is None else row.frame
-                found.append({**_facts(row), "label": label, "frame": number, **self._of_frame(part, inside)})
+                scaled = self._scaled(part, inside)
+                found.append({**_facts(row), "label": label, "frame": number, **self._of_frame(*scaled)})
                 if seen is not None:
                     found[-1] |= seen.of_frame(place, inside)
                 if self.step:
-                    table = self._of_steps(part, inside).assign(case=row.id, frame=number)
+                    table = self._of_steps(*scaled).assign(case=row.id, frame=number)
                     if seen is not None:
                         table = table.join(seen.of_steps(place, self._regions(part, inside), table.index))
                     steps.append(table)
@@ -104,6 +106,10 @@ class Extractor:
     def _parts(self, image: sitk.Image) -> list[sitk.Image]:
         """The frames of a sequence, or the axial slices of a volume from the lowest to the highest."""
         return axial_slices(image) if self.each_slice else frames(image, self.time_axis)
+
+    def _scaled(self, image: sitk.Image, mask: sitk.Image | None) -> tuple[sitk.Image, sitk.Image | None]:
+        """A picture at the size it is measured at; without a size, as it is."""
+        return at_long_side(image, mask, self.longest) if self.longest and mask is not None else (image, mask)
 
     def _classes(self, row: Case, image: sitk.Image, count: int) -> list[str | None]:
         """The class of each frame: the row's; of slices, whether the true mask shows the label `present` there."""

@@ -164,7 +164,7 @@ def inputs_of(config: Config, train: Tables) -> Inputs:
         names=feature_columns(train.frames),
         step_names=() if train.steps is None else feature_columns(train.steps),
         levels=settings.levels or _most_steps(train),
-        resample=settings.levels is not None,
+        resample=settings.levels > 0,
         slopes=slopes,
         per="frame" if config.organ.label_level == "frame" else "sequence",
         signal="signal" in train.frames and bool(train.frames["signal"].notna().any()),

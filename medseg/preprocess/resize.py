@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import SimpleITK as sitk
 
-from medseg.preprocess.geometry import grid_of
+from medseg.preprocess.geometry import grid_of, match_mask
 
 
 class Resize:
@@ -35,6 +36,28 @@ class LongSide:
         width, height = (size * step for size, step in zip(image.GetSize()[:2], image.GetSpacing()[:2], strict=True))
         step = max(width, height) / self.pixels
         return to_size(image, (max(1, round(width / step)), max(1, round(height / step)), *image.GetSize()[2:]))
+
+
+def at_long_side(image: sitk.Image, mask: sitk.Image, pixels: int) -> tuple[sitk.Image, sitk.Image]:
+    """A picture and its mask with `pixels` along the longer side, its pixel type kept; a volume stays as it is.
+
+    A photograph has no scale, its spacing is 1: it has that afterwards too, so that a measure in pixels is the same
+    whatever the camera.
+    """
+    if image.GetDimension() != 2 or max(image.GetSize()) == pixels:
+        return image, mask
+    grid = LongSide(pixels)(image)
+    flat = match_mask(mask, grid)
+    kind = sitk.GetArrayViewFromImage(image).dtype
+    array = sitk.GetArrayFromImage(grid)
+    array = (np.rint(array) if kind.kind in "iu" else array).astype(kind)
+    values = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
+    values.CopyInformation(grid)
+    if set(image.GetSpacing()) == {1.0}:
+        for part in (values, flat):
+            part.SetSpacing((1.0, 1.0))
+            part.SetOrigin(image.GetOrigin())
+    return values, flat
 
 
 def to_size(image: sitk.Image, size: Sequence[int]) -> sitk.Image:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.preprocess.resize import LongSide, Resize
+from medseg.preprocess.resize import LongSide, Resize, at_long_side, to_size
 
 
 def checks(shape: tuple[int, ...]) -> sitk.Image:
@@ -68,3 +68,32 @@ def test_an_image_of_that_size_only_becomes_float() -> None:
     same = Resize([4, 3])(image)
     assert same.GetPixelID() == sitk.sitkFloat32
     assert np.array_equal(sitk.GetArrayFromImage(same), sitk.GetArrayFromImage(image))
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_picture_and_its_mask_are_measured_at_one_size_whatever_the_camera(colour: bool) -> None:
+    y, x = np.mgrid[:60, :80]
+    grey = np.where(np.hypot(y - 30, x - 40) < 15, 60, 200).astype(np.uint8)
+    mask = (grey == 60).astype(np.uint8)
+    for times in (1, 2, 3):
+        large = np.kron(grey, np.ones((times, times), np.uint8))
+        shown = np.stack([large] * 3, axis=-1) if colour else large
+        image = sitk.GetImageFromArray(shown, isVector=colour)
+        found, flat = at_long_side(image, sitk.GetImageFromArray(np.kron(mask, np.ones((times, times), np.uint8))), 80)
+        assert found.GetSize() == flat.GetSize() == (80, 60)
+        assert found.GetPixelID() == image.GetPixelID()
+        assert found.GetSpacing() == flat.GetSpacing() == (1.0, 1.0)
+        assert found.GetOrigin() == flat.GetOrigin() == image.GetOrigin()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(flat), mask)
+        seen = sitk.GetArrayFromImage(found)
+        np.testing.assert_array_equal(seen[..., 0] if colour else seen, grey)
+
+
+def test_a_scale_stays_and_a_volume_is_left_alone() -> None:
+    image, mask = sitk.Image([200, 100], sitk.sitkUInt16), sitk.Image([200, 100], sitk.sitkUInt8)
+    image.SetSpacing((0.1, 0.1))
+    mask.CopyInformation(image)
+    found, flat = at_long_side(image, mask, 50)
+    assert found.GetSpacing() == flat.GetSpacing() == pytest.approx((0.4, 0.4))
+    volume, inside = sitk.Image([20, 10, 5], sitk.sitkInt16), sitk.Image([20, 10, 5], sitk.sitkUInt8)
+    assert at_long_side(volume, inside, 8)[0] is volume

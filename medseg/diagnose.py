@@ -39,7 +39,7 @@ from medseg.resume import content_of, key_of
 from medseg.runs import ENCODER, Run
 from medseg.segment import warn_synthetic
 from medseg.segmenter import Segmenter
-from medseg.sequence_sheets import forecast_errors, sequence_sheets
+from medseg.sequence_sheets import forecast_errors, forecast_facts, sequence_sheets
 from medseg.sheets import diagnoses, pictured, shown_units
 from medseg.tables import Tables, read_tables, write_tables
 
@@ -182,13 +182,14 @@ def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: 
     table("against the labels given", ["score", "mean"], told)
 
 
-def judge_forecast(found: pd.DataFrame, horizon: Horizon) -> dict[str, Any]:
+def judge_forecast(found: pd.DataFrame, diagnoser: Diagnoser, horizon: Horizon) -> dict[str, Any]:
     """nRMSE of each forecast against the true signal so much later, a mean over cases; guessing the mean gives 1."""
     parts = [part for _, part in found.groupby("case", sort=False)]
     errors = pd.DataFrame([forecast_errors(part, horizon) for part in parts])
     patients = [part["patient"].iloc[0] for part in parts]
     why = "no sequence with times that is longer than the past that is read"
-    return {"ahead_s": horizon.ahead, **{str(name): estimate(errors[name], patients, why) for name in errors}}
+    judged = {str(name): estimate(errors[name], patients, why) for name in errors}
+    return {**forecast_facts(diagnoser, horizon), **judged}
 
 
 def describe_signals(found: pd.DataFrame) -> pd.DataFrame:

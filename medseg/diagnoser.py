@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -14,15 +15,18 @@ from scipy.special import softmax
 from medseg.config import Config, build, load
 from medseg.console import say, warn
 from medseg.diagnosis.batch import UNKNOWN, Item
-from medseg.diagnosis.forecast import Forecast, Horizon
+from medseg.diagnosis.forecast import KINDS, Forecast, Horizon
 from medseg.diagnosis.forecast import from_arrays as forecast_from
 from medseg.diagnosis.linear import LinearBaseline, from_arrays
 from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
 from medseg.diagnosis.rules import Points, Retinopathy, Slope
 from medseg.diagnosis.signal import normalise
 from medseg.errors import ConfigError
+from medseg.features import motion
+from medseg.features.prefixes import cut, prefixes
 from medseg.features.sequence import (
     FeatureSequence,
+    FloatArray,
     Normalisation,
     add_slopes,
     normalise_case,
@@ -35,6 +39,8 @@ from medseg.tables import Tables
 
 UNDEFINED = "more than half of the measures are undefined"
 ALONE = "one frame alone: a state is told by comparison with the others"
+MINUTE = 60.0  # s of a sequence that are read for a forecast: some fifteen breaths, and the cost is no square
+TOGETHER = 32  # readings that go through the network at once
 GAPS = 0.5  # a case with fewer of the measures than this share is for a person to look at
 
 
@@ -54,16 +60,28 @@ class Inputs:
 
     def prepare(self, tables: Tables) -> list[FeatureSequence]:
         """Normalised sequences with these features; `DataError` names features that are missing."""
-        return [
-            normalise_cohort(chosen, self.moments) if self.moments else normalise_case(chosen)
-            for chosen in self.raw(tables)
-        ]
+        return [self._normalised(chosen) for chosen in self.raw(tables)]
 
     def raw(self, tables: Tables) -> list[FeatureSequence]:
         """The sequences with these features as they were measured; NaN where one is undefined."""
         found = sequences(tables.frames, tables.steps if self.step_names else None, self.levels, self.resample)
-        chosen = [select(sequence, self.names, self.step_names) for sequence in found]
-        return [add_slopes(sequence, self.slopes) if self.slopes else sequence for sequence in chosen]
+        return [self._sloped(select(sequence, self.names, self.step_names)) for sequence in found]
+
+    def until(self, tables: Tables, ends: Sequence[int], seconds: float) -> Iterator[FeatureSequence]:
+        """One case as it can be read at each of `ends`, places of frames in order of time, rising: filled, sloped and
+        normalised over the last `seconds` until then, whatever comes after.
+        """
+        steps = tables.steps if self.step_names else None
+        for sequence in prefixes(tables.frames, steps, (self.levels, self.resample), ends):
+            start = int(np.argmax(sequence.times >= sequence.times[-1] - seconds))
+            last = cut(sequence, start, len(sequence.frames))
+            yield self._normalised(self._sloped(select(last, self.names, self.step_names)))
+
+    def _sloped(self, sequence: FeatureSequence) -> FeatureSequence:
+        return add_slopes(sequence, self.slopes) if self.slopes else sequence
+
+    def _normalised(self, sequence: FeatureSequence) -> FeatureSequence:
+        return normalise_cohort(sequence, self.moments) if self.moments else normalise_case(sequence)
 
     def task(self) -> Task:
         """Sizes of the network."""
@@ -118,7 +136,7 @@ class Diagnoser:
         """
         raw = self.inputs.raw(tables)
         parts = [
-            self._one(sequence, baseline).assign(review=self._doubt(before))
+            self._one(sequence, tables, baseline).assign(review=self._doubt(before))
             for sequence, before in zip(self.inputs.prepare(tables), raw, strict=True)
         ]
         if baseline and self.rule is not None:
@@ -138,7 +156,34 @@ class Diagnoser:
         chances = softmax(np.nan_to_num(rule.margins_over_time(measures, times)), axis=1).astype(np.float32)
         return pd.DataFrame(self._columns(Prediction(chances, None), "_rule", len(chances)))
 
-    def _one(self, sequence: FeatureSequence, baseline: bool) -> pd.DataFrame:
+    @property
+    def sees_the_future(self) -> bool:
+        """Whether measures of a frame hang on later ones, so that nothing said of it could have been said then."""
+        return any(name.startswith(motion.PREFIX) for name in self.inputs.names)
+
+    def _foretold(
+        self, forecast: Forecast, tables: Tables, sequence: FeatureSequence, rows: int
+    ) -> dict[str, FloatArray]:
+        """What each forecaster says at the first `rows` frames of a case, of the signal as it could be read then."""
+        ends = np.flatnonzero(forecast.horizon.reaches(sequence.times[:rows]))
+        said = {kind: np.full(rows, np.nan) for kind in KINDS}
+        if len(ends):
+            own = _of_case(tables, sequence.case)
+            read = self.inputs.until(own, ends.tolist(), MINUTE + forecast.horizon.past)
+            for kind, values in forecast(self._signals(read)).items():
+                said[kind][ends] = values
+        return said
+
+    def _signals(self, sequences: Iterable[FeatureSequence]) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """The signal of each sequence and its times (T,)."""
+        left = iter(sequences)
+        while some := list(islice(left, TOGETHER)):
+            said = self.network.predict_all([Item(one.x, one.steps) for one in some])
+            for one, prediction in zip(some, said, strict=True):
+                assert prediction.signal is not None
+                yield prediction.signal.astype(np.float64), one.times
+
+    def _one(self, sequence: FeatureSequence, tables: Tables, baseline: bool) -> pd.DataFrame:
         item = Item(sequence.x, sequence.steps)
         rows = len(sequence.x) if self.inputs.per == "frame" else 1
         facts: dict[str, Any] = {"case": sequence.case, "patient": sequence.patient}
@@ -146,7 +191,7 @@ class Diagnoser:
         facts |= {"label": list(sequence.labels[:rows]), "signal": sequence.signal[:rows]}
         facts |= self._columns(self.network.predict(item), "", rows)
         if self.forecast is not None and "signal_predicted" in facts:
-            said = self.forecast(np.asarray(facts["signal_predicted"], np.float64), sequence.times[:rows])
+            said = self._foretold(self.forecast, tables, sequence, rows)
             kinds = ("lstm", "linear", *(["hold"] if baseline else []))
             facts |= {f"signal_ahead_{kind}" if kind != "lstm" else "signal_ahead": said[kind] for kind in kinds}
         if baseline and self.baseline is not None:
@@ -162,6 +207,11 @@ class Diagnoser:
         if prediction.signal is not None:
             columns["signal_predicted" if not end else f"signal{end}"] = prediction.signal[:rows]
         return columns
+
+
+def _of_case(tables: Tables, case: str) -> Tables:
+    frames = tables.frames[tables.frames["case"].astype(str) == case]
+    return Tables(frames, None if tables.steps is None else tables.steps[tables.steps["case"].astype(str) == case])
 
 
 def horizon_of(config: Config) -> Horizon:

@@ -19,6 +19,8 @@ from medseg.tables import Tables
 
 REASONS = 5  # said of each sequence, the weightiest
 LEAST = 1e-9  # of a probability, so that its log-odds are finite
+LIVE = "each forecast is made of the frames until then alone"
+BACK = "the measures hang on the whole sequence: this is the error of a look back, not of use while breathing goes on"
 FORECASTS = {"lstm": "signal_ahead", "linear": "signal_ahead_linear", "hold": "signal_ahead_hold"}
 Json = dict[str, Any]
 
@@ -31,7 +33,6 @@ def sequence_sheets(diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame) -
     and highest value over the frames beside mean and standard deviation of the training cases' means.
     """
     raw, prepared = diagnoser.inputs.raw(tables), diagnoser.inputs.prepare(tables)
-    horizon = diagnoser.forecast.horizon if diagnoser.forecast is not None else None
     sheets = []
     for before, sequence in zip(raw, prepared, strict=True):
         part = found[found["case"].astype(str) == sequence.case]
@@ -43,7 +44,7 @@ def sequence_sheets(diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame) -
             "probability": _plain(part["probability"].mean()),
             "accuracy": _accuracies(part),
             "signal": _signals(part),
-            "forecast": _forecast(part, horizon),
+            "forecast": _forecast(part, diagnoser),
             "why": why(diagnoser, sequence),
             "measures": _measures(diagnoser, before),
         }
@@ -62,6 +63,12 @@ def forecast_errors(part: pd.DataFrame, horizon: Horizon) -> dict[str, float]:
             both = np.isfinite(said) & np.isfinite(later)
             found[kind] = nrmse(later[both], said[both]) if both.sum() > 1 else float("nan")
     return found
+
+
+def forecast_facts(diagnoser: Diagnoser, horizon: Horizon) -> Json:
+    """What must stand beside a forecast's error: how far ahead, and whether anything of the future was seen."""
+    sees = diagnoser.sees_the_future
+    return {"ahead_s": horizon.ahead, "sees_the_future": sees, "read": BACK if sees else LIVE}
 
 
 def why(diagnoser: Diagnoser, sequence: FeatureSequence) -> str:
@@ -123,11 +130,12 @@ def _signals(part: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def _forecast(part: pd.DataFrame, horizon: Horizon | None) -> Json | None:
-    if horizon is None or "signal_ahead" not in part:
+def _forecast(part: pd.DataFrame, diagnoser: Diagnoser) -> Json | None:
+    if diagnoser.forecast is None or "signal_ahead" not in part:
         return None
-    errors = forecast_errors(part, horizon)
-    return {"ahead_s": horizon.ahead, "nrmse": {kind: _plain(value) for kind, value in errors.items()}}
+    errors = forecast_errors(part, diagnoser.forecast.horizon)
+    facts = forecast_facts(diagnoser, diagnoser.forecast.horizon)
+    return {**facts, "nrmse": {kind: _plain(value) for kind, value in errors.items()}}
 
 
 def _measures(diagnoser: Diagnoser, sequence: FeatureSequence) -> list[Json]:

@@ -250,7 +250,7 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
     summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, models)}
     if diagnoser.forecast is not None:
-        summary["forecast"] = judge_forecast(found, diagnoser.forecast.horizon)
+        summary["forecast"] = judge_forecast(found, diagnoser, diagnoser.forecast.horizon)
     write_json(run.file("metrics.json"), summary)
     for model, names in summary["never_predicted"].items():
         if names:

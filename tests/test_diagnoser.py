@@ -1,4 +1,4 @@
-"""Sequences that cannot be judged are for a person; the rest are not."""
+"""Sequences that cannot be judged are for a person; the rest are not. A forecast knows nothing of what comes."""
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser, Inputs, withheld
+from medseg.diagnosis.forecast import KINDS, Forecast, Horizon, Recurrent
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.tables import Tables
 
@@ -42,3 +43,54 @@ def test_what_cannot_be_judged_says_so_in_every_row(frames: int, defined: int, r
     found = said(frames, defined)
     assert found["review"].tolist() == [reason] * frames
     assert found[["p_exhale", "p_inhale"]].sum(axis=1).to_numpy() == pytest.approx(np.ones(frames))
+
+
+def foreteller(*names: str) -> Diagnoser:
+    """A bidirectional network over normalised measures, slices and central slopes; its signal's forecast."""
+    inputs = Inputs(("exhale", "inhale"), names, ("lung.area",), 4, "central", "frame", True, None)
+    torch.manual_seed(0)
+    horizon = Horizon(0.5, 5, 0.25)
+    forecast = Forecast(horizon, np.array([0.1, -0.2, 0.3, -0.4, 1.2, 0.05]), Recurrent(4).eval())
+    return Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None, forecast)
+
+
+def recording(frames: int = 60) -> Tables:
+    """A measure that breathes and one with gaps, and three slices a frame."""
+    random, at = np.random.default_rng(0), np.arange(frames)
+    table = pd.DataFrame({"case": "x", "patient": "x", "frame": at, "time": at / 4})
+    table["lung.volume"] = np.sin(at / 3) + 0.1 * random.normal(size=frames)
+    table["lung.density"] = np.where(at % 5 == 0, np.nan, np.cos(at / 3))
+    steps = pd.DataFrame({"case": "x", "frame": np.repeat(at, 3), "step": np.tile(np.arange(3), frames)})
+    steps = steps.assign(position_mm=5.0 * steps["step"])
+    return Tables(table, steps.assign(**{"lung.area": random.uniform(1, 2, 3 * frames)}))
+
+
+@pytest.mark.parametrize("last", [20, 40])
+def test_a_forecast_knows_nothing_of_later_frames(last: int) -> None:
+    made, whole = foreteller("lung.volume", "lung.density"), recording()
+    assert whole.steps is not None
+    changed, steps = whole.frames.copy(), whole.steps.copy()
+    later = changed["frame"] > last
+    changed.loc[later, ["lung.volume", "lung.density"]] = changed.loc[later, ["lung.volume", "lung.density"]] * 9 + 70
+    steps.loc[steps["frame"] > last, ["position_mm", "lung.area"]] *= 3
+    cut = Tables(whole.frames[~later], whole.steps[whole.steps["frame"] <= last])
+    now, other, alone = (made(part, baseline=True)[: last + 1] for part in (whole, Tables(changed, steps), cut))
+    assert not np.allclose(now["signal_predicted"], other["signal_predicted"])  # which has seen them
+    for kind in KINDS:
+        column = "signal_ahead" if kind == "lstm" else f"signal_ahead_{kind}"
+        assert np.isfinite(now[column]).sum() == last + 1 - 4  # a past of four steps of a frame each
+        for said in (other, alone):
+            assert said[column].to_numpy() == pytest.approx(now[column].to_numpy(), abs=1e-5, nan_ok=True)
+
+
+def test_a_forecast_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, whole = foreteller("lung.volume", "lung.density"), recording()
+    monkeypatch.setattr("medseg.diagnoser.MINUTE", 4.75)  # and the second before that the forecast reads
+    assert whole.steps is not None
+    rest = Tables(whole.frames[36:], whole.steps[whole.steps["frame"] >= 36])
+    assert made(whole)["signal_ahead"].iloc[-1] == pytest.approx(made(rest)["signal_ahead"].iloc[-1], abs=1e-5)
+
+
+def test_measures_of_a_whole_sequence_are_said_to_see_the_future() -> None:
+    assert not foreteller("lung.volume").sees_the_future
+    assert foreteller("lung.volume", "motion.pc1").sees_the_future

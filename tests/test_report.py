@@ -251,7 +251,7 @@ def sequences_json(folder: Path) -> dict[str, Any]:
         sheets.append(
             {"case": case, "frames": 12, "states": {"exhale": 0, "inhale": 12}, "probability": 0.665 - number / 10}
             | {"accuracy": {"lstm": 0.583}, "signal": {"lstm": {**described, "irregularity": None}}}
-            | {"forecast": {"ahead_s": 0.5, "nrmse": {"lstm": 0.317, "linear": 0.295}}}
+            | {"forecast": {"ahead_s": 0.5, "read": "as it came", "nrmse": {"lstm": 0.317, "linear": 0.295}}}
             | {"why": "part.volume_ml +1.31", "measures": [measure]}
         )
     content = {
@@ -297,3 +297,15 @@ def test_every_number_of_a_sequence_on_the_page_is_the_one_in_the_json(tmp_path:
     assert "SYNTHETIC PHANTOMS" in page.text
     assert sum("probability of each state" in image["alt"] for image in page.images) == 2
     assert sum("bars of states" in image["alt"] for image in page.images) == 2
+
+
+def test_a_forecast_says_how_it_was_read_and_an_older_one_that_it_looked_back(tmp_path: Path) -> None:
+    content = sequences_json(tmp_path)
+    page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
+    assert page.text.count("Forecast: as it came.") == 2
+    assert "look back" not in page.text
+    for sheet in content["sequences"]:
+        del sheet["forecast"]["read"]
+    (tmp_path / "said.json").write_text(json.dumps(content))
+    page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
+    assert page.text.count("Forecast: the signal was read with the whole sequence in sight") == 2

@@ -12,7 +12,7 @@ from medseg.diagnosis.batch import Item
 from medseg.diagnosis.forecast import Horizon
 from medseg.diagnosis.lstm import Prediction
 from medseg.features.sequence import FeatureSequence
-from medseg.sequence_sheets import cohort_of, forecast_errors, sequence_sheets, why
+from medseg.sequence_sheets import BACK, LIVE, cohort_of, forecast_errors, forecast_facts, sequence_sheets, why
 from medseg.tables import Tables
 
 TIMES = np.arange(0, 40, 0.25)
@@ -32,8 +32,8 @@ class Seen:
         return Prediction(np.stack([1 - p, p], axis=1).astype(np.float32), x[:, 0].astype(np.float32))
 
 
-def diagnoser(per: str = "frame", steps: tuple[str, ...] = ()) -> Diagnoser:
-    inputs = Inputs(("exhale", "inhale"), NAMES, steps, 4, "", per, True, None)  # type: ignore[arg-type]
+def diagnoser(per: str = "frame", steps: tuple[str, ...] = (), names: tuple[str, ...] = NAMES) -> Diagnoser:
+    inputs = Inputs(("exhale", "inhale"), names, steps, 4, "", per, True, None)  # type: ignore[arg-type]
     forecast = SimpleNamespace(horizon=Horizon(0.5, 4, 0.25))
     cohort = {"lung.volume_ml": {"mean": 2900.0, "sd": 120.0}}
     return Diagnoser(inputs, Seen(per), None, forecast, None, cohort)  # type: ignore[arg-type]
@@ -72,6 +72,8 @@ def test_numbers_of_a_known_sequence() -> None:
         assert sheet["signal"][name]["period_s"] == pytest.approx(4, rel=0.01)
         assert sheet["signal"][name]["breaths"] == 9
         assert sheet["signal"][name]["amplitude"] == pytest.approx(2 * np.sqrt(2), rel=0.02)  # of a sine with SD 1
+    assert (sheet["forecast"]["ahead_s"], sheet["forecast"]["sees_the_future"]) == (0.5, False)
+    assert sheet["forecast"]["read"] == LIVE
     errors = sheet["forecast"]["nrmse"]
     assert errors["lstm"] == pytest.approx(0, abs=1e-9)
     assert errors["linear"] == pytest.approx(1, abs=0.02)
@@ -123,3 +125,8 @@ def test_a_forecast_is_judged_where_the_truth_goes_on() -> None:
     part = said(tables().frames)
     part.loc[part.index[-40:], "signal_ahead"] = np.nan
     assert forecast_errors(part, Horizon(0.5, 4, 0.25))["lstm"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_look_back_is_called_one() -> None:
+    facts = forecast_facts(diagnoser(names=("motion.displacement_mm",)), Horizon(0.5, 4, 0.25))
+    assert facts == {"ahead_s": 0.5, "sees_the_future": True, "read": BACK}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+KINDS = ("lstm", "linear", "hold")
 BATCH, RATE = 64, 0.005  # windows a step of the LSTM's training, its highest learning rate
 
 
@@ -22,6 +23,17 @@ class Horizon:
     ahead: float = 0.5
     lags: int = 40
     step: float = 0.1
+
+    @property
+    def past(self) -> float:
+        """Length of the past that is read, in s."""
+        return self.step * (self.lags - 1)
+
+    def reaches(self, times: FloatArray) -> BoolArray:
+        """Which of `times` (T,) in s have a whole past behind them (T,)."""
+        known = np.isfinite(times)
+        first = times[known][0] if known.any() else np.nan
+        return np.asarray(known & (times - self.past >= first - 1e-9))
 
     def windows(self, signal: FloatArray, times: FloatArray) -> tuple[FloatArray, BoolArray]:
         """The past of each frame (T, L), oldest first, linear between frames; which frames have a whole one (T,)."""
@@ -65,12 +77,16 @@ class Forecast:
         self.horizon, self.weights, self.network = horizon, weights, network
 
     @torch.inference_mode()
-    def __call__(self, signal: FloatArray, times: FloatArray) -> dict[str, FloatArray]:
-        """{"lstm", "linear", "hold"}: the signal `ahead` of each frame (T,), NaN where its past is too short.
+    def __call__(self, readings: Iterable[tuple[FloatArray, FloatArray]]) -> dict[str, FloatArray]:
+        """Of N readings {"lstm", "linear", "hold"}: the signal `ahead` of the last frame of each (N,), NaN where its
+        past is too short.
 
-        "hold" says that it stays as it is: what any forecast must beat.
+        A reading is a signal (T,) and its times (T,) in s, both until the moment of the forecast: what came after has
+        no way in. "hold" says that the signal stays as it is: what any forecast must beat.
         """
-        past, whole = self.horizon.windows(signal, times)
+        ends = [(past[-1], whole[-1]) for past, whole in (self.horizon.windows(*reading) for reading in readings)]
+        past = np.array([row for row, _ in ends]).reshape(-1, self.horizon.lags)  # (N, L)
+        whole = np.array([there for _, there in ends], bool)
         change = self.network(torch.as_tensor(past, dtype=torch.float32)).double().numpy()
         linear = np.concatenate([past, np.ones((len(past), 1))], axis=1) @ self.weights
         said = {"lstm": past[:, -1] + change, "linear": linear, "hold": past[:, -1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -94,17 +95,25 @@ class SequenceLSTM(nn.Module):
         vectors: Tensor = last[-1].unflatten(0, steps.shape[:2])  # (B, T, H/2)
         return vectors
 
-    @torch.inference_mode()
     def predict(self, item: Item) -> Prediction:
         """Softmax probabilities and signal of one whole sequence, without dropout; the mode is left as it was."""
+        return self.predict_all([item])[0]
+
+    @torch.inference_mode()
+    def predict_all(self, items: Sequence[Item]) -> list[Prediction]:
+        """As `predict`, of several sequences in one pass."""
         training = self.training
         self.eval()
         try:
             device = self.classify.weight.device
-            batch = collate([item])
+            batch = collate(items)
             steps = None if batch.steps is None else batch.steps.to(device)
             output = self(batch._replace(x=batch.x.to(device), steps=steps))
         finally:
             self.train(training)
-        signal = None if output.signal is None else output.signal[0].float().cpu().numpy()
-        return Prediction(output.logits[0].float().softmax(dim=1).cpu().numpy(), signal)
+        chances = output.logits.float().softmax(dim=2).cpu().numpy()  # (B, T or 1, K)
+        signals = None if output.signal is None else output.signal.float().cpu().numpy()  # (B, T)
+        return [
+            Prediction(chances[b, : len(item.x)], None if signals is None else signals[b, : len(item.x)])
+            for b, item in enumerate(items)
+        ]

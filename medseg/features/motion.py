@@ -36,6 +36,7 @@ UNITS: dict[str, str] = {
     "pc3": "standard deviations: the third component likewise",
 }
 
+PREFIX = "motion."  # of every column: a measure of a frame among all of its sequence
 REFERENCES = 8
 COMPONENTS = 3
 WIDTH = 64
@@ -74,7 +75,7 @@ def motion_features(
     }
     for number, score in enumerate(scores, start=1):
         found[f"pc{number}"] = _oriented(score, np.nan_to_num(displacement), dark_fraction)
-    table = pd.DataFrame({f"motion.{measure}": found[measure] for measure in measures}, index=filled)
+    table = pd.DataFrame({f"{PREFIX}{measure}": found[measure] for measure in measures}, index=filled)
     return table.reindex(range(len(frames)))
 
 

@@ -23,6 +23,11 @@ def learnt() -> Forecast:
     return made
 
 
+def until(signal: np.ndarray, times: np.ndarray) -> list[Trace]:
+    """What has been read of a trace at each of its frames."""
+    return [(signal[: end + 1], times[: end + 1]) for end in range(len(times))]
+
+
 def error(said: np.ndarray, horizon: Horizon, trace: Trace) -> float:
     later = horizon.targets(*trace)
     known = np.isfinite(said) & np.isfinite(later)
@@ -31,7 +36,7 @@ def error(said: np.ndarray, horizon: Horizon, trace: Trace) -> float:
 
 def test_both_beat_holding_the_last_value_on_a_period_never_seen(learnt: Forecast) -> None:
     trace = breath(3.9, seed=9)
-    said = learnt(*trace)
+    said = learnt(until(*trace))
     errors = {name: error(values, learnt.horizon, trace) for name, values in said.items()}
     assert errors["linear"] < 0.3 * errors["hold"]
     assert errors["lstm"] < 0.4 * errors["hold"]
@@ -40,29 +45,34 @@ def test_both_beat_holding_the_last_value_on_a_period_never_seen(learnt: Forecas
 def test_nothing_is_said_before_the_past_is_known_and_time_need_not_be_even(learnt: Forecast) -> None:
     signal, times = breath(4.0)
     kept = np.sort(np.random.default_rng(1).permutation(len(times))[: len(times) * 2 // 3])
-    said = learnt(signal[kept], times[kept])["linear"]
+    said = learnt(until(signal[kept], times[kept]))["linear"]
     assert np.isnan(said[times[kept] < times[kept][0] + 3.9 - 1e-6]).all()
     assert np.isfinite(said[times[kept] > times[kept][0] + 4]).all()
     assert error(said, learnt.horizon, (signal[kept], times[kept])) < 0.35
 
 
-def test_only_the_past_counts(learnt: Forecast) -> None:
+def test_only_its_past_counts(learnt: Forecast) -> None:
     signal, times = breath(4.0)
     changed = signal.copy()
-    changed[200:] += 5
-    for name, values in learnt(signal, times).items():
-        assert np.array_equal(values[:200], learnt(changed, times)[name][:200], equal_nan=True)
+    changed[:100] += 5
+    shorter = [(signal, times), (signal[150:], times[150:]), (changed, times)]
+    for values in learnt(shorter).values():
+        assert np.ptp(values) < 1e-12  # nothing further back than the horizon's past is read
+    late = learnt.horizon.reaches(times)
+    assert np.array_equal(late, np.isfinite(learnt(until(signal, times))["lstm"]))
+    assert learnt([])["hold"].shape == (0,)
 
 
 def test_kept_it_is_the_same(learnt: Forecast) -> None:
     trace = breath(4.4, seed=3)
     again = from_arrays(learnt.horizon, learnt.arrays())
-    for name, values in learnt(*trace).items():
-        assert np.array_equal(values, again(*trace)[name], equal_nan=True)
+    for name, values in learnt(until(*trace)).items():
+        assert np.array_equal(values, again(until(*trace))[name], equal_nan=True)
 
 
 def test_what_is_too_short_or_without_times_gives_nothing(learnt: Forecast) -> None:
     assert fit([breath(4.0, seconds=3)], Horizon()) is None
     assert fit([], Horizon()) is None
     signal, times = breath(4.0)
-    assert np.isnan(learnt(signal, np.full(len(times), np.nan))["lstm"]).all()
+    assert np.isnan(learnt([(signal, np.full(len(times), np.nan))])["lstm"]).all()
+    assert not learnt.horizon.reaches(np.full(len(times), np.nan)).any()

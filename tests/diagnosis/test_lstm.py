@@ -111,3 +111,14 @@ def test_a_short_sequence_is_one_window_and_seeded_windows_repeat():
     torch.manual_seed(1)
     assert np.array_equal(first.x, windows[0].x)
     assert len(first.x) == 3
+
+
+@pytest.mark.parametrize("per", ["frame", "sequence"])
+def test_several_at_once_are_what_each_is_alone(per):
+    model = network(task=Task(3, 2, 2, per))
+    items = [item(length, slices=4) for length in (5, 2, 7)]
+    for one, together in zip(items, model.predict_all(items), strict=True):
+        alone = model.predict(one)
+        assert together.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+        assert together.signal == pytest.approx(alone.signal, abs=1e-6)
+        assert len(together.signal) == len(one.x)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.preprocess.resize import LongSide, Resize, at_long_side, to_size
+from medseg.preprocess.resize import LongSide, Resize, at_long_side
 
 
 def checks(shape: tuple[int, ...]) -> sitk.Image:

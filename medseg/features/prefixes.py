@@ -1,0 +1,62 @@
+"""A sequence as it could be read while it went on: at each moment from the frames until then alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from medseg.features.sequence import FeatureSequence, FloatArray, feature_columns, sequences
+
+
+def prefixes(
+    frames: pd.DataFrame, steps: pd.DataFrame | None, heights: tuple[int, bool], ends: Sequence[int]
+) -> Iterator[FeatureSequence]:
+    """What `sequences` gives of one case's tables where they stop behind each of `ends`.
+
+    heights: `levels` and `resample` of `sequences`. ends: places of frames in order of time, from 0, rising. The tables are read again only where an earlier end has
+    another answer than the same frames of a later one: where a frame has gaps, which what follows would fill, and where
+    slices higher or lower than any before come, which stretch the levels.
+    """
+    frames = frames.sort_values("frame", kind="stable")
+    numbers = frames["frame"].to_numpy(float)
+    unknown = frames[list(feature_columns(frames))].isna().to_numpy()  # (T, F)
+    gaps = np.asarray((unknown & ~unknown.all(axis=0)).any(axis=1))  # (T,)
+    reach = None if steps is None else _reach(steps, numbers)
+    kept: FeatureSequence | None = None
+    found: list[FeatureSequence] = []
+    for end in reversed(list(ends)):  # from the longest, which holds the shorter ones
+        if kept is None or gaps[end] or not _same(reach, end, len(kept.frames) - 1):
+            until = None if steps is None else steps[steps["frame"] <= numbers[end]]
+            (kept,) = sequences(frames.iloc[: end + 1], until, *heights)
+        found.append(cut(kept, 0, end + 1))
+    yield from reversed(found)
+
+
+def cut(sequence: FeatureSequence, start: int, stop: int) -> FeatureSequence:
+    """Frames `start` to `stop` of a sequence, counted from 0, the last one left out."""
+    part = slice(start, stop)
+    return replace(
+        sequence,
+        frames=sequence.frames[part],
+        times=sequence.times[part],
+        x=sequence.x[part],
+        known=sequence.known[part],
+        labels=sequence.labels[part],
+        signal=sequence.signal[part],
+        steps=None if sequence.steps is None else sequence.steps[part],
+    )
+
+
+def _same(reach: FloatArray | None, end: int, later: int) -> bool:
+    return reach is None or np.array_equal(reach[end], reach[later], equal_nan=True)
+
+
+def _reach(steps: pd.DataFrame, numbers: FloatArray) -> FloatArray:
+    """Lowest and highest slice that held anything until each frame (T, 2), in mm; NaN before the first."""
+    holds = (steps[list(feature_columns(steps))].fillna(0) != 0).any(axis=1)
+    places = steps[holds].groupby("frame")["position_mm"].agg(["min", "max"]).reindex(numbers)
+    running = {"min": places["min"].cummin().ffill(), "max": places["max"].cummax().ffill()}
+    return pd.DataFrame(running).to_numpy(float)

@@ -25,8 +25,8 @@ def judge_probabilities(
 
     nll: mean negative log-likelihood; brier: mean squared error summed over classes; ece: expected calibration error
     in 15 equal bins of the highest probability; qwk: quadratically weighted kappa of the classes in their order. Where
-    the classes `positive` call for action: auc_positive, sensitivity and specificity of their summed probability (at
-    one half).
+    the classes `positive` call for action: auc_positive, average_precision_positive, sensitivity and specificity of
+    their summed probability (at one half).
     """
     right = probabilities[np.arange(len(truth)), truth]
     brier = ((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1)
@@ -43,10 +43,27 @@ def judge_probabilities(
         score, ill = probabilities[:, list(positive)].sum(axis=1), np.isin(truth, list(positive))
         table = np.stack([1 - score, score], axis=1)  # (N, 2)
         found["auc_positive"] = _over(lambda rows: auc(ill[rows].tolist(), table[rows][:, 1:], [True]), patients)  # type: ignore[list-item]
+        found["average_precision_positive"] = _over(lambda rows: average_precision(score[rows], ill[rows]), patients)
         called = score >= 0.5
         found["sensitivity"] = estimate(np.where(ill, called, np.nan), patients, "no positive case")
         found["specificity"] = estimate(np.where(~ill, ~called, np.nan), patients, "no negative case")
     return found
+
+
+def curves_of(score: Floats, ill: Bools) -> tuple[Floats, Floats, Floats]:
+    """1 − specificity, sensitivity and precision at every threshold, from none called to all; equal scores together."""
+    order = np.argsort(-score, kind="stable")
+    hits, called = np.cumsum(ill[order]), np.arange(1, len(score) + 1)
+    last = np.append(np.diff(score[order]) != 0, True)  # of equal scores
+    hits, called = np.insert(hits[last], 0, 0), np.insert(called[last], 0, 0)
+    precision = hits / np.maximum(called, 1)
+    return (called - hits) / max(int((~ill).sum()), 1), hits / max(int(ill.sum()), 1), precision
+
+
+def average_precision(score: Floats, ill: Bools) -> float:
+    """Area under the precision–recall curve by steps, Σ (Rₙ − Rₙ₋₁) Pₙ; NaN where not both sides are there."""
+    _, recall, precision = curves_of(score, ill)
+    return float(np.sum(np.diff(recall) * precision[1:])) if 0 < ill.sum() < len(ill) else float("nan")
 
 
 def judge_sets(sets: Bools, truth: Ints, patients: Sequence[object]) -> dict[str, Any]:

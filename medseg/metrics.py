@@ -6,6 +6,7 @@ what was not computed is None (null in JSON) and its reason stands beside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -169,6 +170,33 @@ def never_predicted(classes: Sequence[str], predicted: Iterable[object]) -> list
     return [name for name in classes if name not in seen]
 
 
+def confusion(truth: Sequence[object], predicted: Sequence[object], classes: Sequence[str]) -> dict[str, Any]:
+    """Per true class: n, how many of each predicted class and their share of n, sensitivity; precision of the class
+    where it is what was predicted. None where there is nothing to divide by.
+    """
+    pairs = Counter((str(a), str(b)) for a, b in zip(truth, predicted, strict=True))
+    found: dict[str, Any] = {}
+    for name in classes:
+        row = {other: pairs[name, other] for other in classes}
+        n, called = sum(row.values()), sum(pairs[other, name] for other in classes)
+        found[name] = {
+            "n": n,
+            "predicted": {other: {"n": count, "share": count / n if n else None} for other, count in row.items()},
+            "sensitivity": row[name] / n if n else None,
+            "precision": row[name] / called if called else None,
+        }
+    return found
+
+
+def confusions(frames: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
+    """`confusion` of each model over all frames with a label; columns as in `summarise_states`."""
+    known = frames.dropna(subset=["label"])
+    columns = {model: "predicted" if model == models[0] else f"predicted_{model}" for model in models}
+    return {
+        model: confusion(known["label"].tolist(), known[column].tolist(), classes) for model, column in columns.items()
+    }
+
+
 def summarise_states(
     frames: pd.DataFrame,
     classes: Sequence[str],
@@ -200,6 +228,7 @@ def summarise_states(
         "n_frames": len(frames),
         "classes": classes,
         "models": results,
+        "confusion": confusions(frames, classes, models),
         "never_predicted": {
             model: never_predicted(classes, frames["predicted" if model == models[0] else f"predicted_{model}"])
             for model in models

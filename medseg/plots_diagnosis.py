@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medseg.classification import curves_of
 from medseg.ledger import atomic_write_bytes
 from medseg.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, STYLE, WIDTH, png
 
@@ -92,16 +93,6 @@ def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[
         )
         left.legend()
     return png(figure)
-
-
-def curves_of(score: Floats, ill: npt.NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """1 − specificity, sensitivity and precision at every threshold, from none called to all; equal scores together."""
-    order = np.argsort(-score, kind="stable")
-    hits, called = np.cumsum(ill[order]), np.arange(1, len(score) + 1)
-    last = np.append(np.diff(score[order]) != 0, True)  # of equal scores
-    hits, called = np.insert(hits[last], 0, 0), np.insert(called[last], 0, 0)
-    precision = hits / np.maximum(called, 1)
-    return (called - hits) / max(int((~ill).sum()), 1), hits / max(int(ill.sum()), 1), precision
 
 
 def reliability(bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from medseg import plots, plots_diagnosis
 from medseg.errors import DataError
-from medseg.metrics import correlation
+from medseg.metrics import confusions, correlation
 from medseg.report_parts import Json, as_image, chosen, table_of
 from medseg.report_sequences import LONG, sequence_pages
 from medseg.runs import Run
@@ -30,6 +29,7 @@ SCORES = {
     "balanced_accuracy": "Balanced accuracy",
     "auc": "AUC",
     "auc_positive": "AUC of the positive classes",
+    "average_precision_positive": "Average precision of the positive classes",
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "qwk": "Weighted kappa",
@@ -53,7 +53,9 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     classes, models = metrics["classes"], list(metrics["models"])
     frames = table_of(run, "predictions.csv")
     shown = _shown(list(metrics["models"].values()))
-    section: Json = {"scores": shown, "model_names": MODEL_NAMES, "confusions": [], "signals": [], "figures": []}
+    section: Json = {"scores": shown, "model_names": MODEL_NAMES, "signals": [], "figures": []}
+    section |= {"confusion": metrics["confusion"]} if "confusion" in metrics else {}
+    section["of"] = "cases" if metrics["n_frames"] == metrics["n_cases"] else "frames"
     if run.file("diagnoses.json").is_file():
         content = _content(run.file("diagnoses.json"))
         section |= {**pages(content, run.file("pictures")), **sequence_pages(content, run.file("pictures"))}
@@ -63,13 +65,9 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
         if column not in TEXT and not column.startswith("predicted"):
             frames[column] = pd.to_numeric(frames[column])
     ends = {name: "" if name == models[0] else f"_{name}" for name in models}
-    if "label" in frames:
-        section["confusions"] = [
-            {"model": name, "rows": _confusion(frames.dropna(subset=["label"]), f"predicted{end}", classes)}
-            for name, end in ends.items()
-        ]
+    if "confusion" not in section and "label" in frames:  # metrics.json of an older run
+        section["confusion"] = confusions(frames, classes, models)
     section["figures"] = _figures(frames, metrics, settings)
-    section["of"] = "cases" if metrics["n_frames"] == metrics["n_cases"] else "frames"
     columns = {
         MODEL_NAMES.get(name, name): (f"predicted{end}", f"signal{end}" if end else "signal_predicted")
         for name, end in ends.items()
@@ -159,20 +157,6 @@ def _agreement(frames: pd.DataFrame) -> float:
         return correlation(both["signal"], both["signal_predicted"]) if len(both) > 1 else float("nan")
     known = frames.dropna(subset=["label"]) if "label" in frames else frames[:0]
     return float((known["label"] == known["predicted"]).mean()) if len(known) else float("nan")
-
-
-def _confusion(frames: pd.DataFrame, column: str, classes: Sequence[str]) -> list[Json]:
-    """Per true class: frames per predicted class with their share, sensitivity and precision (None: undefined)."""
-    truth, called = frames["label"].to_numpy(), frames[column].to_numpy()
-    counts = np.array([[int(((truth == a) & (called == b)).sum()) for b in classes] for a in classes])  # (K, K)
-    rows: list[Json] = []
-    for k, name in enumerate(classes):
-        total, all_called = int(counts[k].sum()), int(counts[:, k].sum())
-        cells = [{"n": int(n), "share": float(n / total) if total else 0.0} for n in counts[k]]
-        sensitivity = float(counts[k, k] / total) if total else None
-        precision = float(counts[k, k] / all_called) if all_called else None
-        rows.append({"label": name, "n": total, "cells": cells, "sensitivity": sensitivity, "precision": precision})
-    return rows
 
 
 def _figures(frames: pd.DataFrame, metrics: Json, settings: Json) -> list[Json]:

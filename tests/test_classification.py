@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss, roc_auc_score
 
-from medseg.classification import calibration_error, judge_probabilities, judge_sets, reliability, weighted_kappa
+from medseg.classification import (
+    average_precision,
+    calibration_error,
+    judge_probabilities,
+    judge_sets,
+    reliability,
+    weighted_kappa,
+)
 
 
 def cohort(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -22,10 +29,17 @@ def test_scores_agree_with_an_independent_library() -> None:
     )
     ill = truth > 0
     assert found["auc_positive"]["mean"] == pytest.approx(roc_auc_score(ill, 1 - probabilities[:, 0]))
+    precision = average_precision_score(ill, 1 - probabilities[:, 0])
+    assert found["average_precision_positive"]["mean"] == pytest.approx(precision)
     called = probabilities[:, 0] <= 0.5
     assert found["sensitivity"]["mean"] == pytest.approx(called[ill].mean())
     assert found["specificity"]["mean"] == pytest.approx((~called)[~ill].mean())
     assert found["nll"]["ci95"][0] < found["nll"]["mean"] < found["nll"]["ci95"][1]
+
+
+def test_average_precision_takes_equal_scores_together() -> None:
+    score, ill = np.round(np.random.default_rng(1).random(80), 1), np.arange(80) % 3 == 0
+    assert average_precision(score, ill) == pytest.approx(average_precision_score(ill, score))
 
 
 def test_calibration_error_by_hand() -> None:
@@ -46,6 +60,7 @@ def test_one_class_has_no_kappa_and_no_area_but_a_reason() -> None:
     found = judge_probabilities(probabilities, np.zeros(5, int), list("abcde"), positive=[1])
     assert found["qwk"]["mean"] is None
     assert found["auc_positive"]["reason"] == "only one class among the cases"
+    assert found["average_precision_positive"]["mean"] is None
     assert found["sensitivity"]["mean"] is None
     assert np.isnan(weighted_kappa(np.zeros(3, int), np.zeros(3, int), 3))
 

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from medseg.errors import ImageError
 from medseg.metrics import (
@@ -15,6 +20,7 @@ from medseg.metrics import (
     auc,
     balanced_accuracy,
     compare_masks,
+    confusion,
     correlation,
     dice,
     iou,
@@ -153,6 +159,22 @@ def test_a_class_that_is_never_predicted_is_named() -> None:
     assert never_predicted(["0", "1"], [0, 1]) == []
 
 
+def test_confusion_agrees_with_an_independent_library() -> None:
+    random = np.random.default_rng(0)
+    classes = ["0", "1", "2", "3"]  # of the last nothing is there
+    truth, predicted = random.integers(0, 3, 60), random.integers(0, 2, 60)
+    found = confusion(truth.tolist(), [str(name) for name in predicted], classes)
+    table = confusion_matrix(truth, predicted, labels=range(4))
+    assert [[cell["n"] for cell in row["predicted"].values()] for row in found.values()] == table.tolist()
+    precision, recall, _, n = precision_recall_fscore_support(truth, predicted, labels=range(4), zero_division=np.nan)
+    for k, name in enumerate(classes):
+        assert found[name]["n"] == n[k]
+        for key, value in (("precision", precision[k]), ("sensitivity", recall[k])):
+            assert found[name][key] == (None if np.isnan(value) else pytest.approx(value))
+    assert found["3"]["predicted"]["0"] == {"n": 0, "share": None}
+    assert found["0"]["predicted"]["1"]["share"] == pytest.approx(table[0, 1] / table[0].sum())
+
+
 def breathing_frames() -> pd.DataFrame:
     parts = []
     for case, wrong in (("a", 0), ("b", 2), ("c", 4)):
@@ -187,6 +209,10 @@ def test_states_are_scored_per_case_and_beside_the_baseline() -> None:
     assert "no probabilities" in linear["auc"]["reason"]
     assert linear["period_error_s"]["mean"] == pytest.approx(7.6)  # a flat guess errs by the whole period
     assert summary["never_predicted"] == {"lstm": [], "linear": ["inhale"]}
+    right = sum(row["predicted"][name]["n"] for name, row in summary["confusion"]["lstm"].items())
+    assert right == 60 - 6
+    assert summary["confusion"]["linear"]["exhale"]["sensitivity"] == 1
+    assert summary["confusion"]["linear"]["inhale"]["precision"] is None
     json.dumps(summary, allow_nan=False)
 
 

@@ -167,6 +167,19 @@ def test_the_banner_appears_for_phantoms_only(tmp_path: Path, synthetic: bool) -
     assert ("/data/set synthetic phantoms" in page.text) is synthetic
 
 
+def assert_confusion(page: Page, models: dict[str, Any]) -> None:
+    expected = {}
+    for model, rows in models.items():
+        for truth, row in rows.items():
+            of = f"{model}.confusion.{truth}"
+            expected[of] = f"{truth} ({row['n']} frames)"
+            expected |= {f"{of}.{key}": rounded(row[key]) for key in ("sensitivity", "precision")}
+            for name, cell in row["predicted"].items():
+                expected[f"{of}.{name}"] = f"{cell['n']}" + (f"{100 * cell['share']:.1f} %" if row["n"] else "–")
+    shown = {key: text.strip() for key, text in page.cells.items() if ".confusion." in key}
+    assert shown == expected
+
+
 def test_a_diagnosis_stands_beside_its_baseline(tmp_path: Path) -> None:
     segmentation_run(tmp_path / "seg")
     summary = diagnosis_run(tmp_path / "dia")
@@ -175,12 +188,7 @@ def test_a_diagnosis_stands_beside_its_baseline(tmp_path: Path) -> None:
         for key, found in scores.items():
             assert_cell(page, f"{model}.{key}", found)
     assert "linear baseline never predicts inhale" in page.text
-    frames = pd.read_csv(tmp_path / "dia/predictions.csv")
-    for truth in CLASSES:
-        for predicted in CLASSES:
-            part = frames[frames["label"] == truth]
-            share = 100 * (part["predicted"] == predicted).mean()
-            assert f"{(part['predicted'] == predicted).sum()}{share:.1f} %" in page.text
+    assert_confusion(page, summary["confusion"])
     assert sum("signal over time" in image["alt"] for image in page.images) == 3
     assert "Overview" in page.text
 
@@ -309,3 +317,22 @@ def test_a_forecast_says_how_it_was_read_and_an_older_one_that_it_looked_back(tm
     (tmp_path / "said.json").write_text(json.dumps(content))
     page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
     assert page.text.count("Forecast: the signal was read with the whole sequence in sight") == 2
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_the_confusion_on_the_page_is_the_one_in_the_json_or_counted_for_an_older_run(
+    tmp_path: Path, older: bool
+) -> None:
+    run = tmp_path / "run"
+    counted = diagnosis_run(run)["confusion"]
+    assert counted["linear"]["inhale"]["precision"] is None  # which it never predicts
+    content = json.loads((run / "metrics.json").read_text())
+    if older:
+        del content["confusion"]
+    else:  # a number that is in no other file
+        counted["lstm"]["inhale"]["predicted"]["exhale"]["n"] = 1234
+        counted["lstm"]["exhale"]["sensitivity"] = 0.123
+        content["confusion"] = counted
+    (run / "metrics.json").write_text(json.dumps(content))
+    page = Page(write_report([run], tmp_path / "one.html").read_text(encoding="utf-8"))
+    assert_confusion(page, counted)

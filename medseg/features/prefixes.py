@@ -16,9 +16,10 @@ def prefixes(
 ) -> Iterator[FeatureSequence]:
     """What `sequences` gives of one case's tables where they stop behind each of `ends`.
 
-    heights: `levels` and `resample` of `sequences`. ends: places of frames in order of time, from 0, rising. The tables are read again only where an earlier end has
-    another answer than the same frames of a later one: where a frame has gaps, which what follows would fill, and where
-    slices higher or lower than any before come, which stretch the levels.
+    heights: `levels` and `resample` of `sequences`. ends: places of frames in order of time, from 0, rising. The
+    tables are read again only where an earlier end has another answer than the same frames of a later one: where a
+    frame has gaps, which what follows would fill, and where slices higher or lower than any before come, which stretch
+    the levels.
     """
     frames = frames.sort_values("frame", kind="stable")
     numbers = frames["frame"].to_numpy(float)

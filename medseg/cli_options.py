@@ -72,7 +72,10 @@ MaxRam = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 OutOfFold = Annotated[
-    bool, typer.Option("--out-of-fold", help="Of several models of folds, each case by the one that never saw it.")
+    bool,
+    typer.Option(
+        "--out-of-fold", help="Of several models of folds, each case by one that saw neither it nor its patient."
+    ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]

@@ -104,7 +104,8 @@ CODES: dict[str, str] = {
     "quality": "the mask was made, but the quality gate has doubts about the image|look at the image and its mask; "
     "limits are in configs/quality",
     "rule": "a rule of the clinic reads measures that are not there|choose the organ's own features; organ.rule=null",
-    "seen": "every model was trained on this image, so none can segment it out of fold|give a model of each fold",
+    "seen": "every model learnt from this image or its patient, so none can segment it out of fold|give a model of "
+    "each fold; a column of patients tells whose an image is",
     "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",
     "step-unfitted": "a learnt step of the preprocessing was used before it learnt|train first",
     "too-large": "an image needs more memory than may be used, even with one tile at once|raise --max-ram, close other "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from medseg.data.cases import Case
 from medseg.data.folders import read_table
@@ -10,16 +11,55 @@ from medseg.errors import ConfigError, DataError
 from medseg.panel import Found, opened
 from medseg.pipeline import Images
 from medseg.ranked import rows_of
-from medseg.runs import Run, digest_of
+from medseg.runs import Run, digest_of, sides_of
 
 HELD = "test"
+SEEN, UNKNOWN, UNSURE = "seen", "unknown", "unsure"  # what else a split may tell of a case
+
+
+class Split:
+    """What a model's split.csv tells of a case, by the bytes of its image and by its patient.
+
+    A patient is what the case's table says, else what its name says: then the model's own table is believed first, of
+    the image, else of a case of that name. Pixels are not compared: an image that was saved anew under another name is
+    known by a stated patient only. A package names no patients, and of images that are gone the bytes are not known:
+    what is in neither list is then unsure, not unseen.
+    """
+
+    def __init__(self, run: Run) -> None:
+        table = read_table(run.file("split.csv"))
+        self.images = run.sides()
+        self.patients: dict[str, str] = {}
+        self.cases: dict[str, str] = {}
+        if "sha256" in table:
+            self.doubt = "not among the model's images; a package names no patients, so it may have seen this one"
+            return
+        self.patients = sides_of(table["patient"], table["split"])
+        self.cases = sides_of(table["case"], table["split"])
+        gone = sum(not Path(image).exists() for image in table["image"])
+        self.doubt = f"not among the model's images, of which {gone} are gone" if gone else ""
+
+    def of(self, case: Case, digest: str) -> tuple[str, str]:
+        """HELD, SEEN, UNKNOWN or UNSURE, and how that is known; `digest` is that of the case's image."""
+        image, patient = self.images.get(digest), self.patients.get(case.patient)
+        if case.patient == case.id:  # no more than a name
+            patient = self.cases.get(case.id, patient) if image is None else None
+        if image not in (None, HELD):
+            return SEEN, "its image"
+        if patient not in (None, HELD):
+            return SEEN, f"its patient {case.patient!r}"
+        if image is not None:
+            return HELD, "held out in training"
+        if patient is not None:
+            return HELD, "its patient was held out in training"
+        return (UNSURE, self.doubt) if self.doubt else (UNKNOWN, "not in the model's dataset")
 
 
 class Folds:
     """Models of the same labels, each trained without some patients.
 
-    A case is known by its image's content, so that another name or folder hides nothing. One that no model ever saw is
-    segmented by the first. Raises `ConfigError` where the models have different labels or channels.
+    A case goes to the first model that held it or its patient out, else to the first that knows neither (`Split` says
+    how far that is known). Raises `ConfigError` where the models have different labels or channels.
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
@@ -29,28 +69,28 @@ class Folds:
             if model.labels != first.labels or model.channels != first.channels:
                 raise ConfigError(f"{name}: other labels or channels than {runs[0].named}; give folds of one recipe")
         self.labels, self.channels, self.folders, self.compared = first.labels, first.channels, [""], False
-        self._sides = {str(run.named): run.sides() for run in runs}
+        self._splits = {str(run.named): Split(run) for run in runs}
 
     def __call__(self, images: Images, case: Case, tiles: int | None = None) -> Found:
-        """Channels of a case → its mask; `DataError` (seen) where every model was trained on it."""
-        name, why = self.model_for(case)
+        """Channels of a case → its mask; `DataError` (seen) where every model learnt from it or its patient."""
+        name, sure, why = self.model_for(case)
         mask, regions = self.models[name].segment(images, tiles)
         rows = [row for found in regions for row in rows_of(found)]
-        return Found({"": mask}, [], rows, [{"model": name, "out_of_fold": True, "why": why}])
+        return Found({"": mask}, [], rows, [{"model": name, "out_of_fold": sure, "why": why}])
 
-    def model_for(self, case: Case) -> tuple[str, str]:
-        """The model that never saw a case, and how that is known."""
-        key = digest_of(case.image)
-        known = {name: sides[key] for name, sides in self._sides.items() if key in sides}
-        held = next((name for name, side in known.items() if side == HELD), None)
-        unseen = next((name for name in self.models if name not in known), None)
-        if held is not None:
-            return held, "held out in training"
-        if unseen is not None:
-            return unseen, "not in the model's dataset"
+    def model_for(self, case: Case) -> tuple[str, bool | None, str]:
+        """The model that never saw a case, whether that is sure (None: nobody can tell), and how it is known."""
+        digest = digest_of(case.image)
+        told = {name: split.of(case, digest) for name, split in self._splits.items()}
+        for wanted in (HELD, UNKNOWN, UNSURE):
+            for name, (found, why) in told.items():
+                if found == wanted:
+                    return name, None if found == UNSURE else True, why
+        whys = "; ".join(f"{name}: {why}" for name, (_, why) in told.items())
         raise DataError(
-            f"{case.image}: every model was trained on it, so none can segment it out of fold; "
-            "give a model of each fold (data.folds=5 data.fold=0 … 4)",
+            f"{case.image}: every model learnt from it or its patient ({whys}), so none can segment it out of fold; "
+            "give a model of each fold (data.folds=5 data.fold=0 … 4), or, if it is another patient's, say so in a "
+            "column of patients",
             code="seen",
         )
 
@@ -59,13 +99,14 @@ class Folds:
         return next(iter(self.models.values())).doubts(images)
 
 
-def provenance_of(masks: Path) -> dict[str, object]:
+def provenance_of(masks: Path) -> dict[str, Any]:
     """What a folder of masks says of the models that made them: out_of_fold is whether each was made by one that never
-    saw its case; None where the folder does not tell, as that of a person's outlines.
+    saw its case; None where the folder does not tell, as that of a person's outlines, or not of each.
     """
     if not (masks / "provenance.csv").is_file():
         return {"folder": masks.name, "out_of_fold": None, "masks": None, "models": []}
     table = read_table(masks / "provenance.csv")
-    held = table["out_of_fold"].astype(str).str.lower() == "true"
+    held = set(table["out_of_fold"].str.lower())
     models = sorted({Path(str(name)).name for name in table["model"]})
-    return {"folder": masks.name, "out_of_fold": bool(held.all()), "masks": len(table), "models": models}
+    sure = False if "false" in held else held == {"true"} or None
+    return {"folder": masks.name, "out_of_fold": sure, "masks": len(table), "models": models}

@@ -153,8 +153,8 @@ def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str
 def nameless(run: Run) -> pd.DataFrame:
     """split.csv without names and paths: case, patient (numbers), split, and the digest of the image's content.
 
-    The digest lets `--out-of-fold` know a case again; who has not the image learns nothing from it. Numbers follow the
-    digests, not the names. Images that are gone have none, which is said.
+    The digest lets `--out-of-fold` know an image again, though not another one of its patient; who has not the image
+    learns nothing from it. Numbers follow the digests, not the names. Images that are gone have none, which is said.
     """
     table = read_table(run.file("split.csv"))
     if "sha256" in table:

@@ -11,7 +11,7 @@ import platform
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,13 +94,14 @@ class Run:
     def sides(self) -> dict[str, str]:
         """Side of each image of the run's dataset (train, valid, test), by the digest of its content.
 
-        Images that are gone are left out; raises `ModelError` where all are, since nothing is known then.
+        Images that are gone are left out, and one that stands there twice is held out only if it is both times. Raises
+        `ModelError` where all are gone, since nothing is known then.
         """
         from medseg.data.folders import read_table
 
         table = read_table(self.file("split.csv"))
         known = table["sha256"] if "sha256" in table else table["image"].map(lambda path: digest_of(Path(path)))
-        found = {str(key): str(side) for key, side in zip(known, table["split"], strict=True) if key}
+        found = sides_of(known, table["split"])
         if not found:
             raise ModelError(f"{self.named}: the images that it learnt from are gone: nobody can tell what it saw")
         return found
@@ -170,6 +171,15 @@ def digest_of(path: Path) -> str:
         if file.is_file():
             digest.update(file.read_bytes())
     return digest.hexdigest() if path.exists() else ""
+
+
+def sides_of(keys: Iterable[object], sides: Iterable[object]) -> dict[str, str]:
+    """Side of each key that is not blank; test only where it stands on no other side."""
+    found: dict[str, str] = {}
+    for key, side in zip(keys, sides, strict=True):
+        if key and found.get(str(key), "test") == "test":
+            found[str(key)] = str(side)
+    return found
 
 
 def open_run(path: Path) -> Run:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from medseg.batch import Book, Job, Made, Rows, Said, attempt, tell_aged, work_through
+from medseg.config import load as load_config
 from medseg.console import banner
-from medseg.data.cases import Case
+from medseg.data.cases import Case, Columns
 from medseg.data.dicom_seg import SUFFIX, Origin
-from medseg.data.folders import read_cases
+from medseg.data.folders import PLAIN, read_cases
 from medseg.data.image import image_suffix, read_image, stem
 from medseg.data.labels import Labels
 from medseg.data.truth import mask_files, mask_suffix, write_masks
@@ -94,7 +95,7 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
         raise ConfigError("--keep-identity: only a DICOM SEG (--format dicom-seg) can hold the patient's identity")
     with crew(workers, load, batch, runs, device, workers) as team:
         facts: Facts = team.facts
-        cases = read_cases(batch.source, facts.channels, pattern=batch.pattern)
+        cases = read_cases(batch.source, facts.channels, _columns(batch, runs), batch.pattern)
         for run in runs:
             warn_synthetic(run, batch.source)
         jobs = [
@@ -116,6 +117,13 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
                 ledger.amend([by_name[name] for name in names])
                 _write_tables(batch.out, [rows[name] for name in names if name in rows], older)
     return ledger
+
+
+def _columns(batch: Batch, runs: list[Run]) -> Columns:
+    """How a table beside the images names things: out of fold patients stand where the model's dataset had them."""
+    if not batch.out_of_fold:
+        return PLAIN
+    return Columns(patient=str(load_config(runs[0].file("config.yaml")).data.get("patient_column") or PLAIN.patient))
 
 
 def _introduce(batch: Batch, runs: list[Run], facts: Facts) -> None:

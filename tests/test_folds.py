@@ -1,4 +1,4 @@
-"""Two models of two halves: each case goes to the one that held it out, by its content, whatever it is called."""
+"""Models of two halves: each case goes to the one that held it or its patient out, whatever the image is called."""
 
 import shutil
 from collections.abc import Callable
@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 
 from medseg.config import compose
-from medseg.data.image import write_image
-from medseg.folds import provenance_of
+from medseg.data.cases import Case
+from medseg.data.image import read_image, write_image
+from medseg.folds import Folds, provenance_of
+from medseg.package import export_model
+from medseg.runs import Run, open_run
 from medseg.train import train
 from tests.conftest import picture
 
@@ -88,3 +91,131 @@ def test_models_of_other_labels_are_no_folds_of_one_recipe(medseg: Command, fold
     result = medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold")
     assert result.status == 2
     assert "other labels" in result.err
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of four patients A to D (e0 and e1 are A's), and a run of each of two folds; column `who`."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for number in range(8):
+        image, mask = picture(number)
+        write_image(image, folder / "images" / f"e{number}.png")
+        write_image(mask, folder / "masks" / f"e{number}.png")
+    rows = {"image": [f"e{n}.png" for n in range(8)], "who": [f"{'ABCD'[n // 2]}" for n in range(8)]}
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    for fold in range(2):
+        given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.folds=2", f"data.fold={fold}"]
+        given += ["data.patient_column=who", f"run_dir={folder / f'fold{fold}'}", f"data.cache={folder / 'c'}"]
+        train(compose(given))
+    return folder
+
+
+def sides(run: Path) -> dict[str, str]:
+    """Side of each patient."""
+    table = pd.read_csv(run / "split.csv").astype(str)
+    return dict(zip(table["patient"], table["split"], strict=True))
+
+
+def dataset(folder: Path, patients: dict[str, str]) -> Path:
+    """New images, each of a stated patient."""
+    for number, name in enumerate(patients, start=50):
+        write_image(picture(number)[0], folder / "images" / f"{name}.png")
+    rows = {"image": [f"{name}.png" for name in patients], "who": list(patients.values())}
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+def told_of(medseg: Command, source: Path, out: Path, *models: Path) -> pd.DataFrame:
+    """provenance.csv of masks out of fold, by case; blanks are blank."""
+    words = [word for model in models for word in ("--model", model)]
+    medseg("segment", source, out, *words, "--out-of-fold")
+    if not (out / "provenance.csv").is_file():
+        return pd.DataFrame(columns=["model", "out_of_fold", "why"])
+    return pd.read_csv(out / "provenance.csv", keep_default_na=False, dtype=str).set_index("case")
+
+
+def test_another_photograph_of_a_patient_goes_to_the_model_that_held_the_patient_out(
+    medseg: Command, pairs: Path, tmp_path: Path
+) -> None:
+    new = dataset(tmp_path / "in", {"x0": "A", "x1": "B", "x2": "C", "x3": "D", "e0": "Z"})
+    told = told_of(medseg, new, tmp_path / "out", pairs / "fold1", pairs / "fold0")
+    for name, patient in {"x0": "A", "x1": "B", "x2": "C", "x3": "D"}.items():
+        assert sides(Path(told.loc[name, "model"]))[patient] == "test"
+        assert told.loc[name, "why"] == "its patient was held out in training"
+    assert told.loc["e0", "why"] == "not in the model's dataset"  # of a stated patient, whatever its name
+    assert set(told["out_of_fold"]) == {"True"}
+
+
+def test_another_photograph_of_a_patient_that_every_model_learnt_from_is_refused(
+    medseg: Command, pairs: Path, tmp_path: Path
+) -> None:
+    learnt = [name for name, side in sides(pairs / "fold0").items() if side == "train"]
+    new = dataset(tmp_path / "in", {f"x{name}": name for name in "ABCD"})
+    told = told_of(medseg, new, tmp_path / "out", pairs / "fold0")
+    assert sorted(told.index) == sorted(f"x{name}" for name in "ABCD" if name not in learnt)
+    ledger = pd.read_csv(tmp_path / "out" / "cases.csv").set_index("case")
+    for name in learnt:
+        assert ledger.loc[f"x{name}", "code"] == "seen"
+        assert f"its patient '{name}'" in ledger.loc[f"x{name}", "message"]
+
+
+def test_an_image_saved_anew_is_known_by_its_name(medseg: Command, pairs: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        write_image(read_image(pairs / "images" / f"e{number}.png"), tmp_path / "in" / f"e{number}.tif")
+    told = told_of(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold1", pairs / "fold0")
+    assert len(told) == 8
+    for name, model in told["model"].items():
+        assert sides(Path(model))["ABCD"[int(str(name)[1]) // 2]] == "test"
+
+
+def test_a_known_image_is_whose_the_models_table_says_whatever_its_file_is_called(
+    medseg: Command, pairs: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(pairs / "fold0" / "split.csv").set_index("split")["case"]
+    (tmp_path / "in").mkdir()
+    shutil.copy(pairs / "images" / f"{table['test'].iloc[0]}.png", tmp_path / "in" / f"{table['train'].iloc[0]}.png")
+    told = told_of(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold0")
+    assert list(told["why"]) == ["held out in training"]
+    stated = dataset(tmp_path / "stated", {"x": sorted(set(sides(pairs / "fold0")))[0]})
+    for name, side in sides(pairs / "fold0").items():
+        shutil.copy(pairs / "images" / f"{table['test'].iloc[0]}.png", stated / "images" / "x.png")
+        pd.DataFrame({"image": ["x.png"], "who": [name]}).to_csv(stated / "labels.csv", index=False)
+        told = told_of(medseg, stated, tmp_path / f"of_{name}", pairs / "fold0")
+        assert len(told) == (side == "test")  # a stated patient counts beside the image
+
+
+def test_a_package_knows_images_only_and_does_not_vouch_for_others(
+    medseg: Command, pairs: Path, tmp_path: Path
+) -> None:
+    packed = export_model(open_run(pairs / "fold0"), tmp_path / "model.zip")
+    new = dataset(tmp_path / "in", {"x0": "A", "x1": "Z"})
+    held = pd.read_csv(pairs / "fold0" / "split.csv").set_index("split").loc["test", "image"].iloc[0]
+    shutil.copy(held, tmp_path / "in/images/held.png")
+    told = told_of(medseg, new, tmp_path / "out", packed)
+    assert (told.loc["held", "out_of_fold"], told.loc["held", "why"]) == ("True", "held out in training")
+    for name in ("x0", "x1"):
+        assert told.loc[name, "out_of_fold"] == ""
+        assert "names no patients" in told.loc[name, "why"]
+    assert provenance_of(tmp_path / "out")["out_of_fold"] is None
+    whole = told_of(medseg, new, tmp_path / "both", packed, pairs / "fold1")
+    assert Path(whole.loc["x1", "model"]).name == "fold1"  # it can tell
+
+
+def test_images_that_are_gone_are_not_taken_for_unseen(medseg: Command, pairs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(pairs / "fold0", tmp_path / "run")
+    table = pd.read_csv(run / "split.csv")
+    gone = table.index[table["split"] == "train"][0]
+    table.loc[gone, "image"] = "/nowhere/x.png"
+    table.to_csv(run / "split.csv", index=False)
+    model, sure, why = Folds([Run(run)], "cpu").model_for(Case("x", "Z", {"grey": tmp_path / "x.png"}))
+    assert (model, sure, why) == (str(run), None, "not among the model's images, of which 1 are gone")
+
+
+def test_an_image_on_two_sides_counts_as_learnt_from(pairs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(pairs / "fold0", tmp_path / "run")
+    table = pd.read_csv(run / "split.csv")
+    both = table.drop_duplicates("split")
+    assert len(both) == 2
+    for rows in (both, both[::-1]):
+        rows.assign(image=both["image"].iloc[0]).to_csv(run / "split.csv", index=False)
+        assert set(Run(run).sides().values()) == {"train"}

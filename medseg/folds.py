@@ -5,14 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from medseg.config import Config
+from medseg.console import warn
 from medseg.data.cases import Case
-from medseg.data.folders import read_table
+from medseg.data.folders import FEATURES, read_table
 from medseg.errors import ConfigError, DataError
 from medseg.panel import Found, opened
 from medseg.pipeline import Images
 from medseg.ranked import rows_of
 from medseg.runs import Run, digest_of, sides_of
 
+GIVEN = {
+    True: "given, out of fold",
+    False: "given, of a model that saw some of these patients",
+    None: "given, origin unknown",
+}
 HELD = "test"
 SEEN, UNKNOWN, UNSURE = "seen", "unknown", "unsure"  # what else a split may tell of a case
 
@@ -97,6 +104,24 @@ class Folds:
     def doubts(self, images: Images) -> list[str]:
         """What the quality gate says against the images; folds of one dataset have nearly the same."""
         return next(iter(self.models.values())).doubts(images)
+
+
+def told_of_masks(config: Config, cases: list[Case]) -> str:
+    """In words, on which masks a diagnosis learns and is measured; says so where they are not known as out of fold."""
+    root, masks = config.data.root, config.data.masks
+    if root is not None and (Path(root) / FEATURES).is_file():
+        told = f"given, origin unknown: measured before, in {FEATURES}"
+    elif root is not None and masks is not None:
+        told = GIVEN[provenance_of(Path(masks))["out_of_fold"]]
+    elif any(case.annotated for case in cases):
+        told = "the dataset's own outlines"
+    else:
+        return "none: whole images"
+    if told != GIVEN[True]:
+        warn(
+            f"masks: {told}. Scores on masks that a model makes of new patients may be lower; see segment --out-of-fold"
+        )
+    return told
 
 
 def provenance_of(masks: Path) -> dict[str, Any]:

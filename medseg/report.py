@@ -86,6 +86,8 @@ def _facts(settings: Json, split: pd.DataFrame | None, metrics: Json, synthetic:
     where = f", split {metrics['report_split']!r}" if metrics.get("report_split") else ""
     if "n_cases" in metrics:
         facts["Reported on"] = _cases_of(metrics["n_cases"], metrics["n_patients"]) + where
+    if "masks" in metrics:
+        facts["Masks"] = metrics["masks"]
     return facts
 
 

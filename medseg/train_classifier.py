@@ -22,6 +22,7 @@ from medseg.diagnosis.linear import logistic_weights
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.errors import DataError
 from medseg.features.select import select_features
+from medseg.folds import told_of_masks
 from medseg.gate import Looks
 from medseg.judging import judge
 from medseg.ledger import Ledger, atomic_write_text, write_json
@@ -73,7 +74,7 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
     Returns lines for the card, and what happened to each case.
     """
     ledger = Ledger(run.file("cases.csv"))
-    looks = Looks(config)
+    looks, masks = Looks(config), told_of_masks(config, cases)
     tables = tables_of(config, run, cases, ledger, looks)
     reported = report_split(cases)
     split = {case.id: case.split for case in cases}
@@ -85,7 +86,7 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
     classifier = learn(config, run, inputs, learning(inputs, train))
     classifier.save(run)
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
-    summary = measure(config, run, classifier, held, reported)
+    summary = measure(config, run, classifier, held, reported, masks)
     shutil.rmtree(run.file(FOLDS))
     names = classifier.rows(train).names
     kept = ", ".join(names[column] for column in classifier.members.kept)
@@ -173,7 +174,7 @@ def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, share:
 
 
 def measure(
-    config: Config, run: Run, classifier: Classifier, held: Tables, reported: str | None
+    config: Config, run: Run, classifier: Classifier, held: Tables, reported: str | None, masks: str
 ) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json with every member beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
@@ -183,7 +184,7 @@ def measure(
     found = classifier(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
     write_json(run.file("diagnoses.json"), diagnoses(classifier, held, withheld(found)))
-    summary = {"report_split": reported, **judge(classifier, held, list(config.organ.positive))}
+    summary = {"report_split": reported, "masks": masks, **judge(classifier, held, list(config.organ.positive))}
     summary["alpha"] = config.diagnoser.alpha
     write_json(run.file("metrics.json"), summary)
     _show(summary)
@@ -212,7 +213,7 @@ def _results(summary: dict[str, Any] | None) -> list[str]:
     models = summary["models"]
     lines = [
         f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients. "
-        f"The diagnosis is that of `{summary['use']}`.",
+        f"The diagnosis is that of `{summary['use']}`. Masks: {summary['masks']}.",
         "",
         f"| score | {' | '.join(models)} |",
         f"|---|{'---|' * len(models)}",

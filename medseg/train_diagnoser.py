@@ -35,7 +35,7 @@ from medseg.encoder import encoder_of
 from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, extract_cases
 from medseg.features.sequence import cohort, feature_columns
-from medseg.folds import provenance_of
+from medseg.folds import provenance_of, told_of_masks
 from medseg.gate import Looks
 from medseg.judging import score
 from medseg.ledger import Ledger, atomic_write_text, write_json
@@ -56,7 +56,7 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     Returns lines for the card, and what happened to each case.
     """
     ledger = Ledger(run.file("cases.csv"))
-    looks = Looks(config)
+    looks, masks = Looks(config), told_of_masks(config, cases)
     tables = tables_of(config, run, cases, ledger, looks)
     reported = report_split(cases)
     split = {case.id: case.split for case in cases}
@@ -78,7 +78,7 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     cohort = cohort_of(train.frames, inputs.names)
     diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names, (Slope,)), cohort)
-    summary = _measure(run, diagnoser, held, reported)
+    summary = _measure(run, diagnoser, held, reported, masks)
     passes = steps * config.diagnoser.batch
     taught = f"{passes} sequences in {seconds:.0f} s, {len(items)} cases. {balance(train)}"
     return [taught, "", *_results(summary)], ledger
@@ -107,8 +107,6 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger, looks
         masks = true_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = MaskFolder(root, Path(config.data.masks), labels)
-            if provenance_of(Path(config.data.masks))["out_of_fold"] is False:
-                warn(f"{config.data.masks}: masks of models that saw these cases; what is learnt from them flatters")
         if masks is not None:
             side = report_split(cases)
             wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
@@ -236,7 +234,7 @@ def _states(items: dict[str, Item]) -> set[int]:
     return {int(state) for item in items.values() if item.state is not None for state in item.state}
 
 
-def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None) -> dict[str, Any] | None:
+def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None, masks: str) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
         write_json(
@@ -248,7 +246,7 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
     write_json(run.file("diagnoses.json"), told(diagnoser, held, withheld(found)))
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
-    summary = {"report_split": reported, **score(found, diagnoser.inputs.classes, models)}
+    summary = {"report_split": reported, "masks": masks, **score(found, diagnoser.inputs.classes, models)}
     if diagnoser.forecast is not None:
         summary["forecast"] = judge_forecast(found, diagnoser, diagnoser.forecast.horizon)
     write_json(run.file("metrics.json"), summary)
@@ -290,6 +288,7 @@ def _results(summary: dict[str, Any] | None) -> list[str]:
     models = summary["models"]
     lines = [
         f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients.",
+        f"Masks: {summary['masks']}.",
         "",
         f"| score | {' | '.join(models)} |",
         f"|---|{'---|' * len(models)}",

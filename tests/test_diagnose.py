@@ -125,6 +125,8 @@ def test_it_learnt_the_states_and_stands_beside_a_baseline(diagnoser: Path) -> N
     assert set(metrics["models"]) == {"lstm", "linear", "rule"}
     assert metrics["models"]["lstm"]["signal_correlation"]["mean"] > 0.8
     assert metrics["never_predicted"]["lstm"] == []
+    assert metrics["masks"] == "the dataset's own outlines"
+    assert "Masks: the dataset's own outlines." in (diagnoser / "card.md").read_text()
 
 
 def entries(out: Path) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 from medseg.config import compose
 from medseg.data.cases import Case
 from medseg.data.image import read_image, write_image
-from medseg.folds import Folds, provenance_of
+from medseg.folds import Folds, provenance_of, told_of_masks
 from medseg.package import export_model
 from medseg.runs import Run, open_run
 from medseg.train import train
@@ -219,3 +219,31 @@ def test_an_image_on_two_sides_counts_as_learnt_from(pairs: Path, tmp_path: Path
     for rows in (both, both[::-1]):
         rows.assign(image=both["image"].iloc[0]).to_csv(run / "split.csv", index=False)
         assert set(Run(run).sides().values()) == {"train"}
+
+
+def test_a_diagnosis_says_which_masks_it_learns_from(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn, bare = Case("x", "A", {"grey": pairs}, mask=pairs), Case("x", "A", {"grey": pairs})
+    masks, data = tmp_path / "masks", tmp_path / "data"
+    for folder in (masks, data):
+        folder.mkdir()
+    given = compose(["organ=breast", "task=diagnosis", f"data.root={data}", f"data.masks={masks}"])
+    assert told_of_masks(given, [drawn]) == "given, origin unknown"
+    assert "masks: given, origin unknown." in capsys.readouterr().err
+    for said, words in {
+        "True,": "origin unknown",
+        "True,False": "of a model that saw some of these patients",
+        "True,True": "out of fold",
+    }.items():
+        table = pd.DataFrame({"case": ["x", "y"], "model": "m", "out_of_fold": said.split(",")})
+        table.to_csv(masks / "provenance.csv", index=False)
+        assert told_of_masks(given, [drawn]) == f"given, {words}"
+        assert (f"masks: given, {words}" in " ".join(capsys.readouterr().err.split())) is (words != "out of fold")
+    own = compose(["organ=breast", "task=diagnosis", f"data.root={data}"])
+    assert told_of_masks(own, [drawn, bare]) == "the dataset's own outlines"
+    assert "the dataset's own outlines" in " ".join(capsys.readouterr().err.split())
+    assert told_of_masks(own, [bare]) == "none: whole images"
+    assert not capsys.readouterr().err
+    (data / "features.csv").write_text("case\nx\n")
+    assert "measured before" in told_of_masks(given, [bare])

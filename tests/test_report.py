@@ -93,7 +93,7 @@ def diagnosis_run(folder: Path) -> dict[str, Any]:
             .assign(predicted_linear="exhale", signal_linear=signal * 0.5)
         )
     frames = pd.concat(parts, ignore_index=True)
-    summary = summarise_states(frames, CLASSES) | {"report_split": "test"}
+    summary = summarise_states(frames, CLASSES) | {"report_split": "test", "masks": "given, out of fold"}
     folder.mkdir(parents=True)
     frames.to_csv(folder / "predictions.csv", index=False)
     common_files(
@@ -189,6 +189,7 @@ def test_a_diagnosis_stands_beside_its_baseline(tmp_path: Path) -> None:
             assert_cell(page, f"{model}.{key}", found)
     assert "linear baseline never predicts inhale" in page.text
     assert_confusion(page, summary["confusion"])
+    assert summary["masks"] in page.text
     assert sum("signal over time" in image["alt"] for image in page.images) == 3
     assert "Overview" in page.text
 

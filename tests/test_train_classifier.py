@@ -60,6 +60,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_diagnoser_is_measured_on_the_same_cases_and_tells_the_classes(finished: Path) -> None:
     summary = open_run(finished).read_json("metrics.json")
     assert set(summary["models"]) == {"stack", "logistic", "ensemble", "lstm"}
+    assert summary["masks"] == "given, origin unknown: measured before, in features.csv"
+    assert f"Masks: {summary['masks']}." in (finished / "card.md").read_text()
     for scores in summary["models"].values():
         assert scores["auc_positive"]["mean"] > 0.65
         assert {"nll", "nll_before", "brier", "ece", "set_coverage", "sensitivity"} <= set(scores)

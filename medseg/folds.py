@@ -110,7 +110,9 @@ def told_of_masks(config: Config, cases: list[Case]) -> str:
     """In words, on which masks a diagnosis learns and is measured; says so where they are not known as out of fold."""
     root, masks = config.data.root, config.data.masks
     if root is not None and (Path(root) / FEATURES).is_file():
-        told = f"given, origin unknown: measured before, in {FEATURES}"
+        before = Path(root) / "fingerprint.json"  # of the run that measured them
+        known = Run(Path(root)).read_json(before.name).get("masks") if before.is_file() else None
+        told = GIVEN[known["out_of_fold"]] if known else f"given, origin unknown: measured before, in {FEATURES}"
     elif root is not None and masks is not None:
         told = GIVEN[provenance_of(Path(masks))["out_of_fold"]]
     elif any(case.annotated for case in cases):

@@ -247,3 +247,5 @@ def test_a_diagnosis_says_which_masks_it_learns_from(
     assert not capsys.readouterr().err
     (data / "features.csv").write_text("case\nx\n")
     assert "measured before" in told_of_masks(given, [bare])
+    (data / "fingerprint.json").write_text('{"masks": {"out_of_fold": true}}')  # a run's, whose table is read again
+    assert told_of_masks(given, [bare]) == "given, out of fold"

@@ -26,15 +26,21 @@ CONSENSUS = 191  # of 255: at least 75 % of the four experts' marks, the level o
 
 
 def read_idrid_seg(raw: Path) -> Source:
-    """A mask file for each type of lesion; a type without a file was looked for and is not there."""
-    images = files_below(raw, "IDRiD_*.jpg")
+    """A mask file for each type of lesion; a type without a file was looked for and is not there.
+
+    The images of this part have two digits: those of the grading and localisation parts, three, nobody outlined. An
+    image without any file, and a type that has none in the whole set, were not annotated.
+    """
+    images = [path for path in files_below(raw, "IDRiD_*.jpg") if re.fullmatch(r"IDRiD_\d\d", path.stem, re.IGNORECASE)]
     require(images, raw, IDRID_TREE)
-    masks = {path.stem: path for path in files_below(raw, "IDRiD_*.tif")}
+    masks = {path.stem.lower(): path for path in files_below(raw, "IDRiD_*.tif")}
     require(masks, raw, IDRID_TREE)
+    drawn = {end: label for end, label in IDRID.items() if any(name.endswith(end.lower()) for name in masks)}
     rows = []
     for path in images:
-        found = {label: masks.get(path.stem + end) for end, label in IDRID.items()}
+        found = {label: masks.get((path.stem + end).lower()) for end, label in drawn.items()}
         parts = {label: Mask((file,), level=1) if file else None for label, file in found.items()}
+        parts = parts if any(parts.values()) else {}
         rows.append(Row(path.stem, {"": path}, parts, {"patient": path.stem, "split": split_of(path.relative_to(raw))}))
     return Source(rows)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -11,9 +12,11 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from medseg.data.folders import read_cases
 from medseg.data.image import read_image
 from medseg.data.labels import Labels
+from medseg.data.sources.lctsc import within
 from medseg.data.truth import read_truth
 from medseg.prepare import prepare_dataset
 
+Floats = npt.NDArray[np.float64]
 CT, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"
 SPACING, ORIGIN, SLICES = 2.0, (-20.0, -30.0, 50.0), 4
 
@@ -96,3 +99,50 @@ def test_a_structure_that_was_not_drawn_is_named(raw: Path, tmp_path: Path) -> N
     failed = next(entry for entry in ledger.entries if entry.status == "failed")
     assert "no structure lung_r" in failed.message
     assert "heart" in failed.message
+
+
+def corners(low: float, high: float) -> Floats:
+    return np.array([(low, low), (high, low), (high, high), (low, high)])
+
+
+def circle(centre: float, radius: float) -> Floats:
+    angle = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    return centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def disc(centre: float, radius: float) -> npt.NDArray[np.bool_]:
+    y, x = np.mgrid[:40, :40]
+    return (x - centre) ** 2 + (y - centre) ** 2 < radius**2
+
+
+def test_a_pixel_is_inside_where_its_centre_is() -> None:
+    square = within([corners(9.5, 19.5)], 40, 40)
+    assert square.sum() == 100
+    assert square[10:20, 10:20].all()
+    assert np.array_equal(within([circle(20, 10.3)], 40, 40), disc(20, 10.3))
+    assert np.array_equal(within([circle(0, 10.3)], 40, 40), disc(0, 10.3))  # cut by the border of the picture
+    assert np.array_equal(within([circle(35, 10.3)], 40, 40), disc(35, 10.3))
+    assert not within([circle(-30, 10.3)], 40, 40).any()
+    assert not within([circle(90, 10.3)], 40, 40).any()
+
+
+def test_a_contour_in_another_is_a_hole() -> None:
+    assert np.array_equal(within([circle(20, 10.3), circle(20, 4.2)], 40, 40), disc(20, 10.3) & ~disc(20, 4.2))
+    island = [circle(20, 10.3), circle(20, 6.6), circle(20, 3.2)]
+    assert np.array_equal(within(island, 40, 40), disc(20, 10.3) & ~disc(20, 6.6) | disc(20, 3.2))
+    # a ring drawn in one stroke: to the hole and back along one line, through centres
+    way = np.concatenate([corners(4.5, 14.5), [(4.5, 4.5), (7, 7)], corners(7.5, 9.5)[::-1], [(7.5, 9.5), (7, 7)]])
+    assert within([way], 40, 40).sum() == 100 - 4
+
+
+@pytest.mark.parametrize("border", [9.5, 10.0])
+def test_contours_that_touch_keep_what_they_share(border: float) -> None:
+    left = np.array([(4.5, 4.5), (border, 4.5), (border, 14.5), (4.5, 14.5)])
+    right = np.array([(border, 4.5), (15.5, 4.5), (15.5, 14.5), (border, 14.5)])
+    assert within([left, right], 40, 40).sum() == 11 * 10
+
+
+def test_a_centre_on_an_outline_is_inside_whatever_rounding_says() -> None:
+    for noise in (-1e-9, 0, 1e-9):
+        assert within([corners(9, 12) + noise], 40, 40).sum() == 16
+        assert within([corners(5, 15), corners(9, 12) + noise], 40, 40).sum() == 121 - 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from medseg.data.sources.nnunet import as_source
 from medseg.data.sources.ph2 import read_ph2
 from medseg.data.sources.ultrasound import read_busbra, read_busi
 from medseg.errors import DataError, MedsegError
-from medseg.ledger import Entry, Ledger, atomic_write_text, failure, write_json
+from medseg.ledger import DRAFT, Entry, Ledger, atomic_write_text, failure, write_json
 
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "isic2016": read_isic, "isic2017": read_isic, "isic2018": read_isic, "ph2": read_ph2,
@@ -26,23 +27,26 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
     "busi": read_busi, "busbra": read_busbra, "brats": read_brats, "ibsr18": read_ibsr18, "mrbrains": read_mrbrains,
     "lctsc": read_lctsc, "nnunet": as_source,
 }  # fmt: skip
+MADE = ("images", "masks", "labels.json", "prepare.csv", "prepare.json", "duplicates.csv")  # in OUT, before cases.csv
 
 
 def prepare_dataset(name: str, raw: Path, out: Path) -> Ledger:
     """Write OUT: images/ and masks/ (links where the files can stand as they are), cases.csv, labels.json.
 
     One entry a case in OUT/prepare.csv: failed where it cannot be used, review where it repeats another patient's
-    image (duplicates.csv). Raises `DataError` for an unknown name, a folder that holds nothing of the dataset and an
-    OUT that holds one already.
+    image (duplicates.csv). What an earlier try left in OUT without coming to cases.csv is made anew. Raises `DataError`
+    for an unknown name, a folder that holds nothing of the dataset and an OUT that holds one already, or other things.
     """
     if name not in SOURCES:
         raise DataError(f"{name}: no such dataset{did_you_mean(name, list(SOURCES))} (known: {', '.join(SOURCES)})")
     if not raw.is_dir():
         raise DataError(f"{raw}: no such folder")
-    if (out / "cases.csv").exists() or (out.is_dir() and any(out.iterdir())):
-        raise DataError(f"{out}: is not empty; choose a new folder")
+    left = _left_behind(out)
     source = SOURCES[name](raw)
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     ledger, lines, prints = Ledger(out / "prepare.csv"), [], Fingerprints()
+    ledger.amend([])  # from here on OUT is known as begun
     with progress("prepare", len(source.rows)) as bar:
         for row in source.rows:
             started = time.monotonic()
@@ -55,12 +59,28 @@ def prepare_dataset(name: str, raw: Path, out: Path) -> Ledger:
                 ledger.add(failure(row.case, first, error, time.monotonic() - started))
                 warn(ledger.entries[-1].message)
             bar.advance(1, row.case)
-    atomic_write_text(out / "cases.csv", cases_csv(lines))
+    if not lines:
+        warn(f"{out}: no case could be used, so that there is no cases.csv; {ledger.file} says why")
+        return ledger
     if source.values:
         write_json(out / "labels.json", dict(source.values))
     report_twins(prints, out / "duplicates.csv", ledger)
+    atomic_write_text(out / "cases.csv", cases_csv(lines))  # last: it says that the dataset is whole
     say(f"{len(lines)} cases in {out / 'cases.csv'}; look at them with medseg data check {out} organ=NAME")
     return ledger
+
+
+def _left_behind(out: Path) -> list[Path]:
+    """What a try that was cut short left in `out`; `DataError` where something else is there."""
+    found = sorted(out.iterdir()) if out.is_dir() else []
+    if out / "cases.csv" in found:
+        raise DataError(
+            f"{out}: is not empty: it holds a dataset already (cases.csv); delete it or choose a new folder"
+        )
+    strange = [path.name for path in found if path.name not in MADE and not path.name.startswith(DRAFT)]
+    if strange or (found and out / "prepare.csv" not in found):
+        raise DataError(f"{out}: is not empty ({(strange or [found[0].name])[0]}); choose a new folder")
+    return found
 
 
 def report_twins(prints: Fingerprints, file: Path, ledger: Ledger) -> None:

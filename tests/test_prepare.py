@@ -11,10 +11,12 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from medseg import prepare
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.data.image import read_image
 from medseg.data.labels import Labels
+from medseg.data.sources.layout import Row
 from medseg.data.truth import read_truth
 from medseg.errors import DataError
 from medseg.prepare import SOURCES, prepare_dataset
@@ -307,3 +309,31 @@ def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> 
     prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
     with pytest.raises(DataError, match="is not empty"):
         prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
+
+
+def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busi(tmp_path / "raw")
+    out, placed = tmp_path / "out", prepare.place
+
+    def interrupted(row: Row, out: Path) -> dict[str, str]:
+        if row.case == "normal_1":
+            raise KeyboardInterrupt
+        return placed(row, out)
+
+    monkeypatch.setattr(prepare, "place", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset("busi", tmp_path / "raw", out)
+    assert (out / "images").is_dir()
+    assert not (out / "cases.csv").exists()
+    monkeypatch.undo()
+    assert prepare_dataset("busi", tmp_path / "raw", out).counts == {"ok": 4}
+
+
+@pytest.mark.parametrize("theirs", [["images/mine.png"], ["prepare.csv", "notes.txt"], [".hidden"]])
+def test_what_others_put_into_out_is_left_alone(tmp_path: Path, theirs: list[str]) -> None:
+    busi(tmp_path / "raw")
+    for name in theirs:
+        text(tmp_path / "out" / name, "mine")
+    with pytest.raises(DataError, match="is not empty"):
+        prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
+    assert all((tmp_path / "out" / name).read_text() == "mine\n" for name in theirs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from medseg.data.dicom_header import BROKEN
 from medseg.data.image import read_image, write_image
 from medseg.data.sources.layout import Row, Source, files_below, require, split_of
 from medseg.errors import ImageError
 
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 TREE = """  LCTSC-Train-S1-001/<study>/<CT series>/*.dcm
   LCTSC-Train-S1-001/<study>/<RTSTRUCT series>/*.dcm"""
 NAMES = {"right_lung": ("lung_r", "right lung"), "left_lung": ("lung_l", "left lung")}
@@ -23,48 +28,98 @@ ON_OUTLINE = 1e-3  # pixels: so near an outline a centre lies on it; DICOM's dec
 
 
 def read_lctsc(raw: Path) -> Source:
-    """A case a patient's folder; the split is that of its name."""
+    """A case a patient's folder; the split is that of its name.
+
+    A patient with a file that cannot be read, or without one of the two series, is a case that fails and says so.
+    """
+    series: dict[str, dict[str, Path]] = {}  # patient → modality → its first file
+    wrong: dict[str, ImageError] = {}
+    files = files_below(raw, "*.dcm")
+    for folder in sorted({path.parent for path in files}):
+        patient = next(iter(folder.relative_to(raw).parts), raw.name)
+        first = next(path for path in files if path.parent == folder)
+        try:
+            patient, modality = _kind(first, patient)
+        except ImageError as error:
+            wrong.setdefault(patient, error)
+        else:
+            series.setdefault(patient, {})[modality] = first
+    require(series, raw, TREE)
+    rows = []
+    for name in sorted({*series, *wrong}):
+        parts = series.get(name, {})
+        missing = [kind for kind in ("CT", "RTSTRUCT") if kind not in parts]
+        some = next(iter(parts.values()), raw).parent
+        alone = ImageError(f"{some}: {name} has no series {' and no '.join(missing)} below {raw}; unpack it too")
+        problem = wrong.get(name) or (alone if missing else None)
+        make = partial(_fail, problem) if problem else partial(lungs, parts["RTSTRUCT"], parts["CT"].parent)
+        images = {"": parts["CT"].parent if "CT" in parts else some}
+        rows.append(Row(name, images, {}, {"patient": name, "split": split_of(Path(name))}, make))
+    return Source(rows, NUMBERS)
+
+
+def _kind(file: Path, patient: str) -> tuple[str, str]:
+    """Patient and modality of a DICOM file; `patient` is for one that does not tell."""
+    header = _read(file, stop_before_pixels=True)
+    return str(header.get("PatientID") or patient), str(header.get("Modality", ""))
+
+
+def _read(file: Path, stop_before_pixels: bool = False) -> Any:
+    """A DICOM dataset; `ImageError` where it is none."""
     import pydicom
 
-    series: dict[str, dict[str, Path]] = {}
-    for folder in sorted({path.parent for path in files_below(raw, "*.dcm")}):
-        first = pydicom.dcmread(next(iter(sorted(folder.glob("*.dcm")))), stop_before_pixels=True)
-        patient = str(first.get("PatientID") or folder.relative_to(raw).parts[0])
-        series.setdefault(patient, {})[str(first.get("Modality", ""))] = folder
-    both = {name: parts for name, parts in series.items() if {"CT", "RTSTRUCT"} <= parts.keys()}
-    require(both, raw, TREE)
-    rows = []
-    for name, parts in both.items():
-        contours = sorted(parts["RTSTRUCT"].glob("*.dcm"))[0]
-        facts = {"patient": name, "split": split_of(Path(name))}
-        rows.append(Row(name, {"": parts["CT"]}, {}, facts, partial(lungs, contours, parts["CT"])))
-    return Source(rows, NUMBERS)
+    try:
+        return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
+    except (*BROKEN, EOFError, struct.error, zlib.error) as error:
+        why = f"{file}: is no readable DICOM file ({type(error).__name__}); copy it again or move it away"
+        raise ImageError(why, code="image-unreadable") from None  # the cause may quote the header
+
+
+def _fail(error: ImageError, target: Path) -> None:  # noqa: ARG001 - called as `lungs` is
+    raise error
 
 
 def lungs(contours: Path, series: Path, target: Path) -> None:
     """Write the lungs of an RTSTRUCT on the grid of its CT series; `ImageError` names a lung that was not drawn."""
-    import pydicom
-
     image = read_image(series)
-    dataset = pydicom.dcmread(contours)
-    named = {int(item.ROINumber): str(item.ROIName).lower() for item in dataset.StructureSetROISequence}
     array = np.zeros(image.GetSize()[::-1], np.uint8)
-    for label, names in NAMES.items():
-        rois = [item for item in dataset.ROIContourSequence if named.get(int(item.ReferencedROINumber)) in names]
-        if not rois:
-            raise ImageError(f"{contours}: has no structure {names[0]}; it has {', '.join(named.values())}")
-        array[filled(rois[0], image)] = NUMBERS[label]
+    for label, polygons in _drawn(contours).items():
+        inside = filled(polygons, image)
+        if not inside.any():
+            raise ImageError(f"{contours}: no contour of {NAMES[label][0]} lies in the scan {series}; it is another's")
+        array[inside] = NUMBERS[label]
     mask = sitk.GetImageFromArray(array)
     mask.CopyInformation(image)
     write_image(mask, target)
 
 
-def filled(roi: Any, image: sitk.Image) -> npt.NDArray[np.bool_]:
-    """Voxels (Z, Y, X) whose centre lies inside a structure's contours, each in one axial slice."""
+def _drawn(contours: Path) -> dict[str, list[Floats]]:
+    """The contours (n, 3) in mm of each lung of an RTSTRUCT; `ImageError` where one has none."""
+    dataset, found = _read(contours), {}
+    try:
+        named = {int(roi.ROINumber): str(roi.ROIName).lower() for roi in dataset.get("StructureSetROISequence") or []}
+        drawn = {named.get(int(roi.ReferencedROINumber)): roi for roi in dataset.get("ROIContourSequence") or []}
+        for label, names in NAMES.items():
+            rois = [drawn[name] for name in names if name in drawn]
+            if not rois:
+                raise ImageError(
+                    f"{contours}: has no structure {names[0]}; it has {', '.join(named.values()) or 'none'}"
+                )
+            outlines = [contour.ContourData for roi in rois[:1] for contour in roi.get("ContourSequence") or []]
+            if not outlines:
+                raise ImageError(f"{contours}: structure {names[0]} has no contours; draw it or leave the patient out")
+            found[label] = [np.asarray(outline, np.float64).reshape(-1, 3) for outline in outlines]
+    except BROKEN as error:
+        why = f"{contours}: its structures cannot be read ({type(error).__name__}); copy or export it again"
+        raise ImageError(why, code="image-unreadable") from None
+    return found
+
+
+def filled(contours: Sequence[Floats], image: sitk.Image) -> Bools:
+    """Voxels (Z, Y, X) whose centre lies inside a structure's contours (n, 3) in mm, each in one axial slice."""
     width, height, depth = image.GetSize()
-    slices: dict[int, list[npt.NDArray[np.float64]]] = {}
-    for contour in roi.ContourSequence:
-        points = np.asarray(contour.ContourData, np.float64).reshape(-1, 3)
+    slices: dict[int, list[Floats]] = {}
+    for points in contours:
         if len(points) < 3:
             continue
         index = np.array([image.TransformPhysicalPointToContinuousIndex(p.tolist()) for p in points])  # (n, 3) x y z
@@ -76,7 +131,7 @@ def filled(roi: Any, image: sitk.Image) -> npt.NDArray[np.bool_]:
     return inside
 
 
-def within(polygons: Sequence[npt.NDArray[np.float64]], height: int, width: int) -> npt.NDArray[np.bool_]:
+def within(polygons: Sequence[Floats], height: int, width: int) -> Bools:
     """Pixels (Y, X) whose centre lies inside closed polygons (n, 2) of x, y in pixels: the even-odd rule over all.
 
     A centre on an outline is inside where either side of it is: the mask is not shifted, and what touches leaves no
@@ -94,9 +149,7 @@ def within(polygons: Sequence[npt.NDArray[np.float64]], height: int, width: int)
     return inside
 
 
-def _odd(
-    starts: npt.NDArray[np.float64], ends: npt.NDArray[np.float64], height: int, width: int
-) -> npt.NDArray[np.bool_]:
+def _odd(starts: Floats, ends: Floats, height: int, width: int) -> Bools:
     """Pixels (Y, X) with an odd number of edges (n, 2) to the left of their centre in its row."""
     rows = np.arange(height)
     edge, row = np.nonzero((starts[:, 1:] <= rows) != (ends[:, 1:] <= rows))  # which edge crosses which row

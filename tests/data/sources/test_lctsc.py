@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -99,6 +100,61 @@ def test_a_structure_that_was_not_drawn_is_named(raw: Path, tmp_path: Path) -> N
     failed = next(entry for entry in ledger.entries if entry.status == "failed")
     assert "no structure lung_r" in failed.message
     assert "heart" in failed.message
+
+
+def with_broken_ones(raw: Path) -> dict[str, Path]:
+    """Four patients more, each with something wrong: the file that must be named."""
+    found = {}
+    for name in ("garbage-ct", "garbage-slice", "garbage-rt", "no-contours"):
+        ct, rt = raw / name / "study" / "ct", raw / name / "study" / "rt" / "1-1.dcm"
+        series(ct, name)
+        structures(rt, name, ("Lung_R", "Lung_L"))
+        found[name] = {"garbage-ct": ct / "1.dcm", "garbage-slice": ct / "3.dcm"}.get(name, rt)
+        if name != "no-contours":
+            found[name].write_bytes(b"<html>404</html>")
+    dataset = pydicom.dcmread(found["no-contours"])
+    del dataset.ROIContourSequence[1].ContourSequence
+    dataset.save_as(found["no-contours"])
+    series(raw / "no-rt" / "study" / "ct", "no-rt")
+    return {**found, "no-rt": raw / "no-rt" / "study" / "ct"}
+
+
+def test_a_broken_patient_is_named_and_the_others_go_on(raw: Path, tmp_path: Path) -> None:
+    wrong = with_broken_ones(raw)
+    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
+    messages = {entry.case: entry.message for entry in ledger.entries if entry.status == "failed"}
+    assert messages.keys() == {*wrong, "LCTSC-Test-S1-101"}
+    for name, file in wrong.items():
+        assert str(file) in messages[name]
+    assert "lung_l has no contours" in messages["no-contours"]
+    assert "no series RTSTRUCT" in messages["no-rt"]
+    assert [case.name for case in read_cases(tmp_path / "out", ["ct"])] == ["LCTSC-Train-S1-001"]
+
+
+def test_where_every_patient_is_broken_the_next_try_is_not_refused(raw: Path, tmp_path: Path) -> None:
+    file = raw / "LCTSC-Train-S1-001" / "study" / "rt" / "1-1.dcm"
+    whole = file.read_bytes()
+    file.write_bytes(b"\0" * 200)
+    assert prepare_dataset("lctsc", raw, tmp_path / "out").counts == {"failed": 2}
+    file.write_bytes(whole)
+    assert prepare_dataset("lctsc", raw, tmp_path / "out").counts == {"ok": 1, "failed": 1}
+
+
+def test_endings_in_upper_case(raw: Path, tmp_path: Path) -> None:
+    for file in list(raw.rglob("*.dcm")):
+        file.rename(file.with_suffix(".DCM"))
+    assert prepare_dataset("lctsc", raw, tmp_path / "out").counts == {"ok": 1, "failed": 1}
+
+
+def test_contours_of_another_scan_are_no_empty_mask(raw: Path, tmp_path: Path) -> None:
+    file = raw / "LCTSC-Train-S1-001" / "study" / "rt" / "1-1.dcm"
+    dataset = pydicom.dcmread(file)
+    for roi in dataset.ROIContourSequence:
+        for contour in roi.ContourSequence:
+            contour.ContourData = [float(value) + 500 for value in contour.ContourData]
+    dataset.save_as(file)
+    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
+    assert "no contour of lung_r lies in the scan" in ledger.entries[-1].message
 
 
 def corners(low: float, high: float) -> Floats:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from PIL import Image
 
-from medseg.data.image import image_suffix, read_image, write_image
+from medseg.data.image import frames, image_suffix, read_image, write_image
 from medseg.errors import DataError, ImageError
 
 ABSENT = "absent"
@@ -42,7 +42,8 @@ class Mask:
 class Row:
     """A case of a public dataset. masks: "" for a label map, else by label; None for a label looked for and not there.
 
-    make: writes a mask that no file holds, e.g. from contours, to the path it is given.
+    make: writes a mask that no file holds, e.g. from contours, to the path it is given. stacked: `images` are one 4D
+    file for every channel, whose volumes are the channels in their order.
     """
 
     case: str
@@ -50,6 +51,7 @@ class Row:
     masks: Mapping[str, Mask | None] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)  # patient, label, split and others
     make: Callable[[Path], None] | None = None
+    stacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def place(row: Row, out: Path) -> dict[str, str]:
     Raises `ImageError` where a mask cannot be read or its parts have different sizes.
     """
     line: dict[str, str] = {"case": row.case, **row.facts}
-    for channel, path in row.images.items():
+    if row.stacked:
+        line |= unstacked(row, out)
+    for channel, path in () if row.stacked else row.images.items():
         end = f"_{channel}" if channel else ""
         target = out / "images" / f"{row.case}{end}{'' if path.is_dir() else _ending(path)}"
         link(path, target)
@@ -117,6 +121,26 @@ def place(row: Row, out: Path) -> dict[str, str]:
         row.make(target)
         line["mask"] = target.relative_to(out).as_posix()
     return line
+
+
+def unstacked(row: Row, out: Path) -> dict[str, str]:
+    """Write each channel of a case's 4D file as a volume of its own, and return their columns.
+
+    Raises `ImageError` where it has not as many volumes as channels.
+    """
+    path = next(iter(row.images.values()))
+    volumes = frames(read_image(path))
+    if len(volumes) != len(row.images):
+        names = ", ".join(row.images)
+        raise ImageError(
+            f"{path}: holds {len(volumes)} volumes for {len(row.images)} channels ({names}); correct either"
+        )
+    columns = {}
+    for channel, volume in zip(row.images, volumes, strict=True):
+        target = out / "images" / f"{row.case}_{channel}.nii.gz"
+        write_image(volume, target)
+        columns[f"image_{channel}"] = target.relative_to(out).as_posix()
+    return columns
 
 
 def _ending(path: Path) -> str:

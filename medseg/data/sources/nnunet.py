@@ -15,45 +15,89 @@ from medseg.errors import DataError
 TREE = """  dataset.json
   imagesTr/CASE_0000.nii.gz
   labelsTr/CASE.nii.gz"""
+WHOLE = -1  # in place of a channel's number: one file for all
 
 
 def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
-    """Cases of `imagesTr` with their masks. nnU-Net names channels CASE_0000, MSD has one file a case."""
+    """Cases of `imagesTr` with their masks. nnU-Net names channels CASE_0000, MSD has one file a case.
+
+    Raises `DataError` for a channel without a file, and for several in one file, which `as_source` splits.
+    """
+    files, masks = _found(root)
+    several = max(len(channels), len(stated_channels(root)))
+    found = []
+    for case, parts in files.items():
+        if WHOLE in parts and several > 1:
+            raise DataError(
+                f"{parts[WHOLE]}: one file for {several} channels; split them with "
+                f"medseg data prepare nnunet {root} OUT and use OUT"
+            )
+        images = {}
+        for position, channel in enumerate(channels):
+            path = parts.get(position, parts.get(WHOLE))
+            if path is None:
+                where = f"{root / 'imagesTr'}: {case} has no file {case}_{position:04d}.*"
+                raise DataError(f"{where} for channel {channel!r}")
+            images[channel] = path
+        found.append(_case(case, images, masks))
+    return found
+
+
+def _case(name: str, images: dict[str, Path], masks: dict[str, Path]) -> Case:
+    sequence, frame = frame_of(name)
+    return Case(sequence, sequence, images, masks.get(name), frame=frame)
+
+
+def _found(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
+    """The files of `imagesTr` by case and number of their channel, WHOLE without one; the masks by case."""
     folder = root / "imagesTr"
     if not folder.is_dir():
         raise DataError(f"{root}: dataset.json without a folder imagesTr beside it")
     masks = {stem(path): path for path in (root / "labelsTr").glob("*") if is_image(path)}
-    files: dict[str, dict[str, Path]] = {}
+    files: dict[str, dict[int, Path]] = {}
     for path in sorted(p for p in folder.iterdir() if is_image(p)):
         name, _, number = stem(path).rpartition("_")
         numbered = bool(name) and len(number) == 4 and number.isdigit() and stem(path) not in masks
-        case, position = (name, int(number)) if numbered else (stem(path), 0)
-        if position < len(channels):
-            files.setdefault(case, {})[channels[position]] = path
-    for case, images in files.items():
-        for position, channel in enumerate(channels):
-            if channel not in images:
-                raise DataError(f"{folder}: {case} has no file {case}_{position:04d}.* for channel {channel!r}")
-    found = []
-    for case, images in files.items():
-        sequence, frame = frame_of(case)
-        found.append(Case(sequence, sequence, images, masks.get(case), frame=frame))
-    return found
+        case, position = (name, int(number)) if numbered else (stem(path), WHOLE)
+        files.setdefault(case, {})[position] = path
+    return files, masks
 
 
 def as_source(root: Path) -> Source:
-    """The cases of an nnU-Net raw or MSD folder, channels by their names in dataset.json."""
+    """The cases of an nnU-Net raw or MSD folder, channels by their names in dataset.json.
+
+    Channels that MSD has in one 4D file are split; red, green and blue in one file are one channel, a colour image.
+    """
     values = stated_labels(root) if (root / "dataset.json").is_file() else None
     require(values or [], root, TREE)
-    content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
-    named = content.get("channel_names") or content.get("modality") or {"0": "image"}
-    channels = [re.sub(r"\W+", "_", str(named[key])).lower() for key in sorted(named, key=int)]
+    channels = [re.sub(r"\W+", "_", name).lower() for name in stated_channels(root)] or ["image"]
+    files, masks = _found(root)
+    require(files, root, TREE)
+    if [name[0] for name in channels] == ["r", "g", "b"] and all({*parts} == {0} for parts in files.values()):
+        channels = ["image"]
+    if len(channels) > 1 and all(WHOLE in parts for parts in files.values()):
+        stacked = True
+        cases = [_case(name, dict.fromkeys(channels, parts[WHOLE]), masks) for name, parts in files.items()]
+    else:
+        stacked = False
+        cases = read_nnunet(root, channels)
     rows = []
-    for case in read_nnunet(root, channels):
+    for case in cases:
         images = dict(case.images) if len(channels) > 1 else {"": case.image}
-        masks = {"": Mask((case.mask,))} if case.mask is not None else {}
-        rows.append(Row(case.name, images, masks, {"patient": case.patient, "split": "train"}))
+        parts = {"": Mask((case.mask,))} if case.mask is not None else {}
+        rows.append(Row(case.name, images, parts, {"patient": case.patient, "split": "train"}, stacked=stacked))
     return Source(rows, values or {})
+
+
+def stated_channels(root: Path) -> list[str]:
+    """Names of the channels in dataset.json, in order: nnU-Net's "channel_names" or MSD's "modality"."""
+    try:
+        content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        named = content.get("channel_names") or content.get("modality") or {}
+        return [str(named[key]) or key for key in sorted(named, key=int)]
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        why = f'must state channels such as {{"channel_names": {{"0": "CT"}}}} ({type(error).__name__})'
+        raise DataError(f"{root / 'dataset.json'}: {why}") from error
 
 
 def stated_labels(root: Path) -> dict[str, Any] | None:

@@ -1,11 +1,16 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
 from medseg.data.folders import read_cases
+from medseg.data.image import read_image
+from medseg.data.labels import Labels
+from medseg.data.truth import read_truth
 from medseg.errors import DataError
+from medseg.prepare import prepare_dataset
 
 
 def volume(path: Path) -> None:
@@ -38,4 +43,72 @@ def test_decathlon_has_one_file_a_case(tmp_path: Path) -> None:
 def test_without_images_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(DataError, match="imagesTr"):
+        read_cases(tmp_path, ["ct"])
+
+
+def decathlon(root: Path, size: tuple[int, ...] = (4, 3, 6, 5)) -> npt.NDArray[np.int16]:
+    """Task 1 as it comes: BRATS_001.nii.gz of X × Y × Z × 4; the values (channel, Z, Y, X)."""
+    values = np.random.default_rng(0).integers(0, 255, size).astype(np.int16)
+    image = sitk.JoinSeries([sitk.GetImageFromArray(volume) for volume in values])
+    image.SetSpacing((1.0, 1.5, 2.0, 1.0))
+    (root / "imagesTr").mkdir(parents=True)
+    (root / "labelsTr").mkdir()
+    sitk.WriteImage(image, str(root / "imagesTr" / "BRATS_001.nii.gz"))
+    mask = sitk.GetImageFromArray((values[0] > 128).astype(np.uint8))
+    mask.SetSpacing((1.0, 1.5, 2.0))
+    sitk.WriteImage(mask, str(root / "labelsTr" / "BRATS_001.nii.gz"))
+    (root / "dataset.json").write_text(
+        '{"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "labels": {"0": "background", "1": "edema"}}'
+    )
+    return values
+
+
+def test_decathlon_channels_in_one_file_are_split(tmp_path: Path) -> None:
+    values = decathlon(tmp_path / "raw")
+    assert prepare_dataset("nnunet", tmp_path / "raw", tmp_path / "out").counts == {"ok": 1}
+    (case,) = read_cases(tmp_path / "out", ["flair", "t1w", "t1gd", "t2w"])
+    labels = Labels({"edema": 1})
+    truth = read_truth(case, read_image(case.image), labels).mask
+    assert np.array_equal(sitk.GetArrayFromImage(truth), values[0] > 128)
+    for file, wanted in zip(case.images.values(), values, strict=True):
+        image = read_image(file)
+        assert image.GetSpacing() == (1.0, 1.5, 2.0)
+        assert np.array_equal(sitk.GetArrayFromImage(image), wanted)
+
+
+def test_decathlon_channels_in_one_file_name_the_way_out(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    for channels in (["flair", "t1c"], ["flair"]):
+        with pytest.raises(DataError, match=r"BRATS_001.*medseg data prepare nnunet"):
+            read_cases(tmp_path, channels)
+
+
+def test_a_file_of_other_than_the_stated_channels_is_an_error(tmp_path: Path) -> None:
+    decathlon(tmp_path / "raw", (3, 3, 6, 5))
+    (entry,) = prepare_dataset("nnunet", tmp_path / "raw", tmp_path / "out").entries
+    assert "BRATS_001.nii.gz: holds 3 volumes for 4 channels (flair, t1w, t1gd, t2w)" in entry.message
+
+
+def test_red_green_and_blue_of_one_file_are_one_channel(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    colours = np.random.default_rng(0).integers(0, 255, (6, 5, 3)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(raw / "imagesTr" / "c0_0000.png"))
+    sitk.WriteImage(sitk.GetImageFromArray((colours[..., 0] > 99).astype(np.uint8)), str(raw / "labelsTr" / "c0.png"))
+    (raw / "dataset.json").write_text(
+        '{"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": {"background": 0, "road": 1}, '
+        '"file_ending": ".png"}'
+    )
+    assert prepare_dataset("nnunet", raw, tmp_path / "out").counts == {"ok": 1}
+    for root in (tmp_path / "out", raw):
+        (case,) = read_cases(root, ["photo"])
+        assert case.mask is not None
+        assert np.array_equal(sitk.GetArrayFromImage(read_image(case.image)), colours)
+
+
+def test_channels_that_are_not_numbered_are_said_so(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"channel_names": ["CT"], "labels": {"liver": 1}}')
+    with pytest.raises(DataError, match=r"dataset\.json: must state channels"):
         read_cases(tmp_path, ["ct"])

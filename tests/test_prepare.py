@@ -81,6 +81,25 @@ def isic2017(raw: Path) -> None:
         picture(raw / f"ISIC-2017_{split}_Data" / f"ISIC_{number}_superpixels.png", 9)
 
 
+def isic2018(raw: Path) -> None:
+    picture(raw / "ISIC2018_Task1-2_Training_Input" / "ISIC_0000000.jpg", 50)
+    square(raw / "ISIC2018_Task1_Training_GroundTruth" / "ISIC_0000000_segmentation.png", 3, 5)
+    square(raw / "ISIC2018_Task2_Training_GroundTruth_v3" / "ISIC_0000000_attribute_globules.png", 9, 9)
+    kinds = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+    lines = ["image," + ",".join(kinds)]
+    for number, kind in enumerate((*kinds, "NV")):
+        picture(raw / "ISIC2018_Task3_Training_Input" / f"ISIC_002430{number}.jpg", number)
+        lines.append(f"ISIC_002430{number}," + ",".join("1.0" if kind == other else "0.0" for other in kinds))
+    text(raw / "ISIC2018_Task3_Training_GroundTruth" / "ISIC2018_Task3_Training_GroundTruth.csv", *lines)
+    text(
+        raw / "ISIC2018_Task3_Training_LesionGroupings.csv",
+        "image,lesion_id,diagnosis_confirm_type",
+        "ISIC_0024300,HAM_0000550,histopathology",
+        "ISIC_0024301,HAM_0003577,single image expert consensus",
+        "ISIC_0024307,HAM_0003577,single image expert consensus",
+    )
+
+
 def ph2(raw: Path) -> None:
     for name in ("IMD002", "IMD004"):
         folder = raw / "PH2 Dataset images" / name
@@ -195,6 +214,9 @@ EXPECTED: dict[str, tuple[Callable[[Path], None], Labels | None, list[str], Want
     "isic2017": (isic2017, LESION, ["photo"], {
         "ISIC_0000001": ({"lesion": 16}, "benign", "train"), "ISIC_0000002": ({"lesion": 16}, "malignant", "valid"),
         "ISIC_0000003": ({"lesion": 16}, "benign", "test")}),
+    "isic2018": (isic2018, None, ["photo"], {
+        "ISIC_0000000": ({}, None, "train")} | {
+        f"ISIC_002430{n}": ({}, "malignant" if n in (0, 2, 3) else "benign", "train") for n in range(8)}),
     "ph2": (ph2, LESION, ["photo"], {
         "IMD002": ({"lesion": 16}, "benign", None), "IMD004": ({"lesion": 16}, "malignant", None)}),
     "idrid_seg": (idrid_seg, FUNDUS, ["photo"], {
@@ -249,7 +271,7 @@ def test_what_is_prepared_can_be_read_and_means_what_it_should(name: str, tmp_pa
 
 
 def test_every_source_but_the_dicom_one_has_an_example_here() -> None:
-    assert set(SOURCES) - set(EXPECTED) == {"isic2018", "lctsc"}  # as isic2017; tests/data/sources/test_lctsc.py
+    assert set(SOURCES) - set(EXPECTED) == {"lctsc"}  # tests/data/sources/test_lctsc.py
 
 
 def test_both_sides_of_one_patient_stay_together(tmp_path: Path) -> None:

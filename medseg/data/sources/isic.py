@@ -5,37 +5,57 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from medseg.data.sources.layout import Mask, Row, Source, files_below, require, split_of
+from medseg.data.sources.layout import Mask, Row, Source, files_below, require, split_of, table
 
 TREE = """  ISIC-2017_Training_Data/ISIC_0000000.jpg
   ISIC-2017_Training_Part1_GroundTruth/ISIC_0000000_segmentation.png
-  ISIC-2017_Training_Part3_GroundTruth.csv"""
-ILL = ("1", "1.0", "malignant")
+  ISIC-2017_Training_Part3_GroundTruth.csv   (2018: ISIC2018_Task3_Training_GroundTruth.csv, …_LesionGroupings.csv)"""
+YES = ("1", "1.0", "malignant")
+# actinic keratosis and Bowen's disease (AKIEC) are carcinoma in situ or on the way there: treated, not left alone
+MALIGNANT = ("melanoma", "mel", "bcc", "akiec")
 
 
 def read_isic(raw: Path) -> Source:
-    """Rows by image number; the split is that of the folder's name; label from the tables of task 3 (melanoma)."""
+    """Rows by image number; the split is that of the folder's name; label from the tables of part 3 or task 3.
+
+    Photographs of one lesion have one patient, where the table of groupings (2018) says so.
+    """
     images = {path.stem: path for path in files_below(raw, "ISIC_*.jpg", "ISIC_*.jpeg")}
     require(images, raw, TREE)
     found = {path.stem.lower().removesuffix("_segmentation"): path for path in files_below(raw, "*_segmentation.png")}
-    labels = _labels(raw)
+    told, lesions = _diagnoses(raw), _lesions(raw)
     rows = []
     for name, path in images.items():
         mask = found.get(name.lower())
-        facts = {"patient": name, "label": labels.get(name, ""), "split": split_of(path.relative_to(raw))}
+        facts = {"patient": lesions.get(name, name), **told.get(name, {"label": ""})}
+        facts["split"] = split_of(path.relative_to(raw))
         rows.append(Row(name, {"": path}, {"": Mask((mask,))} if mask else {}, facts))
     return Source(rows, {"lesion": 255})
 
 
-def _labels(raw: Path) -> dict[str, str]:
-    """benign or malignant by image: second column of a table without heading (2016), `melanoma` or MEL (2017, 2018)."""
-    labels = {}
+def _diagnoses(raw: Path) -> dict[str, dict[str, str]]:
+    """By image its label, benign or malignant, and of 2018 its diagnosis.
+
+    Second column of a table without heading (2016), `melanoma` (2017), a column for each diagnosis (2018: MEL NV BCC
+    AKIEC BKL DF VASC; a row with none of them tells nothing).
+    """
+    told = {}
     for file in files_below(raw, "*part3*groundtruth*.csv", "*task3*groundtruth*.csv"):
         with file.open(newline="", encoding="utf-8-sig") as text:
-            lines = [line for line in csv.reader(text) if line]
-        head = [cell.strip().lower() for cell in lines[0]]
-        column = next((head.index(name) for name in ("melanoma", "mel") if name in head), None)
-        for line in lines if column is None else lines[1:]:
-            value = line[column or 1].strip().lower()
-            labels[line[0].strip()] = "malignant" if value in ILL else "benign"
-    return labels
+            lines = [[cell.strip() for cell in line] for line in csv.reader(text) if line]
+        head = [cell.lower() for cell in lines[0]] if lines else []
+        bare = not set(MALIGNANT) & set(head)
+        for line in lines if bare else lines[1:]:
+            yes = [place for place, cell in enumerate(line) if 0 < place < len(head) and cell.lower() in YES]
+            ill = bool(yes) if bare else any(head[place] in MALIGNANT for place in yes)
+            facts = {"label": "malignant" if ill else "benign"}
+            if "mel" in head:
+                facts = {"label": facts["label"] if yes else "", "diagnosis": lines[0][yes[0]] if yes else ""}
+            told[line[0]] = facts
+    return told
+
+
+def _lesions(raw: Path) -> dict[str, str]:
+    """The lesion that each image shows, from ISIC2018_Task3_Training_LesionGroupings.csv."""
+    lines = [line for file in files_below(raw, "*lesiongroupings*.csv") for line in table(file)]
+    return {line["image"]: line["lesion_id"] for line in lines if line.get("image") and line.get("lesion_id")}

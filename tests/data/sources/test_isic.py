@@ -1,0 +1,35 @@
+"""Diagnoses and lesions of ISIC 2018."""
+
+import csv
+from pathlib import Path
+
+from medseg.data.folders import read_cases
+from medseg.data.image import read_image
+from medseg.data.labels import Labels
+from medseg.data.truth import read_truth
+from medseg.prepare import prepare_dataset
+from tests.test_prepare import isic2018, text
+
+KINDS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+
+
+def test_isic2018_keeps_the_diagnosis_and_the_lesion(tmp_path: Path) -> None:
+    isic2018(tmp_path / "raw")
+    prepare_dataset("isic2018", tmp_path / "raw", tmp_path / "out")
+    with (tmp_path / "out" / "cases.csv").open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert [rows[f"ISIC_002430{n}"]["diagnosis"] for n in range(8)] == [*KINDS, "NV"]
+    assert rows["ISIC_0024301"]["patient"] == rows["ISIC_0024307"]["patient"] == "HAM_0003577"
+    assert rows["ISIC_0024302"]["patient"] == "ISIC_0024302"  # not in the table: by itself
+    case = next(case for case in read_cases(tmp_path / "out", ["photo"]) if case.annotated)
+    assert case.id == "ISIC_0000000"
+    mask = read_truth(case, read_image(case.image), Labels({"lesion": 1})).mask
+    assert mask[5, 3] == 1
+
+
+def test_a_row_without_a_diagnosis_is_not_benign(tmp_path: Path) -> None:
+    isic2018(tmp_path / "raw")
+    file = tmp_path / "raw" / "ISIC2018_Task3_Training_GroundTruth" / "ISIC2018_Task3_Training_GroundTruth.csv"
+    text(file, "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC", "ISIC_0024300,0.0,0.0,0.0,0.0,0.0,0.0,0.0")
+    prepare_dataset("isic2018", tmp_path / "raw", tmp_path / "out")
+    assert {case.label for case in read_cases(tmp_path / "out", ["photo"])} == {None}

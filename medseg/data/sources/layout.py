@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medseg.data.image import frames, image_suffix, read_image, write_image
-from medseg.errors import DataError, ImageError
+from medseg.errors import DataError, ImageError, MedsegError
 
 ABSENT = "absent"
 Values = Mapping[str, int | list[int]]
@@ -73,6 +73,15 @@ def require(found: Iterable[Any], raw: Path, tree: str) -> None:
     """`DataError` with the tree that was expected, where nothing was found."""
     if not list(found):
         raise DataError(f"{raw}: holds nothing of this dataset; expected below it:\n{tree}")
+
+
+def failing(error: MedsegError) -> Callable[[Path], None]:
+    """What `Row.make` is for a case that is known to be wrong: it fails and says why, the others go on."""
+
+    def fail(target: Path) -> None:  # noqa: ARG001 - called as what writes a mask
+        raise error
+
+    return fail
 
 
 def split_of(path: Path) -> str:

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from medseg.data.dicom_header import BROKEN
 from medseg.data.image import read_image, write_image
-from medseg.data.sources.layout import Row, Source, files_below, require, split_of
+from medseg.data.sources.layout import Row, Source, failing, files_below, require, split_of
 from medseg.errors import ImageError
 
 Floats = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ def read_lctsc(raw: Path) -> Source:
         some = next(iter(parts.values()), raw).parent
         alone = ImageError(f"{some}: {name} has no series {' and no '.join(missing)} below {raw}; unpack it too")
         problem = wrong.get(name) or (alone if missing else None)
-        make = partial(_fail, problem) if problem else partial(lungs, parts["RTSTRUCT"], parts["CT"].parent)
+        make = failing(problem) if problem else partial(lungs, parts["RTSTRUCT"], parts["CT"].parent)
         images = {"": parts["CT"].parent if "CT" in parts else some}
         rows.append(Row(name, images, {}, {"patient": name, "split": split_of(Path(name))}, make))
     return Source(rows, NUMBERS)
@@ -73,10 +73,6 @@ def _read(file: Path, stop_before_pixels: bool = False) -> Any:
     except (*BROKEN, EOFError, struct.error, zlib.error) as error:
         why = f"{file}: is no readable DICOM file ({type(error).__name__}); copy it again or move it away"
         raise ImageError(why, code="image-unreadable") from None  # the cause may quote the header
-
-
-def _fail(error: ImageError, target: Path) -> None:  # noqa: ARG001 - called as `lungs` is
-    raise error
 
 
 def lungs(contours: Path, series: Path, target: Path) -> None:

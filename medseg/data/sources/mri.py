@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
-from medseg.data.sources.layout import Mask, Row, Source, Values, files_below, require, table
+from medseg.data.sources.layout import Mask, Row, Source, Values, failing, files_below, require, table
+from medseg.errors import DataError
 
 BRATS_TREE = """  HGG/BraTS19_XXX_1/BraTS19_XXX_1_flair.nii.gz   (or without HGG and LGG)
   HGG/BraTS19_XXX_1/BraTS19_XXX_1_t1ce.nii.gz
-  HGG/BraTS19_XXX_1/BraTS19_XXX_1_seg.nii.gz"""
+  HGG/BraTS19_XXX_1/BraTS19_XXX_1_seg.nii.gz
+  HGG/brats_2013_pat0001_1/VSD.Brain.XX.O.MR_Flair.54512/VSD.Brain.XX.O.MR_Flair.54512.mha   (2015)"""
 IBSR_TREE = """  IBSR_01/IBSR_01_ana.nii.gz   (or IBSR_01_ana_strip.nii.gz)
   IBSR_01/IBSR_01_segTRI_ana.nii.gz"""
 MRBRAINS_TREE = """  TrainingData/1/T1.nii, T2_FLAIR.nii, LabelsForTesting.nii   (2013)
@@ -23,29 +26,51 @@ def read_brats(raw: Path) -> Source:
 
     Until 2022 the enhancing tumour is 4 (2015 also has 3, not enhancing); from 2023 on it is 3: told by the names.
     """
-    files = files_below(raw, "*.nii.gz", "*.nii")
     cases: dict[Path, dict[str, Path]] = {}
-    for path in files:
-        part = re.split(r"[_-]", path.name.lower().removesuffix(".gz").removesuffix(".nii"))[-1]
-        cases.setdefault(path.parent, {})[part] = path
+    for path in files_below(raw, "*.nii.gz", "*.nii", "VSD.*.mha"):
+        folder, part = _place(path)
+        cases.setdefault(folder, {})[part] = path
     cases = {folder: parts for folder, parts in cases.items() if CHANNELS.keys() & parts.keys()}
     require(cases, raw, BRATS_TREE)
     grades = _grades(raw)
+    names = Counter(folder.name for folder in cases)
     rows, recent = [], any({"t1n", "t2f", "t2w"} & parts.keys() for parts in cases.values())
     for folder, parts in sorted(cases.items()):
         images = {CHANNELS[name]: path for name, path in sorted(parts.items()) if name in CHANNELS}
         above = next((part for part in folder.parts if part in ("HGG", "LGG")), "")
-        facts = {"patient": _patient(folder.name), "label": grades.get(folder.name, above)}
-        seg = parts.get("seg")
-        rows.append(Row(folder.name, images, {"": Mask((seg,))} if seg else {}, facts))
+        apart = f"{above}_" if names[folder.name] > 1 else ""  # 2015 counts both grades from brats_2013_pat0001_1
+        facts = {"patient": apart + _patient(folder.name), "label": grades.get(folder.name, above)}
+        segs = _segs(folder, parts)
+        masks = {"": Mask((segs[0],))} if len(segs) == 1 else {}
+        several = DataError(f"{folder}: which is the mask, {' or '.join(p.name for p in segs)}? Move the others away")
+        make = failing(several) if len(segs) > 1 else None
+        rows.append(Row(apart + folder.name, images, masks, facts, make))
     enhancing, core, whole = (3, [1, 3], [1, 2, 3]) if recent else (4, [1, 3, 4], [1, 2, 3, 4])
     return Source(rows, {"whole_tumour": whole, "tumour_core": core, "enhancing": enhancing})
 
 
+def _place(path: Path) -> tuple[Path, str]:
+    """A case's folder and the part that a file is, in lower case; 2015 has a folder for each file, OT is the truth."""
+    if path.suffix.lower() == ".mha":
+        found = re.search(r"\.(?:mr_)?(\w+)\.\d+\.mha$", path.name.lower())
+        part = found.group(1) if found else path.stem
+        folder = path.parent.parent if path.parent.name == path.stem else path.parent
+        return folder, "seg" if part == "ot" else part
+    return path.parent, re.split(r"[_-]", path.name.lower().removesuffix(".gz").removesuffix(".nii"))[-1]
+
+
+def _segs(folder: Path, parts: dict[str, Path]) -> list[Path]:
+    """The mask of a case: CASE_seg, else what else has seg in its name (2020: case 355 has W39_1998.09.19_Segm.nii)."""
+    if "seg" in parts:
+        return [parts["seg"]]
+    rest = [path for part, path in sorted(parts.items()) if part not in CHANNELS]
+    return [path for path in rest if "seg" in path.name.lower().removeprefix(folder.name.lower())]
+
+
 def _patient(name: str) -> str:
-    """BraTS-GLI-00005-001 is the second visit of 00005."""
-    visit = re.fullmatch(r"(BraTS-\w+-\d+)-\d{3}", name)
-    return visit.group(1) if visit else name
+    """BraTS-GLI-00005-001 is the second visit of 00005; brats_tcia_pat153_0109 (2015) one of several of pat153."""
+    visit = re.fullmatch(r"(BraTS-\w+-\d+)-\d{3}|(brats_\w+_pat\d+)_\d+", name)
+    return (visit.group(1) or visit.group(2)) if visit else name
 
 
 def _grades(raw: Path) -> dict[str, str]:
@@ -62,7 +87,8 @@ def read_ibsr18(raw: Path) -> Source:
     """T1 with CSF 1, grey 2 and white matter 3."""
     images = files_below(raw, "IBSR_??_ana.nii*", "IBSR_??_ana_strip.nii*")
     require(images, raw, IBSR_TREE)
-    masks = {path.name[:7]: path for path in files_below(raw, "IBSR_??_segTRI_ana.nii*", "IBSR_??_segTRI*.nii*")}
+    masks = {path.name[:7]: path for path in files_below(raw, "IBSR_??_segTRI*.nii*")}
+    masks |= {path.name[:7]: path for path in files_below(raw, "IBSR_??_segTRI_ana.nii*")}  # before segTRI_fill_ana
     first = {path.name[:7]: path for path in reversed(images)}  # the whole head before the stripped one
     rows = [
         Row(name, {"": path}, {"": Mask((masks[name],))} if name in masks else {}, {"patient": name})

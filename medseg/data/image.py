@@ -169,15 +169,11 @@ def _require_finite(image: sitk.Image, path: Path) -> None:
 
 
 def read_mask(path: Path) -> sitk.Image:
-    """Read integer labels 0..255 as uint8. Grey stored as RGB(A) counts as grey.
+    """Read integer labels 0..255 as uint8: grey (stored as RGB(A) or in 16 bits, too) or the indices of a palette.
 
     Raises ImageError as `read_image` does, mask-colour for real colours, mask-values for other values.
     """
-    image = read_image(path)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        image = photo.one_channel(image)
-        if image is None:
-            raise ImageError(f"{path}: is a colour image, not a mask; save label numbers as grey", code="mask-colour")
+    image = photo.as_mask(path, read_image(path))
     view = sitk.GetArrayViewFromImage(image)
     wrong = np.issubdtype(view.dtype, np.floating) and bool((view != np.rint(view)).any())
     if wrong or view.min() < 0 or view.max() > 255:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
 from PIL import Image, ImageOps
 
@@ -23,6 +24,7 @@ PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 8
 BMP_GREY = (8, 0)  # bits a pixel, compression
 BMP_OF_ITK = (BMP_GREY, (24, 0), (32, 0))  # it writes past its memory where runs are wrong, and ends the process
 PILLOW_BYTES = 16  # a pixel: 4 as opened, turned, converted and as an array
+WHITE_16 = 65535  # of 16 bits
 GREY_ALPHA = 4  # colour type in a PNG header
 PLAIN_MODES = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L", "PA": "RGBA"}  # of Pillow, as SimpleITK holds them
 # what Pillow raises on garbage
@@ -63,7 +65,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """As Pillow opens it, which talks about entries that it cannot use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path) as opened:
+        # by its name Pillow would map a grey TIFF that lies on its side with height and width exchanged
+        with path.open("rb") as file, Image.open(file) as opened:
             yield opened
 
 
@@ -90,12 +93,64 @@ def _by_pillow(path: Path) -> sitk.Image:
 
 
 def one_channel(image: sitk.Image) -> sitk.Image | None:
-    """The grey image behind 2 (grey, alpha), 3 or 4 (RGB, alpha) components; None where the colours differ."""
+    """The grey image behind 1, 2 (grey, alpha), 3 or 4 (RGB, alpha) components; None where the colours differ."""
     channels = image.GetNumberOfComponentsPerPixel()
+    if channels == 1:
+        return image
     view = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X, C)
     colours = {2: 1, 4: 3}.get(channels, channels)
     grey = all(np.array_equal(view[..., 0], view[..., channel]) for channel in range(1, colours))
     return sitk.VectorIndexSelectionCast(image, 0) if grey else None
+
+
+def as_mask(path: Path, image: sitk.Image) -> sitk.Image:
+    """What `image`, as it was read from `path`, says as a mask: one component, black and white of 16 bits as 0 and 255.
+
+    Of a palette with colours its indices are the label numbers, as in Pascal VOC; one of greys alone means its greys.
+    Raises ImageError mask-colour for other colours.
+    """
+    numbers = _palette_numbers(path, image) if path.suffix.lower() in PIXELS else None
+    if numbers is not None and numbers.shape == image.GetSize()[::-1]:
+        return _on_grid(numbers, image)
+    grey = one_channel(image)
+    if grey is None:
+        view = sitk.GetArrayViewFromImage(image)
+        colour = view[(view != view[..., :1]).any(-1)][0]
+        raise ImageError(
+            f"{path}: is a colour image (one pixel is {', '.join(f'{value:g}' for value in colour)}), not a mask; "
+            "save label numbers as grey, or as the indices of a palette",
+            code="mask-colour",
+        )
+    view = sitk.GetArrayViewFromImage(grey)
+    if view.dtype == np.uint16 and view.max() == WHITE_16 and np.isin(view, (0, WHITE_16)).all():
+        return _on_grid((view > 0).astype(np.uint8) * np.uint8(255), grey)
+    return grey
+
+
+def _palette_numbers(path: Path, image: sitk.Image) -> npt.NDArray[np.uint8] | None:
+    """Label numbers ([Z,] Y, X) of a file with a palette, upright as `image` is; None of other files."""
+    try:
+        with _opened(path) as opened:
+            if opened.mode not in ("P", "PA"):
+                return None
+            pages = []
+            for page in range(image.GetDepth() or 1):
+                opened.seek(page)
+                # ITK does not turn a PNG
+                upright = opened if path.suffix.lower() == ".png" else ImageOps.exif_transpose(opened)
+                indices = np.array(upright.getchannel(0))  # (Y, X)
+                colours = np.reshape(upright.getpalette("RGB") or [], (-1, 3)).astype(np.uint8)
+                grey = (colours == colours[:, :1]).all()
+                pages.append(colours[indices, 0] if grey else indices)
+    except BROKEN:
+        return None
+    return np.stack(pages) if image.GetDimension() > 2 else pages[0]
+
+
+def _on_grid(array: npt.NDArray[np.uint8], image: sitk.Image) -> sitk.Image:
+    made = sitk.GetImageFromArray(array)
+    made.CopyInformation(image)
+    return made
 
 
 def fitted(image: sitk.Image, path: Path, suffix: str) -> sitk.Image:

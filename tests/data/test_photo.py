@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image, ImageOps
 
-from medseg.data.image import read_image, read_mask
+from medseg.data.image import read_image, read_mask, write_image
+from medseg.errors import ImageError
 
 SCENE = np.zeros((6, 9, 3), np.uint8)
 SCENE[:2, :3], SCENE[3:, 5:] = (255, 0, 0), (0, 80, 200)
@@ -20,6 +21,16 @@ def test_a_photograph_stands_upright_as_viewers_show_it(tmp_path: Path, orientat
     with Image.open(path) as opened:
         wanted = np.asarray(ImageOps.exif_transpose(opened))
     assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), wanted)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_grey_one_too(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(SCENE[..., 2]).save(tmp_path / "grey.tif", exif=exif)
+    Image.fromarray(SCENE).save(tmp_path / "colour.tif", exif=exif)
+    grey, colour = (sitk.GetArrayFromImage(read_image(tmp_path / f"{name}.tif")) for name in ("grey", "colour"))
+    assert np.array_equal(grey, colour[..., 2])
 
 
 def test_jpeg_too(tmp_path: Path) -> None:
@@ -45,3 +56,72 @@ def test_a_black_and_white_mask_of_any_kind_is_a_mask(tmp_path: Path, mode: str)
     drawn = Image.fromarray((SCENE.max(-1) > 0).astype(np.uint8) * 255)
     drawn.convert(mode).save(tmp_path / "mask.png")
     assert sitk.GetArrayFromImage(read_mask(tmp_path / "mask.png") > 0).sum() == (SCENE.max(-1) > 0).sum()
+
+
+LABELS = np.zeros((6, 9), np.uint8)
+LABELS[:2, :3], LABELS[3:, 5:] = 1, 2
+VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0]  # the first colours of Pascal VOC
+
+
+def painted(palette: list[int], labels: np.ndarray = LABELS) -> Image.Image:
+    image = Image.fromarray(labels)
+    image.putpalette(palette)
+    return image
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".tiff"])
+@pytest.mark.parametrize("palette", [VOC, [0, 0, 0, 255, 255, 255, 255, 0, 0], [255, 255, 255, 0, 0, 0, 0, 0, 255]])
+def test_the_indices_of_a_palette_are_the_labels(tmp_path: Path, suffix: str, palette: list[int]) -> None:
+    path = tmp_path / f"mask{suffix}"
+    for labels in (LABELS, LABELS // 2):
+        painted(palette, labels).save(path)
+        mask = read_mask(path)
+        assert mask.GetPixelID() == sitk.sitkUInt8
+        assert np.array_equal(sitk.GetArrayFromImage(mask), labels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_a_palette_of_greys_means_its_greys(tmp_path: Path, suffix: str) -> None:
+    """As tools make it that shrink a grey picture."""
+    painted([255, 255, 255, 0, 0, 0, 128, 128, 128]).save(tmp_path / f"mask{suffix}")
+    wanted = np.array([255, 0, 128], np.uint8)[LABELS]
+    assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), wanted)
+
+
+def test_a_palette_mask_is_upright_and_has_pages(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    painted(VOC).save(tmp_path / "held.tif", exif=exif)
+    assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / "held.tif")), np.rot90(LABELS, -1))
+    painted(VOC).save(tmp_path / "pages.tif", save_all=True, append_images=[painted(VOC, LABELS[::-1].copy())])
+    found = sitk.GetArrayFromImage(read_mask(tmp_path / "pages.tif"))
+    assert np.array_equal(found, np.stack([LABELS, LABELS[::-1]]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".nii.gz", ".nrrd"])
+def test_black_and_white_of_16_bits_is_that_of_8(tmp_path: Path, suffix: str) -> None:
+    white = (LABELS // 2).astype(np.uint16)
+    for wide, wanted in ((white * 65535, white * 255), (LABELS.astype(np.uint16) * 100, LABELS * 100)):
+        write_image(sitk.GetImageFromArray(wide), tmp_path / f"mask{suffix}")
+        assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), wanted)
+
+
+def test_other_values_of_16_bits_are_named(tmp_path: Path) -> None:
+    write_image(sitk.GetImageFromArray(LABELS.astype(np.uint16) * 32767), tmp_path / "mask.png")
+    with pytest.raises(ImageError, match=r"mask\.png: .* this one also 32767, 65534") as error:
+        read_mask(tmp_path / "mask.png")
+    assert error.value.code == "mask-values"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_label_numbers_held_as_colours_that_are_grey_are_read(tmp_path: Path, mode: str, suffix: str) -> None:
+    Image.fromarray(LABELS).convert(mode).save(tmp_path / f"mask{suffix}")
+    assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), LABELS)
+
+
+def test_a_mask_in_colour_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+    Image.fromarray(SCENE).save(tmp_path / "mask.png")
+    with pytest.raises(ImageError, match=r"mask\.png: .*one pixel is 255, 0, 0.*palette") as error:
+        read_mask(tmp_path / "mask.png")
+    assert error.value.code == "mask-colour"

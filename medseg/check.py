@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from medseg.batch import Book, Job, Made, go_through
 from medseg.config import Config, labels_of
 from medseg.console import warn
 from medseg.data.cases import Case
+from medseg.data.dicom_seg import SUFFIX as SEG
 from medseg.data.duplicates import Fingerprints
-from medseg.data.image import grid_difference, read_image
-from medseg.data.labels import Labels
+from medseg.data.folders import MASK_FOLDERS, by_name, read_table
+from medseg.data.image import grid_difference, is_image, read_image, stem
+from medseg.data.labels import Labels, plain
 from medseg.data.truth import Truth, read_truth
 from medseg.errors import ImageError
 from medseg.ledger import Entry, Ledger
@@ -25,6 +28,7 @@ from medseg.train import read_dataset
 FAR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
 NOISE = 1e-6  # of a voxel: below, nobody would call it a difference
 WHOLE = "(dataset)"
+Grid = tuple[Path, sitk.Image] | None  # whose it is
 
 
 @dataclass
@@ -67,7 +71,7 @@ def check_dataset(config: Config, out: Path = Path("data_check.csv")) -> Ledger:
         _repeated(cases, found)
         _outliers(found)
         ledger.amend([_told(entry, found.remarks.get(entry.case, [])) for entry in seen.values()])
-        for remark in _of_the_whole(config, cases):
+        for remark in [*_of_the_whole(config, cases), *_orphans(config)]:
             ledger.add(Entry(WHOLE, "review", "look", remark, input=str(config.data.root)))
     for entry in ledger.entries:
         if entry != seen.get(entry.case):
@@ -83,27 +87,83 @@ def _told(entry: Entry, remarks: list[str]) -> Entry:
 
 
 def _look(case: Case, labels: Labels, found: Findings) -> None:
-    """Read everything of a case; raises `ImageError` where it cannot be used."""
-    images = {channel: read_image(path) for channel, path in case.images.items()}
-    first = next(iter(images.values()))
-    found.prints.add(case.name, case.patient, case.image, first)
-    found.spacings[case.name], found.sizes[case.name] = list(first.GetSpacing()), list(first.GetSize())
-    found.components[case.name] = first.GetNumberOfComponentsPerPixel()
-    for channel, image in images.items():
+    """Read everything of a case; raises one `ImageError` that names all that keeps it from being used."""
+    faults: list[ImageError] = []
+    images: dict[Path, sitk.Image] = {}
+    for path in case.images.values():
+        try:
+            images[path] = read_image(path)
+        except ImageError as error:
+            faults.append(error)
+    first = images.get(case.image)
+    if first is not None:
+        found.prints.add(case.name, case.patient, case.image, first)
+        found.spacings[case.name], found.sizes[case.name] = list(first.GetSpacing()), list(first.GetSize())
+        found.components[case.name] = first.GetNumberOfComponentsPerPixel()
+    grid = next(iter(images.items()), None)  # the first that can be read
+    for path, image in images.items():
         array = sitk.GetArrayViewFromImage(image)
         if array.min() == array.max():
-            found.note(case.name, f"{case.images[channel]}: every pixel is {array.flat[0]:g}")
-        difference = grid_difference(image, first)
-        if difference:
-            raise ImageError(
-                f"{case.images[channel]}: does not lie on the grid of {case.image.name}: {difference}",
-                code="image-grid",
-            )
+            found.note(case.name, f"{path}: every pixel is {array.flat[0]:g}")
+        faults += _off_grid(path, image, grid, "image-grid")
+    faults += _mask_faults(case, labels, found, grid)
+    if faults:
+        raise ImageError("; ".join(dict.fromkeys(map(str, faults))), code=faults[0].code)
+
+
+def _off_grid(path: Path, image: sitk.Image, grid: Grid, code: str) -> list[ImageError]:
+    """One error where an image does not lie on the grid; none where it does, or there is no grid."""
+    difference = grid_difference(image, grid[1]) if grid is not None else None
+    if grid is None or difference is None:
+        return []
+    why = f"{path}: does not lie on the grid of {grid[0]}: {difference}; resample one onto the other"
+    return [ImageError(why, code=code)]
+
+
+def _mask_faults(case: Case, labels: Labels, found: Findings, grid: Grid) -> list[ImageError]:
+    """What is wrong with the masks of a case; of sound ones, what to look at is noted."""
     if not case.annotated:
         found.note(case.name, "no mask")
-        return
-    truth = read_truth(case, first, labels)
-    if first.GetDimension() == 3:  # photographs lie nowhere
+        return []
+    error: list[ImageError] = []
+    if grid is not None and grid[0] == case.image:
+        try:
+            _note_truth(case, read_truth(case, grid[1], labels), labels, found)
+        except ImageError as first:  # there may be more
+            error = [first]
+        else:
+            return []
+    ours = set(map(plain, labels.numbers))
+    files = {name: path for name, path in case.masks.items() if path is not None and plain(name) in ours}
+    parts = [replace(case, masks={})] if case.mask is not None else []
+    parts += [replace(case, mask=None, masks={name: path}) for name, path in files.items()]
+    return [fault for part in parts for fault in _faults_of_one(part, labels, grid)] or error
+
+
+def _faults_of_one(part: Case, labels: Labels, grid: Grid) -> list[ImageError]:
+    """What is wrong with a case's only mask file: reading, its place, and its values whatever the place."""
+    (file,) = part.truth_files()
+    try:
+        if not file.name.endswith(SEG):
+            own = read_image(file)
+        elif grid is not None:
+            own = grid[1]
+        else:  # only with its image does it say where it lies
+            return []
+        faults = _off_grid(file, own, grid, "mask-grid")
+    except ImageError as error:
+        return [error]
+    try:
+        read_truth(part, own, labels)
+    except ImageError as error:
+        if error.code != "mask-missing":  # other files of the case may have labels
+            faults.append(error)
+    return faults
+
+
+def _note_truth(case: Case, truth: Truth, labels: Labels, found: Findings) -> None:
+    """What a person should know of masks that can be used."""
+    if truth.mask.GetDimension() == 3:  # photographs lie nowhere
         _note_noise(case, truth, found)
     array = sitk.GetArrayViewFromImage(truth.mask)
     shown = {name: bool(labels.layer(array, name).any()) for name in truth.known}
@@ -187,3 +247,35 @@ def _of_the_whole(config: Config, cases: list[Case]) -> list[str]:
     if not any(case.annotated for case in cases):
         remarks.append("no case has a mask: no segmentation can be learnt")
     return remarks
+
+
+def _orphans(config: Config) -> list[str]:
+    """Masks, and rows of labels.csv, that no image is named like. A cases.csv says itself what belongs together."""
+    root, everything = Path(config.data.root), deepcopy(config)
+    everything.data.leave_out = []  # a case that is left out has its mask all the same
+    cases = read_dataset(everything, root)
+    nnunet = (root / "dataset.json").is_file()
+    images, folders = (root / "imagesTr", ("labelsTr",)) if nnunet else (root / "images", MASK_FOLDERS)
+    if (root / "cases.csv").is_file() or not all(case.image.is_relative_to(images) for case in cases):
+        return []
+    used = {path for case in cases for path in case.truth_files()}
+    folder = next((root / name for name in folders if (root / name).is_dir()), images)
+    masks = sorted(path for path in folder.rglob("*") if folder != images and is_image(path) and path not in used)
+    remarks = [f"{path}: no image is named like this mask, so it is not used; rename or remove it" for path in masks]
+    table = root / "labels.csv"
+    if nnunet or not table.is_file():
+        return remarks
+    names = _names(images, cases)
+    rows = [Path(text) for text in read_table(table).iloc[:, 0].astype(str) if text]
+    strange = [row for row in rows if str(row.parent / stem(row)) not in names]
+    return remarks + [
+        f"{table}: no image is named like its row {row}; add the image, or remove the row" for row in strange
+    ]
+
+
+def _names(images: Path, cases: list[Case]) -> set[str]:
+    """What a row may call an image: its path below the folder without ending and channel, or the last part of that."""
+    files = {path: channel for case in cases for channel, path in case.images.items()}
+    ends = {path: f"_{channel}" if len(set(files.values())) > 1 else "" for path, channel in files.items()}
+    names = {name.removesuffix(ends[path]) for name, path in by_name(images, files).items()}
+    return names | {name.rpartition("/")[2] for name in names}

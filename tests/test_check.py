@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from medseg.data.image import read_mask, write_image
@@ -101,3 +102,70 @@ def test_noise_in_a_header_is_tolerated_and_told(medseg: Command, cohort: Path, 
     assert "0.0003 of a voxel" in told["message"].iloc[0]
     assert told["status"].iloc[0] == "review"
     assert found.loc[found["status"] == "failed", "code"].tolist() == ["mask-grid"]
+
+
+def failed(file: Path) -> "pd.Series[str]":
+    found = pd.read_csv(file, keep_default_na=False)
+    return found[found["status"] == "failed"].set_index("case")["message"]
+
+
+def test_all_that_is_wrong_with_a_case_is_said(medseg: Command, dataset: Path) -> None:
+    array = np.zeros((30, 30), np.uint8)
+    array[:4], array[8:12] = 1, 7
+    Image.fromarray(array).save(dataset / "masks" / "c00.png")  # another size, and a value that no label has
+    Image.fromarray(array * np.uint8(5)).save(dataset / "masks" / "c01.png")  # the same, and its image cannot be read
+    wide = np.zeros((30, 30), np.uint16)
+    wide[:3] = 777
+    Image.fromarray(wide).save(dataset / "masks" / "c06.png")  # another size, and no label numbers
+    assert medseg("data", "check", dataset, "organ=breast").status == 3
+    told = failed(Path("data_check.csv"))
+    for case, words in {
+        "c00": ["c00.png: does not lie on the grid", "(30, 30) and (48, 40)", "holds [7]"],
+        "c01": ["c01.png: the file is truncated", "c01.png: holds [5, 35]"],
+        "c06": ["c06.png: does not lie on the grid", "this one also 777"],
+    }.items():
+        for word in words:
+            assert told[case].count(word) == 1, told[case]
+
+
+def test_every_channel_and_every_mask_is_looked_at(medseg: Command, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    grid, other = sitk.Image(8, 8, 8, sitk.sitkInt16), sitk.Image(8, 8, 9, sitk.sitkInt16)
+    grid[2, 2, 2] = other[2, 2, 2] = 9
+    for file, image in {"a_flair": grid, "a_t1c": other, "b_flair": grid, "b_t1c": grid}.items():
+        write_image(image, root / f"{file}.nii.gz")
+    (root / "b_flair.nii.gz").write_bytes(b"broken")
+    write_image(sitk.Cast(other, sitk.sitkUInt8) * 100, root / "far.nii.gz")
+    write_image(sitk.Cast(grid, sitk.sitkFloat32) / 2, root / "half.nii.gz")
+    head = "case,image_flair,image_t1c,mask_whole_tumour,mask_tumour_core,mask_enhancing"
+    rows = [f"{c},{c}_flair.nii.gz,{c}_t1c.nii.gz,far.nii.gz,half.nii.gz,gone.nii.gz" for c in "ab"]
+    (root / "cases.csv").write_text("\n".join([head, *rows]))
+    assert medseg("data", "check", root, "organ=brain_tumour", "--out", tmp_path / "c.csv").status == 1
+    told = failed(tmp_path / "c.csv")
+    everywhere = ["far.nii.gz: does not lie on the grid", "half.nii.gz: a mask holds whole", "gone.nii.gz: there is no"]
+    for case, words in {"a": ["a_t1c.nii.gz: does not lie"], "b": ["b_flair.nii.gz: "]}.items():
+        for word in [*words, *everywhere]:
+            assert word in told[case], told[case]
+
+
+def test_masks_and_rows_without_an_image_are_told(medseg: Command, dataset: Path) -> None:
+    (dataset / "cases.csv").unlink()
+    for name in ("c01", "c02", "c03"):
+        (dataset / "images" / f"{name}.png").unlink()
+    for name in ("c02", "c03"):
+        (dataset / "masks" / f"{name}.png").unlink()
+    (dataset / "masks" / "deep").mkdir()
+    mask(dataset / "masks" / "deep" / "c00.png")
+    rows = ["name,label", "c00.png,benign", "c06,malignant", "c07.png,normal", "lost.png,benign"]
+    (dataset / "labels.csv").write_text("\n".join(rows))
+    result = medseg("data", "check", dataset, "organ=breast", "data.leave_out=[normal]")
+    assert result.status == 0
+    found = pd.read_csv("data_check.csv").set_index("case")
+    assert "failed" not in set(found["status"])
+    told = [text for text in found.loc[["(dataset)"], "message"] if "named like" in text]
+    assert [text.split(":")[0] for text in told] == [
+        *(str(dataset / "masks" / name) for name in ("c01.png", "deep/c00.png")),
+        str(dataset / "labels.csv"),
+    ]
+    assert "row lost.png" in told[-1]
+    assert "c01.png: no image is named like this mask" in result.err

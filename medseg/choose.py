@@ -18,16 +18,24 @@ from medseg.errors import ConfigError, DataError
 from medseg.ledger import atomic_write_text
 from medseg.metrics import dice
 from medseg.runs import Run
+from medseg.segmentation.postprocess import MinimumSize
 from medseg.segmenter import clean
 
 Pairs = list[tuple[sitk.Image, sitk.Image]]
+Rules = dict[str, dict[str, Any]]
+Sizes = dict[str, dict[str, float]]
+SHARES = (
+    0.1,
+    0.01,
+)  # of a label's size: a piece below the first is rarely one of a few organs, below the second a speck
 
 
 def choose_rules(runs: list[Run], out: Path) -> list[str]:
     """Try every rule of the group `postprocess` on the held-out predictions of `runs`; write the helpful ones as YAML.
 
-    A rule is kept where no label's mean Dice falls and one rises, on top of the rules kept before it. Returns their
-    names. Raises `ConfigError` where a run already has rules, or the runs have different labels.
+    A rule is kept where no label's mean Dice falls and one rises, on top of the rules kept before it. A minimum size
+    is tried label by label, as shares of the label's size in the training masks. Returns the names of what is kept.
+    Raises `ConfigError` where a run already has rules, or the runs have different labels.
     """
     settings = [load(run.file("config.yaml")) for run in runs]
     labels = labels_of(settings[0])
@@ -37,8 +45,8 @@ def choose_rules(runs: list[Run], out: Path) -> list[str]:
         if config.postprocess:
             raise ConfigError(f"{run.named}: was measured with rules already; train it with postprocess=none")
     pairs = _pairs(runs, labels)
-    rules = _rules()
-    kept: dict[str, dict[str, Any]] = {}
+    rules = _rules(labels, _sizes(runs, labels))
+    kept: Rules = {}
     best = scores(pairs, [], labels)
     rows = [["as it is", *map(_shown, best), ""]]
     with progress("choose", len(rules)) as bar:
@@ -92,13 +100,41 @@ def _pairs(runs: list[Run], labels: Labels) -> Pairs:
     return pairs
 
 
-def _rules() -> dict[str, dict[str, Any]]:
-    """Every rule of every choice of the group, as choice.rule."""
-    found: dict[str, dict[str, Any]] = {}
+def _rules(labels: Labels, sizes: Sizes) -> Rules:
+    """Every different rule of every choice of the group, as choice.rule; a minimum size for each label and share."""
+    found: Rules = {}
     for file in sorted((config_dir() / "postprocess").glob("*.yaml")):
         for name, rule in (yaml.safe_load(file.read_text()) or {}).items():
-            found[f"{file.stem}.{name}"] = rule
+            sized = rule["_target_"].endswith(f".{MinimumSize.__name__}")
+            for key, one in (_minima(name, rule, labels, sizes) if sized else {name: rule}).items():
+                if one not in found.values():
+                    found[f"{file.stem}.{key}"] = one
     return found
+
+
+def _minima(name: str, rule: dict[str, Any], labels: Labels, sizes: Sizes) -> Rules:
+    """A rule of a minimum size for each label and share, the greatest first; as it is where no size is known."""
+    found = {
+        f"{name}_{label}_{share:.0%}".rstrip("%"): rule | {unit: float(f"{share * size:.3g}"), "labels": [number]}
+        for label, number in labels.numbers.items()
+        for unit, size in sizes.get(label, {}).items()
+        for share in SHARES
+    }
+    return found or {name: rule}
+
+
+def _sizes(runs: list[Run], labels: Labels) -> Sizes:
+    """By label its mean size in an annotated training case: {"mm2": …} of pictures, {"mm3": …} of volumes."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        facts = run.read_json("fingerprint.json")
+        unit = {2: "mm2", 3: "mm3"}.get(len(facts["spacing_mm"]))
+        for label in labels.numbers:
+            voxels, cases = facts["voxels"].get(label), facts["annotated"].get(label)
+            if unit and voxels and cases:
+                size = voxels / cases * float(np.prod(facts["spacing_mm"]))
+                found.setdefault(label, {}).setdefault(unit, []).append(size)
+    return {label: {unit: float(np.mean(sizes)) for unit, sizes in row.items()} for label, row in found.items()}
 
 
 def _shown(value: float) -> str:

@@ -7,8 +7,12 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from medseg.choose import helpful, scores
+from medseg.choose import choose_rules, helpful, scores
+from medseg.config import compose, to_yaml
+from medseg.data.image import write_image
 from medseg.data.labels import Labels
+from medseg.ledger import write_json
+from medseg.runs import Run
 from medseg.segmentation.postprocess import KeepLargest
 from tests.conftest import TINY, TINY_UNET
 
@@ -39,6 +43,77 @@ def test_a_stray_piece_costs_dice_and_a_second_true_piece_saves_it(exclusive: bo
     assert scores(stray, [], labels)[0] < scores(stray, [KeepLargest()], labels)[0] == 1.0
     both = [(image([1, 1, 1, 0, 1]), image([1, 1, 1, 0, 1]))]
     assert scores(both, [], labels)[0] == 1.0 > scores(both, [KeepLargest()], labels)[0]
+
+
+Boxes = list[tuple[int, ...]]  # first corner, then edge, then label
+BODY, SECOND = (5, 5, 20, 1), (40, 40, 10, 1)  # 400 and 100 pixels
+SPECKS: Boxes = [(2, 50, 1, 1), (58, 3, 2, 1)]  # 1 and 4
+SMALL = (50, 5, 5, 1)  # 25
+
+
+def drawn(boxes: Boxes, spacing: tuple[float, ...]) -> sitk.Image:
+    array = np.zeros([64] * len(spacing), np.uint8)
+    for *corner, edge, label in boxes:
+        array[tuple(slice(first, first + edge) for first in corner)] = label
+    made = sitk.GetImageFromArray(array)
+    made.SetSpacing(spacing)
+    return made
+
+
+def measured(
+    folder: Path, organ: str, cases: list[tuple[Boxes, Boxes]], sizes: dict[str, int], spacing: tuple[float, ...]
+) -> Run:
+    """A run with predictions and truths; `sizes`: voxels of each label in a training case."""
+    folder.mkdir()
+    run = Run(folder)
+    run.file("config.yaml").write_text(to_yaml(compose([f"organ={organ}", "postprocess=none"])))
+    facts = {"spacing_mm": spacing, "voxels": {name: 3 * size for name, size in sizes.items()}}
+    write_json(run.file("fingerprint.json"), facts | {"annotated": dict.fromkeys(sizes, 3)})
+    run.file("evaluation.csv").write_text("\n".join(["case", *(f"c{number}" for number in range(len(cases)))]))
+    for number, pair in enumerate(cases):
+        for place, boxes in zip(("predictions", "truth"), pair, strict=True):
+            write_image(drawn(boxes, spacing), run.file(place) / f"c{number}.nii.gz")
+    return run
+
+
+PLAIN: Boxes = [BODY, SECOND]
+
+
+@pytest.mark.parametrize(
+    ("cases", "kept"),
+    [
+        ([([*PLAIN, *SPECKS], PLAIN)] * 2, {"small_pieces.small_lesion_10": 50}),
+        # a true small lesion forbids the greater minimum
+        ([([*PLAIN, *SPECKS, SMALL], [*PLAIN, SMALL])] * 2, {"small_pieces.small_lesion_1": 5}),
+        # specks that are true forbid both
+        ([([*PLAIN, *SPECKS], [*PLAIN, *SPECKS])] * 2, {}),
+    ],
+    ids=["specks", "small", "true"],
+)
+def test_specks_go_where_none_of_them_is_true(
+    tmp_path: Path, cases: list[tuple[Boxes, Boxes]], kept: dict[str, float]
+) -> None:
+    run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
+    assert choose_rules([run], tmp_path / "chosen.yaml") == list(kept)
+    written = yaml.safe_load((tmp_path / "chosen.yaml").read_text())
+    assert [rule["mm2"] for rule in written.values()] == list(kept.values())
+    assert all(rule["labels"] == [1] for rule in written.values())
+
+
+def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> None:
+    right: Boxes = [(5, 5, 5, 10, 1), (30, 30, 5, 10, 1)]
+    left: Boxes = [(5, 5, 40, 10, 2), (30, 30, 40, 3, 2)]
+    cases = [([*right, *left, (50, 50, 5, 3, 1)], [*right, *left])]
+    run = measured(tmp_path / "run", "lung", cases, {"right_lung": 2000, "left_lung": 1027}, (1.0, 1.0, 2.0))
+    assert choose_rules([run], tmp_path / "chosen.yaml") == ["small_pieces.small_right_lung_10"]
+    (rule,) = yaml.safe_load((tmp_path / "chosen.yaml").read_text()).values()
+    assert (rule["mm3"], rule["labels"]) == (400, [1])
+
+
+def test_holes_are_filled_once(tmp_path: Path) -> None:
+    cases: list[tuple[Boxes, Boxes]] = [([*PLAIN, (10, 10, 3, 0)], PLAIN)]
+    run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
+    assert choose_rules([run], tmp_path / "chosen.yaml") == ["holes.holes"]
 
 
 def test_rules_are_chosen_on_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:

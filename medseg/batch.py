@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from medseg.workers import Death
 
 Rows = dict[str, Any]
 ROOM = 1 << 20  # bytes that a folder must still take
+_shown: set[str] = set()  # places of unforeseen errors
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,20 @@ def attempt(make: Callable[[Job], Made], job: Job) -> Said:
         made = make(job)
     except OutputError:
         raise
-    except (MedsegError, MemoryError, RuntimeError) as error:  # ITK and torch raise RuntimeError
+    except Exception as error:  # noqa: BLE001  # a file that nobody foresaw, or a bug: the other cases go on
+        if not isinstance(error, MedsegError | MemoryError | RuntimeError):  # ITK and torch raise RuntimeError
+            _show(error)
         return failure(job.name, job.input, error, time.monotonic() - started), Made()
     seconds = round(time.monotonic() - started, 3)
     return Entry(job.name, made.status, made.code, made.message, seconds, str(job.input), made.output), made
+
+
+def _show(error: Exception) -> None:
+    """The traceback, so that no bug is hidden; a second case that fails at the same place adds nothing."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    if place not in _shown:
+        _shown.add(place)
+        traceback.print_exception(error)
 
 
 class _Desk:

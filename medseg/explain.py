@@ -12,8 +12,8 @@ CODES: dict[str, str] = {
     "leave the step out with ~preprocess.bias",
     "blank": "a sequence shows nothing|look at the file; it may have been exported without pixels",
     "busy": "another medseg process writes to that output folder|wait for it to end, or choose another folder",
-    "case-error": "a library failed on this case in a way that nobody foresaw|read the message; report it with the "
-    "kind of file, the other cases are not affected",
+    "case-error": "this case failed in a way that nobody foresaw, in a library or by a bug|read the message; report it "
+    "with the kind of file and what the screen showed; the other cases are not affected",
     "config": "the command line or a setting is wrong; nothing was done|the message names it and what is allowed",
     "constant-features": "no measure varies between the training cases|look at the masks: they may all be empty",
     "data": "a dataset cannot be used as a whole|run medseg data check FOLDER",
@@ -54,6 +54,8 @@ CODES: dict[str, str] = {
     "image-frames": "the frames of a sequence do not fit together|export them with one size and spacing",
     "image-geometry": "image and mask differ in size or place|resample one onto the other",
     "image-grid": "the channels of a case lie on different grids|resample them onto the first",
+    "image-levels": "the image shows fewer levels of brightness than there are tissues to tell apart|look at the "
+    "image: blank, or a mask in place of an image; a U-Net needs no levels",
     "image-memory": "the image is larger than the free memory|crop or resample it, or use a larger machine",
     "image-missing": "a file is not there|compare the path in cases.csv with the folder",
     "image-name": "the name holds a line break or bytes that are no UTF-8|rename the file or its folder",

@@ -337,7 +337,9 @@ def test_rows_of_other_settings_do_not_stand_in(tmp_path: Path) -> None:
         assert list(go_through(jobs, lambda _: Made({"n": 1}), book, "count")) == [("a", {"n": 1})]
 
 
-def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(tmp_path: Path) -> None:
+def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def make(job: Job) -> Made:
         if job.name == "image":
             raise ImageError("bad", code="image-nan")
@@ -362,8 +364,14 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(tmp_path: Path) -
     assert [len(entry.output_hash) for entry in ledger.entries] == [0, 64, 0, 64]
     with pytest.raises(OutputError):
         run("good", "disk", "look")
-    with pytest.raises(KeyError):
-        run("bug")
+    assert "Traceback" not in capsys.readouterr().err
+    names, ledger = run("bug", "other bug", "good")
+    assert names == ["good"]
+    assert [entry.code for entry in ledger.entries] == ["case-error", "case-error", ""]
+    assert ledger.entries[1].message == f"{tmp_path / 'other bug'}: KeyError: 'bug'"
+    shown = capsys.readouterr().err
+    assert shown.count("Traceback") == 1
+    assert "in make" in shown
 
 
 def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

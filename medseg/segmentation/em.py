@@ -34,8 +34,10 @@ class EM(Otsu):
         return self.tidy((found[1] > found[0]) & scene.field, scene)
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
-        """Gaussians in order of their means."""
+        """Gaussians in order of their means; Otsu's classes where one of them is empty, which has no mean."""
         first = super().tissues(scene, count)
+        if not np.isin(range(1, count + 1), first).all():
+            return first
         start = [scene.value[first == rank].mean(keepdims=True) for rank in range(1, count + 1)]
         found = self._probabilities(scene.value[..., None], scene.field, start, blur=0.6)
         return np.asarray(np.where(scene.field, found.argmax(axis=0) + 1, 0))

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
+from medseg.errors import ImageError
 from medseg.segmentation.classical import Appearance, Bools, Classical, Field, Scene, centred_piece, grown
 
 
@@ -39,8 +40,20 @@ class Otsu(Classical):
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
         """Several thresholds at once (Liao et al. 2001) inside the field."""
-        limits = threshold_multiotsu(scene.value[scene.field], classes=count, nbins=128)
+        limits = thresholds(scene.value[scene.field], count)
         return np.asarray(np.where(scene.field, np.digitize(scene.value, limits) + 1, 0))
+
+
+def thresholds(values: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.float64]:
+    """The `count` − 1 limits between classes of `values` (N,); ImageError (image-levels) where fewer values differ."""
+    try:
+        return np.asarray(threshold_multiotsu(values, classes=count, nbins=128), np.float64)
+    except ValueError as error:  # too few values, or too close to each other to be counted apart
+        raise ImageError(
+            f"shows too few levels of brightness to tell {count} tissues apart: {len(np.unique(values))} from "
+            f"{values.min():.3g} to {values.max():.3g} in its field; is it blank, or a mask? look at it",
+            code="image-levels",
+        ) from error
 
 
 def threshold(scene: Scene) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from skimage.filters import threshold_multiotsu, threshold_otsu
+from skimage.filters import threshold_otsu
 from skimage.segmentation import slic
 
 from medseg.segmentation.classical import Bools, Scene
-from medseg.segmentation.otsu import Otsu
+from medseg.segmentation.otsu import Otsu, thresholds
 
 
 class Superpixels(Otsu):
@@ -27,7 +27,7 @@ class Superpixels(Otsu):
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
         """Superpixels between several thresholds."""
         parts, means, sizes = self._superpixels(scene, finer=8)
-        limits = threshold_multiotsu(_drawn(means, sizes, 4), classes=count, nbins=128)
+        limits = thresholds(_drawn(means, sizes, 4), count)
         return np.asarray(np.where(scene.field, np.digitize(means[parts], limits) + 1, 0))
 
     def _superpixels(

@@ -1,8 +1,10 @@
+from contextlib import nullcontext, suppress
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, ImageError
 from medseg.segmentation.classical import Classical, centred_piece, grown, sides
 from medseg.segmentation.em import EM
 from medseg.segmentation.otsu import Otsu
@@ -112,3 +114,33 @@ def test_a_constant_image_has_no_lesion_and_no_error(method: type[Otsu]) -> None
     image = sitk.GetImageFromArray(np.full((40, 50), 0.5, np.float32))
     assert isinstance(method({"a": "dark"}), Classical)
     assert not (method({"a": "dark"}).predict({"p": image})[1] > 0.5).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 12, 12), (1, 1), (12, 12)])
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_blank_image_has_no_tissues_and_says_so(method: type[Otsu], shape: tuple[int, ...], colour: bool) -> None:
+    values = np.full((*shape, 3) if colour else shape, 0.4, np.float32)
+    with pytest.raises(
+        ImageError, match=r"too few levels of brightness to tell 3 tissues apart: 1 from 0\.4 to"
+    ) as seen:
+        method({"a": 1, "b": 2, "c": 3}).predict({"x": sitk.GetImageFromArray(values, isVector=colour)})
+    assert seen.value.code == "image-levels"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2), (3, 12, 12), (1, 1), (2, 2), (1, 40), (30, 30)])
+@pytest.mark.parametrize("kind", ["two values", "one spot", "next to nothing"])
+@pytest.mark.parametrize("labels", [("dark",), ("bright", "bright"), (1, 2), (1, 2, 3)])
+def test_an_odd_image_gives_probabilities_or_one_clear_error(
+    method: type[Otsu], shape: tuple[int, ...], kind: str, labels: tuple[str | int, ...]
+) -> None:
+    values = np.zeros(shape, np.float32)
+    values.flat[:: 2 if kind == "two values" else values.size] = 1 if kind != "next to nothing" else 1e-7
+    model = method(dict(zip("abc", labels, strict=False)))
+    found = None
+    with suppress(ImageError) if not isinstance(labels[0], str) else nullcontext():
+        found = model.predict({"x": sitk.GetImageFromArray(values)})
+    if found is not None:
+        assert np.isfinite(found).all()
+        assert found.sum(axis=0) == pytest.approx(1, abs=1e-5)

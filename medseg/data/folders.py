@@ -111,9 +111,8 @@ def _cells(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise DataError(f"{file}, line {line}: column {twice!r} stands there twice; rename one")
     for line, cells in rows:
         if any(cells[len(header) :]):
-            raise DataError(
-                f"{file}, line {line}: has {len(cells)} cells for {len(header)} columns; quote one that has a comma"
-            )
+            why = f"has {len(cells)} cells for {len(header)} columns; quote one that has a comma"
+            raise DataError(f"{file}, line {line}: {why}")
         cells += [""] * (len(header) - len(cells))
     return [header[place] for place in named], [(line, [cells[place] for place in named]) for line, cells in rows]
 
@@ -223,15 +222,22 @@ def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Cas
 
 
 def _channels(files: dict[str, Path], folder: Path, channels: list[str]) -> dict[str, dict[str, Path]]:
-    """Case name → channel → file. One channel is the file of the case's name; several are `<case>_<channel>`."""
+    """Case name → channel → file. One channel is the file of the case's name; several `<case>_<channel>`, any case."""
     if len(channels) == 1:
         return {name: {channels[0]: path} for name, path in files.items()}
-    cases = {name.removesuffix(f"_{c}") for c in channels for name in files if name.endswith(f"_{c}")}
-    for case in sorted(cases):
-        missing = [channel for channel in channels if f"{case}_{channel}" not in files]
-        if missing:
-            raise DataError(f"{folder}: {case} has no file {case}_{missing[0]}.* for channel {missing[0]!r}")
-    return {case: {channel: files[f"{case}_{channel}"] for channel in channels} for case in sorted(cases)}
+    found: dict[str, dict[str, Path]] = {}
+    for name, path in files.items():
+        channel = max((c for c in channels if name.lower().endswith(f"_{c.lower()}")), key=len, default=None)
+        case = name[: -len(channel) - 1] if channel else ""
+        if channel and found.setdefault(case, {}).setdefault(channel, path) != path:
+            raise DataError(f"{path} and {found[case][channel]} are both channel {channel!r} of {case}; keep one")
+    if files and not found:
+        name, path = next(iter(files.items()))
+        wanted = ", ".join(f"{name}_{c}{path.name[len(stem(path)) :]}" for c in channels)
+        raise DataError(f"{path}: is none of the channels {', '.join(channels)}; a case has a file for each: {wanted}")
+    for case, channel in [(case, c) for case, images in sorted(found.items()) for c in channels if c not in images]:
+        raise DataError(f"{folder}: {case} has no file {case}_{channel}.* for channel {channel!r}")
+    return {case: {channel: images[channel] for channel in channels} for case, images in sorted(found.items())}
 
 
 def _masks_of(
@@ -290,6 +296,5 @@ def _split_name(text: str | None, where: str) -> str | None:
 def _refuse_twins(names: list[str], file: Path) -> None:
     twins = sorted(name for name, count in Counter(names).items() if count > 1)
     if twins:
-        raise DataError(
-            f"{file}: {', '.join(twins[:5])} stands there more than once; rows of one case need different frames"
-        )
+        named = ", ".join(twins[:5])
+        raise DataError(f"{file}: {named} stands there more than once; rows of one case need different frames")

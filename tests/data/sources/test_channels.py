@@ -1,0 +1,38 @@
+"""Channels of a case that are files of their own, by the ends of their names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg.data.folders import read_cases
+from medseg.errors import DataError
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4), np.uint8)), str(path))
+    return path
+
+
+def test_channels_are_known_by_their_ending_in_any_case(tmp_path: Path) -> None:
+    for name in ("p1_FLAIR", "p1_T1c", "p2_flair", "p2_t1c", "p1_seg"):
+        picture(tmp_path / f"{name}.png")
+    found = {case.id: case.images for case in read_cases(tmp_path, ["flair", "t1c"])}
+    assert {name: [path.stem for path in images.values()] for name, images in found.items()} == {
+        "p1": ["p1_FLAIR", "p1_T1c"],
+        "p2": ["p2_flair", "p2_t1c"],
+    }
+    picture(tmp_path / "p1_flair.png")
+    with pytest.raises(DataError, match="are both channel 'flair' of p1; keep one"):
+        read_cases(tmp_path, ["flair", "t1c"])
+
+
+@pytest.mark.parametrize("inside", [".", "images"])
+def test_files_of_no_channel_say_which_names_are_expected(tmp_path: Path, inside: str) -> None:
+    file = picture(tmp_path / inside / "p1.nrrd")
+    with pytest.raises(DataError) as caught:
+        read_cases(tmp_path, ["flair", "t1c"])
+    assert f"{file}: is none of the channels flair, t1c" in str(caught.value)
+    assert "p1_flair.nrrd, p1_t1c.nrrd" in str(caught.value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from medseg.errors import DataError
+
 Facts = dict[str, Any]
 
 ANISOTROPIC = 3.0  # slices further apart than this many in-plane pixels hold little of their neighbours
@@ -29,7 +31,8 @@ def decide(facts: Facts, device: str, batch_memory: float) -> dict[str, Decision
     """Values for the settings that a recipe may leave `auto`, by their names.
 
     `facts` is a fingerprint: "size", "spacing_mm" (medians per axis), "diameter_mm" per label, "components" of the
-    first channel, "intensity". `device` is cpu or cuda; `batch_memory` is how many bytes a batch may take.
+    first channel, "intensity". `device` is cpu or cuda; `batch_memory` is how many bytes a batch may take. Raises
+    `DataError` where no label has a diameter.
     """
     flat = len(facts["size"]) == 2 or facts["size"][2] == 1
     plan = _picture(facts, device) if flat else _volume(facts, device)
@@ -45,9 +48,19 @@ def decide(facts: Facts, device: str, batch_memory: float) -> dict[str, Decision
     return plan
 
 
+def _smallest(facts: Facts) -> float:
+    """Diameter (mm) of the smallest label, which size and grid depend on."""
+    if not facts["diameter_mm"]:
+        raise DataError(
+            "no training mask shows any label, so no size can be planned; see medseg data check, and "
+            "say with data.mask_values and organ.labels which pixel values are labels"
+        )
+    return float(min(facts["diameter_mm"].values()))
+
+
 def _picture(facts: Facts, device: str) -> dict[str, Decision]:
     width, height = facts["size"][:2]
-    share = min(facts["diameter_mm"].values()) / (max(width, height) * facts["spacing_mm"][0])
+    share = _smallest(facts) / (max(width, height) * facts["spacing_mm"][0])
     plan = {"segmenter.network.dimensions": Decision(2, "the images are pictures")}
     if share < SMALL_LESION:
         size = min(PATCH_PIXELS[device], max(width, height))
@@ -67,7 +80,7 @@ def _volume(facts: Facts, device: str) -> dict[str, Decision]:
     slices, apart = size[2], spacing[2] / plane
     limit = SLICE_PIXELS[device]
     finest = max(size[0] * spacing[0], size[1] * spacing[1]) / limit  # mm a pixel where the plane just fits
-    thin = min(facts["diameter_mm"].values()) / LEAST_DIAMETER
+    thin = _smallest(facts) / LEAST_DIAMETER
     step = round(max(plane, min(finest, max(thin, plane))), 2)
     why = f"median in-plane spacing is {plane:.2f} mm"
     if step > plane:

@@ -1,6 +1,7 @@
 import pytest
 
 from medseg.data.planner import decide
+from medseg.errors import DataError
 
 GB = 1e9
 
@@ -62,3 +63,9 @@ def test_memory_bounds_the_batch() -> None:
 
 def test_every_decision_has_its_reason() -> None:
     assert all(decision.reason for decision in decide(facts([256, 256, 90], [1, 1, 3], 50), "cpu", GB).values())
+
+
+@pytest.mark.parametrize("size", [[64, 64], [64, 64, 20]])
+def test_masks_that_show_nothing_are_an_error_with_the_way_out(size: list[float]) -> None:
+    with pytest.raises(DataError, match=r"no training mask shows any label.*data\.mask_values"):
+        decide(facts(size, [1.0] * len(size), 1) | {"diameter_mm": {}}, "cpu", GB)

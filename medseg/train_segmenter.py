@@ -19,7 +19,7 @@ from medseg.data.augment import Augment
 from medseg.data.cache import CachedCase, Recipe, cached
 from medseg.data.cases import Case, report_split
 from medseg.data.dataset import PassSampler, PatchDataset, Sampling
-from medseg.data.fingerprint import fingerprint
+from medseg.data.fingerprint import fingerprint, require_shown
 from medseg.data.image import read_image
 from medseg.errors import DataError, MedsegError
 from medseg.executor import device_of
@@ -65,10 +65,13 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings, look)
     train = _prepare(config, learning, recipe, ledger)
     if not train and rule is None:
-        why = f"; the first: {ledger.entries[0].message}" if ledger.entries else ""
-        raise DataError(f"no training case can be used; see {ledger.file} for the reason of each{why}")
+        raise _nothing("no training case can be used", ledger)
     held = _prepare(config, [c for c in cases if c.split == reported and c.annotated], recipe, ledger)
-    facts = fingerprint(train or held, dict(config.organ.labels), synthetic)
+    if not train and not held:
+        raise _nothing("a rule learns nothing, and no case with a mask is held out to measure it on", ledger)
+    facts = fingerprint(train or held, list(config.organ.labels), synthetic)
+    if rule is None:
+        require_shown(facts, list(config.organ.labels))
     write_json(run.file("fingerprint.json"), facts if train else facts | survey(config, cases))
     pl.seed_everything(config.seed, verbose=False)
     if rule is not None:
@@ -83,6 +86,13 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     usable = {case.name for case in held}
     summary = measure(config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable])
     return [*lines, "", *results(summary)], ledger
+
+
+def _nothing(what: str, ledger: Ledger) -> DataError:
+    """That there is no case to work with, and why."""
+    if not ledger.entries:
+        return DataError(f"{what}; data.holdout=1 measures it on every case of the dataset that has a mask")
+    return DataError(f"{what}; see {ledger.file} for the reason of each; the first: {ledger.entries[0].message}")
 
 
 def _learn(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
@@ -210,3 +211,38 @@ def test_resuming_a_finished_training_changes_no_weight(settings: Callable[..., 
     train(compose([f"resume={tmp_path / 'run'}", "executor.threads=1"]))
     after = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def photographs(folder: Path, rows: list[tuple[str, str, int]]) -> Path:
+    """A dataset of case, split, and the value of a disc in its mask, on dark discs."""
+    y, x = np.mgrid[:64, :64]
+    inside = np.hypot(y - 32, x - 32) < 14
+    table = ["case,image,mask,split"]
+    folder.mkdir()
+    for name, split, value in rows:
+        for kind, values in ((".jpg", np.where(inside, 60, 200)), ("_mask.png", inside * value)):
+            sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.uint8)), str(folder / f"{name}{kind}"))
+        table.append(f"{name},{name}.jpg,{name}_mask.png,{split}")
+    (folder / "cases.csv").write_text("\n".join(table))
+    return folder
+
+
+def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
+    medseg: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = ["train", "organ=skin", "organ.components=1", "segmenter=otsu", "preprocess=none", "executor.threads=1"]
+
+    def trained(data: Path, *more: str) -> Any:
+        return medseg(*words, f"data.root={data}", f"data.cache={tmp_path / 'cache'}", *more)
+
+    alone = photographs(tmp_path / "alone", [("a", "train", 255), ("b", "train", 255)])
+    result = trained(alone, f"run_dir={tmp_path / 'none'}")
+    assert result.status == 2
+    assert "no case with a mask is held out" in result.err
+    assert "data.holdout=1" in result.err
+    assert "no training mask" not in result.err
+    assert trained(alone, f"run_dir={tmp_path / 'all'}", "data.holdout=1").status == 0
+    healthy = photographs(tmp_path / "healthy", [("a", "train", 255), ("b", "test", 0)])
+    result = trained(healthy, f"run_dir={tmp_path / 'healthy_run'}")
+    assert result.status == 0, result.err
+    assert json.loads((tmp_path / "healthy_run" / "fingerprint.json").read_text())["voxels"] == {"lesion": 0}

@@ -22,17 +22,21 @@ LOOKS = "looks"  # what raw images are like, for telling at inference whether an
 
 
 def fingerprint(cases: list[CachedCase], labels: Iterable[str], synthetic: bool) -> Facts:
-    """The statistics of cached cases; raises `DataError` where a label shows in no case."""
+    """The statistics of cached cases, at least one."""
     facts = [case.facts() for case in cases]
+    found = {"synthetic": synthetic, "patients": len({case.patient for case in cases}), **summary_of(facts, labels)}
+    found |= {"network_size": _median([fact["network_size"] for fact in facts])}
+    return found | {LOOKS: known_looks([fact[LOOKS] for fact in facts if LOOKS in fact])}
+
+
+def require_shown(facts: Facts, labels: Sequence[str]) -> None:
+    """`DataError` where `facts`, a fingerprint of training cases, has no voxel of a label."""
     for name in labels:
-        if not any(fact["voxels"].get(name) for fact in facts):
+        if not facts["voxels"][name]:
             raise DataError(
                 f"no training mask shows {name}; check organ.labels={list(labels)} and data.mask_values, "
                 "or leave the label out"
             )
-    found = {"synthetic": synthetic, "patients": len({case.patient for case in cases}), **summary_of(facts, labels)}
-    found |= {"network_size": _median([fact["network_size"] for fact in facts])}
-    return found | {LOOKS: known_looks([fact[LOOKS] for fact in facts if LOOKS in fact])}
 
 
 def facts_of(images: dict[str, sitk.Image], truth: Truth, labels: Labels) -> Facts:

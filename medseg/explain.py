@@ -77,10 +77,12 @@ CODES: dict[str, str] = {
     "resume=RUN executor.precision=32",
     "mask-colour": "a mask's colours are no label values|save it as label numbers, one channel",
     "mask-grid": "a mask does not lie on the grid of its image|resample one onto the other",
-    "mask-label": "a mask holds values that no label has|say what they mean with data.mask_values",
+    "mask-label": "a mask holds values that no label has, or pixels to be ignored|say what they mean with "
+    "data.mask_values",
     "mask-lung-missing": "a lung is missing in the mask that is to be moved|complete the mask",
     "mask-missing": "a case has no mask where one is needed|add it, or leave the case out",
-    "mask-values": "a mask's values are no whole numbers from 0 to 255|save it as label numbers",
+    "mask-values": "a mask's values are no whole numbers from 0 to 255, or a file of one label holds several|save it "
+    "as label numbers, or one label as 0 and 255",
     "measure": "a measure is undefined for this sequence|look at the images",
     "mixed": "the output folder holds results of other cases|choose another folder, or --replace",
     "model": "a run folder is missing, incomplete or altered|copy the whole folder again, or train again",

@@ -69,6 +69,7 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     held = _prepare(config, [c for c in cases if c.split == reported and c.annotated], recipe, ledger)
     if not train and not held:
         raise _nothing("a rule learns nothing, and no case with a mask is held out to measure it on", ledger)
+    _tell_cut([*train, *held])
     facts = fingerprint(train or held, list(config.organ.labels), synthetic)
     if rule is None:
         require_shown(facts, list(config.organ.labels))
@@ -86,6 +87,12 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     usable = {case.name for case in held}
     summary = measure(config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable])
     return [*lines, "", *results(summary)], ledger
+
+
+def _tell_cut(cases: list[CachedCase]) -> None:
+    """Say once that masks are neither black nor white everywhere."""
+    if cut := [path for case in cases for path in case.facts().get("cut", ())]:
+        warn(f"soft masks, or blurred by JPEG, are cut at half (128 of 255): {len(cut)} files, the first {cut[0]}")
 
 
 def _nothing(what: str, ledger: Ledger) -> DataError:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from medseg.config import compose
@@ -242,6 +243,11 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     assert "data.holdout=1" in result.err
     assert "no training mask" not in result.err
     assert trained(alone, f"run_dir={tmp_path / 'all'}", "data.holdout=1").status == 0
+    Image.open(alone / "a_mask.png").save(alone / "a_mask.jpg", quality=80)
+    (alone / "cases.csv").write_text("case,image,mask\na,a.jpg,a_mask.jpg")
+    result = trained(alone, f"run_dir={tmp_path / 'blurred'}", "data.holdout=1")
+    assert result.status == 0, result.err
+    assert "cut at half (128 of 255): 1 files" in result.err
     healthy = photographs(tmp_path / "healthy", [("a", "train", 255), ("b", "test", 0)])
     result = trained(healthy, f"run_dir={tmp_path / 'healthy_run'}")
     assert result.status == 0, result.err

@@ -29,7 +29,7 @@ from medseg.data.truth import own_mask as own_mask
 from medseg.data.truth import read_truth
 from medseg.errors import ImageError
 
-VERSION = 5
+VERSION = 6
 DRAFT = ".part-"  # how folders begin that are not whole yet
 OLD = 86400  # seconds after which such a folder was left by a process that was killed
 LOCATIONS = 4000  # voxels remembered per label for sampling

@@ -59,6 +59,7 @@ def facts_of(images: dict[str, sitk.Image], truth: Truth, labels: Labels) -> Fac
         "components": first.GetNumberOfComponentsPerPixel(),
         "voxels": {name: int(labels.layer(coded, name).sum()) for name in truth.known},
         "known": list(truth.known),
+        "cut": [str(path) for path in truth.cut],
         "intensity": intensity,
     }
 

@@ -29,6 +29,11 @@ from medseg.errors import ConfigError, ImageError
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "tiff": ".tif", "dicom-seg": SEG}
 BACKGROUND = "background"  # in data.mask_values: pixels that are no label
+IGNORE = "ignore"  # nnU-Net's name for pixels that give no loss
+WHITE = 255  # of black and white masks
+HALF = 128  # of 255: where a soft mask, or one that JPEG blurred, is cut
+NEAR = 32  # of 255: how far from black and white JPEG puts nearly all pixels
+CROWD = 0.95  # of the pixels
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,13 @@ class Truth:
     """A coded mask on its image's grid, and which labels were annotated; the others are unknown, not absent.
 
     apart: by file, how far its corners lie off the image's, in voxels, as headers of another precision make it.
+    cut: files of more than two values, soft or blurred by JPEG, of which what reaches half of 255 was taken.
     """
 
     mask: sitk.Image
     known: tuple[str, ...]
     apart: Mapping[Path, float]
+    cut: tuple[Path, ...] = ()
 
 
 def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
@@ -68,12 +75,13 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
     """The truth of a case on the grid of its image.
 
     Raises `ImageError`: mask-missing; mask-grid, with the numbers; mask-label for a pixel value no label has, with the
-    setting that names it; and those of `read_mask`.
+    setting that names it, or one that is to be ignored; mask-values; and those of `read_mask`.
     """
     if not case.annotated:
         raise ImageError(f"{case.image}: has no mask in the dataset", code="mask-missing")
     layers: dict[str, npt.NDArray[np.bool_]] = {}
     apart: dict[Path, float] = {}
+    cut: list[Path] = []
 
     def fitting(path: Path) -> npt.NDArray[np.uint8]:
         mask = fitting_mask(path, image, case.image)
@@ -81,25 +89,76 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
         array: npt.NDArray[np.uint8] = sitk.GetArrayFromImage(mask)
         return array
 
+    def alone(array: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.bool_]:
+        cut.extend([] if _two_valued(array) else [path])
+        return drawn(array, path)
+
     if case.mask is not None:
-        layers |= _layers(case, fitting(case.mask), labels)
+        array = fitting(case.mask)
+        if _blurred(case, array, labels):
+            layers = {next(iter(labels.numbers)): alone(array, case.mask)}
+        else:
+            layers = _layers(case, array, labels)
     for given, path in case.masks.items():
         name = next((own for own in labels.numbers if plain(own) == plain(given)), None)
         if name is None:
             continue
-        if path is None:
-            layers[name] = np.zeros(image.GetSize()[::-1], np.bool_)
-            continue
-        layers[name] = fitting(path) > 0
+        layers[name] = np.zeros(image.GetSize()[::-1], np.bool_) if path is None else alone(fitting(path), path)
     if not layers:
-        raise ImageError(
-            f"{case.image}: none of {', '.join(labels.numbers)} is annotated; the dataset has "
-            f"{', '.join([*case.masks, *(case.values or {})])}; say which is which with data.mask_values",
-            code="mask-missing",
-        )
+        raise _unnamed(case, labels)
     coded = sitk.GetImageFromArray(labels.join(layers))
     coded.CopyInformation(image)
-    return Truth(coded, tuple(name for name in labels.numbers if name in layers), apart)
+    return Truth(coded, tuple(name for name in labels.numbers if name in layers), apart, tuple(cut))
+
+
+def _unnamed(case: Case, labels: Labels) -> ImageError:
+    return ImageError(
+        f"{case.image}: none of {', '.join(labels.numbers)} is annotated; the dataset has "
+        f"{', '.join([*case.masks, *(case.values or {})])}; say which is which with data.mask_values",
+        code="mask-missing",
+    )
+
+
+def drawn(array: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.bool_]:
+    """Where the file of a single label shows it: what is not 0; of more than two values, what reaches half of 255.
+
+    Raises `ImageError` (mask-values) where there are several values and none reaches half: no black and white, no soft
+    mask.
+    """
+    if _two_valued(array):
+        return array > 0
+    if array.max() < HALF:
+        raise ImageError(
+            f"{path}: holds {len(np.unique(array))} values up to {array.max()}, but a mask of one label is 0 and one "
+            f"other value, or soft from 0 to {WHITE}; save it as 0 and {WHITE}, or a label map in the column mask",
+            code="mask-values",
+        )
+    return array >= HALF
+
+
+def _two_valued(array: npt.NDArray[np.uint8]) -> bool:
+    """Whether a mask holds one value, or 0 and one other."""
+    values = np.unique(array)
+    return len(values) == 1 or (len(values) == 2 and values[0] == 0)
+
+
+def _blurred(case: Case, array: npt.NDArray[np.uint8], labels: Labels) -> bool:
+    """Whether a map is black and white of a single label, with what JPEG or resizing adds beside 0 and 255.
+
+    A PNG may have been a JPEG: then several values lie just above 0 and several just below 255, but few pixels between.
+    """
+    if len(labels.numbers) != 1 or _two_valued(array) or array.max() < HALF:
+        return False
+    name = plain(next(iter(labels.numbers)))
+    for given, values in (case.values or {}).items():  # the dataset's own words go first
+        if {value >= HALF for value in values} != {plain(given) == name} or plain(given) not in (name, BACKGROUND):
+            return False
+    if case.mask is not None and image_suffix(case.mask) in (".jpg", ".jpeg"):
+        return True
+    counts = np.bincount(array.ravel(), minlength=WHITE + 1)
+    dark, light = counts[:NEAR], counts[-NEAR:]
+    crowded = dark.sum() + light.sum() >= CROWD * array.size
+    return bool(crowded and np.count_nonzero(dark) > 2 and np.count_nonzero(light) > 2)
 
 
 def _layers(case: Case, array: npt.NDArray[np.uint8], labels: Labels) -> dict[str, npt.NDArray[np.bool_]]:
@@ -107,11 +166,19 @@ def _layers(case: Case, array: npt.NDArray[np.uint8], labels: Labels) -> dict[st
     found = {int(value) for value in np.unique(array)} - {0}
     if case.values is not None:
         values = {plain(name): tuple(given) for name, given in case.values.items()}
-    elif len(labels.numbers) == 1 and len(found) == 1:  # black and white: 0/1, 0/255
-        values = {plain(next(iter(labels.numbers))): tuple(found)}
+    elif len(labels.numbers) == 1 and found == {WHITE}:  # black and white
+        values = {plain(next(iter(labels.numbers))): (WHITE,)}
     else:
         values = {plain(name): (number,) for name, number in labels.numbers.items()}
     _require_known(case, found, values, labels)
+    ignored = sorted(found.intersection(values.get(IGNORE, ())))
+    if ignored and IGNORE not in map(plain, labels.numbers):
+        listed = {name: list(values.get(plain(name), ())) for name in labels.numbers} | {BACKGROUND: ignored}
+        raise ImageError(
+            f"{case.mask}: holds {ignored}, pixels to be ignored, which would be learnt and judged as background here; "
+            f"leave the case out, or, where that is meant, {_setting(listed)}",
+            code="mask-label",
+        )
     return {name: np.isin(array, values[plain(name)]) for name in labels.numbers if plain(name) in values}
 
 
@@ -119,13 +186,22 @@ def _require_known(case: Case, found: set[int], values: Mapping[str, Sequence[in
     unknown = sorted(found - {value for given in values.values() for value in given})
     if not unknown:
         return
-    listed = {**{name: list(values.get(plain(name), ())) for name in labels.numbers}, BACKGROUND: unknown}
-    text = ", ".join(f"{name}: {value}" for name, value in listed.items())
+    listed = {name: list(values.get(plain(name), ())) for name in labels.numbers}
+    way = f"e.g. {_setting(listed | {BACKGROUND: unknown})}"
+    if len(listed) == 1:  # the one or the other
+        name, known = next(iter(listed.items()))
+        way = f"{_setting({name: known + unknown})} where they are {name}, {way.removeprefix('e.g. ')} where not"
     raise ImageError(
         f"{case.mask}: holds {unknown}, which stand for no label here ({dict(values)}); say what each value means, "
-        f"e.g. 'data.mask_values={{{text}}}', or mend the mask",
+        f"{way}, or mend the mask",
         code="mask-label",
     )
+
+
+def _setting(values: Mapping[str, Sequence[int]]) -> str:
+    """As it is pasted."""
+    text = ", ".join(f"{name}: {value}" for name, value in values.items())
+    return f"'data.mask_values={{{text}}}'"
 
 
 def find_masks(root: Path) -> dict[Path, Path]:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from medseg.data.cache import DRAFT, CachedCase, Recipe, cached, whole_folder
 from medseg.data.cases import Case
-from medseg.data.fingerprint import fingerprint
+from medseg.data.fingerprint import fingerprint, require_shown
 from medseg.data.labels import Labels
 from medseg.errors import DataError, ImageError
 from medseg.preprocess.geometry import Resample, match_mask
@@ -154,8 +154,10 @@ def test_the_fingerprint_counts_and_checks_labels(case: Case, tmp_path: Path) ->
     assert found["spacing_mm"] == [2, 2, 2]
     assert found["size"] == [12, 10, 6]
     assert set(found["intensity"]["ct"]) == {"p0.5", "median", "p99.5", "mean", "sd", "min", "max"}
+    require_shown(found, ["organ", "spot"])
+    absent = fingerprint([ready], ["organ", "ghost"], synthetic=False)
     with pytest.raises(DataError, match="no training mask shows ghost"):
-        fingerprint([ready], {"organ": 1, "spot": 2, "ghost": 3}, synthetic=False)
+        require_shown(absent, ["organ", "ghost"])
 
 
 def test_other_pixels_behind_the_same_header_are_another_case(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from medseg.data.cases import Case
 from medseg.data.labels import Labels, plain
@@ -12,6 +14,7 @@ from medseg.errors import ImageError
 
 TISSUES = Labels({"csf": 1, "gm": 2, "wm": 3})
 LESIONS = Labels({"dark": 1, "bright": 2}, exclusive=False)
+LESION = Labels({"lesion": 1})
 IMAGE = sitk.Image([4, 1], sitk.sitkUInt8)
 
 
@@ -54,9 +57,71 @@ def test_no_name_in_common_is_an_error(tmp_path: Path) -> None:
         read_truth(case(tmp_path, [0, 1, 0, 1], values={"tumour": (1,)}), IMAGE, TISSUES)
 
 
-@pytest.mark.parametrize("value", [1, 128, 255])
-def test_one_label_may_be_drawn_in_any_value(tmp_path: Path, value: int) -> None:
-    assert row_of(read_truth(case(tmp_path, [0, value, value, 0]), IMAGE, Labels({"lesion": 1})).mask) == [0, 1, 1, 0]
+@pytest.mark.parametrize("value", [1, 255])
+def test_one_label_may_be_drawn_in_black_and_white(tmp_path: Path, value: int) -> None:
+    assert row_of(read_truth(case(tmp_path, [0, value, value, 0]), IMAGE, LESION).mask) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("value", [2, 128, 254])
+def test_another_value_alone_is_not_taken_for_the_label(tmp_path: Path, value: int) -> None:
+    with pytest.raises(
+        ImageError,
+        match=rf"'data.mask_values=\{{lesion: \[1, {value}\]\}}' where they are lesion, "
+        rf"'data.mask_values=\{{lesion: \[1\], background: \[{value}\]\}}' where not",
+    ):
+        read_truth(case(tmp_path, [0, value, value, 0]), IMAGE, LESION)
+    given = case(tmp_path, [0, value, value, 0], values={"lesion": (value,)})
+    assert row_of(read_truth(given, IMAGE, LESION).mask) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("values", [None, {"lesion": (255,)}])
+@pytest.mark.parametrize("end", [".jpg", ".png"])
+def test_what_jpeg_adds_beside_black_and_white_is_cut_at_half(
+    tmp_path: Path, own: bool, values: dict[str, tuple[int, ...]] | None, end: str
+) -> None:
+    y, x = np.mgrid[:200, :200]
+    disc = np.hypot(y - 100, x - 100) < 60
+    Image.fromarray(disc.astype(np.uint8) * 255).save(tmp_path / "m.jpg", quality=90)
+    blurred = sitk.ReadImage(str(tmp_path / "m.jpg"))
+    assert len(np.unique(sitk.GetArrayFromImage(blurred))) > 20
+    file = tmp_path / f"{end[1:]}{end}"
+    if end == ".jpg":
+        shutil.copy(tmp_path / "m.jpg", file)
+    else:
+        sitk.WriteImage(blurred, str(file))
+    given = Case(
+        "c", "c", {"photo": tmp_path / "c.png"}, None if own else file, {"lesion": file} if own else {}, values
+    )
+    found = read_truth(given, sitk.Image([200, 200], sitk.sitkUInt8), LESION)
+    assert np.array_equal(sitk.GetArrayFromImage(found.mask), disc)
+    assert found.cut == (file,)
+
+
+def test_label_numbers_are_never_cut(tmp_path: Path) -> None:
+    """Some numbers of small classes and 255 for none, as in street scenes, crowd near black and white too."""
+    with pytest.raises(ImageError, match=r"holds \[2, 3, 255\]"):
+        read_truth(case(tmp_path, [1, 2, 3, 255]), IMAGE, LESION)
+    named = {"lesion": (255,), "background": (1, 2, 3)}
+    found = read_truth(case(tmp_path, [1, 2, 3, 255], values=named), IMAGE, LESION)
+    assert (row_of(found.mask), found.cut) == ([0, 0, 0, 1], ())
+
+
+def test_a_soft_file_of_one_label_is_cut_at_half_and_small_numbers_are_an_error(tmp_path: Path) -> None:
+    def of(row: list[int]) -> Case:
+        return Case("c", "c", {"photo": tmp_path / "c.png"}, masks={"dark": write(tmp_path / "d.png", row)})
+
+    assert row_of(read_truth(of([3, 127, 128, 255]), IMAGE, LESIONS).mask) == [0, 0, 1, 1]
+    assert row_of(read_truth(of([0, 7, 7, 0]), IMAGE, LESIONS).mask) == [0, 1, 1, 0]
+    with pytest.raises(ImageError, match=r"d\.png: holds 3 values up to 2.*save it as 0 and 255"):
+        read_truth(of([0, 1, 2, 0]), IMAGE, LESIONS)
+
+
+def test_pixels_to_be_ignored_are_never_background_unasked(tmp_path: Path) -> None:
+    values = {"lesion": (1,), "ignore": (2,)}
+    with pytest.raises(ImageError, match=r"holds \[2\], pixels to be ignored.*'data.mask_values=\{lesion: \[1\], back"):
+        read_truth(case(tmp_path, [0, 1, 2, 0], values=values), IMAGE, LESION)
+    assert row_of(read_truth(case(tmp_path, [0, 1, 1, 0], values=values), IMAGE, LESION).mask) == [0, 1, 1, 0]
 
 
 def test_files_of_their_own_may_overlap_and_be_absent_or_unknown(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from medseg.batch import Job, Made, attempt
 from medseg.config import did_you_mean
 from medseg.console import progress, say, warn
 from medseg.data.duplicates import Fingerprints
@@ -18,8 +18,8 @@ from medseg.data.sources.mri import read_brats, read_ibsr18, read_mrbrains
 from medseg.data.sources.nnunet import as_source
 from medseg.data.sources.ph2 import read_ph2
 from medseg.data.sources.ultrasound import read_busbra, read_busi
-from medseg.errors import DataError, MedsegError
-from medseg.ledger import DRAFT, Entry, Ledger, atomic_write_text, failure, write_json
+from medseg.errors import DataError
+from medseg.ledger import DRAFT, Ledger, atomic_write_text, write_json
 
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "isic2016": read_isic, "isic2017": read_isic, "isic2018": read_isic, "ph2": read_ph2,
@@ -47,17 +47,18 @@ def prepare_dataset(name: str, raw: Path, out: Path) -> Ledger:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     ledger, lines, prints = Ledger(out / "prepare.csv"), [], Fingerprints()
     ledger.amend([])  # from here on OUT is known as begun
+
+    def make(job: Job) -> Made:
+        lines.append(place(job.work, out))
+        prints.add(job.name, job.work.facts.get("patient", job.name), job.input)
+        return Made()
+
     with progress("prepare", len(source.rows)) as bar:
         for row in source.rows:
-            started = time.monotonic()
-            first = next(iter(row.images.values()))
-            try:
-                lines.append(place(row, out))
-                prints.add(row.case, row.facts.get("patient", row.case), first)
-                ledger.add(Entry(row.case, "ok", seconds=round(time.monotonic() - started, 3), input=str(first)))
-            except (MedsegError, RuntimeError, OSError) as error:  # ITK raises RuntimeError
-                ledger.add(failure(row.case, first, error, time.monotonic() - started))
-                warn(ledger.entries[-1].message)
+            entry, _ = attempt(make, Job(row.case, next(iter(row.images.values())), (), work=row))
+            ledger.add(entry)
+            if entry.status == "failed":
+                warn(entry.message)
             bar.advance(1, row.case)
     if not lines:
         warn(f"{out}: no case could be used, so that there is no cases.csv; {ledger.file} says why")

@@ -22,7 +22,7 @@ from medseg.data.folders import PLAIN, read_cases
 from medseg.data.image import image_suffix, read_image, stem
 from medseg.data.labels import Labels
 from medseg.data.truth import mask_files, mask_suffix, write_masks
-from medseg.errors import ConfigError, ImageError, MedsegError
+from medseg.errors import ConfigError, ImageError
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.memory import GB, announce, limit_of, tiles_for
 from medseg.resume import Before, key_of, only_one
@@ -184,7 +184,7 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Made:
             models = [folder] if folder else [row["model"] for row in found.provenance] or list(panel.models)
             written += mask_files(place, panel.labels).values()
             write_masks(mask, place, panel.labels, _origin(case, batch, models))
-    except (MedsegError, MemoryError, RuntimeError):
+    except Exception:
         for file in written:  # of several some may be there
             with suppress(OSError):
                 file.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.utils.data import DataLoader
 
+from medseg.batch import Job, Made, attempt
 from medseg.checkpoints import Clock, deaf
 from medseg.config import Config, build, labels_of
 from medseg.console import progress, say, warn
@@ -24,7 +24,7 @@ from medseg.data.image import read_image
 from medseg.errors import DataError, MedsegError
 from medseg.executor import device_of
 from medseg.gate import survey
-from medseg.ledger import Entry, Ledger, failure, write_json
+from medseg.ledger import Ledger, write_json
 from medseg.lightning import (
     AveragedWeights,
     Bar,
@@ -130,16 +130,17 @@ def _readable(cases: list[Case]) -> Iterator[Images]:
 def _prepare(config: Config, cases: list[Case], recipe: Recipe, ledger: Ledger) -> list[CachedCase]:
     """Cases preprocessed into the cache; one that cannot be used is named and left out."""
     ready = []
+
+    def prepare(job: Job) -> Made:
+        ready.append(cached(job.work, Path(config.data.cache), recipe))
+        return Made()
+
     with progress("prepare", len(cases)) as bar:
         for case in cases:
-            started = time.monotonic()
-            try:
-                ready.append(cached(case, Path(config.data.cache), recipe))
-                seconds = round(time.monotonic() - started, 3)
-                ledger.add(Entry(case.name, "ok", seconds=seconds, input=str(case.image)))
-            except (MedsegError, MemoryError, RuntimeError) as error:  # ITK raises RuntimeError
-                ledger.add(failure(case.name, case.image, error, time.monotonic() - started))
-                warn(f"{case.name} is left out: {ledger.entries[-1].message}")
+            entry, _ = attempt(prepare, Job(case.name, case.image, (), work=case))
+            ledger.add(entry)
+            if entry.status == "failed":
+                warn(f"{case.name} is left out: {entry.message}")
             bar.advance(1, case.name)
     return ready
 

@@ -16,7 +16,7 @@ from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.data.image import read_image
 from medseg.data.labels import Labels
-from medseg.data.sources.layout import Row
+from medseg.data.sources.layout import Mask, Row, merged
 from medseg.data.truth import read_truth
 from medseg.errors import DataError
 from medseg.prepare import SOURCES, prepare_dataset
@@ -359,3 +359,11 @@ def test_what_others_put_into_out_is_left_alone(tmp_path: Path, theirs: list[str
     with pytest.raises(DataError, match="is not empty"):
         prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
     assert all((tmp_path / "out" / name).read_text() == "mine\n" for name in theirs)
+
+
+def test_soft_edges_of_a_mask_are_cut_at_half(tmp_path: Path) -> None:
+    drawn = np.zeros((24, 24), np.uint8)
+    drawn[6:18, 6:18] = 255
+    Image.fromarray(drawn).save(tmp_path / "m.jpg", quality=60)
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "m.jpg")))) > 2
+    np.testing.assert_array_equal(merged(Mask((tmp_path / "m.jpg",), level=1)), drawn > 0)

@@ -252,3 +252,28 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     result = trained(healthy, f"run_dir={tmp_path / 'healthy_run'}")
     assert result.status == 0, result.err
     assert json.loads((tmp_path / "healthy_run" / "fingerprint.json").read_text())["voxels"] == {"lesion": 0}
+
+
+def test_an_error_that_nobody_foresaw_is_one_failed_case(
+    medseg: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medseg import train_segmenter
+
+    whole = train_segmenter.cached
+
+    def some(case: Any, *rest: Any) -> Any:
+        if case.name == "b":
+            raise ValueError("zero-size array to reduction operation")
+        return whole(case, *rest)
+
+    monkeypatch.setattr(train_segmenter, "cached", some)
+    data = photographs(
+        tmp_path / "data", [("a", "test", 255), ("b", "test", 255), ("c", "test", 255), ("d", "train", 255)]
+    )
+    words = ["train", "organ=skin", "organ.components=1", "segmenter=otsu", "preprocess=none", "executor.threads=1"]
+    result = medseg(*words, f"data.root={data}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
+    assert result.status == 3, result.err
+    rows = read_csv(tmp_path / "run" / "cases.csv")
+    assert [(row["case"], row["status"]) for row in rows] == [("a", "ok"), ("b", "failed"), ("c", "ok")]
+    assert "zero-size array" in rows[1]["message"]
+    assert "b.jpg" in rows[1]["message"]

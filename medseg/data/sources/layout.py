@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medseg.data.image import frames, image_suffix, read_image, write_image
+from medseg.data.truth import drawn
 from medseg.errors import DataError, ImageError, MedsegError
 
 ABSENT = "absent"
@@ -25,8 +26,9 @@ Values = Mapping[str, int | list[int]]
 
 @dataclass(frozen=True)
 class Mask:
-    """The files that make up one mask: a pixel counts where any of them is at least `level`; a plain label map is one
-    file of level None, which is taken as it is.
+    """The files that make up one mask: a pixel counts where any of them is at least `level`, or, of level 1, is drawn
+    (`truth.drawn`: soft edges and what JPEG adds are cut at half); a plain label map is one file of level None, which
+    is taken as it is.
     """
 
     files: tuple[Path, ...]
@@ -158,10 +160,10 @@ def _ending(path: Path) -> str:
 
 def merged(mask: Mask) -> npt.NDArray[np.bool_]:
     """The pixels (Y, X) that any file of a mask shows."""
-    level = 1 if mask.level is None else mask.level
     result: npt.NDArray[np.bool_] | None = None
     for file in mask.files:
-        here = _grey(file) >= level
+        grey = _grey(file)
+        here = grey >= mask.level if mask.level is not None and mask.level > 1 else drawn(grey, file)
         if result is not None and here.shape != result.shape:
             raise ImageError(f"{file}: is {here.shape[::-1]} pixels, {mask.files[0]} is {result.shape[::-1]}")
         result = here if result is None else result | here

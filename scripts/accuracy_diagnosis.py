@@ -105,11 +105,10 @@ def make(diagnosis: Diagnosis, data: Path, out: Path) -> bool:
     root, place = data / diagnosis.folder, out / "diag"
     if diagnosis.name == "retina":
         root = without_twins(root, place / "retina_data")
-    models = [out / path for path in diagnosis.made]
-    for k in range(2 if diagnosis.unets else 0):
-        models.append(place / f"{diagnosis.name}_unet{k}")
+    models = unets_of(diagnosis, out)
+    for k, model in enumerate(models if diagnosis.unets else []):
         words = [*diagnosis.unets, f"data.root={root}", "data.folds=2", f"data.fold={k}"]
-        if not trained(*words, made=models[-1], out=out):
+        if not trained(*words, made=model, out=out):
             return False
     masks = place / f"{diagnosis.name}_masks"
     if not (masks / "cases.csv").is_file():
@@ -126,6 +125,19 @@ def make(diagnosis: Diagnosis, data: Path, out: Path) -> bool:
         if not trained(*words, made=place / f"{diagnosis.name}_d{k}", out=out):
             return False
     return diagnosis.name != "retina" or associated(place)
+
+
+def unets_of(diagnosis: Diagnosis, out: Path) -> list[Path]:
+    """The runs of the U-Nets that make the masks."""
+    own = [out / "diag" / f"{diagnosis.name}_unet{k}" for k in range(2 if diagnosis.unets else 0)]
+    return [*(out / path for path in diagnosis.made), *own]
+
+
+def passes(diagnosis: Diagnosis, out: Path) -> str:
+    """How much of their recipe the U-Nets had, where that is not all of it."""
+    files = [model / "config.yaml" for model in unets_of(diagnosis, out)]
+    shares = {yaml.safe_load(file.read_text())["trainer"]["budget"] for file in files if file.is_file()} - {1.0}
+    return f" The U-Nets had {max(shares):.0%} of their recipe's passes." if shares else ""
 
 
 def associated(place: Path) -> bool:
@@ -221,7 +233,7 @@ def section(diagnosis: Diagnosis, out: Path) -> list[str]:
     return [
         f"## {diagnosis.title}", "", f"`{command}`", "",
         f"{len(runs)} of {diagnosis.folds} folds, {found['patient'].nunique()} patients or groups; {counts}. "
-        f"Asked: {diagnosis.asked}.", "",
+        f"Asked: {diagnosis.asked}.{passes(diagnosis, out)}", "",
         "| " + " | ".join(head) + " |", "|---" * len(head) + "|", *rows, "",
         *([diagnosis.note, ""] if diagnosis.note else []), *association(diagnosis, out),
     ]  # fmt: skip

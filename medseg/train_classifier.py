@@ -170,7 +170,8 @@ def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, share:
     run.path.mkdir(parents=True, exist_ok=True)
     fit_lstm(config, run, network, seen.items(), share)
     weights = logistic_weights(full, y, classes, settings.logistic.c)
-    return Members(tuple(kept), weights, ensemble.fit(z, y, classes, settings.ensemble.trees, config.seed), network)
+    voting = ensemble.fit(z, y, classes, settings.ensemble.trees, config.seed, seen.patients[known])
+    return Members(tuple(kept), weights, voting, network)
 
 
 def measure(

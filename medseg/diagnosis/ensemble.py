@@ -69,8 +69,13 @@ def load(content: bytes, name: str = "ensemble") -> Ensemble:
         raise ModelError(f"{name}: cannot be read ({type(error).__name__}: {error}); copy the run again") from error
 
 
-def fit(x: Floats, y: Ints, classes: int, trees: int = 300, seed: int = 0) -> Ensemble:
-    """Learn from rows (N, F) and class numbers (N,); `DataError` (one-class) where only one class is there."""
+def fit(
+    x: Floats, y: Ints, classes: int, trees: int = 300, seed: int = 0, patients: npt.NDArray[Any] | None = None
+) -> Ensemble:
+    """Learn from rows (N, F) and class numbers (N,); `DataError` (one-class) where only one class is there.
+
+    patients (N,): whose rows never part where a member is calibrated inside; None: each row is another's.
+    """
     from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
 
@@ -90,15 +95,22 @@ def fit(x: Floats, y: Ints, classes: int, trees: int = 300, seed: int = 0) -> En
         ).fit(x, y),
         boosting.fit(x, y, sample_weight=weight),
     ]
-    machine = _machine(int(counts[counts > 0].min()))
-    return Ensemble([*members, machine.fit(x, y)], classes) if machine is not None else Ensemble(members, classes)
+    machine = _machine(x, y, np.arange(len(y)) if patients is None else patients)
+    if machine is None:
+        return Ensemble(members, classes)
+    machine.fit(x, y).cv = SVM_FOLDS  # which rows they were is not kept
+    return Ensemble([*members, machine], classes)
 
 
-def _machine(smallest: int) -> Any:
-    """A support vector machine with Platt's probabilities; None where a class has too few cases for its folds."""
+def _machine(x: Floats, y: Ints, patients: npt.NDArray[Any]) -> Any:
+    """A support vector machine with Platt's probabilities; None where a class has too few patients for its folds."""
     from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.svm import SVC
 
-    if smallest < SVM_FOLDS:
+    if min(len(np.unique(patients[y == k])) for k in np.unique(y)) < SVM_FOLDS:
         return None
-    return CalibratedClassifierCV(SVC(C=1.0, gamma="scale", class_weight="balanced"), ensemble=False, cv=SVM_FOLDS)
+    folds = list(StratifiedGroupKFold(SVM_FOLDS).split(x, y, patients))
+    if any(len(np.unique(y[rest])) < len(np.unique(y)) for rest, _ in folds):
+        return None
+    return CalibratedClassifierCV(SVC(C=1.0, gamma="scale", class_weight="balanced"), ensemble=False, cv=folds)

@@ -44,6 +44,17 @@ def test_few_cases_of_a_class_are_enough() -> None:
     assert fit(x, y, 2, trees=30).predict(x).shape == (20, 2)
 
 
+def test_rows_of_one_patient_are_calibrated_together() -> None:
+    """Six rows a patient, alike, and labels that mean nothing: who knows a patient's other rows is sure of it."""
+    rng = np.random.default_rng(6)
+    x, y = np.repeat(rng.normal(size=(40, 20)), 6, axis=0), np.repeat(rng.permutation([0, 1] * 20), 6)
+    x += rng.normal(0, 0.05, x.shape)
+    machines = [fit(x, y, 2, trees=30, patients=of).members[-1] for of in (None, np.repeat(np.arange(40), 6))]
+    sure = [np.ptp(machine.predict_proba(x)[:, 0]) for machine in machines]
+    assert sure[0] > 0.8
+    assert sure[1] < 0.5
+
+
 def test_one_class_teaches_nothing() -> None:
     with pytest.raises(DataError, match="at least two classes"):
         fit(np.zeros((4, 2)), np.zeros(4, np.int64), 2)

@@ -27,9 +27,11 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     )
     best = 9.0
     for _ in range(3):
-        started = time.monotonic()
+        before = os.times()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        best = min(best, time.monotonic() - started)
+        after = os.times()  # its processor's time: the clock on the wall also runs for other tests
+        used = [getattr(after, f"children_{kind}") - getattr(before, f"children_{kind}") for kind in ("user", "system")]
+        best = min(best, sum(used))
         assert done.returncode == 0, done.stderr
     assert "extract-features" in done.stdout
     assert best < 1.0  # 0.2 s on a quiet machine

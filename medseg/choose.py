@@ -24,10 +24,8 @@ from medseg.segmenter import clean
 Pairs = list[tuple[sitk.Image, sitk.Image]]
 Rules = dict[str, dict[str, Any]]
 Sizes = dict[str, dict[str, float]]
-SHARES = (
-    0.1,
-    0.01,
-)  # of a label's size: a piece below the first is rarely one of a few organs, below the second a speck
+# of a label's size: a piece below the first is rarely one of a few organs, below the second a speck
+SHARES = (0.1, 0.01)
 
 
 def choose_rules(runs: list[Run], out: Path) -> list[str]:

@@ -174,7 +174,8 @@ def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: 
         beside(out, "_metrics.json").unlink(missing_ok=True)
         return
     if isinstance(diagnoser, Classifier):
-        summary, use = judge(diagnoser, tables, list(config.organ.positive)), diagnoser.use
+        whole = diagnoser(tables, baseline=True)
+        summary, use = judge(diagnoser, tables, whole, list(config.organ.positive)), diagnoser.use
     else:
         summary, use = score(found, diagnoser.inputs.classes, ["lstm"]), "lstm"
     write_json(beside(out, "_metrics.json"), summary)

@@ -27,15 +27,15 @@ def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) ->
     return summarise_states(found.assign(signal=truth), classes, models, period)
 
 
-def judge(classifier: Classifier, tables: Tables, positive: Sequence[str]) -> dict[str, Any]:
+def judge(classifier: Classifier, tables: Tables, found: pd.DataFrame, positive: Sequence[str]) -> dict[str, Any]:
     """Scores of every model of a classifier on tables with labels: those of `score`, of its probabilities before and
     after calibration, and of its sets; a case that could not be measured counts with what was said of it all the same.
 
-    positive: the classes that call for action.
+    found: what it said of them, with the baseline; positive: the classes that call for action.
     """
     rows, classes = classifier.rows(tables), classifier.inputs.classes
     others = [name for name in (*MEMBERS, STACK, *([RULE] if classifier.rule else [])) if name != classifier.use]
-    summary = score(classifier(tables, baseline=True), classes, [classifier.use, *others])
+    summary = score(found, classes, [classifier.use, *others])
     truth = np.array([classes.index(label) if label is not None else UNKNOWN for label in rows.facts["label"]])
     known = truth != UNKNOWN
     patients = rows.facts["patient"][known].astype(str).tolist()

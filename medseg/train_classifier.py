@@ -185,7 +185,7 @@ def measure(
     found = classifier(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
     write_json(run.file("diagnoses.json"), diagnoses(classifier, held, withheld(found)))
-    summary = {"report_split": reported, "masks": masks, **judge(classifier, held, list(config.organ.positive))}
+    summary = {"report_split": reported, "masks": masks, **judge(classifier, held, found, list(config.organ.positive))}
     summary["alpha"] = config.diagnoser.alpha
     write_json(run.file("metrics.json"), summary)
     _show(summary)

@@ -110,7 +110,8 @@ def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
     tables = read_tables(finished / "features.csv")
     measures = [name for name in tables.frames if name.startswith("noise")]
     tables.frames.loc[:29, [*measures, "tells"]] = np.nan
-    found, scores = classifier(tables), judge(classifier, tables, ["malignant"])["models"]["stack"]
+    found = classifier(tables, baseline=True)
+    scores = judge(classifier, tables, found, ["malignant"])["models"]["stack"]
     assert found["abstain"][:30].all()
     assert scores["set_abstains"]["mean"] == pytest.approx(found["abstain"].mean())
 

@@ -46,8 +46,9 @@ class Points:
         """Why a person should look at each case; blank where nothing speaks for it."""
         low, high = self.doubtful or (np.inf, -np.inf)
         text = f"points: between {low:g} and {high:g}"
-        said = [f"{total:.2f} {text}" if low <= total <= high else "" for total in self._total(measures)]
-        return _unless_undefined(said, np.isnan(self._total(measures)), measures[list(self.reads)])
+        totals = self._total(measures)
+        said = [f"{total:.2f} {text}" if low <= total <= high else "" for total in totals]
+        return _unless_undefined(said, np.isnan(totals), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> Sheet:
         """One case's points line by line, and their sum."""

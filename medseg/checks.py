@@ -92,7 +92,7 @@ RULES: dict[str, Test] = {
     "executor.devices": _one_of(1),  # one process writes a run
     "executor.precision": (lambda v: str(v) in ("auto", "32", "bf16", "16"), "one of auto, 32, bf16, 16"),
     "executor.threads": (lambda v: v == "auto" or _whole(1)[0](v), "auto or a whole number of at least 1"),
-    "executor.workers": _whole(0),
+    "executor.workers": (lambda v: v == "auto" or _whole(0)[0](v), "auto or a whole number of at least 0"),
 }
 
 

@@ -14,12 +14,21 @@ from threadpoolctl import threadpool_limits
 
 from medseg.errors import ConfigError
 
+MOST_LOADERS = 6
+
 
 def use_threads(setting: int | str) -> int:
     """Give torch its threads: `setting`, or with "auto" the cores that nobody else keeps busy; returns the number."""
     count = int(setting) if setting != "auto" else free_cores()
     torch.set_num_threads(count)
     return count
+
+
+def loaders_of(setting: int | str, device: torch.device) -> int:
+    """Processes that prepare batches: `setting`, or with "auto" some beside a GPU, which one cannot feed, else none."""
+    if setting != "auto":
+        return int(setting)
+    return 0 if device.type == "cpu" else min(MOST_LOADERS, len(_allowed_cores()) - 1)
 
 
 def share_threads(processes: int) -> int:

@@ -228,6 +228,13 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any)
             trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
         except TimeUpError:
             pass
+        except torch.OutOfMemoryError as error:
+            raise MedsegError(
+                "a training step does not fit into the GPU's free memory; end what else runs on it, or take a smaller "
+                "segmenter.batch or segmenter.patch (medseg plan suits them to this machine), or "
+                "executor.accelerator=cpu",
+                code="gpu-memory",
+            ) from error
         except SystemExit as end:  # Lightning has one of its own for SIGTERM
             raise SystemExit(EXIT_INTERRUPTED) from end
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -135,6 +135,8 @@ def _costs(config: Config, plan: dict[str, Decision], found: dict[str, Any]) -> 
     for _ in range(3):
         started = time.monotonic()
         loss(network(image), target).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.monotonic() - started)
     weights = sum(p.numel() for p in network.parameters())
     memory = (sum(kept) + weights * 16) / 1e9  # weights, gradients and two moments of AdamW, 4 bytes each

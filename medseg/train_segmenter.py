@@ -22,7 +22,7 @@ from medseg.data.dataset import PassSampler, PatchDataset, Sampling
 from medseg.data.fingerprint import fingerprint, require_shown
 from medseg.data.image import read_image
 from medseg.errors import DataError, MedsegError
-from medseg.executor import device_of
+from medseg.executor import device_of, loaders_of
 from medseg.gate import survey
 from medseg.ledger import Ledger, write_json
 from medseg.lightning import (
@@ -180,7 +180,8 @@ def _loaders(
         pairs,
         [build(step) for step in config.augment.get("paint", {}).values()],
     )
-    workers, context = config.executor.workers, settings.context
+    workers = loaders_of(config.executor.workers, device_of(config.executor.accelerator))
+    context = settings.context
     shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}
     shared["worker_init_fn"] = deaf
     train: Any = PatchDataset(data[0], code, patch, Sampling(settings.foreground, augment, config.seed, context))

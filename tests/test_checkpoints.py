@@ -196,3 +196,13 @@ def test_a_training_with_workers_resumes_too(
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
     manifest = json.loads((tmp_path / "cut" / "manifest.json").read_text())
     assert manifest["machine"]["threads"] == "1"
+
+
+def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SegmentationModule, "training_step", full)
+    with pytest.raises(MedsegError, match=r"does not fit into the GPU's free memory.*segmenter.batch") as error:
+        train(compose(settings("run", "segmenter.passes=8", "trainer.budget=1")))
+    assert error.value.code == "gpu-memory"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.data.image import array_view
+from medseg.errors import ImageError
 from medseg.segmentation.unet import UNet
 
 Array = npt.NDArray[np.float32]
@@ -230,8 +231,19 @@ class TiledNetwork:
             return encode(self.network, _views(images), self.tiling, self.device)
 
     def _infer(self, batch: Array) -> Array:
-        with self.context:
-            return probabilities(self.network, self.tiling, self.device, batch)
+        try:
+            with self.context:
+                return probabilities(self.network, self.tiling, self.device, batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise ImageError(
+                    f"one tile of {' × '.join(map(str, batch.shape[2:]))} does not fit into the GPU's free memory; end "
+                    "what else runs on it, or --device cpu",
+                    code="gpu-memory",
+                ) from error
+        torch.cuda.empty_cache()  # after the error is gone, which holds what was computed so far
+        half = len(batch) // 2
+        return np.concatenate([self._infer(batch[:half]), self._infer(batch[half:])])
 
 
 def _views(images: dict[str, sitk.Image]) -> list[Array]:

@@ -7,14 +7,15 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 DROP = {2: nn.Dropout2d, 3: nn.Dropout3d}
-INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Up(b, a, s) for a, b in reversed(list(pairwise(widths))))
         heads = widths[:-1] if s.deep_supervision else widths[:1]
         self.heads = nn.ModuleList(CONV[s.dimensions](width, classes, 1) for width in heads)
+        self.to(memory_format=LAYOUT[s.dimensions])
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's levels, from full size (B, width, *S) to the deepest (B, W, *S/2^depth)."""
-        levels = [self.first(x)]
+        # a processor convolves a third faster where the channels of a voxel lie together
+        levels = [self.first(x.contiguous(memory_format=LAYOUT[self.shape.dimensions]))]
         for down in self.down:
             levels.append(down(levels[-1]))
         return levels
@@ -70,9 +73,9 @@ class UNet(nn.Module):
             levels.append(x)
         levels.reverse()
         if self.training and self.shape.deep_supervision:
-            return [head(level) for head, level in zip(self.heads, levels, strict=True)]
+            return [head(level).contiguous() for head, level in zip(self.heads, levels, strict=True)]
         logits: Tensor = self.heads[0](levels[0])
-        return logits
+        return logits.contiguous()
 
 
 class DoubleConv(nn.Module):
@@ -130,10 +133,28 @@ class Up(nn.Module):
         return y
 
 
+class InstanceNorm(nn.Module):
+    """Each channel of each image brought to mean 0 and variance 1, then scaled and shifted (Ulyanov et al. 2016).
+
+    On a processor image by image as torch's batch normalisation, which keeps the layout; its instance normalisation
+    does not.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) → (B, C, *S)."""
+        if x.device.type != "cpu":
+            return F.instance_norm(x, weight=self.weight, bias=self.bias)
+        return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in x.split(1)])
+
+
 def normalisation(channels: int, s: Shape) -> nn.Module:
     """The layer that `s.norm` names."""
     if s.norm == "instance":
-        return INSTANCE[s.dimensions](channels, affine=True)
+        return InstanceNorm(channels)
     if s.norm == "batch":
         return BATCH[s.dimensions](channels)
     if s.norm == "group":

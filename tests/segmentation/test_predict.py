@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from torch import nn
 
-from medseg.segmentation.predict import Tiling, predict
+from medseg.errors import ImageError
+from medseg.segmentation.predict import TiledNetwork, Tiling, predict
 
 CPU = torch.device("cpu")
 
@@ -82,3 +84,37 @@ def test_a_slice_is_shown_with_those_beside_it_and_nothing_beyond_the_volume() -
     found = predict(Sum(), image, Tiling((8, 8), context=1), CPU)[1]  # (Z, Y, X)
     sums = np.array([0 + 1 + 1, 0 + 1 + 2 + 1.5, 1 + 2 + 3 + 1.5, 2 + 3 + 4 + 1.5, 3 + 4 + 1])
     assert found[:, 3, 3] == pytest.approx(1 / (1 + np.exp(-2 * sums)), abs=1e-5)
+
+
+class Small(nn.Module):
+    """Has room for `most` tiles at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.seen = most, []  # type: ignore[var-annotated]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.cat([-x[:, :1], x[:, :1]], 1) * 3
+
+
+def small(most: int) -> TiledNetwork:
+    context = torch.autocast("cpu", dtype=torch.bfloat16, enabled=False)
+    return TiledNetwork(Small(most), Tiling((8, 8), 0.5, batch=5), CPU, context)
+
+
+def test_where_memory_is_short_fewer_tiles_go_at_once() -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(3, 20, 17)).astype(np.float32))
+    short = small(2)
+    assert np.array_equal(short.predict({"ct": image}), small(5).predict({"ct": image}))
+    assert 5 in short.network.seen
+    assert 2 in short.network.seen
+
+
+def test_a_tile_that_does_not_fit_alone_is_an_error_of_the_case() -> None:
+    image = sitk.GetImageFromArray(np.zeros((3, 20, 17), np.float32))
+    with pytest.raises(ImageError, match="one tile of 8 × 8 does not fit") as error:
+        small(0).predict({"ct": image})
+    assert error.value.code == "gpu-memory"

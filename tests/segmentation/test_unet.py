@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.segmentation.unet import UNet
+from medseg.segmentation.unet import InstanceNorm, UNet
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -54,3 +54,25 @@ def test_an_unknown_norm_or_setting_is_refused() -> None:
         UNet(1, 2, norm="layer")
     with pytest.raises(TypeError, match="widht"):
         UNet(1, 2, widht=4)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_instances_are_normalised_as_torch_does(dimensions: int) -> None:
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[dimensions]
+    own, usual = InstanceNorm(6), {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dimensions](6, affine=True)
+    with torch.no_grad():
+        own.weight.normal_()
+        own.bias.normal_()
+    usual.load_state_dict(own.state_dict())
+    image = torch.randn(3, 6, *(8, 12, 16)[:dimensions]) * 3 + 2
+    for given in (image, image.to(memory_format=layout)):
+        assert torch.allclose(own(given), usual(image), atol=1e-5)
+        assert torch.allclose(own.eval()(given), usual.eval()(image), atol=1e-5)
+    assert own(image.to(memory_format=layout)).is_contiguous(memory_format=layout)
+
+
+def test_logits_lie_as_masks_do() -> None:
+    for dimensions, sizes in ((2, (16, 16)), (3, (8, 16, 16))):
+        network = UNet(1, 3, dimensions=dimensions, width=4, depth=2, deep_supervision=True)
+        assert all(logits.is_contiguous() for logits in network(torch.rand(2, 1, *sizes)))
+        assert network.eval()(torch.rand(2, 1, *sizes)).is_contiguous()

@@ -53,7 +53,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Up(b, a, s) for a, b in reversed(list(pairwise(widths))))
         heads = widths[:-1] if s.deep_supervision else widths[:1]
         self.heads = nn.ModuleList(CONV[s.dimensions](width, classes, 1) for width in heads)
-        self.to(memory_format=LAYOUT[s.dimensions])
+        self.to(memory_format=LAYOUT[s.dimensions])  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's levels, from full size (B, width, *S) to the deepest (B, W, *S/2^depth)."""
@@ -148,7 +148,7 @@ class InstanceNorm(nn.Module):
         """(B, C, *S) → (B, C, *S)."""
         if x.device.type != "cpu":
             return F.instance_norm(x, weight=self.weight, bias=self.bias)
-        return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in x.split(1)])
+        return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in torch.split(x, 1)])
 
 
 def normalisation(channels: int, s: Shape) -> nn.Module:

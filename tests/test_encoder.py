@@ -40,7 +40,7 @@ def test_tiles_side_by_side_are_what_the_network_says_of_each(dimensions: int) -
             assert np.allclose(network.encode(tile)[-1][0], found[:, 7, 4:8, 4:8], atol=1e-5)
         else:
             tile = torch.from_numpy(padded[:, 16:32, 16:32, 0:16])[None]
-            assert np.allclose(network.encode(tile)[-1][0], found[:, 4:8, 4:8, 0:4], atol=1e-4)
+            assert np.allclose(network.encode(tile)[-1][0], found[:, 4:8, 4:8, 0:4], atol=1e-3)
     assert found.shape == (network.shape.widths()[-1], 24 if dimensions == 2 else 8, 12, 8)
 
 

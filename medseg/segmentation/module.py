@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.segmentation.losses import supervised
+from medseg.segmentation.unet import UNet
 
 
 class SegmentationModule(pl.LightningModule):
@@ -31,6 +32,11 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         self.network, self.loss, self.settings = network, loss, optimizer
         self.total_steps, self.clock = total_steps, clock
+
+    def on_fit_start(self) -> None:
+        """The network is where it will be trained."""
+        if isinstance(self.network, UNet):
+            self.network.settle(self.device.type)
 
     def on_train_start(self) -> None:
         """A training that goes on for longer than was planned goes on at the rate of the longer schedule."""

@@ -213,6 +213,8 @@ class TiledNetwork:
 
     def __init__(self, network: nn.Module, tiling: Tiling, device: torch.device, context: torch.autocast) -> None:
         self.network, self.tiling, self.device, self.context = network.to(device).eval(), tiling, device, context
+        if isinstance(network, UNet):
+            network.settle(device.type)
 
     def predict(self, images: dict[str, sitk.Image]) -> Array:
         """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""

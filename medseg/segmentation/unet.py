@@ -53,12 +53,21 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Up(b, a, s) for a, b in reversed(list(pairwise(widths))))
         heads = widths[:-1] if s.deep_supervision else widths[:1]
         self.heads = nn.ModuleList(CONV[s.dimensions](width, classes, 1) for width in heads)
-        self.to(memory_format=LAYOUT[s.dimensions])  # type: ignore[call-overload]
+        self.settle("cpu")
+
+    def settle(self, device: str) -> None:
+        """Lay the weights out as convolutions on `device`, cpu or cuda, are fastest.
+
+        A processor convolves a third faster where the channels of a voxel lie together, an H100 a quarter slower.
+        """
+        layout = LAYOUT[self.shape.dimensions] if device == "cpu" else torch.contiguous_format
+        self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's levels, from full size (B, width, *S) to the deepest (B, W, *S/2^depth)."""
-        # a processor convolves a third faster where the channels of a voxel lie together
-        levels = [self.first(x.contiguous(memory_format=LAYOUT[self.shape.dimensions]))]
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=LAYOUT[self.shape.dimensions])
+        levels = [self.first(x)]
         for down in self.down:
             levels.append(down(levels[-1]))
         return levels
@@ -148,7 +157,9 @@ class InstanceNorm(nn.Module):
         """(B, C, *S) → (B, C, *S)."""
         if x.device.type != "cpu":
             return F.instance_norm(x, weight=self.weight, bias=self.bias)
-        return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in torch.split(x, 1)])
+        return torch.cat(
+            [F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in torch.split(x, 1)]
+        )
 
 
 def normalisation(channels: int, s: Shape) -> nn.Module:

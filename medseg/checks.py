@@ -194,6 +194,10 @@ def check_combinations(values: dict[str, Any]) -> None:
         raise ConfigError("data.holdout=1 leaves nothing to learn from; it is for segmenters without training")
     if not organ["exclusive"] and (len(numbers) > 8 or pairs):
         raise ConfigError("organ.exclusive=false: at most 8 labels may overlap, and none may be a lateral pair")
+    if not organ["exclusive"] and organ["appearance"] and "network" not in values["segmenter"]:
+        raise ConfigError(
+            "organ.exclusive=false: labels of a segmenter without training cannot overlap; take organ.exclusive=true"
+        )
 
 
 def _check_codes(codes: dict[str, Any]) -> None:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
 from medseg import ranked
+from medseg.batch import Job, Made, attempt
 from medseg.config import Config
-from medseg.console import progress, table
+from medseg.console import progress, table, warn
 from medseg.data.cases import Case
 from medseg.data.image import read_image
 from medseg.data.labels import Labels
 from medseg.data.truth import Truth, read_truth, write_masks
 from medseg.froc import Judged
-from medseg.ledger import atomic_write_text, write_json
+from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.metrics import compare_masks, summarise
 from medseg.pieces import Pieces
+from medseg.pipeline import Images
 from medseg.pixels import PixelCurves
 from medseg.runs import Run
 from medseg.segmenter import Segmented, Segmenter
 
 
-def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case]) -> dict[str, Any] | None:
+def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case], ledger: Ledger) -> dict[str, Any] | None:
     """Segment cases, keep their masks and truth, write evaluation.csv and metrics.json; None where there is no case.
 
-    Labels that may overlap are also judged by their probability at every pixel, at the images' own size (AUPR), and by
-    their pieces, found, missed or invented.
+    A case that cannot be segmented fails in `ledger` and counts as an empty mask: left out, it would flatter. Labels
+    that may overlap are also judged by their probability at every pixel, at the images' own size (AUPR), and by their
+    pieces, found, missed or invented.
     """
     if not cases:
         write_json(
@@ -41,7 +46,7 @@ def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case]) -
         for case in cases:
             images = {channel: read_image(path) for channel, path in case.images.items()}
             truth = read_truth(case, next(iter(images.values())), labels)
-            found = segmenter.scored(images, keep=not labels.exclusive)
+            found = _segmented(case, segmenter, images, truth, ledger)
             write_masks(found.mask, run.file("predictions") / f"{case.name}.nii.gz", labels)
             write_masks(truth.mask, run.file("truth") / f"{case.name}.nii.gz", labels)
             tally.add(case, found, truth)
@@ -53,6 +58,32 @@ def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case]) -
     write_json(run.file("metrics.json"), summary)
     _show(summary)
     return summary
+
+
+def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: Truth, ledger: Ledger) -> Segmented:
+    """What was found in a held-out case: nothing where the segmenter cannot say."""
+    overlapping = not segmenter.labels.exclusive
+    found: list[Segmented] = []
+
+    def segment(_job: Job) -> Made:
+        found.append(segmenter.scored(images, keep=overlapping))
+        return Made()
+
+    entry, _ = attempt(segment, Job(case.name, case.image, ()))
+    if found:
+        return found[0]
+    message = f"{entry.message}; it counts as an empty mask"
+    warn(f"{case.name} could not be segmented: {message}")
+    ledger.amend(
+        [
+            replace(e, status="failed", code=entry.code, message=message) if e.case == case.name else e
+            for e in ledger.entries
+        ]
+    )
+    nothing = sitk.Image(truth.mask.GetSize(), sitk.sitkUInt8)
+    nothing.CopyInformation(truth.mask)
+    zeros = np.zeros(sitk.GetArrayViewFromImage(nothing).shape, np.float32)
+    return Segmented(nothing, dict.fromkeys(truth.known, zeros) if overlapping else {}, None)
 
 
 class Tally:

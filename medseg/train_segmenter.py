@@ -85,7 +85,7 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
         write_json(run.file("candidates.json"), rankers)
         segmenter = Segmenter(config, segmenter.model, prepare.state, rankers)
     usable = {case.name for case in held}
-    summary = measure(config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable])
+    summary = measure(config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable], ledger)
     return [*lines, "", *results(summary)], ledger
 
 

@@ -29,6 +29,7 @@ from medseg.errors import ConfigError
         (["organ=lung", "organ.labels.left_lung=1"], ["each label needs its own number"]),
         (["organ=lung", "task=diagnosis", "organ.classes=[one]"], ["at least two organ.classes"]),
         (["organ=lung", "segmenter.predict.mirror=[x]"], ["lateral pair"]),
+        (["organ=skin", "segmenter=otsu", "organ.exclusive=false"], ["without training cannot overlap"]),
         (["resume=nowhere"], ["resume=nowhere: no run there"]),
         (["organ=lung", "seed"], ["'seed' is not KEY=VALUE"]),
         (["organ=lung", "experiment=none_such"], ["experiment=none_such"]),

@@ -277,3 +277,36 @@ def test_an_error_that_nobody_foresaw_is_one_failed_case(
     assert [(row["case"], row["status"]) for row in rows] == [("a", "ok"), ("b", "failed"), ("c", "ok")]
     assert "zero-size array" in rows[1]["message"]
     assert "b.jpg" in rows[1]["message"]
+
+
+def test_a_held_out_case_that_cannot_be_segmented_counts_as_an_empty_mask(
+    medseg: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.errors import ImageError
+    from medseg.segmenter import Segmenter
+
+    whole = Segmenter.scored
+
+    def some(self: Segmenter, images: Any, *rest: Any, **more: Any) -> Any:
+        if sitk.GetArrayViewFromImage(images["photo"])[0, 0] == 120:
+            raise ImageError("shows too few levels", code="image-levels")
+        return whole(self, images, *rest, **more)
+
+    monkeypatch.setattr(Segmenter, "scored", some)
+    data = photographs(tmp_path / "data", [(name, "train" if name == "d" else "test", 255) for name in "abcd"])
+    values = np.array(Image.open(data / "b.jpg")).clip(0, 120)
+    values[:8] = 120
+    Image.fromarray(values).save(data / "b.png")
+    (data / "cases.csv").write_text((data / "cases.csv").read_text().replace("b.jpg", "b.png"))
+    words = ["train", "organ=skin", "organ.components=1", "segmenter=otsu", "preprocess=none", "executor.threads=1"]
+    result = medseg(*words, f"data.root={data}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
+    assert result.status == 3, result.err
+    assert "b could not be segmented" in result.err
+    rows = {row["case"]: row for row in read_csv(tmp_path / "run" / "cases.csv")}
+    assert (rows["b"]["status"], rows["b"]["code"]) == ("failed", "image-levels")
+    assert "b.png: shows too few levels; it counts as an empty mask" in rows["b"]["message"]
+    score = json.loads((tmp_path / "run" / "metrics.json").read_text())["labels"]["lesion"]
+    assert score["dice"]["n"] == 3
+    scores = {row["case"]: float(row["dice"]) for row in read_csv(tmp_path / "run" / "evaluation.csv")}
+    assert scores["b"] == 0
+    assert min(scores["a"], scores["c"]) > 0.8

@@ -110,7 +110,10 @@ def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
             f"patient {torn[0]} is in {' and '.join(sorted(sides[torn[0]]))}: a patient must be on one side"
         )
     if not any(case.split == "train" for case in cases):
-        raise DataError("no case is in split 'train'")
+        raise DataError(
+            "no case is in split 'train'; data.split_column=none draws who is held out, and data.holdout=1 measures a "
+            "segmenter that learns nothing on all"
+        )
     return cases
 
 

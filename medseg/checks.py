@@ -78,6 +78,8 @@ RULES: dict[str, Test] = {
     "segmenter.ema": _between(0, 0.99999),
     "segmenter.predict.overlap": _between(0, 0.9),
     "segmenter.predict.batch": _whole(1),
+    "features.longest": _whole(0),
+    "features.pixel_mm": _optional(_above(0)),
     "diagnoser.batch": _whole(1),
     "diagnoser.passes": _whole(1),
     "diagnoser.network.hidden": _whole(1),

@@ -23,7 +23,7 @@ from medseg.errors import ConfigError, ImageError
 from medseg.features.slices import axial_slices, step_regions
 from medseg.ledger import Ledger
 from medseg.masks import MaskFolder, MaskOf, labels_in
-from medseg.preprocess.resize import at_long_side
+from medseg.preprocess.resize import at_long_side, with_spacing
 from medseg.resume import key_of
 from medseg.tables import FACTS, Tables, write_tables
 
@@ -54,6 +54,7 @@ class Extractor:
     ) -> None:
         self.labels, self.time_axis, self.present, self.encoder = labels, time_axis, present, encoder
         self.each_slice, self.longest = features.get("each") == "slice", features.get("longest")
+        self.pixel_mm: float | None = features.get("pixel_mm")
         self.frame, self.step, self.sequence = (
             [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
         )
@@ -108,7 +109,10 @@ class Extractor:
         return axial_slices(image) if self.each_slice else frames(image, self.time_axis)
 
     def _scaled(self, image: sitk.Image, mask: sitk.Image | None) -> tuple[sitk.Image, sitk.Image | None]:
-        """A picture at the size it is measured at; without a size, as it is."""
+        """A picture at the scale and the size it is measured at; without those, as it is."""
+        if self.pixel_mm and set(image.GetSpacing()) == {1.0} and image.GetDimension() == 2:
+            image = with_spacing(image, self.pixel_mm)
+            mask = None if mask is None else with_spacing(mask, self.pixel_mm)
         return at_long_side(image, mask, self.longest) if self.longest and mask is not None else (image, mask)
 
     def _classes(self, row: Case, image: sitk.Image, count: int) -> list[str | None]:

@@ -138,3 +138,19 @@ def test_each_slice_of_a_volume_can_be_a_frame_whose_class_is_what_it_shows(tmp_
     assert found["frame"].tolist() == list(range(6))
     assert found["label"].tolist() == ["healthy", "healthy", "ill", "ill", "healthy", "healthy"]
     assert found["tumour.size"].tolist() == [0, 0, 9, 9, 0, 0]
+
+
+@pytest.mark.parametrize(("pixel_mm", "across"), [(0.025, 80 * 0.025), (None, None)])
+def test_a_stated_scale_gives_lengths_in_mm(tmp_path: Path, pixel_mm: float | None, across: float | None) -> None:
+    y, x = np.mgrid[:120, :160]
+    inside = np.hypot(y - 60, x - 80) <= 40
+    photo = np.where(inside[..., None], (90, 60, 50), (220, 180, 160)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(photo, isVector=True), str(tmp_path / "a.png"))
+    mask = sitk.GetImageFromArray(inside.astype(np.uint8))
+    features = compose(["organ=skin"]).features
+    for longest in (0, 320):  # however many pixels it is measured with
+        features.longest, features.pixel_mm = longest, pixel_mm
+        extractor = Extractor(features, Labels({"lesion": 1}))
+        frame = extractor([Case("a", "a", {"photo": tmp_path / "a.png"})], lambda _case, _image: mask).frames.iloc[0]
+        found = frame[next(name for name in frame.index if name.endswith("diameter_mm"))]
+        assert found == pytest.approx(across, rel=0.03) if across else np.isnan(found)

@@ -38,6 +38,13 @@ class LongSide:
         return to_size(image, (max(1, round(width / step)), max(1, round(height / step)), *image.GetSize()[2:]))
 
 
+def with_spacing(image: sitk.Image, mm: float) -> sitk.Image:
+    """The same pixels, each `mm` wide and high."""
+    scaled = sitk.Image(image)
+    scaled.SetSpacing((mm,) * image.GetDimension())
+    return scaled
+
+
 def at_long_side(image: sitk.Image, mask: sitk.Image, pixels: int) -> tuple[sitk.Image, sitk.Image]:
     """A picture and its mask with `pixels` along the longer side, its pixel type kept; a volume stays as it is.
 

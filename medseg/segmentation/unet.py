@@ -63,11 +63,13 @@ class UNet(nn.Module):
         layout = LAYOUT[self.shape.dimensions] if device == "cpu" else torch.contiguous_format
         self.to(memory_format=layout)  # type: ignore[call-overload]
 
+    def arranged(self, x: Tensor) -> Tensor:
+        """An input laid out as the weights are."""
+        return x if x.device.type != "cpu" else x.contiguous(memory_format=LAYOUT[self.shape.dimensions])
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's levels, from full size (B, width, *S) to the deepest (B, W, *S/2^depth)."""
-        if x.device.type == "cpu":
-            x = x.contiguous(memory_format=LAYOUT[self.shape.dimensions])
-        levels = [self.first(x)]
+        levels = [self.first(self.arranged(x))]
         for down in self.down:
             levels.append(down(levels[-1]))
         return levels

@@ -9,7 +9,10 @@ import numpy.typing as npt
 
 from medseg.bootstrap import bootstrap_statistic
 
-BINS = 1000  # of probability: finer than any threshold one would choose
+# of the logit, since a network that is sure says .9999 here and .99999 there: equal steps of the probability would call
+# that the same
+BINS, LIMIT = 4096, 18.0  # a 32-bit float next to 1 has a logit of 17
+PART = 1 << 22  # pixels counted at once
 
 
 class PixelCurves:
@@ -21,9 +24,11 @@ class PixelCurves:
 
     def add(self, label: str, patient: str, probability: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> None:
         """Count an image: probability 0..1 and truth of one shape."""
-        bins = np.minimum((probability.ravel() * BINS).astype(np.int32), BINS - 1)
-        inside = truth.ravel()
-        counts = np.stack([np.bincount(bins[side], minlength=BINS) for side in (inside, ~inside)])  # (2, BINS)
+        flat, inside = probability.ravel(), truth.ravel()
+        counts = np.zeros((2, BINS), np.int64)
+        for first in range(0, len(flat), PART):
+            bins, side = _bins(flat[first : first + PART]), inside[first : first + PART]
+            counts += [np.bincount(bins[of], minlength=BINS) for of in (side, ~side)]
         self._counts.setdefault(label, []).append(counts)
         self._patients.setdefault(label, []).append(patient)
 
@@ -43,6 +48,13 @@ class PixelCurves:
             limits = bootstrap_statistic(area, np.array(self._patients[label]))
             found[label] = {"mean": value, "ci95": list(limits) if limits else None, "n": len(stacked)}
         return found
+
+
+def _bins(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """Which step of the logit each probability lies in."""
+    tiny = np.float32(np.exp(-LIMIT))
+    logit = np.log(np.maximum(probability, tiny)) - np.log(np.maximum(1 - probability, tiny))
+    return np.clip((logit + LIMIT) * (BINS / (2 * LIMIT)), 0, BINS - 1).astype(np.int32)
 
 
 def average_precision(counts: npt.NDArray[np.int64]) -> float:

@@ -70,8 +70,8 @@ DIAGNOSES = [
         "tumour", "Tumour in an axial slice (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
         ("organ=brain_tumour", "experiment=brats2015"), "AUC .90, goal .98", folds=4,
         made=tuple(f"brain_tumour/U-Net_{k}" for k in range(4)), images="",
-        note="Four patients: the interval is drawn over slices of four people and is rough. The U-Nets of the masks were "
-        "trained on a GPU; on masks of U-Nets from a processor, and before an ensemble's inner calibration kept a "
+        note="Four patients: the interval is drawn over slices of four people and is rough. The U-Nets of the masks "
+        "were trained on a GPU; on masks of U-Nets from a processor, and before an ensemble's inner calibration kept a "
         "patient's rows together, it was stack .947, logistic regression .925, ensemble .943, LSTM .955.",
     ),
 ]  # fmt: skip

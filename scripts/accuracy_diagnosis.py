@@ -62,9 +62,9 @@ DIAGNOSES = [
         rule="invented",
         note="The rule counts lesions, and the U-Net finds a few spots in healthy eyes too. It leaves out of account "
         "as many as that U-Net invents an image on its own held-out photographs (organ.rule.invented, from its "
-        "metrics.json); what was learnt from the same counts and areas copes with them by itself. The U-Net was trained "
-        "on a GPU (see above). With one of 8,000 passes (haemorrhages AUPR .182): stack .914, kappa .691, logistic "
-        "regression .904, ensemble .930, LSTM .888, rule .821.",
+        "metrics.json); what was learnt from the same counts and areas copes with them by itself. The U-Net was "
+        "trained on a GPU (see above). With one of 8,000 passes (haemorrhages AUPR .182): stack .914, kappa .691, "
+        "logistic regression .904, ensemble .930, LSTM .888, rule .821.",
     ),
     Diagnosis(
         "tumour", "Tumour in an axial slice (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",

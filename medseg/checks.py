@@ -31,6 +31,10 @@ def _optional(test: Test) -> Test:
     return lambda v: v is None or test[0](v), f"null or {test[1]}"
 
 
+def _auto_or(test: Test) -> Test:
+    return lambda v: v == "auto" or test[0](v), f"auto or {test[1]}"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -93,8 +97,8 @@ RULES: dict[str, Test] = {
     "executor.accelerator": _one_of("auto", "cpu", "cuda"),
     "executor.devices": _one_of(1),  # one process writes a run
     "executor.precision": (lambda v: str(v) in ("auto", "32", "bf16", "16"), "one of auto, 32, bf16, 16"),
-    "executor.threads": (lambda v: v == "auto" or _whole(1)[0](v), "auto or a whole number of at least 1"),
-    "executor.workers": (lambda v: v == "auto" or _whole(0)[0](v), "auto or a whole number of at least 0"),
+    "executor.threads": _auto_or(_whole(1)),
+    "executor.workers": _auto_or(_whole(0)),
 }
 
 

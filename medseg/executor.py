@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from medseg.errors import ConfigError
 
-MOST_LOADERS = 6
+MOST_LOADERS = 6  # two feed slices to an H100; volumes take longer to cut and vary
 
 
 def use_threads(setting: int | str) -> int:

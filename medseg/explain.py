@@ -38,11 +38,11 @@ CODES: dict[str, str] = {
     "few-patients": "too few patients of a class to calibrate out of fold|add cases, or use diagnoser=lstm",
     "field-empty": "no anatomy was found in the image|look at the image: empty, inverted, or of another kind",
     "field-grid": "a field mask lies on another grid than its image|resample one onto the other",
+    "gpu-memory": "the GPU has too little free memory|end what else runs on it; train with a smaller segmenter.batch "
+    "or segmenter.patch; segment with --device cpu",
     "grid-mismatch": "image and mask are not on one grid|resample the mask onto the image",
     "hair-dimension": "hair is looked for in pictures only|leave the step out with ~preprocess.hair",
     "image": "one image cannot be used|the message says why",
-    "gpu-memory": "the GPU has too little free memory|end what else runs on it; train with a smaller segmenter.batch "
-    "or segmenter.patch; segment with --device cpu",
     "image-4d": "a sequence was given where one volume is needed|split it into frames, with a frame column",
     "image-channels": "the image has another number of channels than is needed|convert it to grey or RGB as the "
     "message says",

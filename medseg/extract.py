@@ -23,7 +23,7 @@ from medseg.errors import ConfigError, ImageError
 from medseg.features.slices import axial_slices, step_regions
 from medseg.ledger import Ledger
 from medseg.masks import MaskFolder, MaskOf, labels_in
-from medseg.preprocess.resize import at_long_side, with_spacing
+from medseg.preprocess.resize import at_long_side, has_no_scale, with_spacing
 from medseg.resume import key_of
 from medseg.tables import FACTS, Tables, write_tables
 
@@ -110,7 +110,7 @@ class Extractor:
 
     def _scaled(self, image: sitk.Image, mask: sitk.Image | None) -> tuple[sitk.Image, sitk.Image | None]:
         """A picture at the scale and the size it is measured at; without those, as it is."""
-        if self.pixel_mm and set(image.GetSpacing()) == {1.0} and image.GetDimension() == 2:
+        if self.pixel_mm and has_no_scale(image):
             image = with_spacing(image, self.pixel_mm)
             mask = None if mask is None else with_spacing(mask, self.pixel_mm)
         return at_long_side(image, mask, self.longest) if self.longest and mask is not None else (image, mask)

@@ -94,6 +94,15 @@ class Ledger:
             ]
         )
 
+    def fail(self, case: str, code: str, message: str) -> None:
+        """Say of a case that went well so far that it failed after all."""
+        self.amend(
+            [
+                replace(entry, status="failed", code=code, message=message) if entry.case == case else entry
+                for entry in self.entries
+            ]
+        )
+
     def close(self, finished: bool = True) -> None:
         """Write CSV and JSON, each whole; `finished` is false where cases may be missing."""
         if self._closed or self.file is None:

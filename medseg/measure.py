@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,12 +73,7 @@ def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: Truth, l
         return found[0]
     message = f"{entry.message}; it counts as an empty mask"
     warn(f"{case.name} could not be segmented: {message}")
-    ledger.amend(
-        [
-            replace(e, status="failed", code=entry.code, message=message) if e.case == case.name else e
-            for e in ledger.entries
-        ]
-    )
+    ledger.fail(case.name, entry.code, message)
     nothing = sitk.Image(truth.mask.GetSize(), sitk.sitkUInt8)
     nothing.CopyInformation(truth.mask)
     zeros = np.zeros(sitk.GetArrayViewFromImage(nothing).shape, np.float32)

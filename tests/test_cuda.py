@@ -84,7 +84,7 @@ def test_volumes_with_all_that_a_network_can_have(cohort: Path, tmp_path: Path) 
     assert np.isfinite(run.read_json("metrics.json")["labels"]["right_lung"]["dice"]["mean"])
 
 
-@pytest.mark.parametrize("more", [[], ["diagnoser=stack", "data.phantom_patients=8"]])
+@pytest.mark.parametrize("more", [[], ["diagnoser=stack"]])
 def test_what_an_lstm_learnt_here_is_asked_on_the_processor(
     breathing: Path, tmp_path: Path, medseg: Command, more: list[str]
 ) -> None:
@@ -125,4 +125,4 @@ def test_a_plan_counts_the_gpus_memory_and_time(medseg: Command, cohort: Path, t
     assert result.status == 0
     assert "(cuda)" in (tmp_path / "plan" / "plan.yaml").read_text()
     assert machine("cuda", "auto")["precision"] in ("bf16-mixed", "32-true")
-    assert medseg("doctor").status in (0, 1)
+    assert "the processor is used" not in medseg("doctor").out

@@ -2,11 +2,25 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from medseg.pixels import PixelCurves
+from medseg.pixels import BINS, LIMIT, PixelCurves
+
+
+@pytest.mark.parametrize("sureness", [0.5, 3.0])
+def test_the_area_is_the_average_precision_over_all_pixels_of_all_images(sureness: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((4, 50, 60)) < 0.1
+    step = 2 * LIMIT / BINS
+    logits = (np.floor((rng.normal(-0.5, 1, truth.shape) + 1.5 * truth) * sureness / step) + 0.5) * step
+    scores = 1 / (1 + np.exp(-logits))
+    curves = PixelCurves()
+    for number in range(4):
+        curves.add("spot", f"p{number}", scores[number], truth[number])
+    wanted = average_precision_score(truth.ravel(), np.round(logits, 6).ravel())
+    assert curves.summary()["spot"]["mean"] == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize("sureness", [0.5, 3.0, 12.0])  # of the last nearly all lie above .999 or below .001
-def test_the_area_is_the_average_precision_over_all_pixels_of_all_images(sureness: float) -> None:
+def test_scores_between_the_steps_lose_little(sureness: float) -> None:
     rng = np.random.default_rng(0)
     truth = rng.random((4, 150, 160)) < 0.1
     logits = (rng.normal(-0.5, 1, truth.shape) + 1.5 * truth) * sureness

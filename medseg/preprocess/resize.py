@@ -38,6 +38,11 @@ class LongSide:
         return to_size(image, (max(1, round(width / step)), max(1, round(height / step)), *image.GetSize()[2:]))
 
 
+def has_no_scale(image: sitk.Image) -> bool:
+    """Whether a picture's spacing is 1, as that of files that do not say it."""
+    return image.GetDimension() == 2 and set(image.GetSpacing()) == {1.0}
+
+
 def with_spacing(image: sitk.Image, mm: float) -> sitk.Image:
     """The same pixels, each `mm` wide and high."""
     scaled = sitk.Image(image)
@@ -60,7 +65,7 @@ def at_long_side(image: sitk.Image, mask: sitk.Image, pixels: int) -> tuple[sitk
     array = (np.rint(array) if kind.kind in "iu" else array).astype(kind)
     values = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
     values.CopyInformation(grid)
-    if set(image.GetSpacing()) == {1.0}:
+    if has_no_scale(image):
         for part in (values, flat):
             part.SetSpacing((1.0, 1.0))
             part.SetOrigin(image.GetOrigin())

@@ -86,6 +86,8 @@ RULES: dict[str, Test] = {
     "features.pixel_mm": _optional(_above(0)),
     "diagnoser.batch": _whole(1),
     "diagnoser.passes": _whole(1),
+    "diagnoser.folds": (lambda v: _whole(0)[0](v) and v != 1, "a whole number of at least 2, or 0 for none"),
+    "diagnoser.alpha": (lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1"),
     "diagnoser.network.hidden": _whole(1),
     "diagnoser.network.layers": _whole(1),
     "diagnoser.network.dropout": _between(0, 0.95),
@@ -186,6 +188,8 @@ def check_combinations(values: dict[str, Any]) -> None:
     organ = values["organ"]
     if "network" in values["segmenter"] and not any(map(_is_auto, flatten(values["segmenter"]).values())):
         _check_network(values["segmenter"], organ)
+    if "use" in values["diagnoser"] and not values["diagnoser"]["folds"]:
+        raise ConfigError("diagnoser.folds=0: a stack learns from folds; at least 2, or diagnoser=lstm")
     labels = organ["labels"]
     pairs = organ["lateral_pairs"]
     for name in {name for pair in pairs for name in pair} - set(labels):

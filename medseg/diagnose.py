@@ -31,7 +31,7 @@ from medseg.errors import ConfigError
 from medseg.executor import use_threads
 from medseg.extract import Around, Extractor, extract_cases
 from medseg.gate import Gate
-from medseg.judging import judge, score
+from medseg.judging import judge, judge_sequences
 from medseg.ledger import Entry, Ledger, atomic_write_text, beside, write_json
 from medseg.masks import MaskFolder, MaskOf, true_masks
 from medseg.panel import opened
@@ -173,11 +173,11 @@ def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: 
     if found["label"].isna().all():
         beside(out, "_metrics.json").unlink(missing_ok=True)
         return
+    positive = list(map(str, config.organ.positive))
     if isinstance(diagnoser, Classifier):
-        whole = diagnoser(tables, baseline=True)
-        summary, use = judge(diagnoser, tables, whole, list(config.organ.positive)), diagnoser.use
+        summary, use = judge(diagnoser, tables, diagnoser(tables, baseline=True), positive), diagnoser.use
     else:
-        summary, use = score(found, diagnoser.inputs.classes, ["lstm"]), "lstm"
+        summary, use = judge_sequences(diagnoser, tables, found, ["lstm"], positive), "lstm"
     write_json(beside(out, "_metrics.json"), summary)
     told = [[key, value["mean"]] for key, value in summary["models"][use].items() if isinstance(value, dict)]
     table("against the labels given", ["score", "mean"], told)
@@ -255,16 +255,18 @@ def segmented_by(segmenter: Segmenter) -> MaskOf:
 
 def _show(found: pd.DataFrame, classes: tuple[str, ...]) -> None:
     """A line a case: its diagnosis and why; of sequences how many frames of each class, and how sure."""
-    if found["case"].is_unique and "set" in found:
+    if found["case"].is_unique and {"set", "why"} <= set(found):
         columns = ["case", "predicted", "probability", "set", "why", "review"]
         said = found.assign(predicted=found["predicted"].where(~found["abstain"].astype(bool), "undecided"))
         rows = [list(row) for row in said[columns].itertuples(index=False)]
         title = ["case", "diagnosis", "probability", "set", "why", "review"]
     else:
-        title, rows = ["case", "rows", *classes, "mean probability", "review"], []
+        undecided = ["undecided"] if "abstain" in found else []
+        title, rows = ["case", "rows", *classes, *undecided, "mean probability", "review"], []
         for case, part in found.groupby("case", sort=False):
-            counts = part["predicted"].value_counts()
+            counts = (part[~part["abstain"].astype(bool)] if undecided else part)["predicted"].value_counts()
             each = [int(counts.get(name, 0)) for name in classes]
+            each += [int(part["abstain"].sum())] if undecided else []
             rows.append([case, len(part), *each, float(part["probability"].mean()), _once(part["review"])])
     table("diagnosis", title, rows[:SHOWN])
     if len(rows) > SHOWN:

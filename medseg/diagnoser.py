@@ -15,6 +15,7 @@ from scipy.special import softmax
 from medseg.config import Config, build, load
 from medseg.console import say, warn
 from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.forecast import KINDS, Forecast, Horizon
 from medseg.diagnosis.forecast import from_arrays as forecast_from
 from medseg.diagnosis.linear import LinearBaseline, from_arrays
@@ -37,6 +38,7 @@ from medseg.features.sequence import (
 from medseg.runs import Run
 from medseg.tables import Tables
 
+CALIBRATION = "calibration.json"
 UNDEFINED = "more than half of the measures are undefined"
 ALONE = "one frame alone: a state is told by comparison with the others"
 MINUTE = 60.0  # s of a sequence that are read for a forecast: some fifteen breaths, and the cost is no square
@@ -100,6 +102,7 @@ class Diagnoser:
     """A trained LSTM and the linear baseline beside it, with how their inputs are made.
 
     cohort: mean and standard deviation of each measure over the training cases, which a case's are shown beside.
+    calibrations: by model, of lstm, linear and rule; of none where its probabilities stay as they are, without sets.
     """
 
     def __init__(
@@ -112,7 +115,8 @@ class Diagnoser:
         cohort: Mapping[str, dict[str, float | None]] | None = None,
     ) -> None:
         self.inputs, self.network, self.baseline, self.forecast = inputs, network, baseline, forecast
-        self.rule, self.cohort = rule, cohort or {}
+        self.rule, self.cohort = rule if inputs.per == "frame" else None, cohort or {}
+        self.calibrations: dict[str, Calibration] = {}
 
     @classmethod
     def from_run(cls, run: Run) -> Diagnoser:
@@ -128,33 +132,53 @@ class Diagnoser:
         foretold = forecast_from(horizon_of(config), ahead) if ahead else None
         baseline = from_arrays(linear) if linear else None
         cohort = run.read_json("fingerprint.json").get("measures")
-        return cls(inputs, network, baseline, foretold, rule_of(config, inputs.names, (Slope,)), cohort)
+        made = cls(inputs, network, baseline, foretold, rule_of(config, inputs.names, (Slope,)), cohort)
+        if run.file(CALIBRATION).is_file():  # models of before had none
+            kept = run.read_json(CALIBRATION).items()
+            made.calibrations = {name: Calibration(c["temperature"], tuple(c["limits"])) for name, c in kept}
+        return made
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
-        """A row a frame, or a case: predicted class, probabilities, signal, review: why a person should look at it;
-        `baseline` adds the linear model's, and the rule's where there is one.
+        """A row a frame, or a case: predicted class, probabilities, signal, the set of classes that they allow, and
+        review: why a person should look at it; `baseline` adds the linear model's, and the rule's where there is one.
         """
-        raw = self.inputs.raw(tables)
-        parts = [
-            self._one(sequence, tables, baseline).assign(review=self._doubt(before))
-            for sequence, before in zip(self.inputs.prepare(tables), raw, strict=True)
-        ]
-        if baseline and self.rule is not None:
-            ruled = [self._ruled(self.rule, before) for before in raw]
-            parts = [pd.concat(both, axis=1) for both in zip(parts, ruled, strict=True)]
+        parts = []
+        for before, sequence in zip(self.inputs.raw(tables), self.inputs.prepare(tables), strict=True):
+            facts = self._facts(sequence, tables, self._predictions(before, sequence, baseline), baseline)
+            parts.append(pd.DataFrame(facts | self._doubts(facts, self._doubt(before))))
         return pd.concat(parts, ignore_index=True)
+
+    def said(self, tables: Tables) -> dict[str, FloatArray]:
+        """Probabilities (R, K) of each model before calibration, in the order of rows of a call."""
+        both = zip(self.inputs.raw(tables), self.inputs.prepare(tables), strict=True)
+        each = [self._predictions(before, sequence, baseline=True) for before, sequence in both]
+        return {name: np.concatenate([one[name].probabilities for one in each]).astype(np.float64) for name in each[0]}
+
+    def _predictions(self, before: FeatureSequence, sequence: FeatureSequence, baseline: bool) -> dict[str, Prediction]:
+        """What each model says of a sequence, before calibration; the rule reads it as it was measured."""
+        item = Item(sequence.x, sequence.steps)
+        found = {"lstm": self.network.predict(item)}
+        if baseline and self.baseline is not None:
+            found["linear"] = self.baseline.predict(item)
+        if baseline and self.rule is not None:
+            found["rule"] = _ruled(self.rule, before)
+        return found
+
+    def _doubts(self, facts: dict[str, Any], doubt: str) -> dict[str, Any]:
+        """Columns set and abstain, where there is a calibration, and review; a doubt allows every class."""
+        if "lstm" not in self.calibrations:
+            return {"review": doubt}
+        chances = np.stack([facts[f"p_{name}"] for name in self.inputs.classes], axis=1)
+        sets = self.calibrations["lstm"].sets(chances) | bool(doubt)  # (R, K)
+        names = np.array(self.inputs.classes, dtype=object)
+        told = [" | ".join(names[inside]) for inside in sets]
+        return {"set": told, "abstain": sets.sum(axis=1) != 1, "review": doubt}
 
     def _doubt(self, raw: FeatureSequence) -> str:
         """Why a sequence, as it was measured, cannot be judged; blank where it can."""
         if np.isfinite(raw.measured).mean() < GAPS:
             return UNDEFINED
         return ALONE if self.inputs.per == "frame" and self.inputs.moments is None and len(raw.x) < 2 else ""
-
-    def _ruled(self, rule: Slope, raw: FeatureSequence) -> pd.DataFrame:
-        times = raw.times if np.isfinite(raw.times).all() else raw.frames
-        measures = pd.DataFrame(raw.x, columns=list(raw.names))
-        chances = softmax(np.nan_to_num(rule.margins_over_time(measures, times)), axis=1).astype(np.float32)
-        return pd.DataFrame(self._columns(Prediction(chances, None), "_rule", len(chances)))
 
     @property
     def sees_the_future(self) -> bool:
@@ -183,30 +207,40 @@ class Diagnoser:
                 assert prediction.signal is not None
                 yield prediction.signal.astype(np.float64), one.times
 
-    def _one(self, sequence: FeatureSequence, tables: Tables, baseline: bool) -> pd.DataFrame:
-        item = Item(sequence.x, sequence.steps)
+    def _facts(
+        self, sequence: FeatureSequence, tables: Tables, predictions: dict[str, Prediction], baseline: bool
+    ) -> dict[str, Any]:
         rows = len(sequence.x) if self.inputs.per == "frame" else 1
         facts: dict[str, Any] = {"case": sequence.case, "patient": sequence.patient}
         facts |= {"frame": sequence.frames[:rows].astype(int), "time": sequence.times[:rows]}
         facts |= {"label": list(sequence.labels[:rows]), "signal": sequence.signal[:rows]}
-        facts |= self._columns(self.network.predict(item), "", rows)
+        for model, prediction in predictions.items():
+            facts |= self._columns(prediction, model, rows)
         if self.forecast is not None and "signal_predicted" in facts:
             said = self._foretold(self.forecast, tables, sequence, rows)
             kinds = ("lstm", "linear", *(["hold"] if baseline else []))
             facts |= {f"signal_ahead_{kind}" if kind != "lstm" else "signal_ahead": said[kind] for kind in kinds}
-        if baseline and self.baseline is not None:
-            facts |= self._columns(self.baseline.predict(item), "_linear", rows)
-        return pd.DataFrame(facts)
+        return facts
 
-    def _columns(self, prediction: Prediction, end: str, rows: int) -> dict[str, Any]:
-        best = prediction.probabilities.argmax(axis=1)
+    def _columns(self, prediction: Prediction, model: str, rows: int) -> dict[str, Any]:
+        own, end = prediction.probabilities, "" if model == "lstm" else f"_{model}"
+        known = self.calibrations.get(model)
+        chances = own if known is None else known.probabilities(own.astype(np.float64))
+        best = chances.argmax(axis=1)
         columns: dict[str, Any] = {f"predicted{end}": [self.inputs.classes[k] for k in best]}
-        columns[f"probability{end}"] = prediction.probabilities.max(axis=1)
+        columns[f"probability{end}"] = chances.max(axis=1)
         for k, name in enumerate(self.inputs.classes):
-            columns[f"p_{name}{end}"] = prediction.probabilities[:, k]
+            columns[f"p_{name}{end}"] = chances[:, k]
         if prediction.signal is not None:
             columns["signal_predicted" if not end else f"signal{end}"] = prediction.signal[:rows]
         return columns
+
+
+def _ruled(rule: Slope, raw: FeatureSequence) -> Prediction:
+    times = raw.times if np.isfinite(raw.times).all() else raw.frames
+    measures = pd.DataFrame(raw.x, columns=list(raw.names))
+    chances = softmax(np.nan_to_num(rule.margins_over_time(measures, times)), axis=1)
+    return Prediction(chances.astype(np.float32), None)
 
 
 def _of_case(tables: Tables, case: str) -> Tables:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from medseg.classification import judge_probabilities, judge_sets, reliability
 from medseg.classifier import MEMBERS, RULE, STACK, Classifier
+from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser
 from medseg.diagnosis.batch import UNKNOWN
+from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.signal import normalise, period
 from medseg.metrics import summarise_states
 from medseg.tables import Tables
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
@@ -36,17 +43,59 @@ def judge(classifier: Classifier, tables: Tables, found: pd.DataFrame, positive:
     rows, classes = classifier.rows(tables), classifier.inputs.classes
     others = [name for name in (*MEMBERS, STACK, *([RULE] if classifier.rule else [])) if name != classifier.use]
     summary = score(found, classes, [classifier.use, *others])
-    truth = np.array([classes.index(label) if label is not None else UNKNOWN for label in rows.facts["label"]])
-    known = truth != UNKNOWN
-    patients = rows.facts["patient"][known].astype(str).tolist()
-    ill = [classes.index(str(name)) for name in positive if str(name) in classes]
-    summary["reliability"] = {}
-    for name, raw in classifier.said(rows).items():
-        calibrated = classifier.calibrations[name].probabilities(raw)
-        scores = judge_probabilities(calibrated[known], truth[known], patients, ill)
-        before = judge_probabilities(raw[known], truth[known], patients)
-        scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece")}
-        sets = judge_sets(classifier.sets(name, calibrated, rows)[known], truth[known], patients)
-        summary["models"][name] |= scores | {f"set_{key}": value for key, value in sets.items()}
-        summary["reliability"][name] = reliability(calibrated[known], truth[known])
+    truth = _Truth.of(rows.facts, classes, positive)
+    _judge_calibrated(summary, classifier.said(rows), classifier.calibrations, classifier.undefined(rows), truth)
     return summary | {"use": classifier.use}
+
+
+def judge_sequences(
+    diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame, models: Sequence[str], positive: Sequence[str]
+) -> dict[str, Any]:
+    """As `judge`, of those of a diagnoser's `models` whose columns `found` has; without the probabilities' own scores
+    where they are not calibrated.
+    """
+    summary = score(found, diagnoser.inputs.classes, models)
+    if diagnoser.calibrations:
+        truth = _Truth.of(found, diagnoser.inputs.classes, positive)
+        silent = found["review"].str.contains(f"{UNDEFINED}|{ALONE}").to_numpy()
+        said = {name: chances for name, chances in diagnoser.said(tables).items() if name in models}
+        _judge_calibrated(summary, said, diagnoser.calibrations, silent, truth)
+    return summary
+
+
+class _Truth(NamedTuple):
+    """numbers: (R,) of classes, UNKNOWN without a label; patients: (R,); ill: the classes that call for action."""
+
+    numbers: Ints
+    patients: npt.NDArray[Any]
+    ill: list[int]
+
+    @classmethod
+    def of(cls, facts: pd.DataFrame, classes: Sequence[str], positive: Sequence[str]) -> _Truth:
+        numbers = [UNKNOWN if pd.isna(label) else classes.index(str(label)) for label in facts["label"]]
+        ill = [classes.index(str(name)) for name in positive if str(name) in classes]
+        return cls(np.array(numbers), facts["patient"].astype(str).to_numpy(), ill)
+
+
+def _judge_calibrated(
+    summary: dict[str, Any],
+    said: Mapping[str, Floats],
+    calibrations: Mapping[str, Calibration],
+    silent: Bools,
+    truth: _Truth,
+) -> None:
+    """Add what probabilities (R, K) by model are worth before and after calibration, and their sets: all classes, in
+    the rows (R,) that are `silent`.
+    """
+    known = truth.numbers != UNKNOWN
+    numbers, patients = truth.numbers[known], truth.patients[known].tolist()
+    summary["reliability"] = {}
+    for name, raw in said.items():
+        calibrated = calibrations[name].probabilities(raw)
+        scores = judge_probabilities(calibrated[known], numbers, patients, truth.ill)
+        before = judge_probabilities(raw[known], numbers, patients)
+        scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece")}
+        allowed = calibrations[name].sets(calibrated) | silent[:, None]
+        sets = judge_sets(allowed[known], numbers, patients)
+        summary["models"][name] |= scores | {f"set_{key}": value for key, value in sets.items()}
+        summary["reliability"][name] = reliability(calibrated[known], numbers)

@@ -17,6 +17,7 @@ COLUMNS = {
     "label": "true state",
     "predicted": "state",
     "p_": "p",
+    "set": "allowed",
     "signal": "true signal",
     "signal_predicted": "signal",
     "signal_ahead": "foretold",

@@ -48,7 +48,10 @@ def compare(one: Run, two: Run) -> dict[str, list[Difference]]:
     """Differences of two finished runs, by kind: weights and metrics (the results); versions and machine (reasons)."""
     manifests = one.read_json("manifest.json"), two.read_json("manifest.json")
     hashes = [m["sha256"] for m in manifests]
-    made_of = ("model.safetensors", "classifier.json", "ensemble.skops", "candidates.json", "preprocess.json")
+    made_of = (
+        "model.safetensors", "calibration.json", "classifier.json", "ensemble.skops", "candidates.json",
+        "preprocess.json",
+    )  # fmt: skip
     weights = [Difference(n, hashes[0].get(n), hashes[1].get(n)) for n in made_of]
     versions = [{"medseg": m["medseg"], "python": m["python"], **m["versions"]} for m in manifests]
     machines = [m.get("machine", {}) for m in manifests]

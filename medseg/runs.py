@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 HASHED = (
     "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "fingerprint.json",
-    "split.csv", "metrics.json", "card.md", "diagnoser.json", "classifier.json", "ensemble.skops",
+    "split.csv", "metrics.json", "card.md", "diagnoser.json", "calibration.json", "classifier.json",
+    "ensemble.skops",
 )  # fmt: skip
 # what a run answers with, beside its settings
 ANSWERS = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))

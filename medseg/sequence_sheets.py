@@ -28,9 +28,10 @@ Json = dict[str, Any]
 def sequence_sheets(diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame) -> list[Json]:
     """One object a case of `found`, which `diagnoser` said of `tables`; no NaN, so that it is JSON.
 
-    states: frames of each class; signal: period, breaths, amplitude and irregularity of what was predicted, and of the
-    truth where it is known; forecast: error of each kind against the true signal so much later; measures: lowest, mean
-    and highest value over the frames beside mean and standard deviation of the training cases' means.
+    states: frames of each class; undecided: those of them whose set is not one class, None without sets; signal:
+    period, breaths, amplitude and irregularity of what was predicted, and of the truth where it is known; forecast:
+    error of each kind against the true signal so much later; measures: lowest, mean and highest value over the frames
+    beside mean and standard deviation of the training cases' means.
     """
     raw, prepared = diagnoser.inputs.raw(tables), diagnoser.inputs.prepare(tables)
     sheets = []
@@ -41,6 +42,7 @@ def sequence_sheets(diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame) -
             "case": sequence.case,
             "frames": len(part),
             "states": {name: int(counts.get(name, 0)) for name in diagnoser.inputs.classes},
+            "undecided": int(part["abstain"].sum()) if "abstain" in part else None,
             "probability": _plain(part["probability"].mean()),
             "accuracy": _accuracies(part),
             "signal": _signals(part),

@@ -20,7 +20,6 @@ from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.calibration import Calibration, calibrate
 from medseg.diagnosis.linear import logistic_weights
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.errors import DataError
 from medseg.features.select import select_features
 from medseg.folds import told_of_masks
 from medseg.gate import Looks
@@ -29,11 +28,11 @@ from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.runs import Run
 from medseg.sheets import diagnoses
 from medseg.tables import Tables
-from medseg.train_diagnoser import balance, check_labels, fingerprint, fit_lstm, inputs_of, part, tables_of
+from medseg.train_diagnoser import balance, check_labels, fingerprint, inputs_of, part, tables_of
+from medseg.train_lstm import FOLDS, fit_lstm, patient_folds
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-FOLDS = "folds"  # of a run that is not finished: the LSTM of each fold
 SHOWN = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece")
 
 
@@ -136,23 +135,6 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
     pl.seed_everything(seeds[-1], verbose=False)
     members = fit_members(config, run, inputs, seen, share)
     return Classifier(inputs, members, over, calibrations, config.diagnoser.use, rule)
-
-
-def patient_folds(truth: Ints, patients: npt.NDArray[Any], folds: int, seed: int) -> list[npt.NDArray[np.intp]]:
-    """Rows of each fold: whole patients, classes spread alike. `DataError` where two patients a class are not there."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    known = truth != UNKNOWN
-    enough = [len(set(patients[truth == k])) for k in np.unique(truth[known])]
-    count = min(folds, *enough)
-    if count < 2:
-        raise DataError(
-            "out-of-fold calibration needs two training patients of each class that occurs; "
-            f"there are {sorted(enough)}: add cases, or use diagnoser=lstm, which is not calibrated",
-            code="few-patients",
-        )
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    return [fold for _, fold in splitter.split(np.zeros(len(truth)), truth, patients)]
 
 
 def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, share: float) -> Members:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,24 +11,20 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
-from torch.utils.data import DataLoader
 
 from medseg.batch import Book
-from medseg.checkpoints import Clock
 from medseg.config import Config, labels_of
-from medseg.console import progress, say, table, warn
+from medseg.console import table, warn
 from medseg.data.cases import Case, report_split
-from medseg.data.dataset import PassSampler
 from medseg.data.folders import FEATURES
 from medseg.diagnose import judge_forecast, told
-from medseg.diagnoser import Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json, withheld
-from medseg.diagnosis.batch import Augmentation, Item, Windows, collate
+from medseg.diagnoser import CALIBRATION, Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json, withheld
+from medseg.diagnosis.batch import UNKNOWN
+from medseg.diagnosis.calibration import Calibration, calibrate
 from medseg.diagnosis.forecast import Forecast
 from medseg.diagnosis.forecast import fit as fit_forecast
 from medseg.diagnosis.linear import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.diagnosis.module import DiagnosisModule, class_weights
 from medseg.diagnosis.rules import Slope
 from medseg.diagnosis.signal import normalise
 from medseg.encoder import encoder_of
@@ -37,15 +33,15 @@ from medseg.extract import Extractor, Presence, extract_cases
 from medseg.features.sequence import cohort, feature_columns
 from medseg.folds import provenance_of, told_of_masks
 from medseg.gate import Looks
-from medseg.judging import score
+from medseg.judging import judge_sequences
 from medseg.ledger import Ledger, atomic_write_text, write_json
-from medseg.lightning import Bar, Finite, KeepBest, budget_of, done_before, fit, make_trainer, seconds_of
 from medseg.masks import MaskFolder, true_masks
 from medseg.plots import curves
 from medseg.runs import Run
 from medseg.sequence_sheets import cohort_of
 from medseg.sheets import pictured
 from medseg.tables import Tables, read_tables, write_tables
+from medseg.train_lstm import FOLDS, Items, fit_lstm, out_of_fold, split_in_folds
 
 PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
 
@@ -68,7 +64,8 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
-    seconds, steps = fit_lstm(config, run, network, items)
+    folds = split_in_folds(config, items)
+    seconds, steps = fit_lstm(config, run, network, items, 1 / (len(folds) + 1))
     baseline = fit_linear([item for _, item in items.values()], len(inputs.classes), **config.diagnoser.baseline)
     forecast = _forecast(config, inputs, train)
     weights = {f"lstm.{k}": v for k, v in network.state_dict().items()}
@@ -78,10 +75,30 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     cohort = cohort_of(train.frames, inputs.names)
     diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names, (Slope,)), cohort)
-    summary = _measure(run, diagnoser, held, reported, masks)
+    diagnoser.calibrations = _calibrations(config, run, diagnoser, train, items, folds)
+    write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in diagnoser.calibrations.items()})
+    summary = _measure(config, run, diagnoser, held, reported, masks)
+    shutil.rmtree(run.file(FOLDS), ignore_errors=True)
     passes = steps * config.diagnoser.batch
     taught = f"{passes} sequences in {seconds:.0f} s, {len(items)} cases. {balance(train)}"
     return [taught, "", *_results(summary)], ledger
+
+
+def _calibrations(
+    config: Config, run: Run, diagnoser: Diagnoser, train: Tables, items: Items, folds: list[list[str]]
+) -> dict[str, Calibration]:
+    """Of each model, from what it says of patients that it did not see; the rule has seen none."""
+    if not folds:
+        return {}
+    apart = out_of_fold(config, run, diagnoser.inputs.task(), items, folds)
+    said = diagnoser.said(train)
+    said |= {model: np.concatenate([by_case[case] for case in items]) for model, by_case in apart.items()}
+    truth = np.concatenate([item.state for _, item in items.values() if item.state is not None])
+    known = truth != UNKNOWN
+    return {
+        name: calibrate(chances[known].astype(np.float64), truth[known], config.diagnoser.alpha)
+        for name, chances in said.items()
+    }
 
 
 def _forecast(config: Config, inputs: Inputs, train: Tables) -> Forecast | None:
@@ -178,63 +195,9 @@ def _most_steps(train: Tables) -> int:
     return 0 if train.steps is None else int(train.steps["step"].max()) + 1
 
 
-def fit_lstm(
-    config: Config, run: Run, network: SequenceLSTM, items: dict[str, tuple[str, Item]], share: float = 1.0
-) -> tuple[float, int]:
-    """Train `network` in place on windows of the items; stop by held-out training patients where there are enough.
-
-    share: of `trainer.max_time`, that this one of several trainings may take. Returns seconds and steps.
-    """
-    settings = config.diagnoser
-    train, held = _inner_split(items, settings.early_stopping.share, config.seed)
-    module = DiagnosisModule(
-        network, class_weights(train.values(), network.task.classes), settings.signal_weight, **settings.optimizer
-    )
-    checks = settings.early_stopping.checks
-    budget = budget_of(config, settings.passes, settings.batch, checks, done_before(config, run))
-    limit = seconds_of(config.trainer.max_time)
-    clock = Clock(limit and limit * share, budget.done.seconds)
-    augmentation = Augmentation(**settings.augment)
-    count = budget.steps * budget.batch
-    windows = Windows(list(train.values()), settings.window, count, augmentation, config.seed)
-    sampler = PassSampler(budget.length * budget.batch, budget.seen)
-    loader: DataLoader[Any] = DataLoader(windows, settings.batch, sampler=sampler, collate_fn=collate)
-    watched: Any = list(held.values())
-    valid: DataLoader[Any] | None = DataLoader(watched, len(held), collate_fn=collate) if held else None
-    with progress("train", budget.steps) as bar:
-        extra: list[pl.Callback] = [Bar(bar), Finite(_names(windows, list(train)), budget.batch, run.checkpoint)]
-        if held:
-            extra += [KeepBest(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
-        trainer = make_trainer(config, run, budget, clock, extra)
-        fit(trainer, module, loader, valid)
-    say(f"trained {trainer.global_step * settings.batch} sequences in {clock.seconds():.0f} s")
-    return clock.seconds(), trainer.global_step
-
-
-def _names(windows: Windows, cases: list[str]) -> Callable[[range], str]:
-    """Which cases the windows of some numbers show."""
-    return lambda numbers: ", ".join(dict.fromkeys(cases[place] for place in windows.drawn(numbers)))
-
-
-def _inner_split(
-    items: dict[str, tuple[str, Item]], share: float, seed: int
-) -> tuple[dict[str, Item], dict[str, Item]]:
-    """Items to train on, and of a few patients to watch for early stopping: none of three, or if a class went."""
-    patients = sorted({patient for patient, _ in items.values()})
-    count = round(share * len(patients)) if len(patients) > 3 else 0
-    watched = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
-    sides: tuple[dict[str, Item], dict[str, Item]] = ({}, {})
-    for name, (patient, item) in items.items():
-        sides[patient in watched][name] = item
-    everything = {name: item for name, (_, item) in items.items()}
-    return sides if _states(sides[0]) == _states(everything) else (everything, {})
-
-
-def _states(items: dict[str, Item]) -> set[int]:
-    return {int(state) for item in items.values() if item.state is not None for state in item.state}
-
-
-def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None, masks: str) -> dict[str, Any] | None:
+def _measure(
+    config: Config, run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None, masks: str
+) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
         write_json(
@@ -245,8 +208,11 @@ def _measure(run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None,
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
     write_json(run.file("diagnoses.json"), told(diagnoser, held, withheld(found)))
+    positive = list(map(str, config.organ.positive))
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
-    summary = {"report_split": reported, "masks": masks, **score(found, diagnoser.inputs.classes, models)}
+    summary = {"report_split": reported, "masks": masks, **judge_sequences(diagnoser, held, found, models, positive)}
+    if diagnoser.calibrations:
+        summary["alpha"] = config.diagnoser.alpha
     if diagnoser.forecast is not None:
         summary["forecast"] = judge_forecast(found, diagnoser, diagnoser.forecast.horizon)
     write_json(run.file("metrics.json"), summary)

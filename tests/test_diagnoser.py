@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser, Inputs, withheld
+from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.forecast import KINDS, Forecast, Horizon, Recurrent
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.tables import Tables
 
 
-def said(frames: int, defined: int) -> pd.DataFrame:
+def said(frames: int, defined: int, calibration: Calibration | None = None) -> pd.DataFrame:
     """Of one sequence with `defined` of four measures."""
     inputs = Inputs(("exhale", "inhale"), ("a", "b", "c", "d"), (), 4, "", "frame", True, None)
     torch.manual_seed(0)
@@ -19,13 +20,27 @@ def said(frames: int, defined: int) -> pd.DataFrame:
     values[:, defined:] = np.nan
     table = pd.DataFrame(values, columns=["a", "b", "c", "d"])
     facts = {"case": "x", "patient": "x", "frame": np.arange(frames), "time": np.arange(frames) / 4}
-    return Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None)(Tables(table.assign(**facts), None))
+    made = Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
+    made.calibrations = {} if calibration is None else {"lstm": calibration}
+    return made(Tables(table.assign(**facts), None))
 
 
 def test_nothing_is_told_of_what_could_not_be_measured() -> None:
     found = withheld(said(6, 1))
     assert found[["predicted", "probability", "p_exhale", "p_inhale", "signal_predicted"]].isna().all(axis=None)
     assert withheld(said(6, 4)).equals(said(6, 4))
+
+
+def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
+    strict = Calibration(2.0, (0.0, 0.0))
+    alone, silent = said(6, 4, strict), said(6, 1, strict)
+    assert alone["set"].tolist() == alone["predicted"].tolist()
+    assert not alone["abstain"].any()
+    assert set(silent["set"]) == {"exhale | inhale"}
+    assert silent["abstain"].all()
+    assert "set" not in said(6, 4)
+    before, after = said(6, 4)["p_inhale"].to_numpy(np.float64), alone["p_inhale"].to_numpy()
+    assert np.log(after / (1 - after)) == pytest.approx(np.log(before / (1 - before)) / 2, abs=1e-5)
 
 
 def test_frames_that_were_filled_in_do_not_count_as_measured() -> None:

@@ -1,0 +1,144 @@
+"""Train an LSTM on sequences, and in folds of the patients, so that what it says of those it did not see is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping
+from torch.utils.data import DataLoader
+
+from medseg.checkpoints import Clock
+from medseg.config import Config
+from medseg.console import progress, say
+from medseg.data.dataset import PassSampler
+from medseg.diagnosis.batch import UNKNOWN, Augmentation, Item, Windows, collate
+from medseg.diagnosis.linear import fit as fit_linear
+from medseg.diagnosis.lstm import SequenceLSTM, Task
+from medseg.diagnosis.module import DiagnosisModule, class_weights
+from medseg.errors import DataError
+from medseg.lightning import Bar, Finite, KeepBest, budget_of, done_before, fit, make_trainer, seconds_of
+from medseg.runs import Run
+
+Ints = npt.NDArray[np.int64]
+Items = Mapping[str, tuple[str, Item]]  # patient and sequence by case
+Said = dict[str, npt.NDArray[np.float32]]  # probabilities by case
+FOLDS = "folds"  # of a run that is not finished: the LSTM of each fold
+
+
+def fit_lstm(config: Config, run: Run, network: SequenceLSTM, items: Items, share: float = 1.0) -> tuple[float, int]:
+    """Train `network` in place on windows of the items; stop by held-out training patients where there are enough.
+
+    share: of `trainer.max_time`, that this one of several trainings may take. Returns seconds and steps.
+    """
+    settings = config.diagnoser
+    train, held = _inner_split(items, settings.early_stopping.share, config.seed)
+    module = DiagnosisModule(
+        network, class_weights(train.values(), network.task.classes), settings.signal_weight, **settings.optimizer
+    )
+    checks = settings.early_stopping.checks
+    budget = budget_of(config, settings.passes, settings.batch, checks, done_before(config, run))
+    limit = seconds_of(config.trainer.max_time)
+    clock = Clock(limit and limit * share, budget.done.seconds)
+    augmentation = Augmentation(**settings.augment)
+    count = budget.steps * budget.batch
+    windows = Windows(list(train.values()), settings.window, count, augmentation, config.seed)
+    sampler = PassSampler(budget.length * budget.batch, budget.seen)
+    loader: DataLoader[Any] = DataLoader(windows, settings.batch, sampler=sampler, collate_fn=collate)
+    watched: Any = list(held.values())
+    valid: DataLoader[Any] | None = DataLoader(watched, len(held), collate_fn=collate) if held else None
+    with progress("train", budget.steps) as bar:
+        extra: list[pl.Callback] = [Bar(bar), Finite(_names(windows, list(train)), budget.batch, run.checkpoint)]
+        if held:
+            extra += [KeepBest(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
+        trainer = make_trainer(config, run, budget, clock, extra)
+        fit(trainer, module, loader, valid)
+    say(f"trained {trainer.global_step * settings.batch} sequences in {clock.seconds():.0f} s")
+    return clock.seconds(), trainer.global_step
+
+
+def _names(windows: Windows, cases: list[str]) -> Callable[[range], str]:
+    """Which cases the windows of some numbers show."""
+    return lambda numbers: ", ".join(dict.fromkeys(cases[place] for place in windows.drawn(numbers)))
+
+
+def _inner_split(items: Items, share: float, seed: int) -> tuple[dict[str, Item], dict[str, Item]]:
+    """Items to train on, and of a few patients to watch for early stopping: none of three, or if a class went."""
+    patients = sorted({patient for patient, _ in items.values()})
+    count = round(share * len(patients)) if len(patients) > 3 else 0
+    watched = set(np.random.default_rng(seed).permutation(patients)[:count].tolist())
+    sides: tuple[dict[str, Item], dict[str, Item]] = ({}, {})
+    for name, (patient, item) in items.items():
+        sides[patient in watched][name] = item
+    everything = {name: item for name, (_, item) in items.items()}
+    return sides if _states(sides[0]) == _states(everything) else (everything, {})
+
+
+def _states(items: dict[str, Item]) -> set[int]:
+    return {int(state) for item in items.values() if item.state is not None for state in item.state}
+
+
+def patient_folds(truth: Ints, patients: npt.NDArray[Any], folds: int, seed: int) -> list[npt.NDArray[np.intp]]:
+    """Rows of each fold: whole patients, classes spread alike. `DataError` where two patients a class are not there."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    known = truth != UNKNOWN
+    enough = [len(set(patients[truth == k])) for k in np.unique(truth[known])]
+    count = min(folds, *enough)
+    if count < 2:
+        raise DataError(
+            "out-of-fold calibration needs two training patients of each class that occurs; "
+            f"there are {sorted(enough)}: add cases, or use diagnoser=lstm, which goes without",
+            code="few-patients",
+        )
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    return [fold for _, fold in splitter.split(np.zeros(len(truth)), truth, patients)]
+
+
+def split_in_folds(config: Config, items: Items) -> list[list[str]]:
+    """The cases of each fold: whole patients. None where `diagnoser.folds` is 0, or where the folds would not all learn
+    every class, which is said.
+    """
+    if not config.diagnoser.folds:
+        return []
+    states = [(name, patient, state) for name, (patient, item) in items.items() for state in item.state]  # type: ignore[union-attr]
+    names, patients, truth = (np.array(column) for column in zip(*states, strict=True))
+    try:
+        rows = patient_folds(truth, patients, config.diagnoser.folds, config.seed)
+        folds = [list(dict.fromkeys(names[fold].tolist())) for fold in rows]
+        if any(_known(_without(items, fold)) != _known(items) for fold in folds):
+            raise DataError("out-of-fold calibration needs each class in every fold; add cases", code="few-patients")
+    except DataError as error:
+        say(f"probabilities stay as they are, without sets of classes: {error}")
+        return []
+    return folds
+
+
+def out_of_fold(config: Config, run: Run, task: Task, items: Items, folds: Sequence[Sequence[str]]) -> dict[str, Said]:
+    """What an LSTM and a linear baseline say of each case (R, K) that did not see its patient, by model and case."""
+    said: dict[str, Said] = {"lstm": {}, "linear": {}}
+    seeds = np.random.SeedSequence(config.seed).generate_state(len(folds)).tolist()
+    for number, fold in enumerate(folds):
+        rest = _without(items, fold)
+        say(f"fold {number + 1} of {len(folds)}: {len(rest)} cases to learn from, {len(fold)} to judge")
+        pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
+        network = SequenceLSTM(task, **config.diagnoser.network)
+        part = Run(run.file(FOLDS) / str(number))
+        part.path.mkdir(parents=True, exist_ok=True)
+        fit_lstm(config, part, network, rest, 1 / (len(folds) + 1))
+        baseline = fit_linear([item for _, item in rest.values()], task.classes, **config.diagnoser.baseline)
+        for case in fold:
+            said["lstm"][case] = network.predict(items[case][1]).probabilities
+            said["linear"][case] = baseline.predict(items[case][1]).probabilities
+    return said
+
+
+def _without(items: Items, cases: Sequence[str]) -> dict[str, tuple[str, Item]]:
+    return {name: item for name, item in items.items() if name not in cases}
+
+
+def _known(items: Items) -> set[int]:
+    return _states({name: item for name, (_, item) in items.items()}) - {UNKNOWN}

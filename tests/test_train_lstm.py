@@ -1,0 +1,78 @@
+"""What an LSTM says of patients it did not see makes its probabilities honest; where too few are there, it says so."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medseg.config import compose
+from medseg.diagnoser import Diagnoser
+from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.runs import open_run
+from medseg.tables import read_tables
+from medseg.train_lstm import split_in_folds
+
+Items = dict[str, tuple[str, Item]]
+
+
+def sequences(patients: int, each: int = 2, states: tuple[int, ...] = (0, 1, 0, UNKNOWN)) -> Items:
+    x = np.zeros((len(states), 1))
+    return {
+        f"case{p}.{k}": (f"patient{p}", Item(x, None, np.array(states))) for p in range(patients) for k in range(each)
+    }
+
+
+def test_folds_are_of_whole_patients_and_judge_each_case_once() -> None:
+    items = sequences(7)
+    folds = split_in_folds(compose(["organ=lung", "diagnoser.folds=3"]), items)
+    assert len(folds) == 3
+    assert sorted(case for fold in folds for case in fold) == sorted(items)
+    owners = [{items[case][0] for case in fold} for fold in folds]
+    assert sum(map(len, owners)) == 7
+
+
+@pytest.mark.parametrize("what", ["one patient", "a class of one patient", "none asked for"])
+def test_without_folds_there_is_no_calibration(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    items = sequences(1 if what == "one patient" else 4, states=(0, 1) if what != "a class of one patient" else (0, 0))
+    if what == "a class of one patient":
+        items["case0.0"] = ("patient0", Item(np.zeros((2, 1)), None, np.array([0, 1])))
+    folds = 0 if what == "none asked for" else 3
+    assert split_in_folds(compose(["organ=lung", f"diagnoser.folds={folds}"]), items) == []
+    said = capsys.readouterr()
+    assert ("without sets of classes" in said.out + said.err) == (what != "none asked for")
+
+
+def test_a_trained_diagnoser_is_calibrated_and_judged_before_and_after(diagnoser: Path) -> None:
+    run = open_run(diagnoser)
+    kept = run.read_json("calibration.json")
+    assert set(kept) == {"lstm", "linear", "rule"}
+    assert all(len(one["limits"]) == 2 and 0.05 <= one["temperature"] <= 20 for one in kept.values())
+    metrics = run.read_json("metrics.json")
+    assert metrics["alpha"] == 0.1
+    found = pd.read_csv(diagnoser / "predictions.csv")
+    made, tables = Diagnoser.from_run(run), read_tables(diagnoser / "features.csv")
+    rows = tables.frames["case"].isin(found["case"]).to_numpy()
+    truth = (found["label"] == "inhale").to_numpy().astype(int)
+    for model, raw in made.said(tables).items():
+        scores, end = metrics["models"][model], "" if model == "lstm" else f"_{model}"
+        after = found[[f"p_exhale{end}", f"p_inhale{end}"]].to_numpy()
+        for chances, key in ((raw[rows], "nll_before"), (after, "nll")):
+            assert scores[key]["mean"] == pytest.approx(-np.log(chances[range(len(truth)), truth]).mean(), abs=1e-4)
+        assert (raw[rows].argmax(axis=1) == after.argmax(axis=1)).all()  # a temperature changes no answer
+        bins = metrics["reliability"][model]
+        assert sum(one["n"] for one in bins) == len(found)
+
+
+def test_a_frame_has_the_set_of_classes_that_its_limits_allow(diagnoser: Path) -> None:
+    limits = np.array(json.loads((diagnoser / "calibration.json").read_text())["lstm"]["limits"])
+    found = pd.read_csv(diagnoser / "predictions.csv")
+    chances = found[["p_exhale", "p_inhale"]].to_numpy()
+    allowed = 1 - chances <= limits
+    allowed[np.arange(len(found)), chances.argmax(axis=1)] = True
+    assert found["set"].tolist() == [" | ".join(np.array(["exhale", "inhale"])[row]) for row in allowed]
+    assert found["abstain"].tolist() == (allowed.sum(axis=1) != 1).tolist()
+    metrics = json.loads((diagnoser / "metrics.json").read_text())["models"]["lstm"]
+    held = [label in text.split(" | ") for label, text in zip(found["label"], found["set"], strict=True)]
+    assert metrics["set_coverage"]["mean"] == pytest.approx(np.mean(held))

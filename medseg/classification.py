@@ -24,8 +24,9 @@ def judge_probabilities(
     """Scores of probabilities (N, K) against class numbers (N,), each {"mean", "ci95", "n"}, intervals by patient.
 
     nll: mean negative log-likelihood; brier: mean squared error summed over classes; ece: expected calibration error
-    in 15 equal bins of the highest probability; qwk: quadratically weighted kappa of the classes in their order. Where
-    the classes `positive` call for action: auc_positive, average_precision_positive, sensitivity and specificity of
+    in 15 equal bins of the highest probability; ece_classwise: the mean over classes of that of each one's own
+    probability, in which a rare class said too often cannot hide (Kull et al., NeurIPS 2019); qwk: quadratically
+    weighted kappa of the classes in their order. Where the classes `positive` call for action: auc_positive, average_precision_positive, sensitivity and specificity of
     their summed probability (at one half).
     """
     right = probabilities[np.arange(len(truth)), truth]
@@ -34,6 +35,7 @@ def judge_probabilities(
         "nll": estimate(-np.log(np.maximum(right, LEAST)), patients, "no case with a label"),
         "brier": estimate(brier, patients, "no case with a label"),
         "ece": _over(lambda rows: calibration_error(probabilities[rows], truth[rows]), patients),
+        "ece_classwise": _over(lambda rows: classwise_error(probabilities[rows], truth[rows]), patients),
     }
     if probabilities.shape[1] > 2:
         guess = probabilities.argmax(axis=1)
@@ -95,6 +97,16 @@ def calibration_error(probabilities: Floats, truth: Ints) -> float:
     """Expected calibration error: Σ n_b/N · |right − probability| over the bins of `reliability`."""
     bins = reliability(probabilities, truth)
     return float(sum(b["n"] * abs(b["right"] - b["probability"]) for b in bins) / len(truth))
+
+
+def classwise_error(probabilities: Floats, truth: Ints) -> float:
+    """Mean over classes of Σ n_b/N · |share of the class − its mean probability| over 15 equal bins of that."""
+    errors = []
+    for k, own in enumerate(probabilities.T):
+        bins = np.minimum((own * BINS).astype(int), BINS - 1)
+        shift = np.bincount(bins, own - (truth == k), minlength=BINS)  # n_b · (mean probability − share)
+        errors.append(float(np.abs(shift).sum()) / len(truth))
+    return float(np.mean(errors))
 
 
 def weighted_kappa(truth: Ints, guess: Ints, classes: int) -> float:

@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from medseg.config import Config
 from medseg.diagnoser import GAPS, UNDEFINED, Inputs, rule_of
-from medseg.diagnosis import ensemble, stack
+from medseg.diagnosis import calibration, ensemble, stack
 from medseg.diagnosis.batch import Item, collate
 from medseg.diagnosis.calibration import Calibration, logits
 from medseg.diagnosis.ensemble import Ensemble
@@ -22,6 +22,7 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.rules import Points, Retinopathy
 from medseg.diagnosis.stack import Stack
 from medseg.errors import ModelError
+from medseg.features.absence import known_share
 from medseg.features.sequence import FeatureSequence
 from medseg.ledger import atomic_write_bytes, write_json
 from medseg.runs import Run
@@ -56,17 +57,19 @@ class Rows:
         return Rows(self.x[rows], self.names, self.known[rows], [self.items[s] for s in sequences], kept, measured)
 
 
-def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence], per: str) -> Rows:
+def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence], inputs: Inputs) -> Rows:
     """Rows from normalised sequences; `raw` are the same ones before, whose gaps are counted.
 
     A row holds the measures of its frame (per "frame"), or their mean over the sequence, and the mean and standard
     deviation of each measure over the steps.
     """
     parts, known, items, facts, measured = [], [], [], [], []
+    per = inputs.per
     for item, before in zip(sequences, raw, strict=True):
         x = item.x if per == "frame" else item.x.mean(axis=0, keepdims=True)  # (R, F)
         # a slice without the label has no brightness, and is measured all the same
-        gaps = np.isfinite(before.x if per == "frame" else before.measured).mean(axis=1)
+        filled = before.x if per == "frame" else before.measured
+        gaps = known_share(before.measured, filled, before.names, inputs.telling)
         if item.steps is not None:
             steps = item.steps if per == "frame" else item.steps.mean(axis=0, keepdims=True)  # (R, S, G)
             x = np.concatenate([x, steps.mean(axis=1), steps.std(axis=1)], axis=1)
@@ -138,7 +141,7 @@ class Classifier:
 
     def rows(self, tables: Tables) -> Rows:
         """What a table means to this model; `DataError` names measures that are missing."""
-        return rows_of(self.inputs.prepare(tables), self.inputs.raw(tables), self.inputs.per)
+        return rows_of(self.inputs.prepare(tables), self.inputs.raw(tables), self.inputs)
 
     def said(self, rows: Rows) -> dict[str, Floats]:
         """Uncalibrated probabilities (R, K) by member, the stack's, and the rule's where there is one."""
@@ -201,7 +204,7 @@ class Classifier:
         lines = []
         for row in table:
             heavy = [n for n in np.argsort(-np.abs(row), kind="stable")[:REASONS] if abs(row[n]) >= 0.01]
-            lines.append(", ".join(f"{names[n]} {row[n]:+.2f}" for n in heavy).replace("-", "−"))
+            lines.append(", ".join(f"{names[n]} {signed(row[n])}" for n in heavy))
         return lines
 
     def _lost(
@@ -215,6 +218,8 @@ class Classifier:
             x = rows.x.copy()
             x[:, column] = 0  # the mean of the training cases
             changed |= self.members.of_table(x)
+            if self.use in ("lstm", STACK):
+                changed["lstm"] = self.members.of_sequences([_without_measure(item, column) for item in rows.items])
         changed[STACK] = self.stack.predict(changed)
         at = np.arange(len(best)), best
         return np.asarray(_odds(said[self.use])[at] - _odds(changed[self.use])[at])
@@ -248,7 +253,7 @@ def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
         raise ModelError(f"{file}: missing; copy the whole run folder")
     voting = ensemble.load(file.read_bytes(), str(file))
     members = Members(tuple(state["kept"]), weights["logistic"].numpy(), voting, network)
-    calibrations = {name: Calibration(c["temperature"], tuple(c["limits"])) for name, c in state["calibration"].items()}
+    calibrations = calibration.kept(state["calibration"])
     rule = rule_of(config, inputs.names, RULES)
     return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
 
@@ -261,11 +266,31 @@ def _mean_known(values: Floats) -> Floats:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
+def _without_measure(item: Item, column: int) -> Item:
+    """As if a column of `Rows.x` were average: a measure of the frame, or the mean of one over the steps."""
+    place = column - item.x.shape[1]
+    if place < 0:
+        x = item.x.copy()
+        x[:, column] = 0
+        return item._replace(x=x)
+    assert item.steps is not None
+    if place >= item.steps.shape[2]:  # how much a measure varies over the steps
+        return item
+    steps = item.steps.copy()
+    steps[:, :, place] -= steps[:, :, place].mean()
+    return item._replace(steps=steps)
+
+
 def _without_step(item: Item, step: int) -> Item:
     assert item.steps is not None
     steps = item.steps.copy()
     steps[:, step] = 0
     return item._replace(steps=steps)
+
+
+def signed(value: float) -> str:
+    """Two decimals with a sign, a true minus for what is below 0."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _odds(probabilities: Floats) -> Floats:

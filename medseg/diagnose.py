@@ -17,7 +17,7 @@ from medseg.batch import PLAIN, Book, Ways, table_book
 from medseg.bootstrap import estimate
 from medseg.classifier import Classifier, load_classifier
 from medseg.config import Config, labels_of, load
-from medseg.console import say, table
+from medseg.console import say, table, warn
 from medseg.data.cases import Case
 from medseg.data.folders import read_cases
 from medseg.data.image import read_image
@@ -170,6 +170,12 @@ def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame)
 
 def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame, config: Config) -> None:
     """OUT_metrics.json, where labels are known; an earlier run's goes where they are not."""
+    classes = diagnoser.inputs.classes
+    if strange := sorted(set(found["label"].dropna().astype(str)) - set(classes)):
+        warn(f"labels that the model does not know are not judged: {', '.join(strange)}; it knows {', '.join(classes)}")
+        known = tables.frames["label"].astype(str).isin(classes)
+        tables = tables._replace(frames=tables.frames.assign(label=tables.frames["label"].where(known, None)))
+        found = found.assign(label=found["label"].where(found["label"].astype(str).isin(classes), None))
     if found["label"].isna().all():
         beside(out, "_metrics.json").unlink(missing_ok=True)
         return
@@ -261,10 +267,10 @@ def _show(found: pd.DataFrame, classes: tuple[str, ...]) -> None:
         rows = [list(row) for row in said[columns].itertuples(index=False)]
         title = ["case", "diagnosis", "probability", "set", "why", "review"]
     else:
-        undecided = ["undecided"] if "abstain" in found else []
+        undecided = ["of them undecided"] if "abstain" in found else []
         title, rows = ["case", "rows", *classes, *undecided, "mean probability", "review"], []
         for case, part in found.groupby("case", sort=False):
-            counts = (part[~part["abstain"].astype(bool)] if undecided else part)["predicted"].value_counts()
+            counts = part["predicted"].value_counts()
             each = [int(counts.get(name, 0)) for name in classes]
             each += [int(part["abstain"].sum())] if undecided else []
             rows.append([case, len(part), *each, float(part["probability"].mean()), _once(part["review"])])

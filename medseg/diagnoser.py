@@ -15,7 +15,7 @@ from scipy.special import softmax
 from medseg.config import Config, build, load
 from medseg.console import say, warn
 from medseg.diagnosis.batch import UNKNOWN, Item
-from medseg.diagnosis.calibration import Calibration
+from medseg.diagnosis.calibration import Calibration, kept
 from medseg.diagnosis.forecast import KINDS, Forecast, Horizon
 from medseg.diagnosis.forecast import from_arrays as forecast_from
 from medseg.diagnosis.linear import LinearBaseline, from_arrays
@@ -24,6 +24,7 @@ from medseg.diagnosis.rules import Points, Retinopathy, Slope
 from medseg.diagnosis.signal import normalise
 from medseg.errors import ConfigError
 from medseg.features import motion
+from medseg.features.absence import known_share
 from medseg.features.prefixes import cut, prefixes
 from medseg.features.sequence import (
     FeatureSequence,
@@ -59,6 +60,7 @@ class Inputs:
     signal: bool
     moments: Normalisation | None  # None: each case is its own reference
     resample: bool = True  # whether steps are slices, which are brought to that number
+    telling: tuple[str, ...] = ()  # labels whose absence, which leaves most of their measures undefined, tells a class
 
     def prepare(self, tables: Tables) -> list[FeatureSequence]:
         """Normalised sequences with these features; `DataError` names features that are missing."""
@@ -94,7 +96,7 @@ class Inputs:
     def read(cls, content: dict[str, Any]) -> Inputs:
         """From diagnoser.json."""
         moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
-        tuples = {name: tuple(content[name]) for name in ("classes", "names", "step_names")}
+        tuples = {name: tuple(content.get(name, ())) for name in ("classes", "names", "step_names", "telling")}
         return cls(**(content | tuples | {"moments": moments}))
 
 
@@ -134,8 +136,7 @@ class Diagnoser:
         cohort = run.read_json("fingerprint.json").get("measures")
         made = cls(inputs, network, baseline, foretold, rule_of(config, inputs.names, (Slope,)), cohort)
         if run.file(CALIBRATION).is_file():  # models of before had none
-            kept = run.read_json(CALIBRATION).items()
-            made.calibrations = {name: Calibration(c["temperature"], tuple(c["limits"])) for name, c in kept}
+            made.calibrations = kept(run.read_json(CALIBRATION))
         return made
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
@@ -176,7 +177,7 @@ class Diagnoser:
 
     def _doubt(self, raw: FeatureSequence) -> str:
         """Why a sequence, as it was measured, cannot be judged; blank where it can."""
-        if np.isfinite(raw.measured).mean() < GAPS:
+        if known_share(raw.measured, raw.measured, raw.names, self.inputs.telling).mean() < GAPS:
             return UNDEFINED
         return ALONE if self.inputs.per == "frame" and self.inputs.moments is None and len(raw.x) < 2 else ""
 

@@ -94,7 +94,7 @@ def _judge_calibrated(
         calibrated = calibrations[name].probabilities(raw)
         scores = judge_probabilities(calibrated[known], numbers, patients, truth.ill)
         before = judge_probabilities(raw[known], numbers, patients)
-        scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece")}
+        scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece", "ece_classwise")}
         allowed = calibrations[name].sets(calibrated) | silent[:, None]
         sets = judge_sets(allowed[known], numbers, patients)
         summary["models"][name] |= scores | {f"set_{key}": value for key, value in sets.items()}

@@ -39,6 +39,8 @@ SCORES = {
     "brier": "Brier score",
     "ece_before": "Calibration error before",
     "ece": "Calibration error",
+    "ece_classwise_before": "Calibration error by class, before",
+    "ece_classwise": "Calibration error by class",
     "set_coverage": "Sets that hold the truth",
     "set_abstains": "Share that abstains",
     "signal_correlation": "Correlation of the signal",

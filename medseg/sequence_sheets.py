@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from medseg.classifier import signed
 from medseg.diagnoser import Diagnoser
 from medseg.diagnosis.batch import Item
 from medseg.diagnosis.forecast import Horizon
@@ -101,7 +102,7 @@ def why(diagnoser: Diagnoser, sequence: FeatureSequence) -> str:
         for name, item in changed.items()
     }
     heavy = [name for name in sorted(effects, key=lambda n: -abs(effects[n])) if abs(effects[name]) >= 0.01]
-    return ", ".join(f"{name} {effects[name]:+.2f}" for name in heavy[:REASONS]).replace("-", "−")
+    return ", ".join(f"{name} {signed(effects[name])}" for name in heavy[:REASONS])
 
 
 def _odds(probabilities: npt.NDArray[np.float32], best: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:

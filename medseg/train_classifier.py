@@ -29,7 +29,7 @@ from medseg.runs import Run
 from medseg.sheets import diagnoses
 from medseg.tables import Tables
 from medseg.train_diagnoser import balance, check_labels, fingerprint, inputs_of, part, tables_of
-from medseg.train_lstm import FOLDS, fit_lstm, patient_folds
+from medseg.train_lstm import FOLDS, fit_lstm, fold_of, patient_folds
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
 def learning(inputs: Inputs, tables: Tables) -> Learning:
     """What a table teaches."""
     sequences = inputs.prepare(tables)
-    rows = rows_of(sequences, inputs.raw(tables), inputs.per)
+    rows = rows_of(sequences, inputs.raw(tables), inputs)
     known = {name: number for number, name in enumerate(inputs.classes)}
     labels = rows.facts["label"]
     truth = np.array([UNKNOWN if label is None else known[label] for label in labels], np.int64)
@@ -113,7 +113,9 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
         rest = np.setdiff1d(np.arange(len(seen.truth)), fold)
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} rows to learn from, {len(fold)} to judge")
         pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
-        members = fit_members(config, Run(run.file(FOLDS) / str(number)), inputs, seen.of(rest), share)
+        rows = seen.of(rest)
+        part = fold_of(run, number, rows.rows.facts["case"].astype(str).unique().tolist())
+        members = fit_members(config, part, inputs, rows, share)
         for name, found in members.predict(seen.of(fold).rows).items():
             said[name][fold] = found
     known = seen.truth != UNKNOWN
@@ -128,9 +130,9 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
     rule = rule_of(config, inputs.names, RULES)
     if rule is not None:
         said[RULE] = by_rule(rule, seen.rows)
-    alpha = config.diagnoser.alpha
+    alpha, biased = config.diagnoser.alpha, config.diagnoser.get("bias", False)
     calibrations: dict[str, Calibration] = {
-        name: calibrate(p[known], seen.truth[known], alpha) for name, p in said.items()
+        name: calibrate(p[known], seen.truth[known], alpha, biased) for name, p in said.items()
     }
     pl.seed_everything(seeds[-1], verbose=False)
     members = fit_members(config, run, inputs, seen, share)

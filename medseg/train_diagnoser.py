@@ -30,6 +30,7 @@ from medseg.diagnosis.signal import normalise
 from medseg.encoder import encoder_of
 from medseg.errors import ConfigError, DataError
 from medseg.extract import Extractor, Presence, extract_cases
+from medseg.features.absence import telling
 from medseg.features.sequence import cohort, feature_columns
 from medseg.folds import provenance_of, told_of_masks
 from medseg.gate import Looks
@@ -95,8 +96,9 @@ def _calibrations(
     said |= {model: np.concatenate([by_case[case] for case in items]) for model, by_case in apart.items()}
     truth = np.concatenate([item.state for _, item in items.values() if item.state is not None])
     known = truth != UNKNOWN
+    settings = config.diagnoser
     return {
-        name: calibrate(chances[known].astype(np.float64), truth[known], config.diagnoser.alpha)
+        name: calibrate(chances[known].astype(np.float64), truth[known], settings.alpha, settings.bias)
         for name, chances in said.items()
     }
 
@@ -170,13 +172,14 @@ def check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
 
 def inputs_of(config: Config, train: Tables) -> Inputs:
     """What a diagnoser will read: the measures of the training table, and their moments where they are compared."""
-    settings = config.diagnoser
+    settings, names = config.diagnoser, feature_columns(train.frames)
+    labelled = train.frames.dropna(subset="label")
     slopes: Literal["", "central", "backward"] = ""
     if settings.slopes:
         slopes = "central" if settings.network.bidirectional else "backward"
     inputs = Inputs(
         classes=tuple(config.organ.classes),
-        names=feature_columns(train.frames),
+        names=names,
         step_names=() if train.steps is None else feature_columns(train.steps),
         levels=settings.levels or _most_steps(train),
         resample=settings.levels > 0,
@@ -184,6 +187,7 @@ def inputs_of(config: Config, train: Tables) -> Inputs:
         per="frame" if config.organ.label_level == "frame" else "sequence",
         signal="signal" in train.frames and bool(train.frames["signal"].notna().any()),
         moments=None,
+        telling=telling(labelled[list(names)].to_numpy(np.float64), names, labelled["label"].astype(str).to_numpy()),
     )
     if settings.normalise == "case":
         return inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def patient_folds(truth: Ints, patients: npt.NDArray[Any], folds: int, seed: int
     if count < 2:
         raise DataError(
             "out-of-fold calibration needs two training patients of each class that occurs; "
-            f"there are {sorted(enough)}: add cases, or use diagnoser=lstm, which goes without",
+            f"there are {sorted(enough)}: add cases",
             code="few-patients",
         )
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
@@ -102,7 +103,7 @@ def split_in_folds(config: Config, items: Items) -> list[list[str]]:
     """The cases of each fold: whole patients. None where `diagnoser.folds` is 0, or where the folds would not all learn
     every class, which is said.
     """
-    if not config.diagnoser.folds:
+    if not config.diagnoser.get("folds"):  # settings of before know none
         return []
     states = [(name, patient, state) for name, (patient, item) in items.items() for state in item.state]  # type: ignore[union-attr]
     names, patients, truth = (np.array(column) for column in zip(*states, strict=True))
@@ -126,14 +127,20 @@ def out_of_fold(config: Config, run: Run, task: Task, items: Items, folds: Seque
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} cases to learn from, {len(fold)} to judge")
         pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
         network = SequenceLSTM(task, **config.diagnoser.network)
-        part = Run(run.file(FOLDS) / str(number))
-        part.path.mkdir(parents=True, exist_ok=True)
-        fit_lstm(config, part, network, rest, 1 / (len(folds) + 1))
+        fit_lstm(config, fold_of(run, number, list(rest)), network, rest, 1 / (len(folds) + 1))
         baseline = fit_linear([item for _, item in rest.values()], task.classes, **config.diagnoser.baseline)
         for case in fold:
             said["lstm"][case] = network.predict(items[case][1]).probabilities
             said["linear"][case] = baseline.predict(items[case][1]).probabilities
     return said
+
+
+def fold_of(run: Run, number: int, cases: Sequence[str]) -> Run:
+    """Where the training of a fold is kept; after a resume with other cases it is begun anew."""
+    digest = hashlib.sha256("\n".join(sorted(cases)).encode()).hexdigest()[:12]
+    part = Run(run.file(FOLDS) / f"{number}-{digest}")
+    part.path.mkdir(parents=True, exist_ok=True)
+    return part
 
 
 def _without(items: Items, cases: Sequence[str]) -> dict[str, tuple[str, Item]]:

@@ -7,6 +7,7 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss
 from medseg.classification import (
     average_precision,
     calibration_error,
+    classwise_error,
     judge_probabilities,
     judge_sets,
     reliability,
@@ -72,3 +73,13 @@ def test_sets() -> None:
     assert found["size"]["mean"] == 1.25
     assert found["abstains"]["mean"] == 0.25
     assert found["accuracy_of_the_rest"]["mean"] == pytest.approx(2 / 3)
+
+
+def test_a_rare_class_that_is_said_too_often_stands_in_the_error_by_class() -> None:
+    """One in ten is ill, and all are said to be so with .4: right as often as it is sure, and far off for the class."""
+    truth = np.array([1] * 4 + [0] * 6 + [0] * 30)
+    chances = np.array([[0.4, 0.6]] * 10 + [[0.7, 0.3]] * 30)
+    low, high = np.array([0.6, 0.3]), np.array([4 / 10, 0.0])
+    by_class = (10 * abs(low[0] - high[0]) + 30 * abs(low[1] - high[1])) / 40
+    assert classwise_error(chances, truth) == pytest.approx(by_class)
+    assert judge_probabilities(chances, truth, list(range(40)))["ece_classwise"]["mean"] == pytest.approx(by_class)

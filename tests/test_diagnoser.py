@@ -32,7 +32,7 @@ def test_nothing_is_told_of_what_could_not_be_measured() -> None:
 
 
 def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
-    strict = Calibration(2.0, (0.0, 0.0))
+    strict = Calibration(2.0, (0.5, 0.5))
     alone, silent = said(6, 4, strict), said(6, 1, strict)
     assert alone["set"].tolist() == alone["predicted"].tolist()
     assert not alone["abstain"].any()

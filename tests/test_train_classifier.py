@@ -214,3 +214,52 @@ def test_the_report_of_a_run_goes_through_its_cases(finished: Path, tmp_path: Pa
         in (finished / "card.md").read_text()
     )
     assert page.count('<details class="case"') == min(40, len(kept))
+
+
+def without_lesion(folder: Path, classes: tuple[str, str]) -> Path:
+    """Cases of two classes; those of the first have no lesion."""
+    rng = np.random.default_rng(3)
+    frames = pd.DataFrame({"case": [f"c{n:03d}" for n in range(80)], "patient": range(80), "frame": 0})
+    gone = frames.index % 2 == 0
+    frames["label"] = np.where(gone, *classes)
+    frames["lesion.area"] = np.where(gone, 0.0, rng.uniform(5, 9, 80))
+    for n in range(5):
+        frames[f"lesion.m{n}"] = np.where(gone, np.nan, rng.normal(0, 1, 80))
+    folder.mkdir()
+    frames.to_csv(folder / "features.csv", index=False)
+    return folder
+
+
+def test_a_case_without_a_lesion_is_diagnosed_where_a_class_looks_so(tmp_path: Path) -> None:
+    data = without_lesion(tmp_path / "data", ("normal", "benign"))
+    words = ["organ=breast", *QUICK[1:], "organ.classes=[normal,benign]", f"data.root={data}", "data.holdout=0.4"]
+    done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "diagnoser.passes=320"]))
+    assert done.run.read_json("diagnoser.json")["telling"] == ["lesion"]
+    out = tmp_path / "d.csv"
+    given = [str(data / "features.csv"), str(out), "--model", str(done.run.path), "--quiet"]
+    assert CliRunner().invoke(app, ["diagnose", *given]).exit_code == 0
+    found = pd.read_csv(out)
+    assert found["review"].isna().all()
+    assert (found["predicted"] == found["label"]).mean() > 0.95
+
+
+def test_a_label_that_the_model_does_not_know_is_not_judged(finished: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(finished / "features.csv")
+    table.loc[0, "label"] = "normal"
+    table.to_csv(tmp_path / "f.csv", index=False)
+    pd.read_csv(finished / "features_steps.csv").to_csv(tmp_path / "f_steps.csv", index=False)
+    given = [str(tmp_path / "f.csv"), str(tmp_path / "d.csv"), "--model", str(finished)]
+    result = CliRunner().invoke(app, ["diagnose", *given])
+    assert result.exit_code == 0, result.output
+    assert "not judged: normal" in result.stderr
+    judged = json.loads((tmp_path / "d_metrics.json").read_text())
+    assert judged["models"]["stack"]["nll"]["n"] == len(table) - 1
+    assert len(json.loads((tmp_path / "d.json").read_text())["cases"]) == len(table)
+
+
+def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
+    run = open_run(finished)
+    classifier = load_classifier(run, load(run.file("config.yaml")), Inputs.read(run.read_json("diagnoser.json")))
+    classifier.use = "lstm"
+    table = classifier(read_tables(finished / "features.csv"))
+    assert table["why"].str.contains("tells").mean() > 0.3

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 Floats = npt.NDArray[np.float64]
@@ -17,21 +18,27 @@ LEAST = 1e-6  # of a probability, before its logarithm is taken
 
 
 class Calibration(NamedTuple):
-    """temperature: logits are divided by it; limits (K,): a class is in the set where 1 − its probability is below."""
+    """temperature: logits are divided by it; limits (K,): a class is in the set where 1 − its probability is below;
+    bias (K,): added to the logits, or none.
+    """
 
     temperature: float
     limits: tuple[float, ...]
+    bias: tuple[float, ...] = ()
 
     def probabilities(self, probabilities: Floats) -> Floats:
         """Calibrated (N, K) of a model's own (N, K)."""
-        return np.asarray(softmax(logits(probabilities) / self.temperature, axis=1))
+        return np.asarray(softmax(logits(probabilities) / self.temperature + np.asarray(self.bias or 0.0), axis=1))
 
     def sets(self, calibrated: Floats) -> Bools:
         """Which classes are in each case's set (N, K), from calibrated probabilities; the best is always in it.
 
-        An empty set says that no class fits; the most probable one is then left in it, beside nothing.
+        Where none fits, as happens to a case between the classes of a model that is nearly always sure, none is ruled
+        out: all that were learnt are in it.
         """
-        inside = 1 - calibrated <= np.asarray(self.limits)
+        limits = np.asarray(self.limits)
+        inside = 1 - calibrated <= limits
+        inside[~inside.any(axis=1)] = limits != NEVER
         inside[np.arange(len(inside)), calibrated.argmax(axis=1)] = True
         return np.asarray(inside)
 
@@ -55,6 +62,29 @@ def fit_temperature(probabilities: Floats, truth: Ints) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
+def fit_bias(probabilities: Floats, truth: Ints) -> tuple[float, tuple[float, ...]]:
+    """As `fit_temperature`, with a bias (K,) for each class (bias-corrected temperature scaling; Alexandari, Kundaje &
+    Shrikumar, ICML 2020): it takes back what weights of classes in a loss put in. 0 for a class that no case shows.
+    """
+    values, seen = logits(probabilities), np.unique(truth)
+
+    def unpacked(parameters: Floats) -> tuple[float, Floats]:
+        bias = np.zeros(values.shape[1])
+        bias[seen] = parameters[1:]
+        return float(np.exp(parameters[0])), bias
+
+    def loss(parameters: Floats) -> float:
+        temperature, bias = unpacked(parameters)
+        scaled = log_softmax(values / temperature + bias, axis=1)
+        return float(-scaled[np.arange(len(truth)), truth].mean())
+
+    start = np.append(np.log(fit_temperature(probabilities, truth)), np.zeros(len(seen)))
+    bounds = [(np.log(0.05), np.log(20)), *[(-10.0, 10.0)] * len(seen)]
+    temperature, bias = unpacked(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)
+    bias[seen] -= bias[seen].mean()  # a common shift changes nothing
+    return temperature, tuple(bias.tolist())
+
+
 def conformal_limits(calibrated: Floats, truth: Ints, alpha: float) -> tuple[float, ...]:
     """Class-conditional limits (K,) of split-conformal sets (Vovk 2005; Angelopoulos & Bates 2023).
 
@@ -70,8 +100,16 @@ def conformal_limits(calibrated: Floats, truth: Ints, alpha: float) -> tuple[flo
     return tuple(limits)
 
 
-def calibrate(probabilities: Floats, truth: Ints, alpha: float) -> Calibration:
-    """Temperature and limits from out-of-fold probabilities (N, K) and true class numbers (N,)."""
-    temperature = fit_temperature(probabilities, truth)
-    scaled = Calibration(temperature, ()).probabilities(probabilities)
-    return Calibration(temperature, conformal_limits(scaled, truth, alpha))
+def calibrate(probabilities: Floats, truth: Ints, alpha: float, biased: bool = False) -> Calibration:
+    """Temperature, limits and with `biased` a bias, from out-of-fold probabilities (N, K) and class numbers (N,)."""
+    temperature, bias = fit_bias(probabilities, truth) if biased else (fit_temperature(probabilities, truth), ())
+    scaled = Calibration(temperature, (), bias).probabilities(probabilities)
+    return Calibration(temperature, conformal_limits(scaled, truth, alpha), bias)
+
+
+def kept(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Calibration]:
+    """Calibrations by model from plain values of JSON, as `Calibration._asdict` gives them."""
+    return {
+        name: Calibration(one["temperature"], tuple(one["limits"]), tuple(one.get("bias", ())))
+        for name, one in state.items()
+    }

@@ -45,8 +45,8 @@ def frame_features(
 ) -> dict[str, float]:
     """Scores and measures of each label: ``<label>.a``, ``<label>.tds`` …
 
-    `d_mode`: D of the sum is the number of structures, or the diameter in mm; where the image has no scale the
-    diameter is unknown (NaN) and the structures are counted.
+    `d_mode`: D is the number of structures, or the diameter in mm; where the image has no scale the diameter is unknown
+    (NaN) and the structures are counted.
     """
     found: dict[str, float] = {}
     for name, lesion in lesions(image, mask, labels):
@@ -54,8 +54,8 @@ def frame_features(
         if lesion is not None:
             values |= fold(lesion) | edge(lesion) | six_colours.six_colours(lesion) | inner(lesion, scale_of(image))
             scaled = d_mode == "diameter" and np.isfinite(values["d_diameter"])
-            points = values | {"d": values["d_diameter" if scaled else "d"]}
-            values["tds"] = float(sum(weight * points[key] for key, weight in WEIGHTS.items()))
+            values["d"] = values["d_diameter" if scaled else "d"]
+            values["tds"] = float(sum(weight * values[key] for key, weight in WEIGHTS.items()))
         found |= {f"{name}.{key}": float(value) for key, value in values.items()}
     return found
 

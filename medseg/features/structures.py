@@ -10,7 +10,8 @@ from skimage.feature import hessian_matrix, hessian_matrix_eigvals, peak_local_m
 from medseg.features.lesion_view import Bools, Floats, Lesion, local_contrast
 
 UNITS: dict[str, str] = {
-    "d": "1..5: dermoscopic structures that are there, at least one (Stolz 1994)",
+    "d": "0..5: points of D: dermoscopic structures that are there, at least one (Stolz 1994); with d_mode=diameter "
+    "d_diameter, where that is known",
     "d_diameter": "0..5: the largest diameter in mm, at most 5 points; NaN where the image has no scale",
     "network_share": "0..1: share of the visible lesion among dark lines that enclose lighter holes",
     "structureless_share": "0..1: share of the visible lesion without local contrast",

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from medseg.diagnosis.calibration import Calibration, calibrate, conformal_limits, fit_temperature
+from medseg.diagnosis.calibration import (
+    NEVER,
+    Calibration,
+    calibrate,
+    conformal_limits,
+    fit_bias,
+    fit_temperature,
+    kept,
+)
 
 
 def drawn(count: int, sharpness: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,3 +63,30 @@ def test_a_class_without_cases_is_in_no_set() -> None:
     calibrated = np.array([[0.0, 0.9, 0.1], [0.0, 0.2, 0.8]])
     found = Calibration(1.0, conformal_limits(calibrated.repeat(30, axis=0), np.array([1, 2]).repeat(30), 0.1))
     assert found.sets(calibrated).tolist() == [[False, True, False], [False, False, True]]
+
+
+def test_a_case_that_no_class_fits_is_for_a_person() -> None:
+    sure = Calibration(1.0, (0.08, 0.07, NEVER))  # of a model that is right in 98 of 100
+    found = sure.sets(np.array([[0.97, 0.03, 0.0], [0.5002, 0.4998, 0.0]]))
+    assert found.tolist() == [[True, False, False], [True, True, False]]
+
+
+def test_a_bias_takes_back_what_equal_weights_of_classes_put_in() -> None:
+    """Cases of 8 : 1 : 1, judged as if the classes were equally common."""
+    rng = np.random.default_rng(5)
+    prior = np.array([0.8, 0.1, 0.1])
+    truth = rng.choice(3, 4000, p=prior)
+    seen = rng.normal(2.0 * np.eye(3)[truth], 1.0)  # log-odds of equally common classes: 2 × each
+    claimed, honest = softmax(2.0 * seen, axis=1), softmax(2.0 * seen + np.log(prior), axis=1)
+    temperature, bias = fit_bias(claimed, truth)
+    assert temperature == pytest.approx(1.0, abs=0.1)
+    assert np.array(bias) == pytest.approx(np.log(prior) - np.log(prior).mean(), abs=0.2)
+    made = calibrate(claimed, truth, 0.1, biased=True)
+    assert made.probabilities(claimed) == pytest.approx(honest, abs=0.08)
+    assert kept({"stack": made._asdict()}) == {"stack": made}
+    assert kept({"stack": {"temperature": 2.0, "limits": [0.1, 0.2]}})["stack"].bias == ()  # of a model of before
+
+
+def test_a_class_that_no_case_shows_gets_no_bias() -> None:
+    claimed, truth = drawn(300, 1.0, 6)
+    assert fit_bias(claimed, np.minimum(truth, 1))[1][2] == 0.0

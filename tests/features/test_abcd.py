@@ -91,6 +91,7 @@ def test_the_diameter_needs_a_scale() -> None:
     assert found["m.diameter_mm"] == pytest.approx(141 * 0.05, rel=0.02)
     assert found["m.d_diameter"] == 5  # capped
     other = frame_features(image, mask, {"m": 1})
+    assert found["m.d"] == 5  # which the rule and its sheet read
     assert found["m.tds"] - other["m.tds"] == pytest.approx(0.5 * (5 - other["m.d"]))
     unscaled = frame_features(lesion(DISC), mask_of(DISC), {"m": 1}, d_mode="diameter")
     assert np.isnan(unscaled["m.d_diameter"])

@@ -1,0 +1,47 @@
+"""A label that is not there leaves most of its measures undefined: no gap, where that is what a class looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+SHARE = 0.25  # of a class's rows: segmenters miss fewer of what is there, and find something in many that have nothing
+
+
+def absent(values: Floats, names: Sequence[str]) -> dict[str, Bools]:
+    """By label the rows (R,) of measures (R, F), named ``label.measure``, in which all that was counted of it is 0."""
+    found = {}
+    for label in dict.fromkeys(name.split(".")[0] for name in names if "." in name):
+        own = values[:, _of(label, names)]
+        known = np.isfinite(own)
+        found[label] = known.any(axis=1) & ~known.all(axis=1) & (np.where(known, own, 0) == 0).all(axis=1)
+    return found
+
+
+def telling(values: Floats, names: Sequence[str], classes: npt.NDArray[Any]) -> tuple[str, ...]:
+    """The labels whose absence tells something: they are absent in at least a quarter of the rows (R,) of a class."""
+    return tuple(
+        label
+        for label, rows in absent(values, names).items()
+        if any(rows[classes == one].mean() >= SHARE for one in dict.fromkeys(classes))
+    )
+
+
+def known_share(measured: Floats, filled: Floats, names: Sequence[str], labels: Sequence[str]) -> Floats:
+    """Share (R,) of measures (R, F) that are defined, `filled` from the frames around them or not; those of `labels`
+    count where the label is absent.
+    """
+    known, gone = np.isfinite(filled), absent(measured, names)
+    for label in labels:
+        if label in gone:
+            known |= gone[label][:, None] & _of(label, names)
+    return np.asarray(known.mean(axis=1))
+
+
+def _of(label: str, names: Sequence[str]) -> Bools:
+    return np.array([name.split(".")[0] == label for name in names])

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from medseg.features.absence import absent, known_share, telling
+
+NAMES = ("field.size", "tumour.size", "tumour.pieces", "tumour.brightness", "tumour.contrast")
+THERE = [9.0, 4.0, 1.0, 0.5, 0.1]
+GONE = [9.0, 0.0, 0.0, np.nan, np.nan]
+DARK = [9.0, 4.0, 1.0, np.nan, np.nan]  # there, but something could not be told
+LOST = [np.nan] * 5
+
+
+def test_a_label_is_absent_where_all_that_was_counted_of_it_is_nothing() -> None:
+    found = absent(np.array([THERE, GONE, DARK, LOST]), NAMES)
+    assert found["tumour"].tolist() == [False, True, False, False]
+    assert not found["field"].any()
+
+
+@pytest.mark.parametrize(("empty", "tells"), [(1, False), (4, False), (5, True), (20, True)])
+def test_absence_tells_a_class_that_looks_so_and_not_what_a_segmenter_missed(empty: int, tells: bool) -> None:
+    values = np.array([GONE] * empty + [THERE] * (20 - empty) + [THERE] * 20)
+    classes = np.array(["healthy"] * 20 + ["ill"] * 20)
+    assert telling(values, NAMES, classes) == (("tumour",) if tells else ())
+
+
+def test_measures_of_what_is_absent_are_no_gaps_where_that_tells_something() -> None:
+    values = np.array([THERE, GONE, DARK, LOST])
+    assert known_share(values, values, NAMES, ()).tolist() == [1.0, 0.6, 0.6, 0.0]
+    assert known_share(values, values, NAMES, ("tumour",)).tolist() == [1.0, 1.0, 0.6, 0.0]
+    filled = np.array([THERE, THERE, THERE, LOST])  # from the frames around
+    assert known_share(values, filled, NAMES, ()).tolist() == [1.0, 1.0, 1.0, 0.0]

@@ -26,8 +26,8 @@ def judge_probabilities(
     nll: mean negative log-likelihood; brier: mean squared error summed over classes; ece: expected calibration error
     in 15 equal bins of the highest probability; ece_classwise: the mean over classes of that of each one's own
     probability, in which a rare class said too often cannot hide (Kull et al., NeurIPS 2019); qwk: quadratically
-    weighted kappa of the classes in their order. Where the classes `positive` call for action: auc_positive, average_precision_positive, sensitivity and specificity of
-    their summed probability (at one half).
+    weighted kappa of the classes in their order. Where the classes `positive` call for action: auc_positive,
+    average_precision_positive, sensitivity and specificity of their summed probability (at one half).
     """
     right = probabilities[np.arange(len(truth)), truth]
     brier = ((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1)

@@ -263,3 +263,14 @@ def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
     classifier.use = "lstm"
     table = classifier(read_tables(finished / "features.csv"))
     assert table["why"].str.contains("tells").mean() > 0.3
+
+
+def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_path: Path) -> None:
+    words = ["organ=lung", *QUICK[1:], "diagnoser=stack_frames", "diagnoser.folds=2", f"data.root={diagnoser}"]
+    done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "diagnoser.passes=640"]))
+    scores = done.run.read_json("metrics.json")["models"]
+    assert set(scores) == {"stack", "logistic", "ensemble", "lstm"}
+    assert scores["stack"]["accuracy"]["mean"] > 0.75
+    found = pd.read_csv(done.run.file("predictions.csv"))
+    assert found["why"].str.contains(".slope").any()
+    assert set(found["set"]) <= {"exhale", "inhale", "exhale | inhale"}

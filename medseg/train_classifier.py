@@ -13,22 +13,20 @@ import pytorch_lightning as pl
 from medseg.classifier import MEMBERS, RULE, RULES, STACK, Classifier, Members, Rows, by_rule, rows_of
 from medseg.config import Config
 from medseg.console import say, table, warn
-from medseg.data.cases import Case, report_split
-from medseg.diagnoser import Inputs, rule_of, to_json, withheld
+from medseg.data.cases import Case
+from medseg.diagnoser import Inputs, rule_of, withheld
 from medseg.diagnosis import ensemble, stack
 from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.calibration import Calibration, calibrate
 from medseg.diagnosis.linear import logistic_weights
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.features.select import select_features
-from medseg.folds import told_of_masks
-from medseg.gate import Looks
 from medseg.judging import judge
 from medseg.ledger import Ledger, atomic_write_text, write_json
 from medseg.runs import Run
 from medseg.sheets import diagnoses
 from medseg.tables import Tables
-from medseg.train_diagnoser import balance, check_labels, fingerprint, inputs_of, part, tables_of
+from medseg.train_diagnoser import balance, measured
 from medseg.train_lstm import FOLDS, fit_lstm, fold_of, patient_folds
 
 Floats = npt.NDArray[np.float64]
@@ -72,19 +70,9 @@ def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: boo
 
     Returns lines for the card, and what happened to each case.
     """
-    ledger = Ledger(run.file("cases.csv"))
-    looks, masks = Looks(config), told_of_masks(config, cases)
-    tables = tables_of(config, run, cases, ledger, looks)
-    reported = report_split(cases)
-    split = {case.id: case.split for case in cases}
-    train = part(tables, [name for name, side in split.items() if side == "train"])
-    check_labels(train.frames, list(config.organ.classes))
-    inputs = inputs_of(config, train)
-    write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic) | looks.summary())
+    ledger, train, held, inputs, reported, masks = measured(config, run, cases, synthetic)
     classifier = learn(config, run, inputs, learning(inputs, train))
     classifier.save(run)
-    held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     summary = measure(config, run, classifier, held, reported, masks)
     shutil.rmtree(run.file(FOLDS))
     names = classifier.rows(train).names

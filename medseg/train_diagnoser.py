@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,21 +47,38 @@ from medseg.train_lstm import FOLDS, Items, fit_lstm, out_of_fold, split_in_fold
 PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
 
 
+class Measured(NamedTuple):
+    """What a diagnoser learns from and is judged by. reported: the split of `held`; masks: where theirs came from."""
+
+    ledger: Ledger
+    train: Tables
+    held: Tables
+    inputs: Inputs
+    reported: str | None
+    masks: str
+
+
+def measured(config: Config, run: Run, cases: list[Case], synthetic: bool) -> Measured:
+    """Measure all cases; what they are read as and what they look like is kept in the run."""
+    ledger = Ledger(run.file("cases.csv"))
+    looks, masks = Looks(config), told_of_masks(config, cases)
+    tables = tables_of(config, run, cases, ledger, looks)
+    reported = report_split(cases)
+    train = part(tables, [case.id for case in cases if case.split == "train"])
+    held = part(tables, [case.id for case in cases if case.split == reported != "train"])
+    check_labels(train.frames, held.frames, list(config.organ.classes))
+    inputs = inputs_of(config, train)
+    write_json(run.file("diagnoser.json"), to_json(inputs))
+    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic) | looks.summary())
+    return Measured(ledger, train, held, inputs, reported, masks)
+
+
 def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
     """Fill the run folder: features, weights, history, predictions and metrics of held-out cases.
 
     Returns lines for the card, and what happened to each case.
     """
-    ledger = Ledger(run.file("cases.csv"))
-    looks, masks = Looks(config), told_of_masks(config, cases)
-    tables = tables_of(config, run, cases, ledger, looks)
-    reported = report_split(cases)
-    split = {case.id: case.split for case in cases}
-    train = part(tables, [name for name, side in split.items() if side == "train"])
-    check_labels(train.frames, list(config.organ.classes))
-    inputs = inputs_of(config, train)
-    write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic) | looks.summary())
+    ledger, train, held, inputs, reported, masks = measured(config, run, cases, synthetic)
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
@@ -73,7 +90,6 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     weights |= {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()}
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
-    held = part(tables, [name for name, side in split.items() if side == reported and reported != "train"])
     cohort = cohort_of(train.frames, inputs.names)
     diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names, (Slope,)), cohort)
     diagnoser.calibrations = _calibrations(config, run, diagnoser, train, items, folds)
@@ -152,10 +168,12 @@ def part(tables: Tables, names: list[str]) -> Tables:
     return Tables(frames, steps, tables.units)
 
 
-def check_labels(frames: pd.DataFrame, classes: list[str]) -> None:
+def check_labels(train: pd.DataFrame, held: pd.DataFrame, classes: list[str]) -> None:
     """Raises `DataError` for a label that is no class, or where fewer than two classes are to be learnt from."""
-    labels = frames["label"].dropna().astype(str) if "label" in frames else pd.Series(dtype=str)
-    unknown = sorted(set(labels) - set(classes))
+    labels, judged = (
+        frames["label"].dropna().astype(str) if "label" in frames else pd.Series(dtype=str) for frames in (train, held)
+    )
+    unknown = sorted({*labels, *judged} - set(classes))
     if unknown:
         raise DataError(
             f"label {unknown[0]!r} is not one of organ.classes {classes}; name them all: 'organ.classes=[…]', "

@@ -84,7 +84,8 @@ class Retinopathy:
     bright: str = "hard_exudates"
     invented: Mapping[str, float] = field(default_factory=dict)
     severe: int = 20
-    note: str = "cannot exclude proliferative retinopathy: new vessels are not measured"
+    note: str = "cannot exclude proliferative retinopathy: new vessels, IRMA and venous beading are not measured"
+    macula: str = "hard exudate within a disc diameter of the fovea: possible macular oedema"
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -108,9 +109,16 @@ class Retinopathy:
         return -np.abs(self.grades(measures)[:, None] - np.arange(5.0))
 
     def doubts(self, measures: pd.DataFrame) -> list[str]:
-        """The note, for every eye that is not without lesions; that there is no grade, where that is so."""
-        grades = self.grades(measures)
-        said = [self.note if grade >= 1 else "" for grade in grades]
+        """The note, for every eye that is not without lesions, and what exudate in the macula may mean (ETDRS); that
+        there is no grade, where that is so.
+        """
+        grades, near = self.grades(measures), f"{self.bright}.count_macula"
+        count = measures[near].to_numpy(np.float64) if near in measures else np.zeros(len(measures))
+        macula = (count > 0) & (measures[f"{self.bright}.count"] > self.invented.get(self.bright, 0)).to_numpy()
+        said = [
+            "; ".join([self.note, *([self.macula] if edge else [])]) if grade >= 1 else ""
+            for grade, edge in zip(grades, macula, strict=True)
+        ]
         return _unless_undefined(said, np.isnan(grades), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> Sheet:

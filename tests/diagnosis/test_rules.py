@@ -94,3 +94,10 @@ def test_a_missing_frame_leaves_the_others() -> None:
     times = np.arange(6.0)
     volume = np.array([0, 1, np.nan, 3, 4, 5])
     assert slope_states(volume, times)[[0, 1, 3, 4, 5]] == pytest.approx(np.ones(5))
+
+
+@pytest.mark.parametrize(("near", "bright", "said"), [(0, 3, False), (2, 3, True), (1, 1, False)])
+def test_exudate_in_the_macula_is_said(near: float, bright: float, said: bool) -> None:
+    rule = Retinopathy(invented={"hard_exudates": 1.0})
+    table = eyes((5, 2, 0, bright)).assign(**{"hard_exudates.count_macula": near})
+    assert ("macular oedema" in rule.doubts(table)[0]) == said

@@ -55,7 +55,8 @@ def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[
     names = list(classifier.inputs.classes)
     moments = _moments(classifier)
     kept = [rows.names[column] for column in classifier.members.kept]
-    chosen = [name for name in kept if name in classifier.inputs.names][:SHOWN]
+    base = dict.fromkeys(name.removesuffix(".slope") for name in kept)
+    chosen = [name for name in base if name in classifier.inputs.names][:SHOWN]
     sheets = []
     for number, (_, row) in enumerate(found.iterrows()):
         measured = {str(name): _plain(value) for name, value in rows.measures.iloc[number].items()}

@@ -51,15 +51,28 @@ def logits(probabilities: Floats) -> Floats:
 def fit_temperature(probabilities: Floats, truth: Ints) -> float:
     """The temperature in 0.05 … 20 with the least negative log-likelihood of `truth` (N,) (Guo et al., ICML 2017).
 
-    `probabilities` (N, K) must come from models that did not see these cases.
+    Where it is below 1, and makes surer, it is that for Platt's targets instead, and at most 1: where nearly all cases
+    are right the likelihood alone would make it as small as it may be. `probabilities` (N, K) must come from models
+    that did not see these cases.
     """
     values = logits(probabilities)
 
-    def loss(log_temperature: float) -> float:
-        scaled = log_softmax(values / np.exp(log_temperature), axis=1)
-        return float(-scaled[np.arange(len(truth)), truth].mean())
+    def best(targets: Floats) -> float:
+        def loss(log_temperature: float) -> float:
+            return float(-(targets * log_softmax(values / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+        return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+
+    plain = best(np.eye(values.shape[1])[truth])
+    return plain if plain >= 1 else min(1.0, best(platt_targets(truth, values.shape[1])))
+
+
+def platt_targets(truth: Ints, classes: int) -> Floats:
+    """What n cases of a class let one believe: (n + 1)/(n + 2) of it, the rest shared by the others (N, K) (Platt 1999)."""
+    sure = (np.bincount(truth, minlength=classes) + 1) / (np.bincount(truth, minlength=classes) + 2)
+    targets = np.repeat(((1 - sure[truth]) / max(classes - 1, 1))[:, None], classes, axis=1)
+    targets[np.arange(len(truth)), truth] = sure[truth]
+    return np.asarray(targets)
 
 
 def fit_bias(probabilities: Floats, truth: Ints) -> tuple[float, tuple[float, ...]]:
@@ -75,9 +88,9 @@ def fit_bias(probabilities: Floats, truth: Ints) -> tuple[float, tuple[float, ..
 
     def loss(parameters: Floats) -> float:
         temperature, bias = unpacked(parameters)
-        scaled = log_softmax(values / temperature + bias, axis=1)
-        return float(-scaled[np.arange(len(truth)), truth].mean())
+        return float(-(targets * log_softmax(values / temperature + bias, axis=1)).sum(axis=1).mean())
 
+    targets = platt_targets(truth, values.shape[1])
     start = np.append(np.log(fit_temperature(probabilities, truth)), np.zeros(len(seen)))
     bounds = [(np.log(0.05), np.log(20)), *[(-10.0, 10.0)] * len(seen)]
     temperature, bias = unpacked(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)

@@ -90,3 +90,15 @@ def test_a_bias_takes_back_what_equal_weights_of_classes_put_in() -> None:
 def test_a_class_that_no_case_shows_gets_no_bias() -> None:
     claimed, truth = drawn(300, 1.0, 6)
     assert fit_bias(claimed, np.minimum(truth, 1))[1][2] == 0.0
+
+
+def test_cases_that_are_all_right_do_not_make_a_model_sure_beyond_measure() -> None:
+    """Sixteen sequences of four patients whose frames are all told: a fifth patient's may not be."""
+    rng = np.random.default_rng(7)
+    truth = np.arange(128) % 2
+    right = rng.uniform(0.85, 0.99, 128)
+    claimed = np.where(np.eye(2)[truth] == 1, right[:, None], 1 - right[:, None])
+    temperature = fit_temperature(claimed, truth)
+    assert 0.3 < temperature <= 1.0
+    assert calibrate(claimed, truth, 0.1).probabilities(claimed).max() < 0.9999
+    assert fit_bias(claimed, truth)[0] > 0.3

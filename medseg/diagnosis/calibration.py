@@ -68,7 +68,7 @@ def fit_temperature(probabilities: Floats, truth: Ints) -> float:
 
 
 def platt_targets(truth: Ints, classes: int) -> Floats:
-    """What n cases of a class let one believe: (n + 1)/(n + 2) of it, the rest shared by the others (N, K) (Platt 1999)."""
+    """What n cases of a class let one believe: (n + 1)/(n + 2) of it, the others share the rest (N, K) (Platt 1999)."""
     sure = (np.bincount(truth, minlength=classes) + 1) / (np.bincount(truth, minlength=classes) + 2)
     targets = np.repeat(((1 - sure[truth]) / max(classes - 1, 1))[:, None], classes, axis=1)
     targets[np.arange(len(truth)), truth] = sure[truth]

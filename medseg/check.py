@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medseg.batch import Book, Job, Made, go_through
-from medseg.config import Config, labels_of
+from medseg.config import Config, did_you_mean, labels_of
 from medseg.console import warn
 from medseg.data.cases import Case
 from medseg.data.dicom_seg import SUFFIX as SEG
@@ -240,8 +240,12 @@ def _of_the_whole(config: Config, cases: list[Case]) -> list[str]:
     counts = Counter(case.label for case in cases if case.label is not None)
     classes = [str(name) for name in config.organ.classes]
     unknown = sorted(set(counts) - set(classes))
-    if counts and unknown:
-        remarks.append(f"classes {', '.join(unknown)} are none of organ.classes {classes}")
+    for label in unknown:
+        first = next(case.name for case in cases if case.label == label)
+        remarks.append(
+            f"label {label!r} of {counts[label]} cases, such as {first}, is none of organ.classes {classes}"
+            f"{did_you_mean(label, classes)}: a diagnosis cannot be trained with it"
+        )
     if len(counts) == 1:
         remarks.append(f"every case is {next(iter(counts))}: no diagnosis can be learnt")
     if not any(case.annotated for case in cases):

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from medseg.batch import Book
-from medseg.config import Config, labels_of
+from medseg.config import Config, did_you_mean, labels_of
 from medseg.console import table, warn
 from medseg.data.cases import Case, report_split
 from medseg.data.folders import FEATURES
@@ -175,9 +175,11 @@ def check_labels(train: pd.DataFrame, held: pd.DataFrame, classes: list[str]) ->
     )
     unknown = sorted({*labels, *judged} - set(classes))
     if unknown:
+        both = pd.concat([train, held])
+        first = both.loc[both["label"].astype(str) == unknown[0], "case"].iloc[0]
         raise DataError(
-            f"label {unknown[0]!r} is not one of organ.classes {classes}; name them all: 'organ.classes=[…]', "
-            "or the right column with data.label_column=…"
+            f"{first}: label {unknown[0]!r} is not one of organ.classes {classes}{did_you_mean(unknown[0], classes)}; "
+            "name them all: 'organ.classes=[…]', or the right column with data.label_column=…"
         )
     if labels.nunique() < 2:
         raise DataError(

@@ -274,3 +274,12 @@ def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_pa
     found = pd.read_csv(done.run.file("predictions.csv"))
     assert found["why"].str.contains(".slope").any()
     assert set(found["set"]) <= {"exhale", "inhale", "exhale | inhale"}
+
+
+def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "data")
+    table = pd.read_csv(data / "features.csv")
+    table.loc[4, "label"] = "malignat"
+    table.to_csv(data / "features.csv", index=False)
+    with pytest.raises(DataError, match="c004: label 'malignat' is not one of .*, did you mean malignant"):
+        train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.holdout=0.4"]))

@@ -281,5 +281,5 @@ def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_pat
     table = pd.read_csv(data / "features.csv")
     table.loc[4, "label"] = "malignat"
     table.to_csv(data / "features.csv", index=False)
-    with pytest.raises(DataError, match="c004: label 'malignat' is not one of .*, did you mean malignant"):
+    with pytest.raises(DataError, match=r"c004: label 'malignat' is not one of .*, did you mean malignant"):
         train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.holdout=0.4"]))

@@ -15,7 +15,7 @@ from medseg.config import Config, build, to_dict, to_yaml, with_values
 from medseg.console import banner, say, warn
 from medseg.data.cache import whole_folder
 from medseg.data.cases import Case, Columns, fold_cases, split_cases, split_table
-from medseg.data.folders import FEATURES, measured_cases, read_cases, read_table
+from medseg.data.folders import FEATURES, measured_cases, read_cases, read_table, split_name
 from medseg.errors import DataError
 from medseg.executor import machine
 from medseg.ledger import Ledger, atomic_write_text, write_json
@@ -153,10 +153,19 @@ def read_dataset(config: Config, root: Path) -> list[Case]:
         data["missing_mask"], data["mask_values"],
     )  # fmt: skip
     if config.task == "diagnosis" and (root / FEATURES).is_file():
-        cases = measured_cases(root / FEATURES, columns)
+        cases = _with_sides(measured_cases(root / FEATURES, columns), root / "cases.csv", columns.split)
     else:
         cases = read_cases(root, list(config.organ.channels), columns)
     return [case for case in cases if case.label not in {str(label) for label in data["leave_out"]}]
+
+
+def _with_sides(cases: list[Case], file: Path, column: str) -> list[Case]:
+    """Measured cases with the splits that a table of cases beside their measures states, where those state none."""
+    table = read_table(file) if file.is_file() and not any(case.split for case in cases) else None
+    if table is None or not {"case", column} <= set(table):  # such as a run's ledger
+        return cases
+    sides = {row["case"]: split_name(row[column] or None, f"{file}: {row['case']}") for row in table.to_dict("records")}
+    return [replace(case, split=sides.get(case.id)) for case in cases]
 
 
 def _card(config: Config, cases: list[Case], root: Path, synthetic: bool) -> list[str]:

@@ -18,7 +18,7 @@ from medseg.errors import DataError
 from medseg.judging import judge
 from medseg.runs import open_run
 from medseg.tables import read_tables
-from medseg.train import train
+from medseg.train import read_dataset, train
 from medseg.train_classifier import patient_folds
 
 QUICK = ["organ=skin", "task=diagnosis", "diagnoser=stack", "diagnoser.ensemble.trees=30", "diagnoser.folds=3"]
@@ -283,3 +283,14 @@ def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_pat
     table.to_csv(data / "features.csv", index=False)
     with pytest.raises(DataError, match=r"c004: label 'malignat' is not one of .*, did you mean malignant"):
         train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.holdout=0.4"]))
+
+
+def test_splits_stated_beside_the_measures_are_kept(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "data")
+    table = pd.read_csv(data / "features.csv")
+    held = table["patient"] % 4 == 1
+    table.assign(split=np.where(held, "valid", "train"))[["case", "split"]].to_csv(data / "cases.csv", index=False)
+    found = {case.id: case.split for case in read_dataset(compose([*QUICK, f"data.root={data}"]), data)}
+    assert found == dict(zip(table["case"], np.where(held, "valid", "train"), strict=True))
+    drawn = read_dataset(compose([*QUICK, f"data.root={data}", "data.split_column=none"]), data)
+    assert {case.split for case in drawn} == {None}

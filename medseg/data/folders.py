@@ -149,7 +149,7 @@ def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]
                 frame=_number(row, "frame", where, int),
                 time=_number(row, "time", where, float),
                 signal=_number(row, "signal", where, float),
-                split=_split_name(row.get(columns.split), where),
+                split=split_name(row.get(columns.split), where),
             )
         )
     _refuse_twins([case.name for case in cases], file)
@@ -164,7 +164,7 @@ def measured_cases(file: Path, columns: Columns) -> list[Case]:
     first: dict[str, Case] = {}
     for where, row in rows:
         _require_case(row["case"], where)
-        label, split = row.get(columns.label), _split_name(row.get(columns.split), where)
+        label, split = row.get(columns.label), split_name(row.get(columns.split), where)
         patient = row.get(columns.patient) or row["case"]
         first.setdefault(row["case"], Case(row["case"], patient, {"table": file}, label=label, split=split))
     return list(first.values())
@@ -215,7 +215,7 @@ def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Cas
                 mask=masks[name][0],
                 masks=masks[name][1],
                 label=row.get(columns.label),
-                split=_split_name(row.get(columns.split), f"{root / 'labels.csv'}, {name}"),
+                split=split_name(row.get(columns.split), f"{root / 'labels.csv'}, {name}"),
             )
         )
     return cases
@@ -285,12 +285,11 @@ def _number(row: dict[str, Any], column: str, where: str, kind: type) -> Any:
     return number
 
 
-def _split_name(text: str | None, where: str) -> str | None:
-    if text is None:
-        return None
-    if text.lower() not in SPLIT_NAMES:
+def split_name(text: str | None, where: str) -> str | None:
+    """Train, valid or test by any of its names; `DataError`, which begins with `where`, for another."""
+    if text is not None and text.lower() not in SPLIT_NAMES:
         raise DataError(f"{where}: split {text!r} must be train, valid or test")
-    return SPLIT_NAMES[text.lower()]
+    return None if text is None else SPLIT_NAMES[text.lower()]
 
 
 def _refuse_twins(names: list[str], file: Path) -> None:

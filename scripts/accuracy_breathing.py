@@ -52,7 +52,8 @@ def breaths(out: Path) -> list[str]:
         lines += [
             "Frames of two or three patients calibrate: what is promised of frames holds for a new patient as far"
         ]
-        lines += ["as that one breathes like those.", ""]
+        lines += ["as that one breathes like those. A fold's model has learnt from one or two and errs more than the"]
+        lines += ["final one, so the calibration makes that less sure than it could be, and sets hold more than asked.", ""]
     return lines if rows else []
 
 

@@ -15,6 +15,12 @@ CALIBRATED = {
     "ece": "calibration error", "set_coverage": "sets that hold the truth (.90 asked)", "set_abstains": "sets of both",
 }  # fmt: skip
 
+NOTE = (
+    "Frames of two or three patients calibrate: what is promised of frames holds for a new patient as far as that one "
+    "breathes like those. A fold's model has learnt from one or two and errs more than the final one, so the calibration "
+    "makes that less sure than it could be, and sets hold more than asked."
+)
+
 
 def breathing(data: Path, out: Path) -> bool:
     """Inhale and exhale on simulated 4DCT, cine MRI and a real 4DCT."""
@@ -49,11 +55,7 @@ def breaths(out: Path) -> list[str]:
     lines += ["Logistic regression, ensemble and stack: `diagnoser=stack_frames`.", ""]
     if honest:
         lines += table_of(["the LSTM on", *CALIBRATED.values()], honest)
-        lines += [
-            "Frames of two or three patients calibrate: what is promised of frames holds for a new patient as far"
-        ]
-        lines += ["as that one breathes like those. A fold's model has learnt from one or two and errs more than the"]
-        lines += ["final one, so the calibration makes that less sure than it could be, and sets hold more than asked.", ""]
+        lines += [NOTE, ""]
     return lines if rows else []
 
 

@@ -17,8 +17,8 @@ CALIBRATED = {
 
 NOTE = (
     "Frames of two or three patients calibrate: what is promised of frames holds for a new patient as far as that one "
-    "breathes like those. A fold's model has learnt from one or two and errs more than the final one, so the calibration "
-    "makes that less sure than it could be, and sets hold more than asked."
+    "breathes like those. A fold's model has learnt from one or two and errs more than the final one, so the "
+    "calibration makes that less sure than it could be, and sets hold more than asked."
 )
 
 

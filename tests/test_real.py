@@ -52,7 +52,8 @@ def test_breathing_of_a_held_out_subject_is_told_from_cine_mri(medseg: Command, 
     module["main"](
         [*map(str, sorted((real / "lung").glob("cine_mri_*"))), "--out", str(tmp_path), "--hold-out", "ovgu_QN76"]
     )
-    words = ["organ=lung", "features=motion", "task=diagnosis", f"data.root={tmp_path}", "data.time_axis=2", "diagnoser.folds=0"]
+    words = ["organ=lung", "features=motion", "task=diagnosis", f"data.root={tmp_path}", "data.time_axis=2"]
+    words += ["diagnoser.folds=0"]
     assert medseg("train", *words, f"run_dir={tmp_path / 'run'}").status == 0
     models = json.loads((tmp_path / "run" / "metrics.json").read_text())["models"]
     assert models["lstm"]["accuracy"]["mean"] > 0.85

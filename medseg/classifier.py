@@ -158,10 +158,8 @@ class Classifier:
         said = self.said(rows)
         calibrated = {name: self.calibrations[name].probabilities(p) for name, p in said.items()}
         table = rows.facts.assign(signal=np.nan, **self._columns(calibrated[self.use], ""))
-        sets = self.sets(self.use, calibrated[self.use], rows)
-        names = np.array(self.inputs.classes, dtype=object)
-        table["set"] = [" | ".join(names[inside]) for inside in sets]
-        table["abstain"] = sets.sum(axis=1) != 1
+        sets = self.calibrations[self.use].sets(calibrated[self.use], self.undefined(rows))
+        table = table.assign(**calibration.set_columns(sets, self.inputs.classes))
         table["why"] = self.why(rows, said)
         doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(sets)
         table["review"] = [UNDEFINED if gap else text for gap, text in zip(self.undefined(rows), doubts, strict=True)]
@@ -176,12 +174,6 @@ class Classifier:
         if self.use == RULE and self.rule is not None:
             gaps = gaps | ~np.isfinite(self.rule.margins(rows.measures)).all(axis=1)
         return gaps
-
-    def sets(self, name: str, calibrated: Floats, rows: Rows) -> Bools:
-        """Which classes (R, K) a model's calibrated probabilities (R, K) allow: all, where nothing was measured that
-        could rule one out.
-        """
-        return self.calibrations[name].sets(calibrated) | self.undefined(rows)[:, None]
 
     def _columns(self, probabilities: Floats, end: str) -> dict[str, Any]:
         best = probabilities.argmax(axis=1)

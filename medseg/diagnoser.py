@@ -15,7 +15,7 @@ from scipy.special import softmax
 from medseg.config import Config, build, load
 from medseg.console import say, warn
 from medseg.diagnosis.batch import UNKNOWN, Item
-from medseg.diagnosis.calibration import Calibration, kept
+from medseg.diagnosis.calibration import Calibration, kept, set_columns
 from medseg.diagnosis.forecast import KINDS, Forecast, Horizon
 from medseg.diagnosis.forecast import from_arrays as forecast_from
 from medseg.diagnosis.linear import LinearBaseline, from_arrays
@@ -170,10 +170,8 @@ class Diagnoser:
         if "lstm" not in self.calibrations:
             return {"review": doubt}
         chances = np.stack([facts[f"p_{name}"] for name in self.inputs.classes], axis=1)
-        sets = self.calibrations["lstm"].sets(chances) | bool(doubt)  # (R, K)
-        names = np.array(self.inputs.classes, dtype=object)
-        told = [" | ".join(names[inside]) for inside in sets]
-        return {"set": told, "abstain": sets.sum(axis=1) != 1, "review": doubt}
+        sets = self.calibrations["lstm"].sets(chances, np.full(len(chances), bool(doubt)))
+        return {**set_columns(sets, self.inputs.classes), "review": doubt}
 
     def _doubt(self, raw: FeatureSequence) -> str:
         """Why a sequence, as it was measured, cannot be judged; blank where it can."""

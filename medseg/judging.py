@@ -95,7 +95,6 @@ def _judge_calibrated(
         scores = judge_probabilities(calibrated[known], numbers, patients, truth.ill)
         before = judge_probabilities(raw[known], numbers, patients)
         scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece", "ece_classwise")}
-        allowed = calibrations[name].sets(calibrated) | silent[:, None]
-        sets = judge_sets(allowed[known], numbers, patients)
+        sets = judge_sets(calibrations[name].sets(calibrated, silent)[known], numbers, patients)
         summary["models"][name] |= scores | {f"set_{key}": value for key, value in sets.items()}
         summary["reliability"][name] = reliability(calibrated[known], numbers)

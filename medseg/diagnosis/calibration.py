@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,17 +30,24 @@ class Calibration(NamedTuple):
         """Calibrated (N, K) of a model's own (N, K)."""
         return np.asarray(softmax(logits(probabilities) / self.temperature + np.asarray(self.bias or 0.0), axis=1))
 
-    def sets(self, calibrated: Floats) -> Bools:
+    def sets(self, calibrated: Floats, silent: Bools | None = None) -> Bools:
         """Which classes are in each case's set (N, K), from calibrated probabilities; the best is always in it.
 
         Where none fits, as happens to a case between the classes of a model that is nearly always sure, none is ruled
-        out: all that were learnt are in it.
+        out: all that were learnt are in it. In the cases (N,) that are `silent`, of which nothing was measured that
+        could rule one out, all are.
         """
         limits = np.asarray(self.limits)
         inside = 1 - calibrated <= limits
         inside[~inside.any(axis=1)] = limits != NEVER
         inside[np.arange(len(inside)), calibrated.argmax(axis=1)] = True
-        return np.asarray(inside)
+        return np.asarray(inside if silent is None else inside | silent[:, None])
+
+
+def set_columns(sets: Bools, classes: Sequence[str]) -> dict[str, Any]:
+    """Columns of a table of diagnoses: set, its classes by name; abstain, where it is not one alone."""
+    names = np.array(classes, dtype=object)
+    return {"set": [" | ".join(names[inside]) for inside in sets], "abstain": sets.sum(axis=1) != 1}
 
 
 def logits(probabilities: Floats) -> Floats:

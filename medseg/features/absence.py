@@ -36,10 +36,10 @@ def known_share(measured: Floats, filled: Floats, names: Sequence[str], labels: 
     """Share (R,) of measures (R, F) that are defined, `filled` from the frames around them or not; those of `labels`
     count where the label is absent.
     """
-    known, gone = np.isfinite(filled), absent(measured, names)
-    for label in labels:
-        if label in gone:
-            known |= gone[label][:, None] & _of(label, names)
+    known = np.isfinite(filled)
+    for label, gone in absent(measured, names).items() if labels else ():
+        if label in labels:
+            known |= gone[:, None] & _of(label, names)
     return np.asarray(known.mean(axis=1))
 
 

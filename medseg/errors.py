@@ -50,3 +50,6 @@ class ModelError(MedsegError):
 
     code = "model"
     exit_status = 2
+
+
+EXIT_OK, EXIT_NOTHING, EXIT_USAGE, EXIT_SOME, EXIT_INTERRUPTED = 0, 1, 2, 3, 130

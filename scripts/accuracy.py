@@ -95,7 +95,7 @@ EXPERIMENTS = [
         "breast", "Breast (BUSI at 256 pixels, a fifth of the groups held out; Dice of images with a lesion)",
         "breast/busi_256",
         ("organ=breast", "experiment=busi"), "dice_where_present", {"tumour": (0.70, 0.80)}, classical=CLASSICAL,
-        ablations={"speckle filtered": ("+preprocess.speckle._target_=medseg.preprocess.noise.Srad",)},
+        ablations={"speckle filtered": ("+preprocess.speckle._target_=medseg.preprocess.denoising.Srad",)},
     ),
 ]  # fmt: skip
 

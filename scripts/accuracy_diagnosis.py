@@ -19,7 +19,7 @@ import yaml
 from accuracy_breathing import BREATHS, breathing, breaths
 from accuracy_page import DIAGNOSIS, PAGE, done, section_of
 
-from medseg.classification import judge_probabilities
+from medseg.evaluation.probabilities import judge_probabilities
 
 MODELS = {"stack": "stack", "logistic": "logistic regression", "ensemble": "ensemble", "lstm": "LSTM", "rule": "rule"}
 

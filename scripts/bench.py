@@ -66,8 +66,8 @@ def steps() -> None:
     """A training step and a prediction of the 2D and 3D U-Net on a processor, beside torch's own layout and norm."""
     import torch
 
-    from medseg.executor import autocast, use_threads
     from medseg.segmentation.losses import DiceCrossEntropy
+    from medseg.utils.devices import autocast, use_threads
 
     use_threads("auto")
     for dimensions, shape in ((2, (4, 3, 256, 256)), (3, (2, 1, 32, 96, 96))):

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from medseg.data.image import frames, read_image, stem
-from medseg.features.motion import motion_features
+from medseg.features.respiration.motion import motion_features
+from medseg.io.image import frames, read_image, stem
 
 TIME_AXIS = 2
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.data.image import read_image
-from medseg.features.motion import motion_features
+from medseg.features.respiration.motion import motion_features
+from medseg.io.image import read_image
 
 STEP_S = 0.4  # nominal: a breath of 4 s in ten phases
 

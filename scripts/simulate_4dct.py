@@ -22,8 +22,8 @@ import pandas as pd
 import SimpleITK as sitk
 from scipy.signal import butter, sosfiltfilt
 
-from medseg.data.image import read_image, read_mask, write_image
-from medseg.data.phantoms.breathing import breathing_states, deform, fit_field, orient_trace, soften
+from medseg.datasets.phantoms.breathing import breathing_states, deform, fit_field, orient_trace, soften
+from medseg.io.image import read_image, read_mask, write_image
 
 CUTOFF_HZ = 1.0  # breathing lies below; heartbeat and marker noise above
 LIMITS = (-0.3, 1.5)  # amplitudes beyond were never seen by the field, nor by most lungs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medseg.data.image import stem
+from medseg.io.image import stem
 
 dataset, masks, out = (Path(argument).resolve() for argument in sys.argv[1:4])
 table = pd.read_csv(dataset / "cases.csv")

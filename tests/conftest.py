@@ -27,8 +27,8 @@ class Result(NamedTuple):
 @pytest.fixture
 def medseg(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`medseg("train", "organ=lung")` → exit status and what was printed, the messages without boxes and line ends."""
-    from medseg.cli import main
-    from medseg.console import be_quiet
+    from medseg.cli.app import main
+    from medseg.utils.console import be_quiet
 
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["medseg", *map(str, arguments)])
@@ -61,7 +61,7 @@ TINY_UNET += ["segmenter.patch=[48,48]", "segmenter.batch=4", "segmenter.optimiz
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five tiny synthetic CTs with masks."""
-    from medseg.data.phantoms.lung import make_cohort
+    from medseg.datasets.phantoms.lung import make_cohort
 
     folder = tmp_path_factory.mktemp("cohort")
     make_cohort(folder, patients=5, seed=7, frames=1, size="tiny")
@@ -71,7 +71,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def breathing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five tiny synthetic 4DCTs of eight frames with masks and states."""
-    from medseg.data.phantoms.lung import make_cohort
+    from medseg.datasets.phantoms.lung import make_cohort
 
     folder = tmp_path_factory.mktemp("breathing")
     make_cohort(folder, patients=5, seed=8, frames=8, size="tiny")
@@ -81,8 +81,8 @@ def breathing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def segmenter(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a tiny U-Net that finds the lungs of `cohort` roughly."""
-    from medseg.config import compose
-    from medseg.train import train
+    from medseg.config.compose import compose
+    from medseg.training.train import train
 
     folder = tmp_path_factory.mktemp("segmenter")
     places = [f"data.root={cohort}", f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}"]
@@ -93,8 +93,8 @@ def segmenter(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def diagnoser(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a small LSTM trained on `breathing`."""
-    from medseg.config import compose
-    from medseg.train import train
+    from medseg.config.compose import compose
+    from medseg.training.train import train
 
     folder = tmp_path_factory.mktemp("diagnoser") / "run"
     train(compose([*TINY, "task=diagnosis", f"data.root={breathing}", f"run_dir={folder}", "trainer.budget=0.1"]))
@@ -104,8 +104,8 @@ def diagnoser(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A segmenter without training: fast to start, and its masks are not empty."""
-    from medseg.config import compose
-    from medseg.train import train
+    from medseg.config.compose import compose
+    from medseg.training.train import train
 
     folder = tmp_path_factory.mktemp("rule")
     words = ["organ=skin", "segmenter=otsu", "data.phantom_patients=4", f"data.cache={folder / 'cache'}"]
@@ -116,7 +116,7 @@ def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the cases that were measured, in order."""
-    from medseg.extract import Extractor
+    from medseg.inference.extractor import Extractor
 
     names: list[str] = []
     call = Extractor.__call__

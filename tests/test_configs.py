@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from medseg.config import Config, build, compose, config_dir, group_choices
-from medseg.data.augment import Augment
+from medseg.config.compose import Config, build, compose, config_dir, group_choices
+from medseg.data.augmentation import Augment
 from medseg.errors import ConfigError
-from medseg.pipeline import Preprocess
-from medseg.segmenter import input_channels, make_network
+from medseg.inference.preprocessor import Preprocess
+from medseg.inference.segmenter import input_channels, make_network
 
 CHOICES = group_choices()
 NETWORKS = [name for name in CHOICES["segmenter"] if name.startswith("unet")]

@@ -11,11 +11,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from medseg.config import compose
+from medseg.config.compose import compose
 from medseg.errors import MedsegError
-from medseg.executor import machine
-from medseg.runs import Run
-from medseg.train import train
+from medseg.runs.run import Run
+from medseg.training.train import train
+from medseg.utils.devices import machine
 from tests.conftest import TINY_UNET, Result
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
@@ -98,7 +98,7 @@ def test_what_an_lstm_learnt_here_is_asked_on_the_processor(
 
 
 def test_too_little_memory_for_all_tiles_takes_fewer(segmenter: Path, bounded: Callable[[float], None]) -> None:
-    from medseg.segmenter import Segmenter
+    from medseg.inference.segmenter import Segmenter
 
     model = Segmenter.from_run(Run(segmenter), "cuda")
     image = sitk.Image((480, 480, 24), sitk.sitkFloat32) - 700.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from medseg.cli import app
-from medseg.config import compose
+from medseg.cli.app import app
+from medseg.config.compose import compose
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.image import grid_difference, read_image
+from medseg.io.geometry import grid_difference
+from medseg.io.image import read_image
 from tests.dicom_files import NAME, SERIES, write_scan
 
 Command = Callable[..., Any]
@@ -20,8 +21,8 @@ Command = Callable[..., Any]
 @pytest.fixture(scope="module")
 def rule(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A segmenter of lungs without training."""
-    from medseg.config import compose
-    from medseg.train import train
+    from medseg.config.compose import compose
+    from medseg.training.train import train
 
     folder = tmp_path_factory.mktemp("rule")
     words = ["organ=lung", "segmenter=otsu", f"data.root={cohort}", f"data.cache={folder / 'cache'}"]

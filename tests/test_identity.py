@@ -24,7 +24,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from medseg.data.image import read_image
+from medseg.io.image import read_image
 from tests.dicom_files import write_scan, write_slice
 
 Command = Callable[..., Any]
@@ -134,8 +134,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, *words: str) -> Path:
     """A segmenter without training."""
-    from medseg.config import compose
-    from medseg.train import train
+    from medseg.config.compose import compose
+    from medseg.training.train import train
 
     places = [f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}"]
     train(compose([*words, *places, "segmenter=otsu", "executor.accelerator=cpu", "executor.threads=1"]))

@@ -61,7 +61,7 @@ def watched(process: psutil.Popen, ledger: Path) -> Iterator[tuple[int, int]]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_two_thousand_images(flood: Path, rule: Path, tmp_path: Path, workers: int) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "medseg.cli", "segment", str(flood), str(out), "--model", str(rule), "-q"]
+    command = [sys.executable, "-m", "medseg", "segment", str(flood), str(out), "--model", str(rule), "-q"]
     process = psutil.Popen([*command, "--workers", str(workers)], stderr=subprocess.DEVNULL)
     seen = list(watched(process, out / "cases.csv"))
     assert process.wait() == 3

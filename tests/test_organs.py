@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medseg.config import compose, group_choices
+from medseg.config.compose import compose, group_choices
 
 Command = Callable[..., Any]
 ORGANS = [

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.diagnose import Request, diagnose_folder
-from medseg.runs import open_run
+from medseg.commands.diagnose import Request, diagnose_folder
+from medseg.runs.run import open_run
 from tests.dicom_files import SERIES, write_slice
 
 Command = Callable[..., Any]

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from medseg.data.folders import read_cases
-from medseg.data.image import grid_difference, read_image, read_mask
-from medseg.features import air, position, shape
+from medseg.data.readers import read_cases
+from medseg.features import position
+from medseg.features import size as shape
+from medseg.features.respiration import air
+from medseg.io.geometry import grid_difference
+from medseg.io.image import read_image, read_mask
 from tests.conftest import ROOT
 
 Command = Callable[..., Any]

@@ -31,7 +31,7 @@ def test_every_config_and_template_is_in_the_wheel(wheel: Path) -> None:
 
 def test_show_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
-    code = "import medseg; from medseg.cli import main; print(medseg.__file__); main()"
+    code = "import medseg; from medseg.cli.app import main; print(medseg.__file__); main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "show", "organ=lung"],
         cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=False,

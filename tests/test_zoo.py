@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.config import compose
-from medseg.data.image import grid_difference, printable, read_image, read_mask
-from medseg.data.phantoms.skin import make_cohort
-from medseg.explain import CODES
-from medseg.train import train
+from medseg.commands.explain import CODES
+from medseg.config.compose import compose
+from medseg.datasets.phantoms.skin import make_cohort
+from medseg.io.geometry import grid_difference
+from medseg.io.image import printable, read_image, read_mask
+from medseg.training.train import train
 from tests.conftest import ROOT
 from tests.zoo import ZOO, make_zoo
 from tests.zoo.kind import ANY, LUNGS, PLAIN, Specimen
@@ -98,7 +99,7 @@ def test_a_batch_with_every_specimen_loses_none(
 ) -> None:
     out = tmp_path / "out"
     words = ["segment", zoo / kind, out, "--model", models[kind]]
-    done = run("-c", "from medseg.cli import main; main()", *words)
+    done = run("-c", "from medseg.cli.app import main; main()", *words)
     assert done.returncode == 3, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
     with (out / "cases.csv").open(newline="", encoding="utf-8") as file:
@@ -137,7 +138,7 @@ def judge(specimen: Specimen, path: Path, rows: Rows, truth: Any) -> None:
 @pytest.mark.parametrize(("kind", "organ"), [("pictures", "skin"), ("volumes", "lung")])
 def test_a_check_of_the_folder_names_what_is_broken(kind: str, organ: str, zoo: Path, tmp_path: Path) -> None:
     words = ["data", "check", zoo / kind, f"organ={organ}"]
-    done = run("-c", "from medseg.cli import main; main()", *words, folder=tmp_path)
+    done = run("-c", "from medseg.cli.app import main; main()", *words, folder=tmp_path)
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
     assert done.returncode == 3, done.stderr[-3000:]
     for specimen in there(zoo, kind):

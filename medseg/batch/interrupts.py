@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from medseg.ledger import EXIT_INTERRUPTED
+from medseg.errors import EXIT_INTERRUPTED
 
 GRACE = 3.0  # seconds in which the main thread may end by itself
 

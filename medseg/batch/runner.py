@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.console import Progress, progress, warn
+from medseg.batch.case_log import Entry, Ledger, failure
+from medseg.batch.resume import Before, content_of, named_from
+from medseg.batch.workers import Death
 from medseg.errors import ImageError, MedsegError, OutputError
-from medseg.ledger import Entry, Ledger, beside, failure
-from medseg.resume import ROWS, Before, content_of, hidden, named_from, only_table
-from medseg.workers import Death
+from medseg.utils.console import Progress, progress, warn
+from medseg.utils.files import beside
+from medseg.utils.locks import ROWS, hidden, only_table
 
 Rows = dict[str, Any]
 ROOM = 1 << 20  # bytes that a folder must still take

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medseg import __version__
-from medseg.cli_batch import batch_app
-from medseg.cli_data import data_app
-from medseg.cli_model import model_app
-from medseg.cli_options import ConfigDir, Overrides, Quiet
+from medseg.cli.batch import batch_app
+from medseg.cli.data import data_app
+from medseg.cli.model import model_app
+from medseg.cli.options import ConfigDir, Overrides, Quiet
 from medseg.errors import MedsegError
 
 if TYPE_CHECKING:
-    from medseg.config import Config
+    from medseg.config.compose import Config
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -41,8 +41,8 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a segmenter (`task=segmentation`) or a diagnoser (`task=diagnosis`) and measure it on held-out patients."""
-    from medseg import config
-    from medseg.console import be_quiet
+    from medseg.config import compose as config
+    from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
     given = overrides or []
@@ -53,8 +53,8 @@ def train(
 
 
 def _train_one(settings: Config) -> None:
-    from medseg import train as task
-    from medseg.config import check
+    from medseg.config.compose import check
+    from medseg.training import train as task
 
     check(settings)
     status = task.train(settings).exit_status
@@ -70,12 +70,12 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """Train a run again from its own settings and split, and compare: 0 where weights and scores are equal, else 3."""
-    from medseg.config import values_of
-    from medseg.console import be_quiet
+    from medseg.config.compose import values_of
+    from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.reproduce import reproduce as task
-    from medseg.runs import open_run
+    from medseg.commands.reproduce import reproduce as task
+    from medseg.runs.run import open_run
 
     raise typer.Exit(task(open_run(run), out, values_of(overrides or [])))
 
@@ -83,7 +83,7 @@ def reproduce(
 @app.command()
 def show(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the resolved settings that a command line means, as YAML."""
-    from medseg.config import compose, to_yaml
+    from medseg.config.compose import compose, to_yaml
 
     typer.echo(to_yaml(compose(overrides or [], config_dir)), nl=False)
 
@@ -95,8 +95,8 @@ def plan(
     config_dir: ConfigDir = None,
 ) -> None:
     """Look at a dataset and say which settings suit it and this machine, each with its reason."""
-    from medseg.config import compose
-    from medseg.train import plan_settings
+    from medseg.commands.plan import plan_settings
+    from medseg.config.compose import compose
 
     plan_settings(compose(overrides or [], config_dir), out)
 
@@ -111,10 +111,10 @@ def associate(
     quiet: Quiet = False,
 ) -> None:
     """How measures go with a grade: Spearman, odds ratio and AUC with intervals, corrected for their number."""
-    from medseg.console import be_quiet
+    from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.associate import associate_files
+    from medseg.commands.associate import associate_files
 
     associate_files(features, labels, label, positive, out)
 
@@ -125,8 +125,8 @@ def choose(
     out: Annotated[Path, typer.Option("--out", help="The YAML file to write.")] = Path("postprocess/chosen.yaml"),
 ) -> None:
     """Find the rules of post-processing that make no label worse on patients the models never saw."""
-    from medseg.choose import choose_rules
-    from medseg.runs import open_run
+    from medseg.commands.tune_postprocessing import choose_rules
+    from medseg.runs.run import open_run
 
     choose_rules([open_run(path) for path in runs], out)
 
@@ -140,8 +140,8 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file; else report.html in the first run.")] = None,
 ) -> None:
     """Write one self-contained HTML file about runs."""
-    from medseg.report import write_report
-    from medseg.runs import open_run
+    from medseg.reports.report import write_report
+    from medseg.runs.run import open_run
 
     kept, places = [], []  # a package lies unpacked as long as its run is kept
     for path in runs:
@@ -162,7 +162,7 @@ def explain(
     ] = None,
 ) -> None:
     """Say what an error code means and the ways out."""
-    from medseg.explain import explain as meaning
+    from medseg.commands.explain import explain as meaning
 
     typer.echo(meaning(code))
 
@@ -170,7 +170,7 @@ def explain(
 @app.command()
 def doctor() -> None:
     """Say what this machine and installation can do."""
-    from medseg.doctor import examine
+    from medseg.commands.doctor import examine
 
     raise typer.Exit(examine())
 
@@ -213,7 +213,7 @@ def main(run: Callable[..., Any] = app) -> None:
             sys.exit(130)
         if not isinstance(error, MedsegError):
             raise
-        from medseg.console import error as show_error
+        from medseg.utils.console import error as show_error
 
         show_error(str(error))
         sys.exit(error.exit_status)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli_options import (
+from medseg.cli.options import (
     AsJson,
     Device,
     FailFast,
@@ -60,14 +60,14 @@ def segment(
 
     Nothing of what headers say of a patient is written anywhere, except with --keep-identity; names of files are kept.
     """
-    from medseg.console import be_quiet
+    from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.stopping import prompt_stop
+    from medseg.batch.interrupts import prompt_stop
 
     with prompt_stop():
-        from medseg.runs import open_run
-        from medseg.segment import Batch, segment_folder
+        from medseg.commands.segment import Batch, segment_folder
+        from medseg.runs.run import open_run
 
         batch = Batch(
             source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity, max_ram
@@ -102,11 +102,11 @@ def extract_features(
 
     Given again, it measures only cases whose image, mask or features changed, and those that failed.
     """
-    from medseg.console import be_quiet
+    from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.batch import Ways
-    from medseg.extract import Extraction, extract_folder
+    from medseg.batch.runner import Ways
+    from medseg.commands.extract_features import Extraction, extract_folder
 
     request = Extraction(images, masks, out, features, pattern, Ways(fail_fast, replace))
     finish(extract_folder(request), as_json)
@@ -135,15 +135,15 @@ def diagnose(
 
     Given again, it measures only cases whose image, mask or models changed, and those that failed.
     """
-    from medseg.console import be_quiet
     from medseg.errors import ConfigError
+    from medseg.utils.console import be_quiet
 
     if shape not in ("table", "json") or (shape == "json" and as_json):
         raise ConfigError(f"--format {shape}: must be table or json, and json without --json, which prints the ledger")
     be_quiet(quiet or shape == "json")
-    from medseg.batch import Ways
-    from medseg.diagnose import Request, diagnose_folder
-    from medseg.runs import open_run
+    from medseg.batch.runner import Ways
+    from medseg.commands.diagnose import Request, diagnose_folder
+    from medseg.runs.run import open_run
 
     ways = Ways(fail_fast, replace)
     request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways, strict)
@@ -170,10 +170,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare masks with the truth: Dice, IoU, HD95 and surface Dice per case; a missed structure counts 0."""
-    from medseg.console import be_quiet
+    from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.evaluate import evaluate_and_write
+    from medseg.commands.evaluate import evaluate_and_write
 
     summary, status = evaluate_and_write(masks, truth, out, tolerance)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli_options import AsJson, Overrides, complete, finish
+from medseg.cli.options import AsJson, Overrides, complete, finish
 
 data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; prepare a public dataset; check one.")
 
@@ -27,8 +27,8 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed, the same patients.", min=0)] = 1,
 ) -> None:
     """Make a synthetic dataset with known masks: images/, masks/ and cases.csv."""
-    from medseg.config import build, compose
-    from medseg.targets import PHANTOMS
+    from medseg.config.compose import build, compose
+    from medseg.config.targets import PHANTOMS
 
     if (out / "cases.csv").exists():
         raise typer.BadParameter(f"{out} holds a dataset already; choose an empty folder")
@@ -46,7 +46,7 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Turn a public dataset in its official layout into one that medseg reads; duplicates are reported."""
-    from medseg.prepare import prepare_dataset
+    from medseg.commands.prepare_dataset import prepare_dataset
 
     finish(prepare_dataset(name, raw, out), as_json)
 
@@ -62,7 +62,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Read a whole dataset and list everything that is wrong with it."""
-    from medseg.check import check_dataset
-    from medseg.config import compose
+    from medseg.commands.check_dataset import check_dataset
+    from medseg.config.compose import compose
 
     finish(check_dataset(compose([*(overrides or []), f"data.root={root}"]), out), as_json)

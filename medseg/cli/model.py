@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli_options import AsJson
+from medseg.cli.options import AsJson
 
 model_app = typer.Typer(no_args_is_help=True, help="Give a model away as one file; take one in; look at it.")
 
@@ -25,8 +25,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a model as one zip: weights, settings, numbers, card, hashes; no names, checkpoints or predictions."""
-    from medseg.package import export_model
-    from medseg.runs import open_run
+    from medseg.commands.model_package import export_model
+    from medseg.runs.run import open_run
 
     typer.echo(export_model(open_run(run), out, licence))
 
@@ -37,7 +37,7 @@ def import_(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the run.")],
 ) -> None:
     """Unpack a package into a run folder after looking at all of it; `--model` takes the zip as it is, too."""
-    from medseg.package import import_model
+    from medseg.commands.model_package import import_model
 
     typer.echo(import_model(package, folder).path)
 
@@ -45,8 +45,8 @@ def import_(
 @model_app.command("show")
 def show(model: AnyModel, as_json: AsJson = False) -> None:
     """Say what a model is: organ, labels, licence, how it was measured, its files."""
-    from medseg.package import describe_model
-    from medseg.runs import open_run
+    from medseg.commands.model_package import describe_model
+    from medseg.runs.run import open_run
 
     run = open_run(model)
     found = describe_model(run)
@@ -62,8 +62,8 @@ def show(model: AnyModel, as_json: AsJson = False) -> None:
 @model_app.command("verify")
 def verify(model: AnyModel) -> None:
     """Check a model before it is used: every hash, no pickle, settings that name only medseg's own classes."""
-    from medseg.package import verify_model
-    from medseg.runs import open_run
+    from medseg.commands.model_package import verify_model
+    from medseg.runs.run import open_run
 
     names = verify_model(open_run(model))
     typer.echo(f"{model}: whole and harmless: {', '.join(names)}")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from medseg.ledger import Ledger
+    from medseg.batch.case_log import Ledger
 
 
 def complete(incomplete: str) -> list[str]:
     """Choices of config groups for a shell's TAB: `organ=`, `organ=lung`, …"""
-    from medseg.config import group_choices
+    from medseg.config.compose import group_choices
 
     words = [f"{group}={name}" for group, names in group_choices().items() for name in names]
     if "=" not in incomplete:
@@ -84,7 +84,7 @@ Replace = Annotated[bool, typer.Option("--replace", help="Drop what an earlier r
 
 def finish(ledger: Ledger, as_json: bool) -> None:
     """Say how a batch went, in words or JSON, and end with its exit status."""
-    from medseg.console import say
+    from medseg.utils.console import say
 
     ledger.close()
     counts = ", ".join(f"{number} {status}" for status, number in sorted(ledger.counts.items()))

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medseg.console import say, table, warn
-from medseg.data.folders import read_table
-from medseg.diagnosis.association import associate
+from medseg.data.tables import read_table
 from medseg.errors import DataError
-from medseg.features.sequence import feature_columns
-from medseg.ledger import atomic_write_text, beside
-from medseg.plots_diagnosis import forest
-from medseg.tables import read_tables
+from medseg.evaluation.association import associate
+from medseg.features.sequences import feature_columns
+from medseg.features.tables import read_tables
+from medseg.reports.diagnosis_plots import forest
+from medseg.utils.console import say, table, warn
+from medseg.utils.files import atomic_write_text, beside
 
 SHOWN = 20  # measures on the screen and in the picture
 

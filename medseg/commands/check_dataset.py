@@ -10,20 +10,23 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.batch import Book, Job, Made, go_through
-from medseg.config import Config, did_you_mean, labels_of
-from medseg.console import warn
+from medseg.batch.case_log import Entry, Ledger
+from medseg.batch.resume import key_of, require_ledger
+from medseg.batch.runner import Book, Job, Made, go_through
+from medseg.config.compose import Config, did_you_mean, labels_of
 from medseg.data.cases import Case
-from medseg.data.dicom_seg import SUFFIX as SEG
 from medseg.data.duplicates import Fingerprints
-from medseg.data.folders import MASK_FOLDERS, by_name, read_table
-from medseg.data.image import grid_difference, is_image, read_image, stem
-from medseg.data.labels import Labels, plain
-from medseg.data.truth import Truth, read_truth
+from medseg.data.ground_truth import Truth, read_truth
+from medseg.data.readers import MASK_FOLDERS, by_name
+from medseg.data.tables import read_table
 from medseg.errors import ImageError
-from medseg.ledger import Entry, Ledger
-from medseg.resume import key_of, only_table, require_ledger
-from medseg.train import read_dataset
+from medseg.io.dicom.seg_writer import SUFFIX as SEG
+from medseg.io.geometry import grid_difference
+from medseg.io.image import is_image, read_image, stem
+from medseg.io.labels import Labels, plain
+from medseg.training.dataset import read_dataset
+from medseg.utils.console import warn
+from medseg.utils.locks import only_table
 
 FAR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
 NOISE = 1e-6  # of a voxel: below, nobody would call it a difference

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch import PLAIN, Book, Ways, table_book
-from medseg.bootstrap import estimate
-from medseg.classifier import Classifier, load_classifier
-from medseg.config import Config, labels_of, load
-from medseg.console import say, table, warn
+from medseg.batch.case_log import Entry, Ledger
+from medseg.batch.resume import content_of, key_of
+from medseg.batch.runner import PLAIN, Book, Ways, table_book
+from medseg.config.compose import Config, labels_of, load
 from medseg.data.cases import Case
-from medseg.data.folders import read_cases
-from medseg.data.image import read_image
-from medseg.data.labels import Labels
-from medseg.diagnoser import Diagnoser, Inputs, require_diagnosis, withheld
-from medseg.diagnosis.forecast import Horizon
-from medseg.diagnosis.signal import describe
-from medseg.doubts import Doubts
-from medseg.encoder import encoder_kept
+from medseg.data.masks import MaskFolder, MaskOf, true_masks
+from medseg.data.readers import read_cases
+from medseg.diagnosis.respiratory_signal import describe
 from medseg.errors import ConfigError
-from medseg.executor import use_threads
-from medseg.extract import Around, Extractor, extract_cases
-from medseg.gate import Gate
-from medseg.judging import judge, judge_sequences
-from medseg.ledger import Entry, Ledger, atomic_write_text, beside, write_json
-from medseg.masks import MaskFolder, MaskOf, true_masks
-from medseg.panel import opened
-from medseg.resume import content_of, key_of
-from medseg.runs import ENCODER, Run
-from medseg.segment import warn_synthetic
-from medseg.segmenter import Segmenter
-from medseg.sequence_sheets import forecast_errors, forecast_facts, sequence_sheets
-from medseg.sheets import diagnoses, pictured, shown_units
-from medseg.tables import Tables, read_tables, write_tables
+from medseg.features.tables import Tables, read_tables, write_tables
+from medseg.inference.diagnosis_scores import judge, judge_sequences
+from medseg.inference.encoder import encoder_kept
+from medseg.inference.extractor import Around, Extractor, extract_cases
+from medseg.inference.feature_inputs import Inputs, require_diagnosis, withheld
+from medseg.inference.multi_model import opened
+from medseg.inference.quality_gate import Gate
+from medseg.inference.review import Doubts
+from medseg.inference.segmenter import Segmenter
+from medseg.inference.sequence_classifier import Diagnoser
+from medseg.inference.sequence_results import told
+from medseg.inference.stacked_classifier import Classifier, load_classifier
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
+from medseg.reports.overlays import pictured
+from medseg.runs.run import ENCODER, Run
+from medseg.runs.synthetic import warn_synthetic
+from medseg.utils.console import say, table, warn
+from medseg.utils.devices import use_threads
+from medseg.utils.files import atomic_write_text, beside, write_json
 
 SHOWN = 50  # cases printed
 MEASURED = ("_features.csv", "_features_steps.csv", "_features_units.json")
@@ -157,17 +155,6 @@ def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
     _show(found, classes)
 
 
-def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
-    """The content of OUT.json."""
-    if isinstance(diagnoser, Classifier):
-        return diagnoses(diagnoser, tables, found)
-    rows = json.loads(found.to_json(orient="records", double_precision=15))
-    sequences = sequence_sheets(diagnoser, tables, found)
-    units = shown_units(tables, [sheet["measures"] for sheet in sequences])
-    classes = list(diagnoser.inputs.classes)
-    return {"classes": classes, "use": "lstm", "units": units, "cases": rows, "sequences": sequences}
-
-
 def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame, config: Config) -> None:
     """OUT_metrics.json, where labels are known; an earlier run's goes where they are not."""
     classes = diagnoser.inputs.classes
@@ -187,16 +174,6 @@ def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: 
     write_json(beside(out, "_metrics.json"), summary)
     told = [[key, value["mean"]] for key, value in summary["models"][use].items() if isinstance(value, dict)]
     table("against the labels given", ["score", "mean"], told)
-
-
-def judge_forecast(found: pd.DataFrame, diagnoser: Diagnoser, horizon: Horizon) -> dict[str, Any]:
-    """nRMSE of each forecast against the true signal so much later, a mean over cases; guessing the mean gives 1."""
-    parts = [part for _, part in found.groupby("case", sort=False)]
-    errors = pd.DataFrame([forecast_errors(part, horizon) for part in parts])
-    patients = [part["patient"].iloc[0] for part in parts]
-    why = "no sequence with times that is longer than the past that is read"
-    judged = {str(name): estimate(errors[name], patients, why) for name in errors}
-    return {**forecast_facts(diagnoser, horizon), **judged}
 
 
 def describe_signals(found: pd.DataFrame) -> pd.DataFrame:

@@ -11,10 +11,10 @@ import psutil
 import torch
 
 from medseg import __version__
-from medseg.config import config_dir, group_choices
-from medseg.console import say, table, warn
-from medseg.executor import free_cores, has_bf16
-from medseg.runs import PACKAGES
+from medseg.config.compose import config_dir, group_choices
+from medseg.runs.run import PACKAGES
+from medseg.utils.console import say, table, warn
+from medseg.utils.devices import free_cores, has_bf16
 
 LEAST_MEMORY, LEAST_DISK = 4.0, 2.0  # GB: below, training or caching may fail
 

@@ -11,16 +11,20 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch import Book, Job, Made, go_through
-from medseg.console import table, warn
-from medseg.data.dicom_seg import SUFFIX as SEG
-from medseg.data.folders import by_name, read_table
-from medseg.data.image import find_images, frames, grid_difference, read_mask
-from medseg.data.stated import labels_found, stated_labels, values_of
+from medseg.batch.case_log import Entry, Ledger
+from medseg.batch.resume import key_of
+from medseg.batch.runner import Book, Job, Made, go_through
+from medseg.data.readers import by_name
+from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
-from medseg.ledger import Entry, Ledger, atomic_write_text, write_json
-from medseg.metrics import SCORES, compare_masks, summarise
-from medseg.resume import key_of, only_one
+from medseg.evaluation.overlap import SCORES, compare_masks, summarise
+from medseg.io.dicom.seg_writer import SUFFIX as SEG
+from medseg.io.geometry import grid_difference
+from medseg.io.image import find_images, frames, read_mask
+from medseg.io.label_names import labels_found, stated_labels, values_of
+from medseg.utils.console import table, warn
+from medseg.utils.files import atomic_write_text, write_json
+from medseg.utils.locks import only_one
 
 WRITTEN = ("evaluation.csv", "metrics.json")
 EACH_CASE = "Each case counts as a patient: no cases.csv with the columns patient and mask stands by the truth."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medseg.config import did_you_mean
+from medseg.config.compose import did_you_mean
 from medseg.errors import ConfigError
 
 # code: what it means | the ways out

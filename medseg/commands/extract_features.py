@@ -2,216 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import SimpleITK as sitk
-
-from medseg.batch import PLAIN, Book, Job, Made, Ways, go_through, table_book
-from medseg.config import Config, build, feature_settings, own_features, to_dict
-from medseg.data.cases import Case
-from medseg.data.folders import read_cases
-from medseg.data.image import frames, read_image
-from medseg.data.labels import Labels
-from medseg.data.truth import read_truth
-from medseg.doubts import Doubts
-from medseg.errors import ConfigError, ImageError
-from medseg.features.slices import axial_slices, step_regions
-from medseg.ledger import Ledger
-from medseg.masks import MaskFolder, MaskOf, labels_in
-from medseg.preprocess.resize import at_long_side, has_no_scale, with_spacing
-from medseg.resume import key_of
-from medseg.tables import FACTS, Tables, write_tables
+from medseg.batch.case_log import Ledger
+from medseg.batch.resume import key_of
+from medseg.batch.runner import PLAIN, Ways, table_book
+from medseg.config.compose import feature_settings, own_features, to_dict
+from medseg.data.masks import MaskFolder, labels_in
+from medseg.data.readers import read_cases
+from medseg.features.tables import write_tables
+from medseg.inference.extractor import Around, Extractor, extract_cases
 
 if TYPE_CHECKING:
-    from medseg.encoder import Encoder
+    pass
 
 WRITTEN = ("_steps.csv", "_units.json")  # beside a table
-
-
-class Presence(NamedTuple):
-    """A label whose presence in a slice is the slice's class."""
-
-    label: str
-    absent: str  # class of slices without it
-    there: str
-
-
-class Extractor:
-    """The measures of `features`: inside masks by frame and by slice, or of a whole sequence without masks."""
-
-    def __init__(
-        self,
-        features: Config,
-        labels: Labels,
-        time_axis: int | None = None,
-        present: Presence | None = None,
-        encoder: Encoder | None = None,
-    ) -> None:
-        self.labels, self.time_axis, self.present, self.encoder = labels, time_axis, present, encoder
-        self.each_slice, self.longest = features.get("each") == "slice", features.get("longest")
-        self.pixel_mm: float | None = features.get("pixel_mm")
-        self.frame, self.step, self.sequence = (
-            [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
-        )
-        if not (self.frame or self.sequence):
-            raise ConfigError("these features measure nothing; choose others, e.g. features=breathing")
-
-    @property
-    def needs_masks(self) -> bool:
-        """Whether any measure looks inside a mask."""
-        return bool(self.frame or self.step)
-
-    def units(self) -> dict[str, str]:
-        """Unit and definition of every measure, by the last part of its name."""
-        found: dict[str, str] = {}
-        for partial in [*self.frame, *self.step, *self.sequence]:
-            found |= sys.modules[partial.func.__module__].UNITS
-        if self.encoder is not None:
-            found |= self.encoder.units()
-        return found
-
-    def __call__(self, rows: list[Case], mask_of: MaskOf | None) -> Tables:
-        """Measure one sequence, the rows of one case in order; raises `ImageError` where a frame cannot be used."""
-        found: list[dict[str, Any]] = []
-        steps: list[pd.DataFrame] = []
-        images: list[sitk.Image] = []
-        for row in rows:
-            image = read_image(row.image)
-            mask = mask_of(row, image) if mask_of is not None and self.needs_masks else None
-            parts = self._parts(image)
-            masks = self._parts(mask) if mask is not None else [None] * len(parts)
-            classes = self._classes(row, image, len(parts))
-            seen = self.encoder.frames_of(row, image, self.each_slice) if self.encoder is not None else None
-            for place, (part, inside, label) in enumerate(zip(parts, masks, classes, strict=True)):
-                number = len(found) if row.frame is None else row.frame
-                scaled = self._scaled(part, inside)
-                found.append({**_facts(row), "label": label, "frame": number, **self._of_frame(*scaled)})
-                if seen is not None:
-                    found[-1] |= seen.of_frame(place, inside)
-                if self.step:
-                    table = self._of_steps(*scaled).assign(case=row.id, frame=number)
-                    if seen is not None:
-                        table = table.join(seen.of_steps(place, self._regions(part, inside), table.index))
-                    steps.append(table)
-            images += parts if self.sequence else []
-        table = pd.DataFrame(found)
-        for measure in self.sequence:
-            table = pd.concat([table, measure(images)], axis=1)
-        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None)
-
-    def _parts(self, image: sitk.Image) -> list[sitk.Image]:
-        """The frames of a sequence, or the axial slices of a volume from the lowest to the highest."""
-        return axial_slices(image) if self.each_slice else frames(image, self.time_axis)
-
-    def _scaled(self, image: sitk.Image, mask: sitk.Image | None) -> tuple[sitk.Image, sitk.Image | None]:
-        """A picture at the scale and the size it is measured at; without those, as it is."""
-        if self.pixel_mm and has_no_scale(image):
-            image = with_spacing(image, self.pixel_mm)
-            mask = None if mask is None else with_spacing(mask, self.pixel_mm)
-        return at_long_side(image, mask, self.longest) if self.longest and mask is not None else (image, mask)
-
-    def _classes(self, row: Case, image: sitk.Image, count: int) -> list[str | None]:
-        """The class of each frame: the row's; of slices, whether the true mask shows the label `present` there."""
-        if not self.each_slice or self.present is None:
-            return [row.label] * count
-        if not row.annotated:
-            return [None] * count
-        shown = map(sitk.GetArrayViewFromImage, self._parts(read_truth(row, image, self.labels).mask))
-        there = [self.labels.layer(part, self.present.label).any() for part in shown]
-        return [self.present.there if one else self.present.absent for one in there]
-
-    def _regions(self, image: sitk.Image, mask: sitk.Image | None) -> sitk.Image:
-        """Where each step of a frame lies, as the module of its first measure says; else its axial slices."""
-        module = sys.modules[self.step[0].func.__module__]
-        regions: sitk.Image = getattr(module, "step_regions", step_regions)(image, mask)
-        return regions
-
-    def _of_frame(self, image: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
-        values: dict[str, float] = {}
-        for measure in self.frame:
-            values |= measure(image, mask, self.labels)
-        return values
-
-    def _of_steps(self, image: sitk.Image, mask: sitk.Image | None) -> pd.DataFrame:
-        whole: pd.DataFrame | None = None
-        for measure in self.step:
-            table = measure(image, mask, self.labels)
-            whole = table if whole is None else whole.merge(table, on=["step", "position_mm"])
-        assert whole is not None
-        return whole
-
-
-class Around(NamedTuple):
-    """What a case reads besides its images, and what is noted and drawn while it is measured."""
-
-    reads: Callable[[Case], list[Path]] = Case.truth_files
-    doubts: Doubts | None = None
-    pictures: Path | None = None  # a folder: <case>.png
-
-
-def extract_cases(
-    cases: list[Case], extractor: Extractor, mask_of: MaskOf | None, book: Book, around: Around | None = None
-) -> Tables:
-    """Measure every sequence among `cases`; one that fails is named in the ledger and left out.
-
-    Raises `ImageError` (nothing) where nothing could be measured.
-    """
-    if extractor.needs_masks and mask_of is None:
-        raise ConfigError("these features look inside masks: give masks, or a model that segments")
-    groups: dict[str, list[Case]] = {}
-    for case in sorted(cases, key=lambda case: case.frame or 0):
-        groups.setdefault(case.id, []).append(case)
-    around = around or Around()
-
-    def measure(job: Job) -> Made:
-        found = extractor(groups[job.name], mask_of)
-        doubt = around.doubts.reasons.get(job.name, "") if around.doubts else ""
-        drawn = [file for file in [around.pictures / f"{job.name}.png"] if file.is_file()] if around.pictures else []
-        rows = {"frames": _plain(found.frames), "steps": _plain(found.steps), "doubt": doubt}
-        return Made(rows, drawn, *(("review", "look", doubt) if doubt else ("ok",)))
-
-    order = list(dict.fromkeys(case.id for case in cases))
-    done: list[Tables] = []
-    for name, rows in go_through([_job(groups[n], around) for n in order], measure, book, "measure"):
-        done.append(Tables(_table(rows["frames"]), _table(rows["steps"]) if rows["steps"] else None))
-        if around.doubts and rows["doubt"]:
-            around.doubts.reasons[name] = rows["doubt"]
-    if not done:
-        raise ImageError(f"nothing could be measured; see {book.ledger.file} for the reason of each", code="nothing")
-    steps = [tables.steps for tables in done if tables.steps is not None]
-    return Tables(
-        pd.concat([tables.frames for tables in done], ignore_index=True),
-        pd.concat(steps, ignore_index=True) if steps else None,
-        extractor.units(),
-    )
-
-
-def _job(rows: list[Case], around: Around) -> Job:
-    files = [file for row in rows for file in [*row.images.values(), *around.reads(row)]]
-    facts = [
-        [
-            _facts(row),
-            list(row.images),
-            [[name, path is None] for name, path in row.masks.items()],
-            row.values and dict(row.values),
-        ]
-        for row in rows
-    ]
-    return Job(rows[0].id, rows[0].image, files, facts)
-
-
-def _plain(table: pd.DataFrame | None) -> dict[str, Any] | None:
-    """A table as values for JSON, exactly."""
-    return None if table is None else {"columns": list(table), "data": table.to_dict("split")["data"]}
-
-
-def _table(content: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(content["data"], columns=content["columns"])
 
 
 @dataclass(frozen=True)
@@ -241,7 +48,3 @@ def extract_folder(request: Extraction) -> Ledger:
         tables = extract_cases(cases, extractor, masks, book, Around(masks.files))
         write_tables(tables, out)
     return book.ledger
-
-
-def _facts(case: Case) -> dict[str, Any]:
-    return {name: getattr(case, "id" if name == "case" else name) for name in FACTS}

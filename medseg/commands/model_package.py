@@ -11,15 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from medseg import archive
-from medseg.archive import MANIFEST
-from medseg.config import labels_of, load, placeless, to_dict, to_yaml
-from medseg.console import warn
-from medseg.data.folders import read_table
+from medseg.config.compose import labels_of, load, placeless, to_dict, to_yaml
+from medseg.config.targets import check_targets
+from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError, ModelError
-from medseg.ledger import atomic_write_bytes
-from medseg.runs import ENCODER, HASHED, MEMBERS, Run, digest_of, open_run, write_members
-from medseg.targets import check_targets
+from medseg.runs import archive
+from medseg.runs.archive import MANIFEST
+from medseg.runs.run import ENCODER, HASHED, MEMBERS, Run, digest_of, open_run, write_members
+from medseg.utils.console import warn
+from medseg.utils.files import atomic_write_bytes
 
 UNSPECIFIED = "unspecified"
 LICENCE = "LICENCE.txt"
@@ -81,7 +81,7 @@ def verify_model(run: Run) -> list[str]:
     if "model.safetensors" in names:
         run.load_weights()
     if "ensemble.skops" in names:
-        from medseg.diagnosis.ensemble import load as load_ensemble
+        from medseg.diagnosis.voting_ensemble import load as load_ensemble
 
         load_ensemble(run.file("ensemble.skops").read_bytes(), str(run.file("ensemble.skops")))
     if run.file(ENCODER).is_dir():

@@ -6,20 +6,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from medseg.batch import Job, Made, attempt
-from medseg.config import did_you_mean
-from medseg.console import progress, say, warn
+from medseg.batch.case_log import Ledger
+from medseg.batch.runner import Job, Made, attempt
+from medseg.config.compose import did_you_mean
 from medseg.data.duplicates import Fingerprints
-from medseg.data.sources.fundus import read_diaretdb1, read_drive, read_idrid_grading, read_idrid_seg
-from medseg.data.sources.isic import read_isic
-from medseg.data.sources.layout import Source, cases_csv, place
-from medseg.data.sources.lctsc import read_lctsc
-from medseg.data.sources.mri import read_brats, read_ibsr18, read_mrbrains
-from medseg.data.sources.nnunet import as_source
-from medseg.data.sources.ph2 import read_ph2
-from medseg.data.sources.ultrasound import read_busbra, read_busi
+from medseg.datasets.base import Source, cases_csv, place
+from medseg.datasets.brain_mri import read_brats, read_ibsr18, read_mrbrains
+from medseg.datasets.breast_ultrasound import read_busbra, read_busi
+from medseg.datasets.fundus import read_diaretdb1, read_drive, read_idrid_grading, read_idrid_seg
+from medseg.datasets.isic import read_isic
+from medseg.datasets.lctsc import read_lctsc
+from medseg.datasets.nnunet import as_source
+from medseg.datasets.ph2 import read_ph2
 from medseg.errors import DataError
-from medseg.ledger import DRAFT, Ledger, atomic_write_text, write_json
+from medseg.utils.console import progress, say, warn
+from medseg.utils.files import DRAFT, atomic_write_text, write_json
 
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "isic2016": read_isic, "isic2017": read_isic, "isic2018": read_isic, "ph2": read_ph2,

@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medseg.checks import flatten
-from medseg.config import load, with_values
-from medseg.console import say, table
-from medseg.errors import ConfigError
-from medseg.ledger import EXIT_OK, EXIT_SOME, write_json
-from medseg.runs import Run
-from medseg.train import train
+from medseg.config.compose import load, with_values
+from medseg.config.schema import flatten
+from medseg.errors import EXIT_OK, EXIT_SOME, ConfigError
+from medseg.runs.run import Run
+from medseg.training.train import train
+from medseg.utils.console import say, table
+from medseg.utils.files import write_json
 
 SHOWN = 12  # rows of a table of differences; reproduction.json has all
 

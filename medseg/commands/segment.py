@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from medseg.batch import Book, Job, Made, Rows, Said, attempt, tell_aged, work_through
-from medseg.config import load as load_config
-from medseg.console import banner
+from medseg.batch.case_log import Ledger
+from medseg.batch.resume import Before, key_of
+from medseg.batch.runner import Book, Job, Made, Rows, Said, attempt, tell_aged, work_through
+from medseg.batch.workers import crew
+from medseg.config.compose import load as load_config
 from medseg.data.cases import Case, Columns
-from medseg.data.dicom_seg import SUFFIX, Origin
-from medseg.data.folders import PLAIN, read_cases
-from medseg.data.image import image_suffix, read_image, stem
-from medseg.data.labels import Labels
-from medseg.data.truth import mask_files, mask_suffix, write_masks
+from medseg.data.ground_truth import mask_files, mask_suffix, write_masks
+from medseg.data.readers import PLAIN, read_cases
 from medseg.errors import ConfigError, ImageError
-from medseg.ledger import Ledger, atomic_write_text, write_json
-from medseg.memory import GB, announce, limit_of, tiles_for
-from medseg.resume import Before, key_of, only_one
-from medseg.runs import Run
-from medseg.workers import crew
+from medseg.inference.memory import GB, announce, limit_of, tiles_for
+from medseg.io.dicom.seg_writer import SUFFIX, Origin
+from medseg.io.image import image_suffix, read_image, stem
+from medseg.io.labels import Labels
+from medseg.runs.run import Run
+from medseg.runs.synthetic import warn_synthetic
+from medseg.utils.files import atomic_write_text, write_json
+from medseg.utils.locks import only_one
 
 if TYPE_CHECKING:
-    from medseg.folds import Folds
-    from medseg.panel import Panel
-    from medseg.segmenter import Segmenter
+    from medseg.inference.multi_model import Panel
+    from medseg.inference.out_of_fold import Folds
+    from medseg.inference.segmenter import Segmenter
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TABLES = ("agreement", "candidates", "provenance")
@@ -151,9 +153,9 @@ def _places(batch: Batch, runs: list[Run], facts: Facts) -> dict[str, Any]:
 
 def load(batch: Batch, runs: list[Run], device: str, processes: int) -> tuple[Facts, Callable[[Job], Said]]:
     """The models in one of `processes`: facts about them, and what segments a case."""
-    from medseg.executor import share_threads
-    from medseg.folds import Folds
-    from medseg.panel import Panel
+    from medseg.inference.multi_model import Panel
+    from medseg.inference.out_of_fold import Folds
+    from medseg.utils.devices import share_threads
 
     panel = Folds(runs, device) if batch.out_of_fold else Panel(runs, device)
     if processes > 1:
@@ -227,10 +229,3 @@ def _target(case: Case, batch: Batch) -> Path:
     if len(case.images) > 1 or not path.is_relative_to(batch.source) or ".." in path.parts[len(batch.source.parts) :]:
         return batch.out / (case.name + suffix)
     return batch.out / path.relative_to(batch.source).parent / (stem(path) + suffix)
-
-
-def warn_synthetic(run: Run, source: Path) -> None:
-    """Say it loudly where a model of phantoms meets images that are none."""
-    marked = any((folder / "phantom.json").is_file() for folder in [source, *source.resolve().parents][:4])
-    if run.synthetic and not marked:
-        banner(f"{run.named} was trained on SYNTHETIC PHANTOMS only. What it says of real images means nothing.")

@@ -9,17 +9,17 @@ import numpy as np
 import SimpleITK as sitk
 import yaml
 
-from medseg.config import build, config_dir, labels_of, load
-from medseg.console import progress, say, table
-from medseg.data.folders import read_table
-from medseg.data.labels import Labels
-from medseg.data.truth import read_masks
+from medseg.config.compose import build, config_dir, labels_of, load
+from medseg.data.ground_truth import read_masks
+from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError
-from medseg.ledger import atomic_write_text
-from medseg.metrics import dice
-from medseg.runs import Run
-from medseg.segmentation.postprocess import MinimumSize
-from medseg.segmenter import clean
+from medseg.evaluation.overlap import dice
+from medseg.inference.segmenter import clean
+from medseg.io.labels import Labels
+from medseg.runs.run import Run
+from medseg.segmentation.postprocessing import MinimumSize
+from medseg.utils.console import progress, say, table
+from medseg.utils.files import atomic_write_text
 
 Pairs = list[tuple[sitk.Image, sitk.Image]]
 Rules = dict[str, dict[str, Any]]

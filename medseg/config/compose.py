@@ -18,12 +18,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.checks import AUTO, check_combinations, check_resume, check_values, flatten
-from medseg.data.labels import Labels
+import medseg
+from medseg.config.safe_yaml import require_plain
+from medseg.config.schema import AUTO, check_combinations, check_resume, check_values, flatten
+from medseg.config.targets import OWN, mappings, require_allowed
 from medseg.errors import ConfigError, ModelError
-from medseg.plain import require_plain
-from medseg.runs import ENCODER
-from medseg.targets import OWN, mappings, require_allowed
+from medseg.io.labels import Labels
+from medseg.runs.run import ENCODER
 
 Config = DictConfig
 # of a run's settings: where things lay on the machine that trained
@@ -33,7 +34,7 @@ LOCAL_DATA = {"root": None, "masks": None, "cache": "runs/.cache"}
 
 def config_dir() -> Path:
     """The folder of YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(medseg.__file__).resolve().parent
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "config.yaml").is_file():
             return folder

@@ -6,13 +6,17 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+from medseg.config.safe_yaml import require_literal
 from medseg.errors import ConfigError
-from medseg.plain import require_literal
 
 FEATURES = "medseg.features."
-OWN = (FEATURES, *(f"medseg.{part}." for part in ("preprocess", "segmentation", "diagnosis")))
+OWN = (
+    FEATURES,
+    *(f"medseg.{part}." for part in ("preprocess", "quality", "segmentation", "diagnosis")),
+    "medseg.data.cyst_augmentation.",
+)
 # only where they are asked for, never in a model's preprocessing, network or rules
-PHANTOMS = ("medseg.data.phantoms.",)
+PHANTOMS = ("medseg.datasets.phantoms.",)
 LOGGERS = ("pytorch_lightning.loggers.",)
 
 

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -22,12 +21,13 @@ import SimpleITK as sitk
 
 from medseg.data.cases import Case
 from medseg.data.fingerprint import LOOKS, facts_of
-from medseg.data.image import read_image, to_array
-from medseg.data.labels import Labels
-from medseg.data.truth import fitting_mask as fitting_mask
-from medseg.data.truth import own_mask as own_mask
-from medseg.data.truth import read_truth
+from medseg.data.ground_truth import fitting_mask as fitting_mask
+from medseg.data.ground_truth import own_mask as own_mask
+from medseg.data.ground_truth import read_truth
 from medseg.errors import ImageError
+from medseg.io.detached import detached
+from medseg.io.image import read_image, to_array
+from medseg.io.labels import Labels
 
 VERSION = 6
 DRAFT = ".part-"  # how folders begin that are not whole yet
@@ -165,15 +165,6 @@ def _key(case: Case, recipe: Recipe) -> str:
             if file.is_file():
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:32]
-
-
-def detached(path: Path) -> list[Path]:
-    """The pixel files that the header of a .mhd or .nrrd names; others have none."""
-    if path.suffix.lower() not in (".mhd", ".nrrd") or not path.is_file():
-        return []
-    head = path.read_bytes()[:4096]
-    names = re.findall(rb"(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]+)", head, re.IGNORECASE)
-    return [path.parent / name.decode(errors="replace").strip() for name in names if name.strip() != b"LOCAL"]
 
 
 def _locations(coded: npt.NDArray[np.uint8], labels: Labels) -> dict[str, npt.NDArray[np.int32]]:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from medseg.data.labels import Labels
 from medseg.errors import ConfigError
+from medseg.io.labels import Labels
 
 
 class Cysts:

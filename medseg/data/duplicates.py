@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data.image import read_image
 from medseg.errors import MedsegError
+from medseg.io.image import read_image
+from medseg.typing import Float32Array
 
-Floats = npt.NDArray[np.float32]
 HASH = 8  # × 8 bits: differences of neighbours in a thumbnail (difference hash)
 NEAR = 8  # bits of 64 in which the hashes of near duplicates may differ; strangers differ in about 30
 SIDE = 32  # of the thumbnails that are compared then
@@ -39,7 +39,7 @@ class Fingerprints:
         self._cases: list[tuple[str, str]] = []  # case, patient
         self._digests: list[str] = []
         self._bits: list[npt.NDArray[np.bool_]] = []
-        self._small: list[Floats] = []
+        self._small: list[Float32Array] = []
 
     def add(self, case: str, patient: str, path: Path, image: sitk.Image | None = None) -> None:
         """Remember an image; one that cannot be read, or shows one value only, is compared by its bytes alone."""
@@ -69,7 +69,7 @@ class Fingerprints:
         return found
 
 
-def thumbnail(image: sitk.Image, side: int) -> Floats:
+def thumbnail(image: sitk.Image, side: int) -> Float32Array:
     """A grey picture (side, side): the middle slice of a volume, the first frame of a sequence."""
     array = sitk.GetArrayViewFromImage(image).astype(np.float32)
     if image.GetNumberOfComponentsPerPixel() > 1:
@@ -79,13 +79,13 @@ def thumbnail(image: sitk.Image, side: int) -> Floats:
     return np.asarray(cv2.resize(array, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def alike(one: Floats, other: Floats) -> bool:
+def alike(one: Float32Array, other: Float32Array) -> bool:
     """Whether two thumbnails show the same, coarsely and in detail; never for pictures of one value."""
     detail = [part - cv2.GaussianBlur(part, (0, 0), 3) for part in (one, other)]
     return _correlation(one, other) >= ALIKE and _correlation(*detail) >= DETAIL
 
 
-def _correlation(one: Floats, other: Floats) -> float:
+def _correlation(one: Float32Array, other: Float32Array) -> float:
     a, b = one - one.mean(), other - other.mean()
     scale = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float((a * b).sum()) / scale if scale > 1e-6 else 0.0

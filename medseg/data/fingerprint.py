@@ -11,9 +11,8 @@ import SimpleITK as sitk
 from medseg.errors import DataError
 
 if TYPE_CHECKING:
-    from medseg.data.cache import CachedCase
-    from medseg.data.labels import Labels
-    from medseg.data.truth import Truth
+    from medseg.data.ground_truth import Truth
+    from medseg.io.labels import Labels
 
 Facts = dict[str, Any]
 UTMOST = 0.01  # of the cases, on either side of a range
@@ -21,10 +20,9 @@ KINDS = ("axes", "components")  # numbers that stand for a kind
 LOOKS = "looks"  # what raw images are like, for telling at inference whether another is like them
 
 
-def fingerprint(cases: list[CachedCase], labels: Iterable[str], synthetic: bool) -> Facts:
-    """The statistics of cached cases, at least one."""
-    facts = [case.facts() for case in cases]
-    found = {"synthetic": synthetic, "patients": len({case.patient for case in cases}), **summary_of(facts, labels)}
+def fingerprint(facts: list[Facts], patients: int, labels: Iterable[str], synthetic: bool) -> Facts:
+    """The statistics of cached cases, at least one; `facts` is what `CachedCase.facts` has of each."""
+    found = {"synthetic": synthetic, "patients": patients, **summary_of(facts, labels)}
     found |= {"network_size": _median([fact["network_size"] for fact in facts])}
     return found | {LOOKS: known_looks([fact[LOOKS] for fact in facts if LOOKS in fact])}
 

@@ -11,21 +11,13 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.dicom_seg import SUFFIX as SEG
-from medseg.data.dicom_seg import Origin, write_seg
-from medseg.data.dicom_seg_read import read_seg
-from medseg.data.image import (
-    SUFFIXES,
-    find_images,
-    grid_difference,
-    image_suffix,
-    read_mask,
-    stem,
-    voxels_apart,
-    write_image,
-)
-from medseg.data.labels import Labels, plain
 from medseg.errors import ConfigError, ImageError
+from medseg.io.dicom.seg_reader import read_seg
+from medseg.io.dicom.seg_writer import SUFFIX as SEG
+from medseg.io.dicom.seg_writer import Origin, write_seg
+from medseg.io.geometry import grid_difference, voxels_apart
+from medseg.io.image import SUFFIXES, find_images, image_suffix, read_mask, stem, write_image
+from medseg.io.labels import Labels, plain
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "tiff": ".tif", "dicom-seg": SEG}
 BACKGROUND = "background"  # in data.mask_values: pixels that are no label

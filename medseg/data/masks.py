@@ -8,11 +8,11 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.image import find_images, stem
-from medseg.data.labels import Labels
-from medseg.data.stated import labels_found, stated_labels
-from medseg.data.truth import find_masks, fitting_mask, read_truth
+from medseg.data.ground_truth import find_masks, fitting_mask, read_truth
 from medseg.errors import DataError, ImageError
+from medseg.io.image import find_images, stem
+from medseg.io.label_names import labels_found, stated_labels
+from medseg.io.labels import Labels
 
 MaskOf = Callable[[Case, sitk.Image], sitk.Image]
 

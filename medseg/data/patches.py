@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from medseg.data.augment import Augment
+from medseg.data.augmentation import Augment
 from medseg.data.cache import CachedCase
-from medseg.data.labels import Labels
+from medseg.io.labels import Labels
 
 
 class Sampling(NamedTuple):

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from PIL import Image
 
-from medseg.data.image import frames, image_suffix, read_image, write_image
-from medseg.data.truth import drawn
+from medseg.data.ground_truth import drawn
 from medseg.errors import DataError, ImageError, MedsegError
+from medseg.io.image import frames, image_suffix, read_image, write_image
 
 ABSENT = "absent"
 Values = Mapping[str, int | list[int]]

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from medseg.data.sources.layout import Mask, Row, Source, Values, failing, files_below, require, table
+from medseg.datasets.base import Mask, Row, Source, Values, failing, files_below, require, table
 from medseg.errors import DataError
 
 BRATS_TREE = """  HGG/BraTS19_XXX_1/BraTS19_XXX_1_flair.nii.gz   (or without HGG and LGG)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medseg.data.sources.layout import Mask, Row, Source, files_below, require, table
+from medseg.datasets.base import Mask, Row, Source, files_below, require, table
 
 BUSI_TREE = """  Dataset_BUSI_with_GT/benign/benign (1).png
   Dataset_BUSI_with_GT/benign/benign (1)_mask.png"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medseg.data.sources.layout import Mask, Row, Source, files_below, require, split_of, table
+from medseg.datasets.base import Mask, Row, Source, files_below, require, split_of, table
 
 IDRID_TREE = """  1. Original Images/a. Training Set/IDRiD_01.jpg
   2. All Segmentation Groundtruths/a. Training Set/3. Hard Exudates/IDRiD_01_EX.tif"""

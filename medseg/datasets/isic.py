@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from medseg.data.sources.layout import Mask, Row, Source, files_below, require, split_of, table
+from medseg.datasets.base import Mask, Row, Source, files_below, require, split_of, table
 
 TREE = """  ISIC-2017_Training_Data/ISIC_0000000.jpg
   ISIC-2017_Training_Part1_GroundTruth/ISIC_0000000_segmentation.png

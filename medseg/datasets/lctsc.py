@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data.dicom_header import BROKEN
-from medseg.data.image import read_image, write_image
-from medseg.data.sources.layout import Row, Source, failing, files_below, require, split_of
+from medseg.datasets.base import Row, Source, failing, files_below, require, split_of
 from medseg.errors import ImageError
+from medseg.io.dicom.header import BROKEN
+from medseg.io.image import read_image, write_image
+from medseg.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 TREE = """  LCTSC-Train-S1-001/<study>/<CT series>/*.dcm
   LCTSC-Train-S1-001/<study>/<RTSTRUCT series>/*.dcm"""
 NAMES = {"right_lung": ("lung_r", "right lung"), "left_lung": ("lung_l", "left lung")}
@@ -89,7 +87,7 @@ def lungs(contours: Path, series: Path, target: Path) -> None:
     write_image(mask, target)
 
 
-def _drawn(contours: Path) -> dict[str, list[Floats]]:
+def _drawn(contours: Path) -> dict[str, list[FloatArray]]:
     """The contours (n, 3) in mm of each lung of an RTSTRUCT; `ImageError` where one has none."""
     dataset, found = _read(contours), {}
     try:
@@ -111,10 +109,10 @@ def _drawn(contours: Path) -> dict[str, list[Floats]]:
     return found
 
 
-def filled(contours: Sequence[Floats], image: sitk.Image) -> Bools:
+def filled(contours: Sequence[FloatArray], image: sitk.Image) -> BoolArray:
     """Voxels (Z, Y, X) whose centre lies inside a structure's contours (n, 3) in mm, each in one axial slice."""
     width, height, depth = image.GetSize()
-    slices: dict[int, list[Floats]] = {}
+    slices: dict[int, list[FloatArray]] = {}
     for points in contours:
         if len(points) < 3:
             continue
@@ -127,7 +125,7 @@ def filled(contours: Sequence[Floats], image: sitk.Image) -> Bools:
     return inside
 
 
-def within(polygons: Sequence[Floats], height: int, width: int) -> Bools:
+def within(polygons: Sequence[FloatArray], height: int, width: int) -> BoolArray:
     """Pixels (Y, X) whose centre lies inside closed polygons (n, 2) of x, y in pixels: the even-odd rule over all.
 
     A centre on an outline is inside where either side of it is: the mask is not shifted, and what touches leaves no
@@ -145,7 +143,7 @@ def within(polygons: Sequence[Floats], height: int, width: int) -> Bools:
     return inside
 
 
-def _odd(starts: Floats, ends: Floats, height: int, width: int) -> Bools:
+def _odd(starts: FloatArray, ends: FloatArray, height: int, width: int) -> BoolArray:
     """Pixels (Y, X) with an odd number of edges (n, 2) to the left of their centre in its row."""
     rows = np.arange(height)
     edge, row = np.nonzero((starts[:, 1:] <= rows) != (ends[:, 1:] <= rows))  # which edge crosses which row

@@ -2,65 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
-from medseg.data.cases import Case, frame_of
-from medseg.data.image import is_image, stem
-from medseg.data.sources.layout import Mask, Row, Source, require
-from medseg.errors import DataError
+from medseg.data.nnunet import WHOLE, _case, _found, read_nnunet, stated_channels, stated_labels
+from medseg.datasets.base import Mask, Row, Source, require
 
 TREE = """  dataset.json
   imagesTr/CASE_0000.nii.gz
   labelsTr/CASE.nii.gz"""
-WHOLE = -1  # in place of a channel's number: one file for all
-
-
-def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
-    """Cases of `imagesTr` with their masks. nnU-Net names channels CASE_0000, MSD has one file a case.
-
-    Raises `DataError` for a channel without a file, and for several in one file, which `as_source` splits.
-    """
-    files, masks = _found(root)
-    several = max(len(channels), len(stated_channels(root)))
-    found = []
-    for case, parts in files.items():
-        if WHOLE in parts and several > 1:
-            raise DataError(
-                f"{parts[WHOLE]}: one file for {several} channels; split them with "
-                f"medseg data prepare nnunet {root} OUT and use OUT"
-            )
-        images = {}
-        for position, channel in enumerate(channels):
-            path = parts.get(position, parts.get(WHOLE))
-            if path is None:
-                where = f"{root / 'imagesTr'}: {case} has no file {case}_{position:04d}.*"
-                raise DataError(f"{where} for channel {channel!r}")
-            images[channel] = path
-        found.append(_case(case, images, masks))
-    return found
-
-
-def _case(name: str, images: dict[str, Path], masks: dict[str, Path]) -> Case:
-    sequence, frame = frame_of(name)
-    return Case(sequence, sequence, images, masks.get(name), frame=frame)
-
-
-def _found(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
-    """The files of `imagesTr` by case and number of their channel, WHOLE without one; the masks by case."""
-    folder = root / "imagesTr"
-    if not folder.is_dir():
-        raise DataError(f"{root}: dataset.json without a folder imagesTr beside it")
-    masks = {stem(path): path for path in (root / "labelsTr").glob("*") if is_image(path)}
-    files: dict[str, dict[int, Path]] = {}
-    for path in sorted(p for p in folder.iterdir() if is_image(p)):
-        name, _, number = stem(path).rpartition("_")
-        numbered = bool(name) and len(number) == 4 and number.isdigit() and stem(path) not in masks
-        case, position = (name, int(number)) if numbered else (stem(path), WHOLE)
-        files.setdefault(case, {})[position] = path
-    return files, masks
 
 
 def as_source(root: Path) -> Source:
@@ -87,26 +37,3 @@ def as_source(root: Path) -> Source:
         parts = {"": Mask((case.mask,))} if case.mask is not None else {}
         rows.append(Row(case.name, images, parts, {"patient": case.patient, "split": "train"}, stacked=stacked))
     return Source(rows, values or {})
-
-
-def stated_channels(root: Path) -> list[str]:
-    """Names of the channels in dataset.json, in order: nnU-Net's "channel_names" or MSD's "modality"."""
-    try:
-        content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
-        named = content.get("channel_names") or content.get("modality") or {}
-        return [str(named[key]) or key for key in sorted(named, key=int)]
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
-        why = f'must state channels such as {{"channel_names": {{"0": "CT"}}}} ({type(error).__name__})'
-        raise DataError(f"{root / 'dataset.json'}: {why}") from error
-
-
-def stated_labels(root: Path) -> dict[str, Any] | None:
-    """Pixel values by label name from dataset.json, in nnU-Net's order (name: value) or MSD's (value: name)."""
-    try:
-        labels = json.loads((root / "dataset.json").read_text(encoding="utf-8")).get("labels")
-        if labels is None:
-            return None
-        pairs = [(name, value) if not str(name).isdigit() else (value, int(name)) for name, value in labels.items()]
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f'{root / "dataset.json"}: must state labels such as {{"labels": {{"lesion": 1}}}}') from error
-    return {str(name): value for name, value in pairs if value != 0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.data.sources.layout import Mask, Row, Source, files_below, require
+from medseg.datasets.base import Mask, Row, Source, files_below, require
 
 TREE = """  PH2 Dataset images/IMD002/IMD002_Dermoscopic_Image/IMD002.bmp
   PH2 Dataset images/IMD002/IMD002_lesion/IMD002_lesion.bmp

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from medseg.typing import BoolArray, FloatArray, IntArray
+
 NEVER = -1.0  # limit of a class that is in no set
 LEAST = 1e-6  # of a probability, before its logarithm is taken
 
@@ -26,11 +24,11 @@ class Calibration(NamedTuple):
     limits: tuple[float, ...]
     bias: tuple[float, ...] = ()
 
-    def probabilities(self, probabilities: Floats) -> Floats:
+    def probabilities(self, probabilities: FloatArray) -> FloatArray:
         """Calibrated (N, K) of a model's own (N, K)."""
         return np.asarray(softmax(logits(probabilities) / self.temperature + np.asarray(self.bias or 0.0), axis=1))
 
-    def sets(self, calibrated: Floats, silent: Bools | None = None) -> Bools:
+    def sets(self, calibrated: FloatArray, silent: BoolArray | None = None) -> BoolArray:
         """Which classes are in each case's set (N, K), from calibrated probabilities; the best is always in it.
 
         Where none fits, as happens to a case between the classes of a model that is nearly always sure, none is ruled
@@ -44,18 +42,18 @@ class Calibration(NamedTuple):
         return np.asarray(inside if silent is None else inside | silent[:, None])
 
 
-def set_columns(sets: Bools, classes: Sequence[str]) -> dict[str, Any]:
+def set_columns(sets: BoolArray, classes: Sequence[str]) -> dict[str, Any]:
     """Columns of a table of diagnoses: set, its classes by name; abstain, where it is not one alone."""
     names = np.array(classes, dtype=object)
     return {"set": [" | ".join(names[inside]) for inside in sets], "abstain": sets.sum(axis=1) != 1}
 
 
-def logits(probabilities: Floats) -> Floats:
+def logits(probabilities: FloatArray) -> FloatArray:
     """Logarithms (N, K), no lower than that of one in a million."""
     return np.asarray(np.log(np.clip(probabilities, LEAST, 1.0)))
 
 
-def fit_temperature(probabilities: Floats, truth: Ints) -> float:
+def fit_temperature(probabilities: FloatArray, truth: IntArray) -> float:
     """The temperature in 0.05 … 20 with the least negative log-likelihood of `truth` (N,) (Guo et al., ICML 2017).
 
     Where it is below 1, and makes surer, it is that for Platt's targets instead, and at most 1: where nearly all cases
@@ -64,7 +62,7 @@ def fit_temperature(probabilities: Floats, truth: Ints) -> float:
     """
     values = logits(probabilities)
 
-    def best(targets: Floats) -> float:
+    def best(targets: FloatArray) -> float:
         def loss(log_temperature: float) -> float:
             return float(-(targets * log_softmax(values / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
@@ -74,7 +72,7 @@ def fit_temperature(probabilities: Floats, truth: Ints) -> float:
     return plain if plain >= 1 else min(1.0, best(platt_targets(truth, values.shape[1])))
 
 
-def platt_targets(truth: Ints, classes: int) -> Floats:
+def platt_targets(truth: IntArray, classes: int) -> FloatArray:
     """What n cases of a class let one believe: (n + 1)/(n + 2) of it, the others share the rest (N, K) (Platt 1999)."""
     sure = (np.bincount(truth, minlength=classes) + 1) / (np.bincount(truth, minlength=classes) + 2)
     targets = np.repeat(((1 - sure[truth]) / max(classes - 1, 1))[:, None], classes, axis=1)
@@ -82,18 +80,18 @@ def platt_targets(truth: Ints, classes: int) -> Floats:
     return np.asarray(targets)
 
 
-def fit_bias(probabilities: Floats, truth: Ints) -> tuple[float, tuple[float, ...]]:
+def fit_bias(probabilities: FloatArray, truth: IntArray) -> tuple[float, tuple[float, ...]]:
     """As `fit_temperature`, with a bias (K,) for each class (bias-corrected temperature scaling; Alexandari, Kundaje &
     Shrikumar, ICML 2020): it takes back what weights of classes in a loss put in. 0 for a class that no case shows.
     """
     values, seen = logits(probabilities), np.unique(truth)
 
-    def unpacked(parameters: Floats) -> tuple[float, Floats]:
+    def unpacked(parameters: FloatArray) -> tuple[float, FloatArray]:
         bias = np.zeros(values.shape[1])
         bias[seen] = parameters[1:]
         return float(np.exp(parameters[0])), bias
 
-    def loss(parameters: Floats) -> float:
+    def loss(parameters: FloatArray) -> float:
         temperature, bias = unpacked(parameters)
         return float(-(targets * log_softmax(values / temperature + bias, axis=1)).sum(axis=1).mean())
 
@@ -105,7 +103,7 @@ def fit_bias(probabilities: Floats, truth: Ints) -> tuple[float, tuple[float, ..
     return temperature, tuple(bias.tolist())
 
 
-def conformal_limits(calibrated: Floats, truth: Ints, alpha: float) -> tuple[float, ...]:
+def conformal_limits(calibrated: FloatArray, truth: IntArray, alpha: float) -> tuple[float, ...]:
     """Class-conditional limits (K,) of split-conformal sets (Vovk 2005; Angelopoulos & Bates 2023).
 
     For each class the ⌈(n + 1)(1 − α)⌉-th smallest 1 − p(true) of its n cases; with so few that there is none (n <
@@ -120,7 +118,7 @@ def conformal_limits(calibrated: Floats, truth: Ints, alpha: float) -> tuple[flo
     return tuple(limits)
 
 
-def calibrate(probabilities: Floats, truth: Ints, alpha: float, biased: bool = False) -> Calibration:
+def calibrate(probabilities: FloatArray, truth: IntArray, alpha: float, biased: bool = False) -> Calibration:
     """Temperature, limits and with `biased` a bias, from out-of-fold probabilities (N, K) and class numbers (N,)."""
     temperature, bias = fit_bias(probabilities, truth) if biased else (fit_temperature(probabilities, truth), ())
     scaled = Calibration(temperature, (), bias).probabilities(probabilities)

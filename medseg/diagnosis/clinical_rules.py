@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from medseg.errors import DataError
+from medseg.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Sheet = list[dict[str, Any]]
 
 
@@ -36,7 +34,7 @@ class Points:
         """Names of the measures."""
         return tuple(self.weights)
 
-    def margins(self, measures: pd.DataFrame) -> Floats:
+    def margins(self, measures: pd.DataFrame) -> FloatArray:
         """Measures, a row a case (R rows) → logits (R, K), NaN where a measure is undefined."""
         total = self._total(measures)
         over = total[:, None] - np.asarray(self.limits)  # (R, K − 1)
@@ -61,7 +59,7 @@ class Points:
         limits = ", ".join(f"{limit:g}" for limit in self.limits)
         return [*rows, {"what": f"sum (limit {limits})", "value": None, "weight": None, "points": total}]
 
-    def _total(self, measures: pd.DataFrame) -> Floats:
+    def _total(self, measures: pd.DataFrame) -> FloatArray:
         _require(self.reads, measures)
         total = sum(measures[name].to_numpy(np.float64) * weight for name, weight in self.weights.items())
         return np.asarray(total)
@@ -93,7 +91,7 @@ class Retinopathy:
         reds = (f"{self.red}.{name}" for name in ("count", "count_large", "fewest_large_in_quadrant"))
         return (*reds, f"{self.bright}.count")
 
-    def grades(self, measures: pd.DataFrame) -> Floats:
+    def grades(self, measures: pd.DataFrame) -> FloatArray:
         """Measures, a row an eye (R rows) → grade (R,), NaN where counts are undefined."""
         _require(self.reads, measures)
         red, large, fewest, bright = (measures[name].to_numpy(np.float64) for name in self.reads)
@@ -104,7 +102,7 @@ class Retinopathy:
         sized = np.isfinite(large) | (few & faint)  # without a disc, no size is known: none is needed of no lesion
         return np.where(np.isfinite(red + bright) & sized, grade, np.nan)
 
-    def margins(self, measures: pd.DataFrame) -> Floats:
+    def margins(self, measures: pd.DataFrame) -> FloatArray:
         """Logits (R, 5): falling by one for each grade away."""
         return -np.abs(self.grades(measures)[:, None] - np.arange(5.0))
 
@@ -131,7 +129,7 @@ class Retinopathy:
         ]
 
 
-def slope_states(volume: Floats, times: Floats, half_width: float = 0.25) -> Floats:
+def slope_states(volume: FloatArray, times: FloatArray, half_width: float = 0.25) -> FloatArray:
     """Rate of change (T,) per s of a volume (T,) at times (T,) s: the slope of a line through the frames within
     `half_width` s, at least one on each side: above 0 while breathing in. NaN where fewer than two frames are known.
     """
@@ -159,7 +157,7 @@ class Slope:
         """Names of the measures."""
         return tuple(self.measures)
 
-    def margins_over_time(self, sequence: pd.DataFrame, times: Floats) -> Floats:
+    def margins_over_time(self, sequence: pd.DataFrame, times: FloatArray) -> FloatArray:
         """Measures of one sequence, a row a frame (T rows), at times (T,) s or frame numbers → logits (T, 2)."""
         _require(self.reads, sequence)
         volume = sequence[list(self.measures)].sum(axis=1, skipna=False).to_numpy(np.float64)
@@ -168,7 +166,7 @@ class Slope:
         return np.stack([np.zeros(len(slope)), slope / scale], axis=1)
 
 
-def _unless_undefined(said: list[str], undefined: Bools, measures: pd.DataFrame) -> list[str]:
+def _unless_undefined(said: list[str], undefined: BoolArray, measures: pd.DataFrame) -> list[str]:
     """What is said of each row; where the rule is undefined (R,), which of the measures it reads have no value."""
     missing = measures.isna().to_numpy()  # (R, measures)
     names = [", ".join(measures.columns[row]) for row in missing]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+from medseg.typing import BoolArray, FloatArray
+
 KINDS = ("lstm", "linear", "hold")
 BATCH, RATE = 64, 0.005  # windows a step of the LSTM's training, its highest learning rate
 

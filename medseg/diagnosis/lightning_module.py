@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medseg.diagnosis.batch import UNKNOWN, Batch, Item
 from medseg.diagnosis.lstm import SequenceLSTM
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Batch, Item
 
 
 class DiagnosisModule(pl.LightningModule):

@@ -10,11 +10,10 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from medseg.diagnosis.batch import UNKNOWN, Item
 from medseg.diagnosis.lstm import Prediction
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
 from medseg.errors import DataError
-
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+from medseg.typing import FloatArray
 
 
 @dataclass(frozen=True)

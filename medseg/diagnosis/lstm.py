@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from medseg.diagnosis.batch import Batch, Item, collate
-
-FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+from medseg.diagnosis.sequence_dataset import Batch, Item, collate
+from medseg.typing import Float32Array
 
 
 class Task(NamedTuple):
@@ -39,8 +37,8 @@ class Output(NamedTuple):
 class Prediction(NamedTuple):
     """Of one sequence. probabilities: (T, K), or (1, K) for the whole, rows sum to 1; signal: (T,) or None."""
 
-    probabilities: FloatArray
-    signal: FloatArray | None
+    probabilities: Float32Array
+    signal: Float32Array | None
 
 
 class SequenceLSTM(nn.Module):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from scipy import signal as scipy_signal
 
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+from medseg.typing import FloatArray
 
 
 def normalise(signal: FloatArray) -> FloatArray:

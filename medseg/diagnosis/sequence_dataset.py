@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-FloatArray = np.ndarray[Any, np.dtype[Any]]
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+from medseg.typing import AnyArray, IntArray
 
 UNKNOWN = -100
 """Class index of a frame without a state, and of padding: cross-entropy's own default to leave out."""
@@ -24,10 +23,10 @@ class Item(NamedTuple):
     state: class index a frame (T,), or one for the whole (1,); `UNKNOWN` where there is none, or None.
     """
 
-    x: FloatArray
-    steps: FloatArray | None = None
+    x: AnyArray
+    steps: AnyArray | None = None
     state: IntArray | None = None
-    signal: FloatArray | None = None
+    signal: AnyArray | None = None
 
 
 class Batch(NamedTuple):
@@ -114,12 +113,12 @@ class Windows(Dataset[Item]):
         return int(random.choice(len(self.items), p=self.chance))
 
 
-def _varied(x: FloatArray, augmentation: Augmentation, random: np.random.Generator) -> FloatArray:
+def _varied(x: AnyArray, augmentation: Augmentation, random: np.random.Generator) -> AnyArray:
     """Features (..., F) with gain, noise and some of them blanked."""
     features = x.shape[-1]
     gain = augmentation.gain ** random.uniform(-1, 1, features)
     kept = random.random(features) >= augmentation.drop
-    return np.asarray((x * gain + augmentation.noise * random.standard_normal(x.shape)) * (kept if kept.any() else 1))
+    return np.asarray((x * gain + augmentation.noise * random.standard_normal(x.shape)) * (kept if np.any(kept) else 1))
 
 
 def _window(item: Item, length: int, stretch: float, random: np.random.Generator) -> Item:
@@ -139,7 +138,7 @@ def _window(item: Item, length: int, stretch: float, random: np.random.Generator
     )
 
 
-def _read(values: FloatArray, at: FloatArray) -> FloatArray:
+def _read(values: AnyArray, at: AnyArray) -> AnyArray:
     """Values (T, ...) at fractional frames (L,), linearly between neighbours."""
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(values) - 1)

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
 from medseg.diagnosis.calibration import logits
-from medseg.diagnosis.linear import logistic_weights
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from medseg.diagnosis.linear_baseline import logistic_weights
+from medseg.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -22,9 +19,9 @@ class Stack:
     """members: their names, in order; weights: (K, M·K + 1) on their log-probabilities side by side, and a constant."""
 
     members: tuple[str, ...]
-    weights: Floats
+    weights: FloatArray
 
-    def predict(self, probabilities: Mapping[str, Floats]) -> Floats:
+    def predict(self, probabilities: Mapping[str, FloatArray]) -> FloatArray:
         """Probabilities (N, K) by member → probabilities (N, K)."""
         return np.asarray(softmax(_rows(probabilities, self.members) @ self.weights.T, axis=1))
 
@@ -38,14 +35,14 @@ def from_state(state: Mapping[str, Any]) -> Stack:
     return Stack(tuple(state["members"]), np.asarray(state["weights"], np.float64))
 
 
-def fit(probabilities: Mapping[str, Floats], truth: Ints, c: float = 0.1) -> Stack:
+def fit(probabilities: Mapping[str, FloatArray], truth: IntArray, c: float = 0.1) -> Stack:
     """Learn from out-of-fold probabilities (N, K) of each member and class numbers (N,)."""
     members = tuple(probabilities)
     classes = next(iter(probabilities.values())).shape[1]
     return Stack(members, logistic_weights(_rows(probabilities, members), truth, classes, c))
 
 
-def _rows(probabilities: Mapping[str, Floats], members: tuple[str, ...]) -> Floats:
+def _rows(probabilities: Mapping[str, FloatArray], members: tuple[str, ...]) -> FloatArray:
     parts = []
     for name in members:
         values = logits(probabilities[name])

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import DataError, ModelError
+from medseg.typing import FloatArray, IntArray
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 # what a stored ensemble may be made of, beyond what skops itself trusts
 TRUSTED = [
     "sklearn.tree._tree.Tree",
@@ -33,7 +32,7 @@ class Ensemble:
     def __init__(self, members: Sequence[Any], classes: int) -> None:
         self.members, self.classes = list(members), classes
 
-    def predict(self, x: Floats) -> Floats:
+    def predict(self, x: FloatArray) -> FloatArray:
         """Rows (N, F) → probabilities (N, K); a class that training did not show has 0."""
         total = np.zeros((len(x), self.classes))
         for member in self.members:
@@ -70,7 +69,7 @@ def load(content: bytes, name: str = "ensemble") -> Ensemble:
 
 
 def fit(
-    x: Floats, y: Ints, classes: int, trees: int = 300, seed: int = 0, patients: npt.NDArray[Any] | None = None
+    x: FloatArray, y: IntArray, classes: int, trees: int = 300, seed: int = 0, patients: npt.NDArray[Any] | None = None
 ) -> Ensemble:
     """Learn from rows (N, F) and class numbers (N,); `DataError` (one-class) where only one class is there.
 
@@ -102,7 +101,7 @@ def fit(
     return Ensemble([*members, machine], classes)
 
 
-def _machine(x: Floats, y: Ints, patients: npt.NDArray[Any]) -> Any:
+def _machine(x: FloatArray, y: IntArray, patients: npt.NDArray[Any]) -> Any:
     """A support vector machine with Platt's probabilities; None where a class has too few patients for its folds."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.model_selection import StratifiedGroupKFold

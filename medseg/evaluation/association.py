@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from medseg.bootstrap import SEED
 from medseg.errors import DataError
+from medseg.evaluation.bootstrap import SEED
+from medseg.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 DRAWS = 500
 LEAST_CASES = 8  # below, an association is not worth a number
 LEAST_PATIENTS = 3  # below, rho has no distribution
@@ -50,7 +50,9 @@ def associate(
     return table[order].sort_values("rho", key=lambda rho: -rho.abs(), ignore_index=True, kind="stable")
 
 
-def _one(name: str, values: Floats, grades: Floats, positive: float, groups: npt.NDArray[Any]) -> dict[str, Any]:
+def _one(
+    name: str, values: FloatArray, grades: FloatArray, positive: float, groups: npt.NDArray[Any]
+) -> dict[str, Any]:
     known = np.isfinite(values) & np.isfinite(grades)
     x, g, who = values[known], grades[known], groups[known]
     row: dict[str, Any] = {"measure": name, "n": len(x), "reason": ""}
@@ -86,7 +88,7 @@ def _p_value(rho: float, patients: int) -> float:
     return float(2 * stats.t.sf(t, patients - 2))
 
 
-def _statistics(x: Floats, grades: Floats, positive: float) -> tuple[float, float, float]:
+def _statistics(x: FloatArray, grades: FloatArray, positive: float) -> tuple[float, float, float]:
     if np.ptp(x) == 0 or np.ptp(grades) == 0:
         return (np.nan,) * 3
     # Pearson of ranks is Spearman, and much faster
@@ -95,7 +97,7 @@ def _statistics(x: Floats, grades: Floats, positive: float) -> tuple[float, floa
     return float(ranks), both["odds_ratio"], both["auc"]
 
 
-def _sides(x: Floats, side: npt.NDArray[np.bool_]) -> dict[str, float]:
+def _sides(x: FloatArray, side: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Odds ratio for one standard deviation, and AUC (Mann–Whitney); NaN where one side is empty."""
     if side.all() or not side.any():
         return {"odds_ratio": np.nan, "auc": np.nan}
@@ -105,7 +107,7 @@ def _sides(x: Floats, side: npt.NDArray[np.bool_]) -> dict[str, float]:
     return {"odds_ratio": float(np.exp(_slope((x - x.mean()) / x.std(), side.astype(np.float64)))), "auc": float(auc)}
 
 
-def _slope(z: Floats, y: Floats) -> float:
+def _slope(z: FloatArray, y: FloatArray) -> float:
     """The slope of a logistic regression on one standardised measure, by Newton's method with a slight ridge."""
     design = np.stack([np.ones_like(z), z], axis=1)  # (N, 2)
     beta = np.zeros(2)
@@ -129,7 +131,7 @@ def _draws(groups: npt.NDArray[Any]) -> Iterable[npt.NDArray[np.intp]]:
         yield np.concatenate([rows[k] for k in random.integers(len(rows), size=len(rows))])
 
 
-def benjamini_hochberg(p: Floats) -> Floats:
+def benjamini_hochberg(p: FloatArray) -> FloatArray:
     """q of each p (M,): the lowest false discovery rate at which it is called; NaN stays NaN and is not counted."""
     q = np.full(len(p), np.nan)
     known = np.flatnonzero(np.isfinite(p))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from medseg.typing import FloatArray
 
 SEED = 20_240_601  # intervals come out the same on every machine
 ONE_PATIENT = "one patient: no interval between patients can be given"
@@ -39,13 +39,13 @@ def bootstrap_ci(
     return float(low), float(high)
 
 
-def _columns(values: npt.ArrayLike) -> Floats:
+def _columns(values: npt.ArrayLike) -> FloatArray:
     """(N,) or (N, L) → (N, L)."""
     table = np.asarray(values, dtype=np.float64)
     return table.reshape(len(table), -1 if table.size else 1)  # (N, L)
 
 
-def _row_means(table: Floats) -> Floats:
+def _row_means(table: FloatArray) -> FloatArray:
     """Mean of each row's known values (n, L) -> (n,); every row has one."""
     known = ~np.isnan(table)
     return np.asarray(np.where(known, table, 0.0).sum(axis=1) / known.sum(axis=1), dtype=np.float64)

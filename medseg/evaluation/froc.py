@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.bootstrap import bootstrap_statistic, estimate
+from medseg.evaluation.bootstrap import bootstrap_statistic, estimate
 
 FALSE_PER_IMAGE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-from medseg.bootstrap import estimate
-
-Bools = npt.NDArray[np.bool_]
+from medseg.evaluation.bootstrap import estimate
+from medseg.typing import BoolArray
 
 
 class Pieces:
@@ -20,7 +18,7 @@ class Pieces:
         self._counts: dict[str, list[tuple[int, int, int]]] = {}
         self._patients: dict[str, list[str]] = {}
 
-    def add(self, label: str, patient: str, predicted: Bools, truth: Bools) -> None:
+    def add(self, label: str, patient: str, predicted: BoolArray, truth: BoolArray) -> None:
         """Count an image: masks of one shape."""
         true, met = _met(truth, predicted)
         said, right = _met(predicted, truth)
@@ -44,7 +42,7 @@ class Pieces:
         return found
 
 
-def _met(pieces: Bools, other: Bools) -> tuple[int, int]:
+def _met(pieces: BoolArray, other: BoolArray) -> tuple[int, int]:
     """How many pieces, connected by edges or corners, and how many of them `other` touches."""
     numbers, count = ndimage.label(pieces, np.ones((3,) * pieces.ndim))
     return int(count), len(np.unique(numbers[other & pieces]))

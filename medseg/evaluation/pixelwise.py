@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.bootstrap import bootstrap_statistic
+from medseg.evaluation.bootstrap import bootstrap_statistic
 
 # of the logit, since a network that is sure says .9999 here and .99999 there: equal steps of the probability would call
 # that the same

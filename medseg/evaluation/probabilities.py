@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.bootstrap import ONE_PATIENT, bootstrap_statistic, estimate
-from medseg.metrics import auc
+from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_statistic, estimate
+from medseg.evaluation.states import auc
+from medseg.typing import BoolArray, FloatArray, IntArray
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 BINS = 15  # of the reliability plot and the calibration error (Guo et al., ICML 2017)
 LEAST = 1e-6
 
 
 def judge_probabilities(
-    probabilities: Floats, truth: Ints, patients: Sequence[object], positive: Sequence[int] = ()
+    probabilities: FloatArray, truth: IntArray, patients: Sequence[object], positive: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Scores of probabilities (N, K) against class numbers (N,), each {"mean", "ci95", "n"}, intervals by patient.
 
@@ -52,7 +50,7 @@ def judge_probabilities(
     return found
 
 
-def curves_of(score: Floats, ill: Bools) -> tuple[Floats, Floats, Floats]:
+def curves_of(score: FloatArray, ill: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """1 − specificity, sensitivity and precision at every threshold, from none called to all; equal scores together."""
     order = np.argsort(-score, kind="stable")
     hits, called = np.cumsum(ill[order]), np.arange(1, len(score) + 1)
@@ -62,13 +60,13 @@ def curves_of(score: Floats, ill: Bools) -> tuple[Floats, Floats, Floats]:
     return (called - hits) / max(int((~ill).sum()), 1), hits / max(int(ill.sum()), 1), precision
 
 
-def average_precision(score: Floats, ill: Bools) -> float:
+def average_precision(score: FloatArray, ill: BoolArray) -> float:
     """Area under the precision–recall curve by steps, Σ (Rₙ − Rₙ₋₁) Pₙ; NaN where not both sides are there."""
     _, recall, precision = curves_of(score, ill)
     return float(np.sum(np.diff(recall) * precision[1:])) if 0 < ill.sum() < len(ill) else float("nan")
 
 
-def judge_sets(sets: Bools, truth: Ints, patients: Sequence[object]) -> dict[str, Any]:
+def judge_sets(sets: BoolArray, truth: IntArray, patients: Sequence[object]) -> dict[str, Any]:
     """Of sets of classes (N, K): how often the true one is inside, their mean size, and the share that abstains."""
     size = sets.sum(axis=1)
     held = sets[np.arange(len(truth)), truth].astype(np.float64)
@@ -82,7 +80,7 @@ def judge_sets(sets: Bools, truth: Ints, patients: Sequence[object]) -> dict[str
     }
 
 
-def reliability(probabilities: Floats, truth: Ints) -> list[dict[str, float]]:
+def reliability(probabilities: FloatArray, truth: IntArray) -> list[dict[str, float]]:
     """Per bin of the highest probability that holds a case: mean probability, share that is right, number of cases."""
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     bins = np.minimum((sure * BINS).astype(int), BINS - 1)
@@ -93,13 +91,13 @@ def reliability(probabilities: Floats, truth: Ints) -> list[dict[str, float]]:
     ]
 
 
-def calibration_error(probabilities: Floats, truth: Ints) -> float:
+def calibration_error(probabilities: FloatArray, truth: IntArray) -> float:
     """Expected calibration error: Σ n_b/N · |right − probability| over the bins of `reliability`."""
     bins = reliability(probabilities, truth)
     return float(sum(b["n"] * abs(b["right"] - b["probability"]) for b in bins) / len(truth))
 
 
-def classwise_error(probabilities: Floats, truth: Ints) -> float:
+def classwise_error(probabilities: FloatArray, truth: IntArray) -> float:
     """Mean over classes of Σ n_b/N · |share of the class − its mean probability| over 15 equal bins of that."""
     errors = []
     for k, own in enumerate(probabilities.T):
@@ -109,7 +107,7 @@ def classwise_error(probabilities: Floats, truth: Ints) -> float:
     return float(np.mean(errors))
 
 
-def weighted_kappa(truth: Ints, guess: Ints, classes: int) -> float:
+def weighted_kappa(truth: IntArray, guess: IntArray, classes: int) -> float:
     """Cohen's kappa with quadratic weights (Cohen 1968); NaN where truth and guess both hold one and the same class."""
     table = np.zeros((classes, classes))
     np.add.at(table, (truth, guess), 1)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
+from medseg.typing import BoolArray, FloatArray
 
 
-def hd95_mm(pred: Bools, truth: Bools, spacing: Sequence[float]) -> float:
+def hd95_mm(pred: BoolArray, truth: BoolArray, spacing: Sequence[float]) -> float:
     """Hausdorff distance, 95th percentile, mm: the larger of the two directed percentiles (Metrics Reloaded).
 
     `spacing` is mm per array axis. One mask empty: the diagonal of the array in mm; both empty: NaN.
@@ -21,7 +19,7 @@ def hd95_mm(pred: Bools, truth: Bools, spacing: Sequence[float]) -> float:
     return surface_scores(pred, truth, spacing, 0.0)[0]
 
 
-def nsd(pred: Bools, truth: Bools, spacing: Sequence[float], tolerance_mm: float) -> float:
+def nsd(pred: BoolArray, truth: BoolArray, spacing: Sequence[float], tolerance_mm: float) -> float:
     """Normalised surface Dice: the share of both surfaces' voxels within `tolerance_mm` of the other surface.
 
     `spacing` is mm per array axis. One mask empty: 0; both empty: NaN. (Nikolov 2018, surface voxels as elements.)
@@ -29,7 +27,7 @@ def nsd(pred: Bools, truth: Bools, spacing: Sequence[float], tolerance_mm: float
     return surface_scores(pred, truth, spacing, tolerance_mm)[1]
 
 
-def surface_distances(a: Bools, b: Bools, spacing: Sequence[float]) -> tuple[Floats, Floats]:
+def surface_distances(a: BoolArray, b: BoolArray, spacing: Sequence[float]) -> tuple[FloatArray, FloatArray]:
     """Distances in mm from every surface voxel of `a` to the surface of `b`, and back; both masks non-empty.
 
     Surface voxels are those with a background neighbour across a face; outside the image is background.
@@ -42,7 +40,7 @@ def surface_distances(a: Bools, b: Bools, spacing: Sequence[float]) -> tuple[Flo
     )
 
 
-def _points(mask: Bools, spacing: Sequence[float]) -> Floats:
+def _points(mask: BoolArray, spacing: Sequence[float]) -> FloatArray:
     """Positions (N, D) in mm of the surface voxels of a non-empty mask, D the axes longer than one voxel."""
     box = tuple(_extent(mask, axis) for axis in range(mask.ndim))
     # an axis of one voxel has no neighbours: a slice of a 3D image has an outline, not only surface
@@ -54,12 +52,14 @@ def _points(mask: Bools, spacing: Sequence[float]) -> Floats:
     return np.asarray((np.argwhere(crop & ~binary_erosion(crop)) + start) * scale, dtype=np.float64)
 
 
-def _extent(mask: Bools, axis: int) -> slice:
+def _extent(mask: BoolArray, axis: int) -> slice:
     used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
     return slice(int(used[0]), int(used[-1]) + 1)
 
 
-def surface_scores(pred: Bools, truth: Bools, spacing: Sequence[float], tolerance_mm: float) -> tuple[float, float]:
+def surface_scores(
+    pred: BoolArray, truth: BoolArray, spacing: Sequence[float], tolerance_mm: float
+) -> tuple[float, float]:
     """(HD95 in mm, NSD), with the agreed values where a mask is empty."""
     filled = int(pred.any()) + int(truth.any())
     if filled == 0:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.data.image import grid_difference
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
-
-Array = np.ndarray[Any, np.dtype[Any]]
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+from medseg.io.geometry import grid_difference
+from medseg.io.labels import Labels
+from medseg.typing import AnyArray, BoolArray, FloatArray
 
 
 class Axial(NamedTuple):
@@ -25,8 +24,8 @@ class Axial(NamedTuple):
     reference: the turned mask image, for positions in all three axes.
     """
 
-    values: Array
-    mask: Array
+    values: AnyArray
+    mask: AnyArray
     spacing: tuple[float, float, float]
     heights: FloatArray
     reference: sitk.Image
@@ -91,7 +90,9 @@ def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Ima
     return sitk.Resample(regions, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
 
 
-def table(volume: Axial, labels: Mapping[str, int], measure: Callable[[Array, int], dict[str, float]]) -> pd.DataFrame:
+def table(
+    volume: Axial, labels: Mapping[str, int], measure: Callable[[AnyArray, int], dict[str, float]]
+) -> pd.DataFrame:
     """One row a slice, inferior to superior: step, position_mm, then ``<label>.<measure>``.
 
     `measure` gets the label's pixels in the slice as (Y, X) bool and the slice's number.
@@ -105,8 +106,14 @@ def table(volume: Axial, labels: Mapping[str, int], measure: Callable[[Array, in
     return pd.DataFrame(rows)
 
 
-def regions(mask: Array, labels: Mapping[str, int] | Labels) -> Iterator[tuple[str, Array]]:
+def regions(mask: AnyArray, labels: Mapping[str, int] | Labels) -> Iterator[tuple[str, AnyArray]]:
     """Each label's name and its voxels as bool; plain names and numbers are labels that do not overlap."""
     coded = labels if isinstance(labels, Labels) else Labels(labels)
     for name in coded.numbers:
         yield name, coded.layer(mask, name)
+
+
+def diameter(inside: BoolArray) -> float:
+    """Largest distance in pixels between two points of a region (Y, X), their widths included."""
+    points = cv2.convexHull(np.argwhere(inside).astype(np.int32))[:, 0].astype(np.float64)  # (N, 2)
+    return float(np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max() + 1)

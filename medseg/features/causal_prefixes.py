@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from medseg.features.sequence import FeatureSequence, FloatArray, feature_columns, sequences
+from medseg.features.sequences import FeatureSequence, feature_columns, sequences
+from medseg.typing import FloatArray
 
 
 def prefixes(

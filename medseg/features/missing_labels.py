@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from medseg.typing import BoolArray, FloatArray
+
 SHARE = 0.25  # of a class's rows: segmenters miss fewer of what is there, and find something in many that have nothing
 
 
-def absent(values: Floats, names: Sequence[str]) -> dict[str, Bools]:
+def absent(values: FloatArray, names: Sequence[str]) -> dict[str, BoolArray]:
     """By label the rows (R,) of measures (R, F), named ``label.measure``, in which all that was counted of it is 0."""
     found = {}
     for label in dict.fromkeys(name.split(".")[0] for name in names if "." in name):
@@ -23,7 +23,7 @@ def absent(values: Floats, names: Sequence[str]) -> dict[str, Bools]:
     return found
 
 
-def telling(values: Floats, names: Sequence[str], classes: npt.NDArray[Any]) -> tuple[str, ...]:
+def telling(values: FloatArray, names: Sequence[str], classes: npt.NDArray[Any]) -> tuple[str, ...]:
     """The labels whose absence tells something: they are absent in at least a quarter of the rows (R,) of a class."""
     return tuple(
         label
@@ -32,7 +32,7 @@ def telling(values: Floats, names: Sequence[str], classes: npt.NDArray[Any]) -> 
     )
 
 
-def known_share(measured: Floats, filled: Floats, names: Sequence[str], labels: Sequence[str]) -> Floats:
+def known_share(measured: FloatArray, filled: FloatArray, names: Sequence[str], labels: Sequence[str]) -> FloatArray:
     """Share (R,) of measures (R, F) that are defined, `filled` from the frames around them or not; those of `labels`
     count where the label is absent.
     """
@@ -43,5 +43,5 @@ def known_share(measured: Floats, filled: Floats, names: Sequence[str], labels: 
     return np.asarray(known.mean(axis=1))
 
 
-def _of(label: str, names: Sequence[str]) -> Bools:
+def _of(label: str, names: Sequence[str]) -> BoolArray:
     return np.array([name.split(".")[0] == label for name in names])

@@ -10,13 +10,12 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.data.image import grid_difference
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
-from medseg.features.slices import regions
+from medseg.features.axial import regions
+from medseg.io.geometry import grid_difference
+from medseg.io.labels import Labels
+from medseg.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 LIT = 0.1  # of the bright end (99th percentile) of a volume: darker is air
 MOST = 160  # voxels along an axis of a volume when distances are taken: more are thinned out
 
@@ -56,7 +55,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     return places(dict(regions(sitk.GetArrayViewFromImage(mask), labels)), field, spacing)
 
 
-def places(parts: Mapping[str, Bools], field: Bools, spacing: Floats) -> dict[str, float]:
+def places(parts: Mapping[str, BoolArray], field: BoolArray, spacing: FloatArray) -> dict[str, float]:
     """Place of each part ([Z,] Y, X) in a field of that shape; spacing ([z,] y, x) in mm. NaN where one is empty."""
     found: dict[str, float] = {}
     told = [key for key in UNITS if field.ndim == 3 or key in FLAT]
@@ -70,7 +69,7 @@ def places(parts: Mapping[str, Bools], field: Bools, spacing: Floats) -> dict[st
     return found
 
 
-def lit(values: npt.NDArray[Any]) -> Bools:
+def lit(values: npt.NDArray[Any]) -> BoolArray:
     """What is not air in a volume or one of its slices ([Z,] Y, X), without holes in any slice."""
     bright, dark = float(np.percentile(values, 99)), float(values.min())
     there = values > dark + LIT * (bright - dark) if bright > dark else np.zeros(values.shape, bool)
@@ -78,7 +77,7 @@ def lit(values: npt.NDArray[Any]) -> Bools:
     return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(there.shape)
 
 
-def _along(inside: Bools, field: Bools) -> dict[str, float]:
+def _along(inside: BoolArray, field: BoolArray) -> dict[str, float]:
     """Place along each axis of the field's box, and the share of the field."""
     found = {"place_share": float(inside.sum() / field.sum())}
     centre = ndimage.center_of_mass(inside)
@@ -93,7 +92,7 @@ def _along(inside: Bools, field: Bools) -> dict[str, float]:
     return found
 
 
-def _apart(inside: Bools, field: Bools, others: Bools, spacing: Floats) -> dict[str, float]:
+def _apart(inside: BoolArray, field: BoolArray, others: BoolArray, spacing: FloatArray) -> dict[str, float]:
     """Shortest way from a label to the field's edge and to another label, over the field's width."""
     if inside.ndim == 3:  # a coarser grid tells a distance as well, in a fraction of time and memory
         steps = [max(1, round(length / MOST)) for length in inside.shape]
@@ -110,7 +109,7 @@ def _apart(inside: Bools, field: Bools, others: Bools, spacing: Floats) -> dict[
     return found
 
 
-def _gap(inside: Bools, free: Bools, spacing: Floats, beyond: bool) -> float:
+def _gap(inside: BoolArray, free: BoolArray, spacing: FloatArray, beyond: bool) -> float:
     """Shortest way in mm from a label to what is not `free`, 0 where their voxels share a face along any axis.
 
     beyond: whether what lies outside the arrays ([Z,] Y, X) is free.

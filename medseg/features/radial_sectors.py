@@ -10,14 +10,13 @@ import pandas as pd
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.data.image import grid_difference
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
 from medseg.features import position
-from medseg.features.slices import regions
+from medseg.features.axial import regions
+from medseg.io.geometry import grid_difference
+from medseg.io.labels import Labels
+from medseg.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 SECTORS = 8
 RIM = 0.25  # of the radius of the disc of the same area: width of the bands inside and outside the border
 BEHIND = 1.0  # of that radius: how far below a label its shadow or enhancement is looked at
@@ -71,12 +70,12 @@ def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
     return regions
 
 
-def _sector(angle: Floats) -> npt.NDArray[np.int64]:
+def _sector(angle: FloatArray) -> npt.NDArray[np.int64]:
     """Number 0 … 7 of each angle's sector; sector 0 is centred on the x axis."""
     return np.asarray(np.floor((angle / (2 * np.pi) * SECTORS + 0.5) % SECTORS).astype(np.int64))
 
 
-def _arrays(image: sitk.Image, mask: sitk.Image) -> tuple[Floats, npt.NDArray[np.uint8], Bools]:
+def _arrays(image: sitk.Image, mask: sitk.Image) -> tuple[FloatArray, npt.NDArray[np.uint8], BoolArray]:
     """Grey values (Y, X), coded mask (Y, X) and the field (Y, X): what is not black."""
     if image.GetDimension() != 2 or mask.GetDimension() != 2:
         raise ImageError(
@@ -89,7 +88,7 @@ def _arrays(image: sitk.Image, mask: sitk.Image) -> tuple[Floats, npt.NDArray[np
     return grey, sitk.GetArrayFromImage(mask), np.asarray(ndimage.binary_fill_holes(grey > 0))
 
 
-def _sectors(grey: Floats, inside: Bools, field: Bools) -> list[dict[str, float]]:
+def _sectors(grey: FloatArray, inside: BoolArray, field: BoolArray) -> list[dict[str, float]]:
     radius = float(np.sqrt(inside.sum() / np.pi))
     centre = np.argwhere(inside).mean(axis=0)
     y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
@@ -116,7 +115,7 @@ def _sectors(grey: Floats, inside: Bools, field: Bools) -> list[dict[str, float]
     return rows
 
 
-def _behind(grey: Floats, inside: Bools, field: Bools) -> float:
+def _behind(grey: FloatArray, inside: BoolArray, field: BoolArray) -> float:
     """Below the label against beside it, at the depth below it."""
     y, x = np.nonzero(inside)
     radius, bottom = np.sqrt(inside.sum() / np.pi), y.max() + 1
@@ -130,5 +129,5 @@ def _behind(grey: Floats, inside: Bools, field: Bools) -> float:
     return float((_mean(grey, under) - _mean(grey, beside)) / level) if level > 0 else np.nan
 
 
-def _mean(values: Floats, where: Bools) -> float:
+def _mean(values: FloatArray, where: BoolArray) -> float:
     return float(values[where].mean()) if where.any() else np.nan

@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data.image import grid_difference
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
-from medseg.features.slices import Array, FloatArray, regions
+from medseg.features.axial import regions
+from medseg.io.geometry import grid_difference
+from medseg.io.labels import Labels
 from medseg.preprocess.colour import LUMA
-
-Bools = npt.NDArray[np.bool_]
+from medseg.typing import AnyArray, BoolArray, FloatArray
 
 RING = 0.25
 """Width of the ring around a label, of the radius of the disc or ball of its size: the surroundings of a small lesion
@@ -31,8 +29,8 @@ class Region(NamedTuple):
     width: of the ring in the unit of `spacing`, 0 without.
     """
 
-    inside: Bools
-    values: Array
+    inside: BoolArray
+    values: AnyArray
     spacing: tuple[float, ...]
     width: float
 
@@ -46,7 +44,7 @@ class Region(NamedTuple):
         return np.asarray(values @ weights, np.float64)
 
     @property
-    def ring(self) -> Bools:
+    def ring(self) -> BoolArray:
         """Voxels outside the label whose centre is at most `width` from one of its voxels' ([Z,] Y, X)."""
         if not self.inside.any():
             return np.zeros_like(self.inside)
@@ -95,7 +93,7 @@ def _width(count: int, spacing: tuple[float, ...], ring: float) -> float:
     return max(ring * float(radius), LEAST_RING * min(spacing))
 
 
-def _box(inside: Bools, margin: list[int]) -> tuple[slice, ...]:
+def _box(inside: BoolArray, margin: list[int]) -> tuple[slice, ...]:
     """The bounding box of a label, widened by `margin` voxels an axis within the image; empty where absent."""
     box: tuple[slice, ...] = ()
     for axis in range(inside.ndim):

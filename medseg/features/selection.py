@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg.errors import DataError
+from medseg.typing import FloatArray, IntArray
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 HOW = ("all", "mutual_information", "rfe")
 
 
 def select_features(
-    x: Floats, y: Ints, how: str = "mutual_information", count: int = 30, correlation: float = 0.95, seed: int = 0
+    x: FloatArray,
+    y: IntArray,
+    how: str = "mutual_information",
+    count: int = 30,
+    correlation: float = 0.95,
+    seed: int = 0,
 ) -> list[int]:
     """Columns of x (N, F) to keep, in order of their worth, learnt from rows and their class numbers y (N,) alone.
 
@@ -39,7 +42,7 @@ def select_features(
     return left[:count] if how == "mutual_information" else _eliminated(x, y, left, count)
 
 
-def _mutual_information(x: Floats, y: Ints, seed: int) -> Any:
+def _mutual_information(x: FloatArray, y: IntArray, seed: int) -> Any:
     """Of each column with the class, in nats; 0 where no class has two rows, so that nothing can be compared."""
     if np.unique(y, return_counts=True)[1].max() < 2:
         return np.zeros(x.shape[1])
@@ -48,7 +51,7 @@ def _mutual_information(x: Floats, y: Ints, seed: int) -> Any:
     return mutual_info_classif(x, y, random_state=seed)
 
 
-def _apart(x: Floats, ranked: Sequence[int], limit: float) -> list[int]:
+def _apart(x: FloatArray, ranked: Sequence[int], limit: float) -> list[int]:
     """The columns, in order, that correlate with none of those kept before by more than `limit`."""
     z = x[:, ranked]
     z = (z - z.mean(axis=0)) / z.std(axis=0)
@@ -60,7 +63,7 @@ def _apart(x: Floats, ranked: Sequence[int], limit: float) -> list[int]:
     return [ranked[place] for place in kept]
 
 
-def _eliminated(x: Floats, y: Ints, columns: list[int], count: int) -> list[int]:
+def _eliminated(x: FloatArray, y: IntArray, columns: list[int], count: int) -> list[int]:
     from sklearn.feature_selection import RFE
     from sklearn.linear_model import LogisticRegression
 

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from medseg.errors import DataError
-
-FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+from medseg.typing import FloatArray
 
 NOT_FEATURES = ("case", "patient", "frame", "time", "label", "signal", "split", "step", "position_mm")
 """Columns of the tables that name or judge a row; every other numeric column is a feature."""

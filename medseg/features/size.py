@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.features.slices import axial, regions, table
+from medseg.features.axial import axial, regions, table
 
 UNITS: dict[str, str] = {
     "volume_ml": "mL: number of voxels of the label × voxel volume; 0 where the label is absent",

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from medseg.data.folders import read_table
+from medseg.data.tables import read_table
 from medseg.errors import DataError
-from medseg.ledger import atomic_write_text, beside, write_json
+from medseg.utils.files import atomic_write_text, beside, write_json
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]

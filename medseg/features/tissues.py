@@ -9,13 +9,12 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
+from medseg.features.axial import regions
 from medseg.features.position import lit
-from medseg.features.slices import regions
+from medseg.io.labels import Labels
+from medseg.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 BRIGHT = 2.0  # standard deviations above the mean of the field
 REACH = 0.12  # of the field's width: further off than this no midline is looked for
 
@@ -58,7 +57,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     return found
 
 
-def _of_field(relative: Floats, field: Bools, unit: float, step_mm: float) -> dict[str, float]:
+def _of_field(relative: FloatArray, field: BoolArray, unit: float, step_mm: float) -> dict[str, float]:
     found = {"field.field_size": float(field.sum()) * unit}
     if field.sum() < 16:
         blank = ("field_bright_share", "field_asymmetry", "field_skewness", "midline_shift_mm")
@@ -76,7 +75,7 @@ def _of_field(relative: Floats, field: Bools, unit: float, step_mm: float) -> di
     return found
 
 
-def _mirrored(values: Floats, middle: float) -> Floats:
+def _mirrored(values: FloatArray, middle: float) -> FloatArray:
     """Values with left and right exchanged about column `middle`; 0 beyond the edge."""
     columns = np.round(2 * middle - np.arange(values.shape[-1])).astype(int)
     known = (columns >= 0) & (columns < values.shape[-1])
@@ -85,7 +84,7 @@ def _mirrored(values: Floats, middle: float) -> Floats:
     return out
 
 
-def _shift(smooth: Floats, field: Bools, columns: npt.NDArray[np.intp]) -> float:
+def _shift(smooth: FloatArray, field: BoolArray, columns: npt.NDArray[np.intp]) -> float:
     """Columns by which the best mirror line of the field's inner half is off its middle."""
     middle, width = (columns[0] + columns[-1]) / 2, columns[-1] - columns[0] + 1
     inner = np.abs(np.arange(field.shape[-1]) - middle) <= width / 4
@@ -101,7 +100,7 @@ def _shift(smooth: Floats, field: Bools, columns: npt.NDArray[np.intp]) -> float
     return shift
 
 
-def _of_label(inside: Bools, relative: Floats, field: Bools, unit: float) -> dict[str, float]:
+def _of_label(inside: BoolArray, relative: FloatArray, field: BoolArray, unit: float) -> dict[str, float]:
     count = int(inside.sum())
     found = {"size": count * unit, "share": count / max(int(field.sum()), 1)}
     if not count:

@@ -10,21 +10,20 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.config import Config, build
-from medseg.console import progress, say, warn
+from medseg.config.compose import Config, build
 from medseg.data.cases import Case
-from medseg.data.image import read_image, to_array
-from medseg.data.labels import Labels
-from medseg.data.truth import read_truth
+from medseg.data.ground_truth import read_truth
 from medseg.errors import DataError, MedsegError
-from medseg.froc import Judged, ranking
-from medseg.pipeline import Images
+from medseg.evaluation.froc import Judged, ranking
+from medseg.io.image import read_image, to_array
+from medseg.io.labels import Labels
 from medseg.preprocess.geometry import match_mask
-from medseg.segmentation import ranker
-from medseg.segmentation.candidates import Candidate, Finder, Ints, Regions, only_kept
-from medseg.segmentation.ranker import Ranker
+from medseg.segmentation import candidate_ranker
+from medseg.segmentation.candidate_ranker import Ranker
+from medseg.segmentation.candidates import Candidate, Finder, Regions, only_kept
+from medseg.typing import Float32Array, Images, Int32Array
+from medseg.utils.console import progress, say, warn
 
-Scores = npt.NDArray[np.float32]
 State = dict[str, dict[str, Any]]  # label → ranker
 REASONS = 3  # said of each candidate, the weightiest
 
@@ -36,14 +35,14 @@ class Selection:
         settings = config.get("candidates")
         self.finder: Finder | None = build(settings.finder) if settings else None
         self.labels = labels
-        self.rankers: dict[str, Ranker] = {name: ranker.from_state(s) for name, s in (state or {}).items()}
+        self.rankers: dict[str, Ranker] = {name: candidate_ranker.from_state(s) for name, s in (state or {}).items()}
 
     @property
     def ranks(self) -> bool:
         """Whether anything is chosen."""
         return self.finder is not None and bool(self.rankers)
 
-    def __call__(self, probability: Scores, ready: Images) -> tuple[Scores, dict[str, Regions]]:
+    def __call__(self, probability: Float32Array, ready: Images) -> tuple[Float32Array, dict[str, Regions]]:
         """Probabilities (K, Z, Y, X) with only the kept candidates left, and every candidate of each label."""
         if self.finder is None or not self.rankers:
             return probability, {}
@@ -58,7 +57,7 @@ class Selection:
             left[0] = np.maximum(1 - left[1:].sum(axis=0), 0)
         return left, found
 
-    def find(self, probability: Scores, ready: Images, label: str) -> Regions:
+    def find(self, probability: Float32Array, ready: Images, label: str) -> Regions:
         """The unscored candidates of a label."""
         if self.finder is None:
             raise ValueError("no finder: the settings name no candidates")
@@ -70,7 +69,7 @@ class Selection:
 
 
 def learn(
-    config: Config, selection: Selection, cases: Sequence[Case], look: Callable[[Images], tuple[Images, Scores]]
+    config: Config, selection: Selection, cases: Sequence[Case], look: Callable[[Images], tuple[Images, Float32Array]]
 ) -> State:
     """A ranker for each label, from training cases that can be read; `look` is images → ready images, probabilities.
 
@@ -88,7 +87,7 @@ def learn(
     for name, seen in rows.items():
         try:
             candidates, hits, patients = map(list, zip(*seen, strict=True)) if seen else ([], [], [])
-            state[name] = ranker.fit(candidates, hits, patients, list(config.candidates.leave_out)).state()
+            state[name] = candidate_ranker.fit(candidates, hits, patients, list(config.candidates.leave_out)).state()
         except DataError as error:
             warn(f"{name}: candidates are not ranked: {error}")
             continue
@@ -97,7 +96,7 @@ def learn(
 
 
 def _looked_at(
-    case: Case, selection: Selection, look: Callable[[Images], tuple[Images, Scores]], overlap: float
+    case: Case, selection: Selection, look: Callable[[Images], tuple[Images, Float32Array]], overlap: float
 ) -> Iterator[tuple[str, Regions, list[int], int]]:
     """Label, candidates, the structure each lies on, number of structures; for labels that the case annotates."""
     try:
@@ -120,7 +119,7 @@ def on_network_grid(coded: sitk.Image, grid: sitk.Image, labels: Labels, label: 
     return array.reshape((-1, *array.shape[-2:]))  # (Z, Y, X)
 
 
-def hits_of(numbers: Ints, truth: npt.NDArray[np.bool_], overlap: float) -> tuple[list[int], int]:
+def hits_of(numbers: Int32Array, truth: npt.NDArray[np.bool_], overlap: float) -> tuple[list[int], int]:
     """For each region 1 … n the number of the structure (component of `truth`) it lies on, 0 for none; and how many
     structures there are. It lies on one where their intersection over union is at least `overlap`; arrays (Z, Y, X).
     """

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import SimpleITK as sitk
 
-from medseg.classifier import Classifier
-from medseg.data.cases import Case
-from medseg.data.labels import Labels
-from medseg.ledger import atomic_write_bytes
-from medseg.masks import MaskOf
-from medseg.tables import Tables
+from medseg.features.tables import Tables
+from medseg.inference.stacked_classifier import Classifier
 
 SHOWN = 12  # measures of a case, those that the model selected first
-SIDE = 480  # pixels of the longer side of a picture
-COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66))  # of outlines, sRGB
 Json = dict[str, Any]
-Window = tuple[float, float] | None  # darkest and brightest value shown; None: the 0.5th and 99.5th percentile
 
 
 def diagnoses(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> Json:
@@ -99,45 +89,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     return float(value) if np.isfinite(value) else None
-
-
-def picture(image: sitk.Image, mask: sitk.Image, labels: Labels, window: Window = None) -> bytes:
-    """PNG of an image with the outlines of its mask; of a volume the axial slice with the largest mask."""
-    if image.GetDimension() == 3:
-        turned, flat = (sitk.DICOMOrient(part, "LPS") for part in (image, mask))
-        areas = (sitk.GetArrayViewFromImage(flat) > 0).sum(axis=(1, 2))
-        number = int(areas.argmax()) if areas.any() else len(areas) // 2
-        image, mask = turned[:, :, number], flat[:, :, number]
-    pixels = sitk.GetArrayFromImage(image).astype(np.float32)
-    low, high = window or np.percentile(pixels, [0.5, 99.5])
-    grey = np.clip((pixels - low) / max(float(high - low), 1e-9), 0, 1) * 255
-    canvas = np.rint(grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)).astype(np.uint8)[..., :3]
-    scale = SIDE / max(canvas.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in canvas.shape[1::-1])
-    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas = np.ascontiguousarray(cv2.resize(canvas, size, interpolation=smooth))
-    coded = sitk.GetArrayFromImage(mask)
-    for place, name in enumerate(labels.numbers):
-        layer = cv2.resize(labels.layer(coded, name).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        curves, _ = cv2.findContours(layer, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, curves, -1, COLOURS[place % len(COLOURS)], 1)
-    return _png(canvas)
-
-
-def _png(canvas: npt.NDArray[np.uint8]) -> bytes:
-    done, content = cv2.imencode(".png", canvas[..., ::-1])
-    assert done
-    return bytes(content)
-
-
-def pictured(mask_of: MaskOf, folder: Path, labels: Labels, wanted: Container[str], window: Window = None) -> MaskOf:
-    """The same masks; a picture of each case that is wanted goes to folder/<case>.png, of sequences the first frame."""
-
-    def draw(case: Case, image: sitk.Image) -> sitk.Image:
-        mask = mask_of(case, image)
-        target = folder / f"{case.id}.png"
-        if case.id in wanted and image.GetDimension() < 4 and (case.frame or 0) == 0:
-            atomic_write_bytes(target, picture(image, mask, labels, window))
-        return mask
-
-    return draw

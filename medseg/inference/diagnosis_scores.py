@@ -9,18 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from medseg.classification import judge_probabilities, judge_sets, reliability
-from medseg.classifier import MEMBERS, RULE, STACK, Classifier
-from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser
-from medseg.diagnosis.batch import UNKNOWN
 from medseg.diagnosis.calibration import Calibration
-from medseg.diagnosis.signal import normalise, period
-from medseg.metrics import summarise_states
-from medseg.tables import Tables
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from medseg.diagnosis.forecasting import Horizon
+from medseg.diagnosis.respiratory_signal import normalise, period
+from medseg.diagnosis.sequence_dataset import UNKNOWN
+from medseg.evaluation.bootstrap import estimate
+from medseg.evaluation.probabilities import judge_probabilities, judge_sets, reliability
+from medseg.evaluation.states import summarise_states
+from medseg.features.tables import Tables
+from medseg.inference.feature_inputs import UNDEFINED
+from medseg.inference.sequence_classifier import ALONE, Diagnoser
+from medseg.inference.sequence_results import forecast_errors, forecast_facts
+from medseg.inference.stacked_classifier import MEMBERS, RULE, STACK, Classifier
+from medseg.typing import BoolArray, FloatArray, IntArray
 
 
 def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def judge_sequences(
 class _Truth(NamedTuple):
     """numbers: (R,) of classes, UNKNOWN without a label; patients: (R,); ill: the classes that call for action."""
 
-    numbers: Ints
+    numbers: IntArray
     patients: npt.NDArray[Any]
     ill: list[int]
 
@@ -79,9 +80,9 @@ class _Truth(NamedTuple):
 
 def _judge_calibrated(
     summary: dict[str, Any],
-    said: Mapping[str, Floats],
+    said: Mapping[str, FloatArray],
     calibrations: Mapping[str, Calibration],
-    silent: Bools,
+    silent: BoolArray,
     truth: _Truth,
 ) -> None:
     """Add what probabilities (R, K) by model are worth before and after calibration, and their sets: all classes, in
@@ -98,3 +99,13 @@ def _judge_calibrated(
         sets = judge_sets(calibrations[name].sets(calibrated, silent)[known], numbers, patients)
         summary["models"][name] |= scores | {f"set_{key}": value for key, value in sets.items()}
         summary["reliability"][name] = reliability(calibrated[known], numbers)
+
+
+def judge_forecast(found: pd.DataFrame, diagnoser: Diagnoser, horizon: Horizon) -> dict[str, Any]:
+    """nRMSE of each forecast against the true signal so much later, a mean over cases; guessing the mean gives 1."""
+    parts = [part for _, part in found.groupby("case", sort=False)]
+    errors = pd.DataFrame([forecast_errors(part, horizon) for part in parts])
+    patients = [part["patient"].iloc[0] for part in parts]
+    why = "no sequence with times that is longer than the past that is read"
+    judged = {str(name): estimate(errors[name], patients, why) for name in errors}
+    return {**forecast_facts(diagnoser, horizon), **judged}

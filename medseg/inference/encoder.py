@@ -11,20 +11,19 @@ import numpy.typing as npt
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.config import Config
+from medseg.config.compose import Config
 from medseg.data.cases import Case
-from medseg.data.folders import read_table
-from medseg.data.image import frames, read_image
+from medseg.data.tables import read_table
 from medseg.errors import ConfigError
-from medseg.features.slices import step_regions
-from medseg.pipeline import Images
-from medseg.runs import ENCODER, HASHED, Run, open_run
-from medseg.segmentation.predict import TiledNetwork
+from medseg.features.axial import step_regions
+from medseg.inference.segmenter import Segmenter
+from medseg.io.image import frames, read_image
+from medseg.runs.run import ENCODER, HASHED, Run, open_run
+from medseg.segmentation.sliding_window import TiledNetwork
 from medseg.segmentation.unet import UNet
-from medseg.segmenter import Segmenter
+from medseg.typing import Float32Array, Images
 
 MADE_OF = ("config.yaml", "model.safetensors", "labels.json", "preprocess.json", "fingerprint.json", "split.csv")
-Floats = npt.NDArray[np.float32]
 
 
 class Encoder:
@@ -126,7 +125,7 @@ def _turn(channels: int, count: int | None) -> npt.NDArray[np.float64]:
     return np.asarray(columns)
 
 
-def _shares(inside: npt.NDArray[np.bool_], coarse: Sequence[int], factors: Sequence[int]) -> Floats:
+def _shares(inside: npt.NDArray[np.bool_], coarse: Sequence[int], factors: Sequence[int]) -> Float32Array:
     """How much of each coarse cell lies inside, (Z, Y, X) → `coarse`; what is missing at the ends is outside."""
     padded = np.zeros([cells * factor for cells, factor in zip(coarse, factors, strict=True)], np.float32)
     padded[tuple(slice(size) for size in inside.shape)] = inside

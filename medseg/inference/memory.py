@@ -3,119 +3,34 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import SimpleITK as sitk
-from PIL import Image
 
-from medseg.console import say
-from medseg.data import itk, payload
-from medseg.data.cache import detached
 from medseg.data.cases import Case
-from medseg.data.image import image_suffix, require_name
-from medseg.data.photo import PIXELS
-from medseg.data.planner import PREDICTION_VALUES
-from medseg.errors import ImageError, MedsegError
-from medseg.preprocess.field import FitField
+from medseg.errors import ImageError
+from medseg.inference.segmenter import Segmenter
+from medseg.io.header import FLOAT, Header, header_of
+from medseg.io.image import image_suffix
+from medseg.io.integrity import verify
+from medseg.preprocess.field_of_view import FitField
 from medseg.preprocess.geometry import Orient, Resample, SliceAxis
 from medseg.preprocess.intensity import Window
 from medseg.preprocess.resize import Resize
-from medseg.segmentation.postprocess import FillHoles, KeepLargest, MinimumSize
-from medseg.segmentation.predict import TiledNetwork
-from medseg.segmenter import Segmenter
+from medseg.segmentation.planner import PREDICTION_VALUES
+from medseg.segmentation.postprocessing import FillHoles, KeepLargest, MinimumSize
+from medseg.segmentation.sliding_window import TiledNetwork
+from medseg.utils.console import say
 
 GB = 1e9
 MARGIN = 0.9  # of what is free: other programs want some too
-FLOAT = 4  # bytes
 SLABS = 300e6  # bytes: a slab of components, a block of voxels, what libraries load late and allocators keep
-SQUEEZED = 1100  # deflate makes no more of less (RFC 1951): a header that says so is forged, as reading will tell
 SIMPLE = (KeepLargest, FillHoles, MinimumSize)  # rules that need no more than a few bytes a voxel
-
-
-@dataclass(frozen=True)
-class Header:
-    """A file's geometry (x, y(, z)) and the bytes of all its frames; `values` is the number of values in a pixel."""
-
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    direction: tuple[float, ...]
-    values: int
-    bytes: int
-
-    @property
-    def voxels(self) -> int:
-        """Of one frame."""
-        return math.prod(self.size[:3])
-
-
-def header_of(path: Path) -> Header | None:
-    """What the header of an image or of a DICOM folder says; None where it cannot be read, as reading will tell."""
-    try:
-        require_name(path)
-        found = _pictured(path) if image_suffix(path) in PIXELS else _scanned(path)
-        forged = found is None or not _sane(found) or found.bytes > SQUEEZED * _weight(path)
-    except (MedsegError, RuntimeError, OSError, ValueError, Image.DecompressionBombError):
-        return None
-    return None if forged else found
-
-
-def _weight(path: Path) -> int:
-    """Bytes on the disk."""
-    files = [part for part in path.iterdir() if part.is_file()] if path.is_dir() else [path, *detached(path)]
-    return sum(file.stat().st_size for file in files)
-
-
-def _pictured(path: Path) -> Header | None:
-    """Of a photograph: Pillow stops at the header, and nothing of it ends the process."""
-    if not path.is_file():  # a pipe waits for ever
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as picture:
-            size, values = picture.size, len(picture.getbands())
-            width = 2 if picture.mode.startswith("I;16") else FLOAT if picture.mode in "IF" else 1
-    return Header(size, (1.0, 1.0), (1.0, 0.0, 0.0, 1.0), values, math.prod(size) * width * values)
-
-
-def _scanned(path: Path) -> Header | None:
-    """Of a volume's file or a DICOM folder, by its first file."""
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        return None
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(files[0]))
-    with itk.quiet():
-        reader.ReadImageInformation()
-    size, count = list(reader.GetSize()), reader.GetDimension()
-    if path.is_dir():
-        size[2:] = [len(files)]
-    # a pixel type without an array type (complex) is refused when it is read
-    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    width = next((int(bits) // 8 for bits in ("64", "32", "16", "8") if bits in kind.split("-")[0]), FLOAT)
-    values = reader.GetNumberOfComponents()
-    geometry = (tuple(size), reader.GetSpacing(), reader.GetDirection())
-    if count == 4:  # a frame's own axes
-        matrix = np.reshape(geometry[2], (4, 4))[:3, :3]
-        geometry = (geometry[0], geometry[1][:3], tuple(matrix.ravel()))
-    return Header(*geometry, values, math.prod(size) * width * values)
-
-
-def _sane(header: Header) -> bool:
-    """Whether an image of this geometry can be made at all."""
-    count = len(header.spacing)
-    if count not in (2, 3) or len(header.direction) != count**2 or min(header.size) < 1:
-        return False
-    numbers = np.array([*header.spacing, *header.direction])
-    if not np.isfinite(numbers).all() or min(header.spacing) <= 0:
-        return False
-    return bool(abs(np.linalg.det(np.reshape(header.direction, (count, count)))) > 1e-6)
 
 
 @dataclass(frozen=True)
@@ -278,7 +193,7 @@ def tiles_for(models: Mapping[str, Segmenter], case: Case, limit: float) -> int 
     if None in fitting:
         for path in case.images.values():  # a forged size is no reason to buy memory
             if path.is_file():
-                payload.verify(path, image_suffix(path))
+                verify.verify(path, image_suffix(path))
         least = (max(need.bytes(1) for need in needs) + held()) / GB
         raise ImageError(
             f"{case.image}: needs about {least:.1f} GB of memory even with one tile at once, {limit / GB:.1f} GB may "

@@ -10,13 +10,13 @@ from typing import Any
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.labels import Labels
-from medseg.metrics import dice
-from medseg.pipeline import Images
-from medseg.ranked import rows_of
-from medseg.runs import Run
-from medseg.segmentation.merge import merge_maps
-from medseg.segmenter import Segmenter
+from medseg.evaluation.overlap import dice
+from medseg.inference.candidates import rows_of
+from medseg.inference.segmenter import Segmenter
+from medseg.io.labels import Labels
+from medseg.runs.run import Run
+from medseg.segmentation.label_fusion import merge_maps
+from medseg.typing import Images
 
 
 @dataclass(frozen=True)

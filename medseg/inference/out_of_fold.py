@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medseg.config import Config
-from medseg.console import warn
+from medseg.config.compose import Config
 from medseg.data.cases import Case
-from medseg.data.folders import FEATURES, read_table
+from medseg.data.readers import FEATURES
+from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError
-from medseg.panel import Found, opened
-from medseg.pipeline import Images
-from medseg.ranked import rows_of
-from medseg.runs import Run, digest_of, sides_of
+from medseg.inference.candidates import rows_of
+from medseg.inference.multi_model import Found, opened
+from medseg.runs.run import Run, digest_of, sides_of
+from medseg.typing import Images
+from medseg.utils.console import warn
 
 GIVEN = {
     True: "given, out of fold",

@@ -10,11 +10,12 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from medseg.config import Config, build, to_dict
-from medseg.data.image import grid_difference
+import medseg.preprocess
+from medseg.config.compose import Config, build, to_dict
 from medseg.errors import ImageError
+from medseg.io.geometry import grid_difference
+from medseg.typing import Images
 
-Images = dict[str, sitk.Image]
 State = dict[str, dict[str, Any]]  # channel → step → what it learnt
 
 
@@ -86,7 +87,7 @@ def _on_one_grid(ready: Images) -> Images:
 def _code() -> str:
     """Digest of the steps' own code: what was cached by another version of it is made anew."""
     digest = hashlib.sha256()
-    for file in sorted((Path(__file__).parent / "preprocess").glob("*.py")):
+    for file in sorted(Path(medseg.preprocess.__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

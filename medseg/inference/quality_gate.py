@@ -8,14 +8,14 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from medseg.config import Config, build
-from medseg.console import say
+from medseg.config.compose import Config, build
 from medseg.data.cases import Case
 from medseg.data.fingerprint import LOOKS, known_looks
-from medseg.data.image import frames, read_image
 from medseg.errors import MedsegError
-from medseg.preprocess.familiar import Familiar, look
-from medseg.runs import Run
+from medseg.io.image import frames, read_image
+from medseg.quality.ood import Familiar, look
+from medseg.runs.run import Run
+from medseg.utils.console import say
 
 MANY = 100  # cases: more hardly change a range
 Check = Callable[[sitk.Image], list[str]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
+from medseg.data.masks import MaskOf
 from medseg.errors import ImageError
-from medseg.gate import Check
-from medseg.masks import MaskOf
+from medseg.inference.quality_gate import Check
 
 EMPTY = "its mask is empty"
 

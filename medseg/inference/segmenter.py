@@ -6,34 +6,32 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 import torch
 
-from medseg.config import Config, build, labels_of, load
-from medseg.data.image import frames, join_frames
-from medseg.data.labels import Labels
+from medseg.config.compose import Config, build, labels_of, load
 from medseg.errors import ConfigError
-from medseg.executor import autocast, device_of, use_threads
-from medseg.gate import Gate
-from medseg.pipeline import Images, Preprocess, State
-from medseg.ranked import Selection
-from medseg.ranked import State as RankerState
-from medseg.runs import Run
+from medseg.inference.candidates import Selection
+from medseg.inference.candidates import State as RankerState
+from medseg.inference.preprocessor import Preprocess, State
+from medseg.inference.quality_gate import Gate
+from medseg.io.image import frames, join_frames
+from medseg.io.labels import Labels
+from medseg.runs.run import Run
 from medseg.segmentation.candidates import Regions
-from medseg.segmentation.postprocess import Inside
-from medseg.segmentation.predict import TiledNetwork, Tiling
-from medseg.segmentation.regrid import Target, regrid
+from medseg.segmentation.postprocessing import Inside
+from medseg.segmentation.resampling import Target, regrid
+from medseg.segmentation.sliding_window import TiledNetwork, Tiling
+from medseg.typing import Float32Array, Images
+from medseg.utils.devices import autocast, device_of, use_threads
 
 AXES = ("x", "y", "z")
-Scores = npt.NDArray[np.float32]
 
 
 class Model(Protocol):
     """What finds labels: a network with its tiles, or a segmenter that needs no training."""
 
-    def predict(self, images: Images) -> Scores:
+    def predict(self, images: Images) -> Float32Array:
         """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
 
 
@@ -42,7 +40,7 @@ class Segmented:
     """A case's coded mask; probabilities by label on the same grid where asked for; candidates on the network's."""
 
     mask: sitk.Image
-    probabilities: dict[str, Scores]
+    probabilities: dict[str, Float32Array]
     grid: sitk.Image | None  # the network's, where there are candidates
     candidates: Mapping[str, Regions] = field(default_factory=dict)
 
@@ -104,7 +102,7 @@ class Segmenter:
         """What the quality gate says against the raw images of a case."""
         return self.gate(images)
 
-    def look(self, images: Images) -> tuple[Images, Scores]:
+    def look(self, images: Images) -> tuple[Images, Float32Array]:
         """Preprocessed channels, and what the model says of them: probabilities (K, Z, Y, X)."""
         ready = self.prepare(images)
         return ready, self.model.predict(ready)
@@ -122,7 +120,7 @@ class Segmenter:
         del planes, ready, coded  # large, and the rules need room
         return Segmented(clean(mask, self.after, self.labels), kept, grid, regions)
 
-    def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Scores], Mapping[str, Regions]]:
+    def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Float32Array], Mapping[str, Regions]]:
         """Probabilities (K, Y, X) plane by plane along Z, and candidates; only where those are ranked all at once."""
         if isinstance(self.model, TiledNetwork) and not self.select.ranks:
             return self.model.planes(ready, tiles), {}

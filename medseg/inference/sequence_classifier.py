@@ -2,102 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from medseg.config import Config, build, load
-from medseg.console import say, warn
-from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.config.compose import Config, load
 from medseg.diagnosis.calibration import Calibration, kept, set_columns
-from medseg.diagnosis.forecast import KINDS, Forecast, Horizon
-from medseg.diagnosis.forecast import from_arrays as forecast_from
-from medseg.diagnosis.linear import LinearBaseline, from_arrays
-from medseg.diagnosis.lstm import Prediction, SequenceLSTM, Task
-from medseg.diagnosis.rules import Points, Retinopathy, Slope
-from medseg.diagnosis.signal import normalise
-from medseg.errors import ConfigError
-from medseg.features import motion
-from medseg.features.absence import known_share
-from medseg.features.prefixes import cut, prefixes
-from medseg.features.sequence import (
-    FeatureSequence,
-    FloatArray,
-    Normalisation,
-    add_slopes,
-    normalise_case,
-    normalise_cohort,
-    select,
-    sequences,
-)
-from medseg.runs import Run
-from medseg.tables import Tables
+from medseg.diagnosis.clinical_rules import Slope
+from medseg.diagnosis.forecasting import KINDS, Forecast, Horizon
+from medseg.diagnosis.forecasting import from_arrays as forecast_from
+from medseg.diagnosis.linear_baseline import LinearBaseline, from_arrays
+from medseg.diagnosis.lstm import Prediction, SequenceLSTM
+from medseg.diagnosis.sequence_dataset import Item
+from medseg.features.missing_labels import known_share
+from medseg.features.respiration import motion
+from medseg.features.sequences import FeatureSequence
+from medseg.features.tables import Tables
+from medseg.inference.feature_inputs import GAPS, UNDEFINED, Inputs, require_diagnosis, rule_of
+from medseg.runs.run import Run
+from medseg.typing import FloatArray
 
 CALIBRATION = "calibration.json"
-UNDEFINED = "more than half of the measures are undefined"
 ALONE = "one frame alone: a state is told by comparison with the others"
 MINUTE = 60.0  # s of a sequence that are read for a forecast: some fifteen breaths, and the cost is no square
 TOGETHER = 32  # readings that go through the network at once
-GAPS = 0.5  # a case with fewer of the measures than this share is for a person to look at
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a diagnoser reads: features by name, as they were in training; kept as diagnoser.json in the run."""
-
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    step_names: tuple[str, ...]
-    levels: int  # number of steps
-    slopes: Literal["", "central", "backward"]
-    per: Literal["frame", "sequence"]
-    signal: bool
-    moments: Normalisation | None  # None: each case is its own reference
-    resample: bool = True  # whether steps are slices, which are brought to that number
-    telling: tuple[str, ...] = ()  # labels whose absence, which leaves most of their measures undefined, tells a class
-
-    def prepare(self, tables: Tables) -> list[FeatureSequence]:
-        """Normalised sequences with these features; `DataError` names features that are missing."""
-        return [self._normalised(chosen) for chosen in self.raw(tables)]
-
-    def raw(self, tables: Tables) -> list[FeatureSequence]:
-        """The sequences with these features as they were measured; NaN where one is undefined."""
-        found = sequences(tables.frames, tables.steps if self.step_names else None, self.levels, self.resample)
-        return [self._sloped(select(sequence, self.names, self.step_names)) for sequence in found]
-
-    def until(self, tables: Tables, ends: Sequence[int], seconds: float) -> Iterator[FeatureSequence]:
-        """One case as it can be read at each of `ends`, places of frames in order of time, rising: filled, sloped and
-        normalised over the last `seconds` until then, whatever comes after.
-        """
-        steps = tables.steps if self.step_names else None
-        for sequence in prefixes(tables.frames, steps, (self.levels, self.resample), ends):
-            start = int(np.argmax(sequence.times >= sequence.times[-1] - seconds))
-            last = cut(sequence, start, len(sequence.frames))
-            yield self._normalised(self._sloped(select(last, self.names, self.step_names)))
-
-    def _sloped(self, sequence: FeatureSequence) -> FeatureSequence:
-        return add_slopes(sequence, self.slopes) if self.slopes else sequence
-
-    def _normalised(self, sequence: FeatureSequence) -> FeatureSequence:
-        return normalise_cohort(sequence, self.moments) if self.moments else normalise_case(sequence)
-
-    def task(self) -> Task:
-        """Sizes of the network."""
-        width = len(self.names) * (2 if self.slopes else 1)
-        return Task(width, len(self.classes), len(self.step_names), self.per, self.signal)
-
-    @classmethod
-    def read(cls, content: dict[str, Any]) -> Inputs:
-        """From diagnoser.json."""
-        moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
-        tuples = {name: tuple(content.get(name, ())) for name in ("classes", "names", "step_names", "telling")}
-        return cls(**(content | tuples | {"moments": moments}))
 
 
 class Diagnoser:
@@ -251,45 +183,3 @@ def horizon_of(config: Config) -> Horizon:
     """How far ahead a signal is foretold, and from what."""
     settings = config.diagnoser.forecast
     return Horizon(settings.ahead, settings.lags, settings.step)
-
-
-def rule_of(config: Config, names: Sequence[str], kinds: tuple[type, ...]) -> Any:
-    """The organ's rule of the clinic, where it has one of these kinds and the measures hold what it reads."""
-    if config.organ.get("rule") is None:
-        return None
-    rule: Points | Retinopathy | Slope = build(config.organ.rule)
-    if not isinstance(rule, kinds):
-        say(f"organ.rule is left out: it judges {'sequences' if isinstance(rule, Slope) else 'cases one by one'}")
-        return None
-    missing = [name for name in rule.reads if name not in names]
-    if missing:
-        warn(f"organ.rule is left out: these features have no {', '.join(missing)}")
-    return None if missing else rule
-
-
-def withheld(found: pd.DataFrame) -> pd.DataFrame:
-    """Diagnoses as they are given away: nothing is said of a row of which too little was measured."""
-    undefined = found["review"].str.contains(UNDEFINED, regex=False)
-    said = [name for name in map(str, found) if name.startswith(("predicted", "probability", "p_", "signal_"))]
-    return found.assign(**{name: found[name].where(~undefined) for name in said}) if undefined.any() else found
-
-
-def require_diagnosis(run: Run, config: Config) -> None:
-    """`ConfigError` where the run holds a model for something else."""
-    if config.task != "diagnosis":
-        raise ConfigError(f"{run.named}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
-
-
-def to_json(inputs: Inputs) -> dict[str, Any]:
-    """diagnoser.json."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(inputs)))
-    return content
-
-
-def as_item(sequence: FeatureSequence, inputs: Inputs) -> Item:
-    """A training item: states as class numbers, the signal with mean 0 and standard deviation 1 in each case."""
-    known = {name: number for number, name in enumerate(inputs.classes)}
-    labels = sequence.labels if inputs.per == "frame" else sequence.labels[:1]
-    state = np.array([UNKNOWN if label is None else known[label] for label in labels], dtype=np.int64)
-    has_signal = inputs.signal and np.isfinite(sequence.signal).any()
-    return Item(sequence.x, sequence.steps, state, normalise(sequence.signal) if has_signal else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from medseg.classifier import signed
-from medseg.diagnoser import Diagnoser
-from medseg.diagnosis.batch import Item
-from medseg.diagnosis.forecast import Horizon
-from medseg.diagnosis.signal import describe, normalise
-from medseg.features.sequence import FeatureSequence
-from medseg.metrics import accuracy, nrmse
-from medseg.tables import Tables
+from medseg.diagnosis.forecasting import Horizon
+from medseg.diagnosis.respiratory_signal import describe, normalise
+from medseg.diagnosis.sequence_dataset import Item
+from medseg.evaluation.states import accuracy, nrmse
+from medseg.features.sequences import FeatureSequence
+from medseg.features.tables import Tables
+from medseg.inference.case_results import diagnoses, shown_units
+from medseg.inference.sequence_classifier import Diagnoser
+from medseg.inference.stacked_classifier import Classifier, signed
 
 REASONS = 5  # said of each sequence, the weightiest
 LEAST = 1e-9  # of a probability, so that its log-odds are finite
@@ -164,3 +166,14 @@ def cohort_of(frames: pd.DataFrame, names: Sequence[str]) -> Mapping[str, dict[s
 def _plain(value: Any) -> float | None:
     """Numbers for JSON: what is undefined is null."""
     return float(value) if np.isfinite(value) else None
+
+
+def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
+    """The content of OUT.json."""
+    if isinstance(diagnoser, Classifier):
+        return diagnoses(diagnoser, tables, found)
+    rows = json.loads(found.to_json(orient="records", double_precision=15))
+    sequences = sequence_sheets(diagnoser, tables, found)
+    units = shown_units(tables, [sheet["measures"] for sheet in sequences])
+    classes = list(diagnoser.inputs.classes)
+    return {"classes": classes, "use": "lstm", "units": units, "cases": rows, "sequences": sequences}

@@ -12,24 +12,25 @@ import pandas as pd
 import torch
 from scipy.special import softmax
 
-from medseg.config import Config
-from medseg.diagnoser import GAPS, UNDEFINED, Inputs, rule_of
-from medseg.diagnosis import calibration, ensemble, stack
-from medseg.diagnosis.batch import Item, collate
+from medseg.config.compose import Config
+from medseg.diagnosis import calibration
+from medseg.diagnosis import stacking as stack
+from medseg.diagnosis import voting_ensemble as ensemble
 from medseg.diagnosis.calibration import Calibration, logits
-from medseg.diagnosis.ensemble import Ensemble
+from medseg.diagnosis.clinical_rules import Points, Retinopathy
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.diagnosis.rules import Points, Retinopathy
-from medseg.diagnosis.stack import Stack
+from medseg.diagnosis.sequence_dataset import Item, collate
+from medseg.diagnosis.stacking import Stack
+from medseg.diagnosis.voting_ensemble import Ensemble
 from medseg.errors import ModelError
-from medseg.features.absence import known_share
-from medseg.features.sequence import FeatureSequence
-from medseg.ledger import atomic_write_bytes, write_json
-from medseg.runs import Run
-from medseg.tables import Tables
+from medseg.features.missing_labels import known_share
+from medseg.features.sequences import FeatureSequence
+from medseg.features.tables import Tables
+from medseg.inference.feature_inputs import GAPS, UNDEFINED, Inputs, rule_of
+from medseg.runs.run import Run
+from medseg.typing import BoolArray, FloatArray
+from medseg.utils.files import atomic_write_bytes, write_json
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 MEMBERS = ("logistic", "ensemble", "lstm")
 STACK, RULE = "stack", "rule"
 RULES = (Points, Retinopathy)  # which judge cases one by one
@@ -43,9 +44,9 @@ class Rows:
     missing; items: the sequences they belong to, for the LSTM, whose answers stand in the same order.
     """
 
-    x: Floats
+    x: FloatArray
     names: tuple[str, ...]
-    known: Floats
+    known: FloatArray
     items: list[Item]
     facts: pd.DataFrame  # case, patient, frame, time, label
     measures: pd.DataFrame  # as they were measured, NaN where one is undefined
@@ -93,23 +94,23 @@ class Members:
     """What was learnt from the same training rows: `kept` columns, and a model of each kind."""
 
     kept: tuple[int, ...]
-    weights: Floats  # (K, len(kept) + 1), logistic regression
+    weights: FloatArray  # (K, len(kept) + 1), logistic regression
     ensemble: Ensemble
     network: SequenceLSTM
 
-    def predict(self, rows: Rows) -> dict[str, Floats]:
+    def predict(self, rows: Rows) -> dict[str, FloatArray]:
         """Probabilities (R, K) by member."""
         said = self.of_table(rows.x)
         return {**said, "lstm": self.of_sequences(rows.items)}
 
-    def of_table(self, x: Floats) -> dict[str, Floats]:
+    def of_table(self, x: FloatArray) -> dict[str, FloatArray]:
         """Probabilities (R, K) of the members that read rows (R, F)."""
         z = x[:, self.kept]
         full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
         return {"logistic": softmax(full @ self.weights.T, axis=1), "ensemble": self.ensemble.predict(z)}
 
     @torch.inference_mode()
-    def of_sequences(self, items: Sequence[Item]) -> Floats:
+    def of_sequences(self, items: Sequence[Item]) -> FloatArray:
         """Probabilities (R, K) of the LSTM, rows of all sequences one after the other."""
         self.network.eval()
         found = []
@@ -143,7 +144,7 @@ class Classifier:
         """What a table means to this model; `DataError` names measures that are missing."""
         return rows_of(self.inputs.prepare(tables), self.inputs.raw(tables), self.inputs)
 
-    def said(self, rows: Rows) -> dict[str, Floats]:
+    def said(self, rows: Rows) -> dict[str, FloatArray]:
         """Uncalibrated probabilities (R, K) by member, the stack's, and the rule's where there is one."""
         found = self.members.predict(rows)
         found[STACK] = self.stack.predict(found)
@@ -168,20 +169,20 @@ class Classifier:
                 table = table.assign(**self._columns(calibrated[name], f"_{name}"))
         return table
 
-    def undefined(self, rows: Rows) -> Bools:
+    def undefined(self, rows: Rows) -> BoolArray:
         """Rows (R,) of which too little was measured for a diagnosis."""
         gaps = rows.known < GAPS
         if self.use == RULE and self.rule is not None:
             gaps = gaps | ~np.isfinite(self.rule.margins(rows.measures)).all(axis=1)
         return gaps
 
-    def _columns(self, probabilities: Floats, end: str) -> dict[str, Any]:
+    def _columns(self, probabilities: FloatArray, end: str) -> dict[str, Any]:
         best = probabilities.argmax(axis=1)
         columns: dict[str, Any] = {f"predicted{end}": [self.inputs.classes[k] for k in best]}
         columns[f"probability{end}"] = probabilities.max(axis=1)
         return columns | {f"p_{name}{end}": probabilities[:, k] for k, name in enumerate(self.inputs.classes)}
 
-    def why(self, rows: Rows, said: Mapping[str, Floats]) -> list[str]:
+    def why(self, rows: Rows, said: Mapping[str, FloatArray]) -> list[str]:
         """What moved each row's answer most: the log-odds of the predicted class lost when a measure, or a step, is
         replaced by the training mean: ``lesion.area_px +0.8, step 3 of 8 +0.4``.
         """
@@ -200,8 +201,8 @@ class Classifier:
         return lines
 
     def _lost(
-        self, rows: Rows, said: Mapping[str, Floats], best: npt.NDArray[np.intp], column: int = -1, step: int = -1
-    ) -> Floats:
+        self, rows: Rows, said: Mapping[str, FloatArray], best: npt.NDArray[np.intp], column: int = -1, step: int = -1
+    ) -> FloatArray:
         """Log-odds of the predicted class (R,) that a column, or a step of the sequences, adds."""
         changed = dict(said)
         if step >= 0:
@@ -230,7 +231,7 @@ class Classifier:
         run.save_weights(weights | {"logistic": torch.from_numpy(self.members.weights)})
 
 
-def by_rule(rule: Points | Retinopathy, rows: Rows) -> Floats:
+def by_rule(rule: Points | Retinopathy, rows: Rows) -> FloatArray:
     """The rule's probabilities (R, K), before calibration."""
     return np.asarray(softmax(np.nan_to_num(rule.margins(rows.measures)), axis=1))
 
@@ -250,7 +251,7 @@ def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
     return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
 
 
-def _mean_known(values: Floats) -> Floats:
+def _mean_known(values: FloatArray) -> FloatArray:
     """Means (1, F) over the frames (T, F) in which each was measured, NaN where in none."""
     known = np.isfinite(values)
     count = known.sum(axis=0, keepdims=True)
@@ -285,5 +286,5 @@ def signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
-def _odds(probabilities: Floats) -> Floats:
+def _odds(probabilities: FloatArray) -> FloatArray:
     return np.asarray(logits(probabilities) - logits(1 - probabilities))

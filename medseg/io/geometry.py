@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.data.payload import misplaced
+from medseg.io.integrity.verify import misplaced
 
 RIGHT_ANGLE = 1e-2  # cosine: what rounding in text headers stays far below, half a degree
 
@@ -22,3 +24,33 @@ def require_space(image: sitk.Image, path: Path) -> None:
     axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))  # one column an axis
     if not np.isfinite(axes).all() or np.abs(axes.T @ axes - np.eye(len(axes))).max() > RIGHT_ANGLE:
         misplaced(path, f"the axes {axes.T.round(4).tolist()} are not at right angles and of length 1")
+
+
+GRID_TOLERANCE = 1e-3  # voxels; what rounding in text headers and 32-bit NIfTI fields stays far below
+
+PLACE = ("Spacing", "Direction", "Origin")
+
+
+def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
+    """None where no voxel lies more than 1e-3 voxel from its fellow, corners included, else a sentence with numbers."""
+    if a.GetSize() != b.GetSize():
+        return f"the sizes differ: {a.GetSize()} and {b.GetSize()} voxels"
+    apart = voxels_apart(a, b)
+    if apart <= GRID_TOLERANCE:
+        return None
+    values = {name: (getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()) for name in PLACE}
+    name = next((name for name, pair in values.items() if not np.allclose(*pair, rtol=1e-6, atol=1e-6)), PLACE[-1])
+    first, second = map(_numbers, values[name])
+    return f"the {name.lower()}s differ: {first} and {second}, so that voxels lie up to {apart:.3g} of a voxel apart"
+
+
+def voxels_apart(a: sitk.Image, b: sitk.Image) -> float:
+    """How far the outermost edges of two grids of one size are apart, in voxels of the first along its axes."""
+    steps, other = (np.reshape(i.GetDirection(), (i.GetDimension(), -1)) * np.array(i.GetSpacing()) for i in (a, b))
+    edges = np.array(list(itertools.product(*((-0.5, size - 0.5) for size in a.GetSize())))).T  # (axes, corners)
+    shift = (other - steps) @ edges + np.subtract(b.GetOrigin(), a.GetOrigin())[:, None]  # mm
+    return float(np.abs(np.linalg.solve(steps, shift)).max())
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.8g}" for value in values) + ")"

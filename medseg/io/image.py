@@ -7,7 +7,6 @@ upright, as their EXIF orientation says and every viewer shows them.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import tempfile
@@ -20,14 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data import dicom, itk, payload, payload_nifti, photo
-from medseg.data.space import require_space
 from medseg.errors import DataError, ImageError
+from medseg.io import itk, photo
+from medseg.io.dicom import series as dicom
+from medseg.io.geometry import grid_difference, require_space
+from medseg.io.integrity import nifti as payload_nifti
+from medseg.io.integrity import verify as payload
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-GRID_TOLERANCE = 1e-3  # voxels; what rounding in text headers and 32-bit NIfTI fields stays far below
-PLACE = ("Spacing", "Direction", "Origin")
 
 
 def image_suffix(path: Path) -> str:
@@ -250,31 +250,6 @@ def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) ->
     if like is not None:
         joined.CopyInformation(like)
     return joined
-
-
-def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
-    """None where no voxel lies more than 1e-3 voxel from its fellow, corners included, else a sentence with numbers."""
-    if a.GetSize() != b.GetSize():
-        return f"the sizes differ: {a.GetSize()} and {b.GetSize()} voxels"
-    apart = voxels_apart(a, b)
-    if apart <= GRID_TOLERANCE:
-        return None
-    values = {name: (getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()) for name in PLACE}
-    name = next((name for name, pair in values.items() if not np.allclose(*pair, rtol=1e-6, atol=1e-6)), PLACE[-1])
-    first, second = map(_numbers, values[name])
-    return f"the {name.lower()}s differ: {first} and {second}, so that voxels lie up to {apart:.3g} of a voxel apart"
-
-
-def voxels_apart(a: sitk.Image, b: sitk.Image) -> float:
-    """How far the outermost edges of two grids of one size are apart, in voxels of the first along its axes."""
-    steps, other = (np.reshape(i.GetDirection(), (i.GetDimension(), -1)) * np.array(i.GetSpacing()) for i in (a, b))
-    edges = np.array(list(itertools.product(*((-0.5, size - 0.5) for size in a.GetSize())))).T  # (axes, corners)
-    shift = (other - steps) @ edges + np.subtract(b.GetOrigin(), a.GetOrigin())[:, None]  # mm
-    return float(np.abs(np.linalg.solve(steps, shift)).max())
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.8g}" for value in values) + ")"
 
 
 def to_array(image: sitk.Image) -> npt.NDArray[np.float32]:

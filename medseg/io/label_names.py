@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.data.image import read_mask
 from medseg.errors import DataError, ImageError
+from medseg.io.image import read_mask
 
 ABOVE = 3  # folders: the one of the masks, and two above it
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from PIL import Image, ImageOps
 
-from medseg.data import itk
-from medseg.data.payload_photo import bmp_kind
 from medseg.errors import ImageError
+from medseg.io import itk
+from medseg.io.integrity.photo import bmp_kind
 
 Image.MAX_IMAGE_PIXELS = None  # large pictures are no attack: `payload` and `itk.read` look at sizes
 ORIENTATION, UPRIGHT = 274, 1  # EXIF 2.32, 4.6.4

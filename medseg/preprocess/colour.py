@@ -9,15 +9,14 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
 from medseg.preprocess.intensity import like
+from medseg.typing import Float32Array
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
 
-Array = npt.NDArray[np.float32]
 CHANNELS = ("red", "green", "blue")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the grey of JPEG
 
@@ -76,7 +75,7 @@ class ToGrey:
         return like(rgb(image, "ToGrey") @ np.array(LUMA, np.float32), image)
 
 
-def rgb(image: sitk.Image, who: str) -> Array:
+def rgb(image: sitk.Image, who: str) -> Float32Array:
     """Values (…, 3) of a colour image; raises `ImageError` where it has not three components."""
     count = image.GetNumberOfComponentsPerPixel()
     if count != 3:
@@ -87,11 +86,11 @@ def rgb(image: sitk.Image, who: str) -> Array:
     return np.asarray(sitk.GetArrayFromImage(image), np.float32)
 
 
-def to_lab(values: Array) -> Array:
+def to_lab(values: Float32Array) -> Float32Array:
     """sRGB (Y, X, 3) in 0..1 → CIE Lab under D65: L in 0..100, a and b about −110..110."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(values), cv2.COLOR_RGB2LAB), np.float32)
 
 
-def from_lab(lab: Array) -> Array:
+def from_lab(lab: Float32Array) -> Float32Array:
     """CIE Lab (Y, X, 3) → sRGB in 0..1; colours that sRGB cannot show are clipped."""
     return np.asarray(np.clip(cv2.cvtColor(np.ascontiguousarray(lab), cv2.COLOR_LAB2RGB), 0, 1), np.float32)

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means
 
 from medseg.errors import ImageError
 from medseg.preprocess.intensity import like
+from medseg.typing import FloatArray
 
-Array = npt.NDArray[np.float64]
 NORMAL = 0.6745  # median of |x| where x is normal with standard deviation 1
 NEIGHBOURS = 2.2  # median q² of speckle whose pixels are independent, over its squared coefficient of variation
 
@@ -62,7 +61,7 @@ class NonLocalMeans:
         """Image of any range → 32-bit image of the same grid and range; a plane without noise stays."""
         return _by_plane(image, self._filter)
 
-    def _filter(self, plane: Array) -> Array:
+    def _filter(self, plane: FloatArray) -> FloatArray:
         sigma = noise_level(plane)
         if sigma == 0:
             return plane
@@ -91,7 +90,7 @@ class Lee:
         _need_positive(image, "Lee")
         return _by_plane(image, _by_channel(self._filter))
 
-    def _filter(self, plane: Array) -> Array:
+    def _filter(self, plane: FloatArray) -> FloatArray:
         side = 2 * self.radius + 1
         mean = ndimage.uniform_filter(plane, side, mode="nearest")
         variance = np.maximum(ndimage.uniform_filter(plane**2, side, mode="nearest") - mean**2, 0)
@@ -127,7 +126,7 @@ class Srad:
         _need_positive(image, "Srad")
         return _by_plane(image, _by_channel(self._diffuse))
 
-    def _diffuse(self, plane: Array) -> Array:
+    def _diffuse(self, plane: FloatArray) -> FloatArray:
         floor = 1e-3 * float(plane.mean())  # black is divided by as well
         if floor == 0:
             return plane
@@ -145,7 +144,7 @@ class Srad:
         return np.asarray(values - floor)
 
 
-def noise_level(plane: Array) -> float:
+def noise_level(plane: FloatArray) -> float:
     """Standard deviation of noise in values (Y, X, C), the mean over channels; 0 where neighbours hardly differ."""
     rows, columns = (size // 2 * 2 for size in plane.shape[:2])
     block = plane[:rows, :columns]
@@ -155,25 +154,25 @@ def noise_level(plane: Array) -> float:
     return float(np.mean([np.median(np.abs(values)) / NORMAL if values.size else 0.0 for values in found]))
 
 
-def _typical(above: Array, below: Array) -> float:
+def _typical(above: FloatArray, below: FloatArray) -> float:
     """Median of a ratio where both are above 0; 0 where nowhere."""
     usable = (above > 1e-12 * below) & (below > 0)
     return float(np.median(above[usable] / below[usable])) if usable.any() else 0.0
 
 
-def _differences(values: Array) -> tuple[Array, Array, Array, Array]:
+def _differences(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """To the neighbours above, below, left and right (Y, X); 0 at the border."""
     down, right = np.zeros_like(values), np.zeros_like(values)
     down[:-1], right[:, :-1] = np.diff(values, axis=0), np.diff(values, axis=1)
     return -np.roll(down, 1, 0), down, -np.roll(right, 1, 1), right
 
 
-def _by_channel(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
+def _by_channel(change: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray], FloatArray]:
     """A change of (Y, X) done to each channel of (Y, X, C)."""
     return lambda plane: np.stack([change(plane[..., channel]) for channel in range(plane.shape[-1])], axis=-1)
 
 
-def _by_plane(image: sitk.Image, change: Callable[[Array], Array]) -> sitk.Image:
+def _by_plane(image: sitk.Image, change: Callable[[FloatArray], FloatArray]) -> sitk.Image:
     """Each plane (Y, X, C) of an image changed, as a 32-bit image on its grid."""
     values = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X[, C])
     colours = image.GetNumberOfComponentsPerPixel()

@@ -14,9 +14,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from medseg.errors import ImageError
-from medseg.preprocess.outline import (
-    Array,
-    Mask,
+from medseg.preprocess.foreground import (
     enlarge,
     fill_slices,
     hull,
@@ -28,6 +26,7 @@ from medseg.preprocess.outline import (
     thumbnail,
 )
 from medseg.preprocess.resize import to_size
+from medseg.typing import BoolArray, Float32Array
 
 Finder = Callable[[sitk.Image], sitk.Image]
 
@@ -84,7 +83,7 @@ class Dermoscope:
         foreign = _stickers(values) if values.shape[-1] >= 3 else np.zeros(values.shape[:2], bool)
         return enlarge(self._round(values) & ~foreign, image, steps)
 
-    def _round(self, values: Array) -> Mask:
+    def _round(self, values: Float32Array) -> BoolArray:
         """The round field (Y, X) of a thumbnail (Y, X, C), or all of it."""
         bright = ndimage.median_filter(values.max(-1), 3)  # the strongest channel: brown is not black
         skin = float(np.percentile(bright, 75))
@@ -232,7 +231,7 @@ def full_range(image: sitk.Image) -> float:
     return max(top, 255.0)
 
 
-def _picture(image: sitk.Image, side: int) -> tuple[Array, list[int]]:
+def _picture(image: sitk.Image, side: int) -> tuple[Float32Array, list[int]]:
     """Thumbnail (Y, X, C) of a 2D picture; grey has C = 1."""
     if image.GetDimension() != 2:
         raise ImageError(f"a picture is needed here, this is a volume of {image.GetSize()}", code="image-dimension")
@@ -245,21 +244,21 @@ def _need_scalar(image: sitk.Image, who: str) -> None:
         raise ImageError(f"{who} needs one value per pixel, this image has colour", code="image-components")
 
 
-def _corner_blocks(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], size: int) -> list[Array]:
+def _corner_blocks(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], size: int) -> list[Float32Array]:
     """The four corner squares of an array (Y, X, …)."""
     ends = (slice(None, size), slice(-size, None))
     return [values[rows, columns] for rows in ends for columns in ends]  # type: ignore[misc]
 
 
-def _corners(values: Array, size: int) -> Array:
+def _corners(values: Float32Array, size: int) -> Float32Array:
     return np.concatenate([block.reshape(-1, values.shape[-1]) for block in _corner_blocks(values, size)])
 
 
-def _corner_voxels(values: Array) -> Array:
+def _corner_voxels(values: Float32Array) -> Float32Array:
     return np.asarray(values[np.ix_(*[(0, size - 1) for size in values.shape])])
 
 
-def _stickers(values: Array) -> Mask:
+def _stickers(values: Float32Array) -> BoolArray:
     """Coloured stickers (Y, X) of a colour thumbnail: convex, touching its border, and bright, with far more or far
     less blue beside their red than the picture's usual colour (a colour cast is no sticker, a dark lesion neither)."""
     smooth = ndimage.gaussian_filter(values[..., :3], (1.5, 1.5, 0))

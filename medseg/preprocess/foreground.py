@@ -8,11 +8,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-Array = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from medseg.typing import BoolArray, Float32Array
 
 
-def thumbnail(image: sitk.Image, side: int) -> tuple[Array, list[int]]:
+def thumbnail(image: sitk.Image, side: int) -> tuple[Float32Array, list[int]]:
     """Every n-th pixel of an image, so that no axis is much longer than `side` pixels, and n per axis x, y(, z).
 
     Array (Y, X), (Y, X, C), (Z, Y, X) or (Z, Y, X, C). In plane both axes are thinned alike, so that shapes stay.
@@ -24,7 +23,7 @@ def thumbnail(image: sitk.Image, side: int) -> tuple[Array, list[int]]:
     return np.asarray(view[tuple(slice(None, None, step) for step in reversed(steps))], np.float32), steps
 
 
-def enlarge(mask: Mask, image: sitk.Image, steps: list[int]) -> sitk.Image:
+def enlarge(mask: BoolArray, image: sitk.Image, steps: list[int]) -> sitk.Image:
     """A mask of the thumbnail as uint8 mask (1 inside) on the image's own grid, its edge smoothed."""
     if mask.all() or max(steps) == 1:
         full = sitk.GetImageFromArray(mask.astype(np.uint8)) if max(steps) == 1 else sitk.Image(image.GetSize(), 1) + 1
@@ -39,7 +38,7 @@ def enlarge(mask: Mask, image: sitk.Image, steps: list[int]) -> sitk.Image:
     return sitk.Greater(full, 0.5)
 
 
-def largest(mask: Mask) -> Mask:
+def largest(mask: BoolArray) -> BoolArray:
     """The largest connected part (faces touching); an empty mask stays empty."""
     parts, count = ndimage.label(mask)
     if count <= 1:
@@ -49,7 +48,7 @@ def largest(mask: Mask) -> Mask:
     return np.asarray(parts == sizes.argmax())
 
 
-def pieces(mask: Mask, share: float) -> Mask:
+def pieces(mask: BoolArray, share: float) -> BoolArray:
     """The connected parts of at least `share` of the largest one's size."""
     parts, count = ndimage.label(mask)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
@@ -57,25 +56,25 @@ def pieces(mask: Mask, share: float) -> Mask:
     return np.asarray((sizes >= share * sizes.max())[parts] & mask)
 
 
-def opened(mask: Mask, radius: int) -> Mask:
+def opened(mask: BoolArray, radius: int) -> BoolArray:
     """Opening of a mask (Y, X) that goes on beyond the border, so that its corners stay."""
     wider = np.pad(mask, radius, mode="edge")
     return np.asarray(ndimage.binary_opening(wider, iterations=radius)[radius:-radius, radius:-radius])
 
 
-def fill_slices(mask: Mask) -> Mask:
+def fill_slices(mask: BoolArray) -> BoolArray:
     """Holes filled in plane, (Y, X) or each slice of (Z, Y, X)."""
     planes = mask.reshape(-1, *mask.shape[-2:])  # (Z, Y, X)
     return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(mask.shape)
 
 
-def hull_slices(mask: Mask) -> Mask:
+def hull_slices(mask: BoolArray) -> BoolArray:
     """The convex hull in plane, (Y, X) or of each slice of (Z, Y, X)."""
     planes = mask.reshape(-1, *mask.shape[-2:])  # (Z, Y, X)
     return np.stack([hull(plane) if plane.any() else plane for plane in planes]).reshape(mask.shape)
 
 
-def hull(mask: Mask) -> Mask:
+def hull(mask: BoolArray) -> BoolArray:
     """Convex hull (Y, X) of a mask (Y, X) that is not empty."""
     points = np.argwhere(mask)[:, ::-1].astype(np.int32)  # (N, 2) as x, y
     filled = np.zeros(mask.shape, np.uint8)
@@ -83,7 +82,7 @@ def hull(mask: Mask) -> Mask:
     return filled.astype(bool)
 
 
-def rounded(lit: Mask) -> Mask:
+def rounded(lit: BoolArray) -> BoolArray:
     """The round field (Y, X) of a lit part: a circle or upright ellipse where its edge fits one, else the hull.
 
     The edge of the image and straight cuts (a disc clipped above or below) are no part of the fit; they cut the result.
@@ -104,7 +103,7 @@ def rounded(lit: Mask) -> Mask:
     return around
 
 
-def _flat_sides(around: Mask, box: tuple[int, int, int, int]) -> Mask:
+def _flat_sides(around: BoolArray, box: tuple[int, int, int, int]) -> BoolArray:
     """The two outermost pixels of each side of the box that a straight cut follows for a third of its length."""
     flat = np.zeros_like(around)
     top, bottom, left, right = box
@@ -120,7 +119,9 @@ def _flat_sides(around: Mask, box: tuple[int, int, int, int]) -> Mask:
     return flat
 
 
-def _ellipse(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], shape: tuple[int, ...], circle: bool) -> Mask | None:
+def _ellipse(
+    x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], shape: tuple[int, ...], circle: bool
+) -> BoolArray | None:
     """Circle or upright ellipse through most of the edge points, by trimmed least squares; None where none fits."""
     if len(x) < 12:
         return None

@@ -14,13 +14,11 @@ from skimage.morphology import skeletonize
 
 from medseg.errors import ImageError
 from medseg.preprocess.intensity import Photo
-from medseg.preprocess.ruler import ANGLES, rulers
+from medseg.preprocess.ruler_detection import ANGLES, rulers
+from medseg.typing import BoolArray, ByteArray, Float32Array
 
 cv2.setNumThreads(0)  # its pool would fight with other threads
 
-Bytes = npt.NDArray[np.uint8]
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
 WORK = 1024  # pixels of the longer side
 LINE = 0.022  # length over which a hair is straight enough for one of them
 SHORTEST = (0.03, 0.06)  # dark, light: a light line must be longer, because creases and reflections are light as well
@@ -71,7 +69,7 @@ class RemoveHair:
         result.CopyInformation(image)
         return result
 
-    def _find(self, colours: Floats) -> Bools:
+    def _find(self, colours: Float32Array) -> BoolArray:
         """Colours (Y, X, 3) in 0..1 → hair with its soft edges (Y, X)."""
         side = max(colours.shape[:2])
         smooth = cv2.GaussianBlur(colours, (0, 0), max(0.5, side / WORK))
@@ -90,7 +88,7 @@ class RemoveHair:
             found |= _whole(self._hairs(lines, bright, smooth, light=True), 255 - grey, least, self.width)
         return found
 
-    def _hairs(self, lines: Bools, response: Bytes, smooth: Floats, light: bool) -> Bools:
+    def _hairs(self, lines: BoolArray, response: ByteArray, smooth: Float32Array, light: bool) -> BoolArray:
         """The connected lines that are long, strong and coloured like hair, and not the dermoscope's rim."""
         side = max(lines.shape)
         count, parts = cv2.connectedComponents(lines.astype(np.uint8), connectivity=8)
@@ -113,7 +111,7 @@ def hair_mask(image: sitk.Image) -> sitk.Image:
     return RemoveHair().mask(image)
 
 
-def _colours(image: sitk.Image) -> Floats:
+def _colours(image: sitk.Image) -> Float32Array:
     return np.asarray(sitk.GetArrayFromImage(Photo(colour=True)(image))[..., :3], np.float32)
 
 
@@ -134,7 +132,7 @@ def _shrunk(image: sitk.Image) -> sitk.Image:
     return sitk.GetImageFromArray(shrunk, isVector=array.ndim == 3)
 
 
-def _enlarged(array: Floats, shape: tuple[int, ...]) -> Floats:
+def _enlarged(array: Float32Array, shape: tuple[int, ...]) -> Float32Array:
     """An array (y, x[, C]) on the grid (Y, X) that it was shrunk from."""
     if array.shape[:2] == tuple(shape[:2]):
         return array
@@ -142,7 +140,7 @@ def _enlarged(array: Floats, shape: tuple[int, ...]) -> Floats:
     return np.asarray(large, np.float32).reshape(*shape[:2], *array.shape[2:])
 
 
-def _lines(grey: Bytes, width: float) -> tuple[Bytes, Bytes]:
+def _lines(grey: ByteArray, width: float) -> tuple[ByteArray, ByteArray]:
     """How much darker a pixel is than both its sides along a straight piece of line, and the line's direction.
 
     Each direction compares the grey with what lies `apart` pixels to both sides, less half of how these differ (an
@@ -174,7 +172,7 @@ def _widest(side: int, width: float) -> int:
     return max(2, round(0.6 * width * side))
 
 
-def _alone(lines: Bools, response: Bytes, angle: Bytes, opposite: Bytes, width: float) -> Bools:
+def _alone(lines: BoolArray, response: ByteArray, angle: ByteArray, opposite: ByteArray, width: float) -> BoolArray:
     """Lines without those of a mesh or weave: on both sides of these lie lines of the opposite kind, half as strong."""
     side = max(lines.shape)
     widest = _widest(side, width)
@@ -190,7 +188,7 @@ def _alone(lines: Bools, response: Bytes, angle: Bytes, opposite: Bytes, width: 
     return np.asarray(lines & (mesh <= 0.5 * cv2.blur(np.float32(lines), window)))
 
 
-def _whole(hairs: Bools, grey: Bytes, least: int, width: float) -> Bools:
+def _whole(hairs: BoolArray, grey: ByteArray, least: int, width: float) -> BoolArray:
     """Hair found by its middle with its soft edges: a little more all round, and farther where it is dark yet."""
     side = max(hairs.shape)
     dark = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, _disc(_widest(side, width))) >= least
@@ -199,7 +197,7 @@ def _whole(hairs: Bools, grey: Bytes, least: int, width: float) -> Bools:
     return np.asarray(near | (far & dark))
 
 
-def _sides(padded: Bytes, margin: int, number: int, apart: float) -> tuple[Bytes, Bytes]:
+def _sides(padded: ByteArray, margin: int, number: int, apart: float) -> tuple[ByteArray, ByteArray]:
     """What lies `apart` pixels to both sides of a line of direction `number`; `padded` is wider by `margin`."""
     angle = np.pi * number / ANGLES
     dy, dx = round(np.cos(angle) * apart), round(-np.sin(angle) * apart)
@@ -208,7 +206,7 @@ def _sides(padded: Bytes, margin: int, number: int, apart: float) -> tuple[Bytes
     return padded[one[0] :, one[1] :][:height, :width], padded[other[0] :, other[1] :][:height, :width]
 
 
-def _bar(length: int, angle: float) -> Bytes:
+def _bar(length: int, angle: float) -> ByteArray:
     """A line through the middle of a square of `length` pixels, as a structuring element."""
     half = length // 2
     bar = np.zeros((length, length), np.uint8)
@@ -217,11 +215,11 @@ def _bar(length: int, angle: float) -> Bytes:
     return bar
 
 
-def _disc(radius: int) -> Bytes:
+def _disc(radius: int) -> ByteArray:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
 
 
-def _hair_coloured(smooth: Floats, lines: Bools, ridge: Bools, parts: npt.NDArray[np.int32]) -> Bools:
+def _hair_coloured(smooth: Float32Array, lines: BoolArray, ridge: BoolArray, parts: npt.NDArray[np.int32]) -> BoolArray:
     """For each connected part whether it absorbs every colour, as pigment does (ink lets blue pass, blood red)."""
     side = 2 * max(3, round(0.012 * max(lines.shape))) + 1
     free = 1 - cv2.dilate(lines.astype(np.uint8), _disc(1)).astype(np.float32)
@@ -244,7 +242,7 @@ def _on_rim(points: npt.NDArray[np.int64], shape: tuple[int, ...]) -> bool:
     return bool(0.35 < radius < 0.8 and np.hypot(y, x) < 0.15 and np.sqrt((off**2).mean()) < 0.004)
 
 
-def _fill(pixels: Floats, hair: Bools) -> Floats:
+def _fill(pixels: Float32Array, hair: BoolArray) -> Float32Array:
     """Pixels (Y, X, C) with hair replaced by the mean of what is free beside it, weighted by a Gaussian.
 
     The Gaussian grows until a tenth of its weight is free: the middle of a crossing takes its colour from farther away.

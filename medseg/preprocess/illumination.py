@@ -18,13 +18,14 @@ from scipy import ndimage
 from medseg.errors import ImageError
 from medseg.preprocess.colour import from_lab, to_lab
 from medseg.preprocess.intensity import like
+from medseg.typing import BoolArray, Float32Array
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
 
 Field = Callable[[sitk.Image], sitk.Image]
-Array = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-Change = Callable[[Array, Mask], Array]  # one plane (Y, X, C) and its field (Y, X) → the plane changed
+Change = Callable[
+    [Float32Array, BoolArray], Float32Array
+]  # one plane (Y, X, C) and its field (Y, X) → the plane changed
 SMALL = {"gaussian": 128, "median": 96}  # pixels of the longer side on which slow changes are estimated
 WINDOW = 8  # pixels that a window has at least on that copy
 BINS = 256  # of a tile's histogram: the levels of an 8-bit photograph
@@ -56,7 +57,7 @@ class Background:
         """Image in 0..1 → image in 0..1."""
         return _by_plane(image, self.field, self.channels, self._even)
 
-    def _even(self, values: Array, inside: Mask) -> Array:
+    def _even(self, values: Float32Array, inside: BoolArray) -> Float32Array:
         slow = background(values, inside, self.size, self.kind)
         level = _mean(values, inside)
         if self.mode == "subtract":
@@ -105,7 +106,7 @@ class Homomorphic:
         """Image in 0..1 → image in 0..1, the mean of the logarithm inside the field kept."""
         return _by_plane(image, self.field, self.channels, self._part)
 
-    def _part(self, values: Array, inside: Mask) -> Array:
+    def _part(self, values: Float32Array, inside: BoolArray) -> Float32Array:
         logs = np.log(values + np.float32(0.01))
         slow = background(logs, inside, self.size, "gaussian")
         level = _mean(slow, inside)
@@ -129,7 +130,7 @@ class Clahe:
         """Image in 0..1 → image in 0..1."""
         return _by_plane(image, self.field, "lightness", self._equalise)
 
-    def _equalise(self, values: Array, inside: Mask) -> Array:
+    def _equalise(self, values: Float32Array, inside: BoolArray) -> Float32Array:
         plane = np.clip(values[..., 0], 0, 1)
         tiles = min(self.tiles, *plane.shape)
         rows, columns = (np.linspace(0, size, tiles + 1).round().astype(int) for size in plane.shape)
@@ -137,7 +138,7 @@ class Clahe:
         return _blend(plane, curves, rows, columns)[..., None]
 
 
-def background(values: Array, inside: Mask, size: float, kind: str) -> Array:
+def background(values: Float32Array, inside: BoolArray, size: float, kind: str) -> Float32Array:
     """The slow part of values (Y, X, C) inside a field (Y, X), estimated on a shrunken copy; the surround has no say.
 
     `size` is a share of the longer side of the field: twice the Gaussian's σ, or the side of the median's window.
@@ -156,7 +157,7 @@ def background(values: Array, inside: Mask, size: float, kind: str) -> Array:
     return np.asarray(full, np.float32).reshape(values.shape)
 
 
-def _slow(sums: Array, held: Array, window: float, kind: str) -> Array:
+def _slow(sums: Float32Array, held: Float32Array, window: float, kind: str) -> Float32Array:
     fitted = _local_line(sums, held, window / 2)
     if kind == "gaussian":
         return fitted
@@ -169,7 +170,7 @@ def _slow(sums: Array, held: Array, window: float, kind: str) -> Array:
     return np.asarray(ndimage.median_filter(filled, max(3, round(window)))[middle], np.float32)
 
 
-def _local_line(sums: Array, held: Array, sigma: float) -> Array:
+def _local_line(sums: Float32Array, held: Float32Array, sigma: float) -> Float32Array:
     """Straight fit around every pixel with Gaussian weights (Knutsson and Westin 1993), from weighted values (Y, X).
 
     Well inside it is the Gaussian mean; at the rim, where that mean leans inwards, a ramp still comes out as it is.
@@ -192,7 +193,7 @@ def _local_line(sums: Array, held: Array, sigma: float) -> Array:
 
 
 def _curves(
-    plane: Array, inside: Mask, rows: npt.NDArray[np.int_], columns: npt.NDArray[np.int_], clip: float
+    plane: Float32Array, inside: BoolArray, rows: npt.NDArray[np.int_], columns: npt.NDArray[np.int_], clip: float
 ) -> npt.NDArray[np.float64]:
     """Per tile how levels are mapped: the clipped histogram summed, at the edges of the bins (T, T, BINS + 1)."""
     tiles = len(rows) - 1
@@ -215,8 +216,8 @@ def _curves(
 
 
 def _blend(
-    plane: Array, curves: npt.NDArray[np.float64], rows: npt.NDArray[np.int_], columns: npt.NDArray[np.int_]
-) -> Array:
+    plane: Float32Array, curves: npt.NDArray[np.float64], rows: npt.NDArray[np.int_], columns: npt.NDArray[np.int_]
+) -> Float32Array:
     """Every pixel mapped by the four tiles whose centres surround it, bilinearly."""
     fine = 4096  # steps of a look-up table: between the bins' edges curves are straight
     steps = np.linspace(0, BINS, fine)
@@ -238,7 +239,7 @@ def _blend(
     return result
 
 
-def _between(edges: npt.NDArray[np.int_]) -> tuple[list[int], Array]:
+def _between(edges: npt.NDArray[np.int_]) -> tuple[list[int], Float32Array]:
     """Cuts at the centres of tiles, and per pixel how far it lies from one centre to the next, 0..1."""
     centres = (edges[1:] + edges[:-1] - 1) / 2
     cuts = [0, *(int(np.ceil(centre)) for centre in centres), int(edges[-1])]
@@ -254,7 +255,7 @@ def _known(channels: str) -> str:
     return channels
 
 
-def _mean(values: Array, inside: Mask) -> Array:
+def _mean(values: Float32Array, inside: BoolArray) -> Float32Array:
     """Mean (C,) of values (Y, X, C) inside the field."""
     return np.asarray(cv2.mean(values, inside.astype(np.uint8))[: values.shape[-1]], np.float32)
 

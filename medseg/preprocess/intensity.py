@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data.image import grid_difference
 from medseg.errors import DataError, ImageError, MedsegError
+from medseg.io.geometry import grid_difference
 from medseg.preprocess.geometry import as_float
+from medseg.typing import Float32Array
 
-Array = npt.NDArray[np.float32]
 Field = Callable[[sitk.Image], sitk.Image]  # image → uint8 mask on its grid, 1 inside
 
 
@@ -126,7 +126,7 @@ class Nyul:
         if len(given) < 2 or sorted(set(given)) != given or given[0] < 0 or given[-1] > 100:
             raise ValueError(f"percentiles {given}: need at least two, rising, within 0..100")
         self.field, self.percentiles = field, given
-        self.standard: Array | None = None  # of each percentile, 0.1..0.9
+        self.standard: Float32Array | None = None  # of each percentile, 0.1..0.9
 
     def fit(self, images: Iterable[sitk.Image]) -> dict[str, Any]:
         """Training images, one at a time → {"landmarks": [...]}; DataError (nyul-constant) where all are constant."""
@@ -200,7 +200,7 @@ def like(array: npt.NDArray[np.floating], image: sitk.Image) -> sitk.Image:
     return made
 
 
-def _piecewise(values: Array, marks: npt.NDArray[np.float64], standard: Array) -> Array:
+def _piecewise(values: Float32Array, marks: npt.NDArray[np.float64], standard: Float32Array) -> Float32Array:
     """Linear between landmarks; beyond, the slope of the last piece."""
     slopes = np.diff(standard) / np.diff(marks)
     moved = np.interp(values, marks, standard)
@@ -208,7 +208,7 @@ def _piecewise(values: Array, marks: npt.NDArray[np.float64], standard: Array) -
     return np.asarray(moved, np.float32)
 
 
-def _unit_range(array: npt.NDArray[Any]) -> Array:
+def _unit_range(array: npt.NDArray[Any]) -> Float32Array:
     """Colours of any type in 0..1, all components by one range so that hues stay."""
     low, high = float(array.min()), float(array.max())
     if low >= 0 and (array.dtype == np.uint8 or (np.issubdtype(array.dtype, np.integer) and high <= 65535)):
@@ -218,7 +218,7 @@ def _unit_range(array: npt.NDArray[Any]) -> Array:
     return ((array.astype(np.float64) - low) / max(high - low, 1e-30)).astype(np.float32)
 
 
-def _unit_alpha(alpha: npt.NDArray[Any]) -> Array:
+def _unit_alpha(alpha: npt.NDArray[Any]) -> Float32Array:
     """Opacity in 0..1; the most opaque pixel of a float image beyond 1 is fully opaque."""
     high = float(alpha.max())
     full = _full_scale(alpha.dtype, high) if np.issubdtype(alpha.dtype, np.integer) else max(high, 1.0)
@@ -229,7 +229,7 @@ def _full_scale(dtype: np.dtype[Any], high: float) -> float:
     return 255.0 if dtype == np.uint8 else next((full for full in (255.0, 4095.0, 65535.0) if high <= full), high)
 
 
-def _grey(shown: Array) -> Array:
+def _grey(shown: Float32Array) -> Float32Array:
     """Colours ([Z,] Y, X, C) as one component ([Z,] Y, X), where they are grey."""
     if shown.shape[-1] == 1:
         return shown[..., 0]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-Bytes = npt.NDArray[np.uint8]
-Bools = npt.NDArray[np.bool_]
+from medseg.typing import BoolArray, ByteArray
+
 ANGLES = 12  # directions of a line, 15 degrees apart
 
 
-def rulers(lines: Bools, angle: Bytes, grey: Bytes) -> Bools:
+def rulers(lines: BoolArray, angle: ByteArray, grey: ByteArray) -> BoolArray:
     """Lines (Y, X) that belong to a ruler: long, straight and with evenly spaced teeth beside them; its teeth, too."""
     side = max(lines.shape)
     ends = cv2.HoughLinesP(
@@ -31,7 +30,7 @@ def rulers(lines: Bools, angle: Bytes, grey: Bytes) -> Bools:
     return ruler
 
 
-def _toothed(grey: Bytes, start: tuple[int, int], end: tuple[int, int]) -> bool:
+def _toothed(grey: ByteArray, start: tuple[int, int], end: tuple[int, int]) -> bool:
     """Whether dark teeth stand evenly beside the line, on one side more than on the other (unlike a mesh's)."""
     side = max(grey.shape)
     way = np.subtract(end, start).astype(np.float64)
@@ -49,7 +48,7 @@ def _toothed(grey: Bytes, start: tuple[int, int], end: tuple[int, int]) -> bool:
     return even >= 0.6 and deeper >= max(3.0, 1.6 * lower)
 
 
-def _teeth(profile: Bytes, side: int) -> tuple[float, float]:
+def _teeth(profile: ByteArray, side: int) -> tuple[float, float]:
     """How evenly narrow dark teeth recur in a profile (N), as the peak of their autocorrelation, and their depth."""
     teeth = ndimage.grey_closing(profile.astype(np.float64), (max(3, round(0.008 * side) | 1),)) - profile
     depth = float(np.percentile(teeth, 90))

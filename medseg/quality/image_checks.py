@@ -17,14 +17,13 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
-from medseg.preprocess.hair import hair_mask
+from medseg.preprocess.hair_removal import hair_mask
 from medseg.preprocess.intensity import Photo
+from medseg.typing import BoolArray, Float32Array
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
 
 Field = Callable[[sitk.Image], sitk.Image]
-Array = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 SIDE = 256  # pixels of the longer side of the copy that pictures are judged on
 COARSE = 128  # the same for fields of view, whose edge need not be exact here
 VOLUME = 112  # voxels of each side of the copy that volumes are judged on, about
@@ -111,7 +110,7 @@ class Blur:
             return None
         return f"is blurred: its fine detail is {found:.2f} of the coarse, in sharp images at least {self.least:g}"
 
-    def _planes(self, image: sitk.Image) -> list[tuple[Array, Mask]]:
+    def _planes(self, image: sitk.Image) -> list[tuple[Float32Array, BoolArray]]:
         """Grey planes (Y, X) with where to look."""
         if image.GetDimension() > 2:
             planes = [_small(plane.astype(np.float32)) for plane in _slices(image)]
@@ -218,12 +217,12 @@ class Hair:
         return f"is covered by hair: {share:.0%} of the picture, usual is at most {self.most:.0%}; shave or part it"
 
 
-def picture(image: sitk.Image) -> Array:
+def picture(image: sitk.Image) -> Float32Array:
     """The shrunken picture (Y, X, 3) in 0..1, grey three times; the middle slice of a stack."""
     return np.asarray(sitk.GetArrayFromImage(Photo(colour=True)(shrunk(flat(image)))), np.float32)
 
 
-def inside_of(image: sitk.Image, field: Field | None) -> Mask:
+def inside_of(image: sitk.Image, field: Field | None) -> BoolArray:
     """Where the field is on the shrunken picture (Y, X); everywhere without one, or where none is found."""
     small = shrunk(flat(image))
     inside = np.ones(small.GetSize()[::-1], np.bool_)
@@ -279,7 +278,7 @@ def _slices(image: sitk.Image) -> list[npt.NDArray[Any]]:
     return [planes[place].copy() for place in sorted({int(len(planes) * share) for share in PLACES})]
 
 
-def _detail(plane: Array, inside: Mask) -> tuple[float, float, float]:
+def _detail(plane: Float32Array, inside: BoolArray) -> tuple[float, float, float]:
     """Energy of fine and of coarse detail of a plane (Y, X) inside a mask, and what rounding alone may give."""
     if not inside.any():
         return 0.0, 0.0, 0.0

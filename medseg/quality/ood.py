@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.preprocess.quality import picture, shrunk, still
+from medseg.quality.image_checks import picture, shrunk, still
 
 Look = dict[str, float]
 KINDS = {  # an image that is such, and images that are

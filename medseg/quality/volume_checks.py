@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.preprocess.quality import shrunk
+from medseg.quality.image_checks import shrunk
 
 UNSIGNED = 60000.0  # −1000 read as a whole number of 16 bits without sign is 64536
 OFFSET = 1000.0  # between HU and the numbers that scanners store; 1024 in some

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medseg.data.folders import read_table
-from medseg.runs import Run
+from medseg.data.tables import read_table
+from medseg.runs.run import Run
 
 Json = dict[str, Any]
 

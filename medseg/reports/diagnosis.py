@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from medseg import plots, plots_diagnosis
 from medseg.errors import DataError
-from medseg.metrics import confusions, correlation
-from medseg.report_parts import Json, as_image, chosen, table_of
-from medseg.report_sequences import LONG, sequence_pages
-from medseg.runs import Run
+from medseg.evaluation.states import confusions, correlation
+from medseg.reports import diagnosis_plots as plots_diagnosis
+from medseg.reports import plots
+from medseg.reports.common import Json, as_image, chosen, table_of
+from medseg.reports.sequences import LONG, sequence_pages
+from medseg.runs.run import Run
 
 MODEL_NAMES = {
     "lstm": "LSTM",

@@ -8,17 +8,15 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medseg.classification import curves_of
-from medseg.ledger import atomic_write_bytes
-from medseg.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, STYLE, WIDTH, png
+from medseg.evaluation.probabilities import curves_of
+from medseg.reports.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, STYLE, WIDTH, png
+from medseg.utils.files import atomic_write_bytes
 
 ROW = 0.24  # inches a line of text
 STATES = (ORANGE, BLUE, GREEN, PURPLE, SKY, RED)  # as the bars of states, but dark enough for lines
-Floats = npt.NDArray[np.float64]
 
 
 def forest(found: pd.DataFrame, path: Path, title: str) -> None:

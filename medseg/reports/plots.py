@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import SimpleITK as sitk
 from matplotlib.axes import Axes
@@ -18,7 +17,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medseg.ledger import atomic_write_bytes
+from medseg.typing import AnyArray
+from medseg.utils.files import atomic_write_bytes
 
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 PALETTE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE)
@@ -37,8 +37,6 @@ STYLE: dict[Any, Any] = {
 WIDTH = 7.4  # inches: a report's column
 MAX_PIXELS = 1000  # along an axis of an overlay; larger pictures are thinned
 THIN = 8  # slices: a stack with fewer shows no second plane
-
-Array = npt.NDArray[Any]
 
 
 def curves(history: pd.DataFrame, path: Path) -> None:
@@ -98,9 +96,9 @@ class Plane:
     """One slice to draw: the picture (rows, columns[, 3]), the two masks on it and its width and height in mm."""
 
     title: str
-    picture: Array
-    truth: Array
-    pred: Array
+    picture: AnyArray
+    truth: AnyArray
+    pred: AnyArray
     extent: tuple[float, float]
 
 
@@ -142,7 +140,7 @@ def overlay(
         return png(figure)
 
 
-def _slice(volumes: list[Array], axis: int, spacing: Sequence[float]) -> Plane:
+def _slice(volumes: list[AnyArray], axis: int, spacing: Sequence[float]) -> Plane:
     """The slice across `axis` (0 axial, 1 coronal) with the most foreground; superior is up. Volumes (Z, Y, X)."""
     others = [k for k in range(3) if k != axis]
     index = int(((volumes[1] > 0) | (volumes[2] > 0)).sum(axis=tuple(others)).argmax())
@@ -151,7 +149,7 @@ def _slice(volumes: list[Array], axis: int, spacing: Sequence[float]) -> Plane:
     return _plane(title, parts, [spacing[k] for k in others])
 
 
-def _plane(title: str, parts: list[Array], spacing: Sequence[float]) -> Plane:
+def _plane(title: str, parts: list[AnyArray], spacing: Sequence[float]) -> Plane:
     """Image, truth and prediction (rows, columns) cut to the foreground, and thinned where they are very large."""
     foreground = (parts[1] > 0) | (parts[2] > 0)
     rows, columns = (_around(np.asarray(foreground.any(axis=1 - k))) for k in (0, 1))
@@ -161,7 +159,7 @@ def _plane(title: str, parts: list[Array], spacing: Sequence[float]) -> Plane:
     return Plane(title, picture, truth, pred, extent)
 
 
-def _around(used: Array) -> slice:
+def _around(used: AnyArray) -> slice:
     """From the first to the last True with a margin of a fifth (at least 10), or everything where none is True."""
     found = np.flatnonzero(used)
     if not found.size:
@@ -221,7 +219,7 @@ def _standardised(signal: pd.Series[float]) -> pd.Series[float]:
 
 
 def _draw_states(
-    axes: Axes, time: Array, frames: pd.DataFrame, bars: Mapping[str, str], classes: Sequence[str]
+    axes: Axes, time: AnyArray, frames: pd.DataFrame, bars: Mapping[str, str], classes: Sequence[str]
 ) -> None:
     """A bar of coloured cells per series of states; cells reach halfway to the neighbouring frames."""
     middles = (time[1:] + time[:-1]) / 2

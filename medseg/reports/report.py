@@ -11,16 +11,18 @@ import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import medseg
-from medseg import config, plots
-from medseg.data.image import frames as split_frames
-from medseg.data.image import grid_difference, read_image
-from medseg.data.labels import Labels
-from medseg.data.truth import read_masks
+from medseg.config import compose as config
+from medseg.data.ground_truth import read_masks
 from medseg.errors import DataError, ImageError
-from medseg.ledger import atomic_write_text
-from medseg.report_diagnosis import MODEL_NAMES, diagnosed, diagnosis_section
-from medseg.report_parts import Json, as_image, chosen, table_of
-from medseg.runs import Run
+from medseg.io.geometry import grid_difference
+from medseg.io.image import frames as split_frames
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
+from medseg.reports import plots
+from medseg.reports.common import Json, as_image, chosen, table_of
+from medseg.reports.diagnosis import MODEL_NAMES, diagnosed, diagnosis_section
+from medseg.runs.run import Run
+from medseg.utils.files import atomic_write_text
 
 FEW_PATIENTS = 10
 SEGMENTATION_SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "nsd": "NSD"}
@@ -37,7 +39,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         for number, path in enumerate(runs, start=1)
     ]
     environment = Environment(
-        loader=PackageLoader("medseg"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("medseg.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"number": _number, "whole": _whole, "words": lambda name: str(name).replace("_", " ")}
     target = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"

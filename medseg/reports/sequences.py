@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medseg import plots, plots_diagnosis
-from medseg.report_parts import Json, as_image
+from medseg.reports import diagnosis_plots as plots_diagnosis
+from medseg.reports import plots
+from medseg.reports.common import Json, as_image
 
 MOST = 20  # sequences shown one by one
 LONG = 300  # frames: more do not fit a page's width

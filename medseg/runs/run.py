@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import medseg
-from medseg import archive
 from medseg.errors import ConfigError, ModelError
-from medseg.ledger import atomic_write_bytes, atomic_write_text, sha256, write_json
+from medseg.runs import archive
+from medseg.utils.files import atomic_write_bytes, atomic_write_text, sha256, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ class Run:
         Images that are gone are left out, and one that stands there twice is held out only if it is both times. Raises
         `ModelError` where all are gone, since nothing is known then.
         """
-        from medseg.data.folders import read_table
+        from medseg.data.tables import read_table
 
         table = read_table(self.file("split.csv"))
         known = table["sha256"] if "sha256" in table else table["image"].map(lambda path: digest_of(Path(path)))

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import expit
 
 from medseg.errors import DataError
 from medseg.segmentation.candidates import Candidate
+from medseg.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 # measures whose best value may lie between their ends, so their squares count too
 CURVED = ("area", "depth", "lateral", "surface", "border", "wider", "irregularity", "contrast")
 LEFT_OUT = ("centre_",)  # of a measure's name: pixels of this picture, no share of it
@@ -28,9 +27,9 @@ class Ranker:
     """
 
     names: tuple[str, ...]
-    centre: Floats
-    scale: Floats
-    weights: Floats
+    centre: FloatArray
+    scale: FloatArray
+    weights: FloatArray
     constant: float
 
     def score(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -44,7 +43,7 @@ class Ranker:
             for candidate, odd, row in zip(candidates, odds, terms, strict=True)
         ]
 
-    def _terms(self, candidates: Sequence[Candidate]) -> Floats:
+    def _terms(self, candidates: Sequence[Candidate]) -> FloatArray:
         return _standard(_raw(candidates, self.names), self.names, self.centre, self.scale)
 
     def state(self) -> dict[str, Any]:
@@ -104,17 +103,17 @@ def fit(
     return Ranker(names, centre, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
 
 
-def _raw(candidates: Sequence[Candidate], names: Sequence[str]) -> Floats:
+def _raw(candidates: Sequence[Candidate], names: Sequence[str]) -> FloatArray:
     return np.array([[c.measures[name.removesuffix("²")] for name in names] for c in candidates], np.float64)  # (N, F)
 
 
-def _standard(raw: Floats, names: Sequence[str], centre: Floats, scale: Floats) -> Floats:
+def _standard(raw: FloatArray, names: Sequence[str], centre: FloatArray, scale: FloatArray) -> FloatArray:
     terms = ((raw - centre) / scale).clip(-LIMIT, LIMIT)
     squared = np.array([name.endswith("²") for name in names])
     return np.where(squared, terms**2 - 1, terms)  # less 1: a mean candidate gets nothing for it
 
 
-def _joined(names: Sequence[str], row: Floats) -> dict[str, float]:
+def _joined(names: Sequence[str], row: FloatArray) -> dict[str, float]:
     """A measure and its square are one reason."""
     reasons: dict[str, float] = {}
     for name, value in zip(names, row, strict=True):

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
+from medseg.typing import Float32Array, Int32Array
+
 Box = tuple[slice, ...]
 HALF = 0.5
 LIT = 0.1  # of the bright end: a column's first pixel this bright is the skin
@@ -35,7 +35,7 @@ class Candidate:
 class Regions:
     """The map of regions (Z, Y, X), 0 where there is none, and a candidate for each."""
 
-    numbers: Ints
+    numbers: Int32Array
     candidates: list[Candidate]
 
 
@@ -57,7 +57,7 @@ class Finder:
         self.threshold, self.smallest, self.most = threshold, smallest, most
         self.keep, self.least = keep, least
 
-    def find(self, probability: Floats, image: Floats) -> Regions:
+    def find(self, probability: Float32Array, image: Float32Array) -> Regions:
         """Candidates in a label's probability (Z, Y, X); `image` is the first channel on the same grid."""
         connected = np.ones((3,) * probability.ndim, bool)
         numbers, count = ndimage.label(probability >= self.threshold, connected)
@@ -82,7 +82,7 @@ class Finder:
         return [replace(candidate, kept=stays(candidate)) for candidate in candidates]
 
 
-def only_kept(probability: Floats, regions: Regions) -> Floats:
+def only_kept(probability: Float32Array, regions: Regions) -> Float32Array:
     """The probability (Z, Y, X) inside the kept regions, 0 elsewhere.
 
     A kept region that nowhere reaches one half is raised, so that its core, half its peak and more, is in the mask.
@@ -94,7 +94,7 @@ def only_kept(probability: Floats, regions: Regions) -> Floats:
     return np.asarray(probability * factor[regions.numbers], np.float32)
 
 
-def measure_regions(numbers: Ints, probability: Floats, image: Floats) -> list[Candidate]:
+def measure_regions(numbers: Int32Array, probability: Float32Array, image: Float32Array) -> list[Candidate]:
     """Measures of each region 1 … n of `numbers` (Z, Y, X).
 
     probability: peak, certainty (mean). shape: area (log share of the image), lengthening (log ratio of the principal
@@ -121,14 +121,14 @@ def measure_regions(numbers: Ints, probability: Floats, image: Floats) -> list[C
 class _Scene:
     """What measures are taken from, all of one shape but `surface` (a row index for each column)."""
 
-    image: Floats
-    relative: Floats  # standard deviations above the image's median
+    image: Float32Array
+    relative: Float32Array  # standard deviations above the image's median
     surface: npt.NDArray[np.float64]
-    gradient: Floats
-    probability: Floats
+    gradient: Float32Array
+    probability: Float32Array
 
 
-def _alone(numbers: Ints, number: int, box: Box, scene: _Scene) -> dict[str, float]:
+def _alone(numbers: Int32Array, number: int, box: Box, scene: _Scene) -> dict[str, float]:
     """What a region shows by itself."""
     shape = numbers.shape
     reach = [max(2, round(0.3 * (s.stop - s.start))) for s in box]
@@ -174,7 +174,7 @@ def _form(inside: npt.NDArray[np.bool_]) -> dict[str, float]:
     return {"lengthening": float(np.log(axes[-1] / axes[0])), "irregularity": float(1 - inside.sum() / full)}
 
 
-def _below(relative: Floats, box: Box) -> float:
+def _below(relative: Float32Array, box: Box) -> float:
     """Brightness of a strip as deep as the region below it, less that of the strips on both sides."""
     down, across = box[DOWN], box[ACROSS]
     height, width = down.stop - down.start, across.stop - across.start
@@ -208,12 +208,12 @@ def _beside(rows: Sequence[dict[str, float]], own: int, shape: tuple[int, ...]) 
     }
 
 
-def _surface(image: Floats) -> npt.NDArray[np.float64]:
+def _surface(image: Float32Array) -> npt.NDArray[np.float64]:
     """The first row of each column ([Z,] X) that is lit; 0 where none is."""
     lit = image > LIT * np.percentile(image, 99)
     return np.asarray(np.argmax(lit, axis=DOWN), np.float64)
 
 
-def _gradient(image: Floats) -> Floats:
+def _gradient(image: Float32Array) -> Float32Array:
     steps = np.gradient(ndimage.gaussian_filter(image, 1.0))
     return np.asarray(np.sqrt(sum(step**2 for step in steps)), np.float32)

@@ -10,14 +10,14 @@ import SimpleITK as sitk
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from medseg.typing import BoolArray, IntArray
+
 Numbers = npt.NDArray[np.uint32]
-Choice = Callable[[Ints, Bools], Bools]
+Choice = Callable[[IntArray, BoolArray], BoolArray]
 SLAB = 1 << 23  # voxels whose components are numbered at once, 4 bytes each
 
 
-def chosen(part: Bools, choose: Choice, slab: int = SLAB) -> Bools:
+def chosen(part: BoolArray, choose: Choice, slab: int = SLAB) -> BoolArray:
     """The components of a part ([Z,] Y, X) that `choose` picks.
 
     `choose` takes each component's voxels (n,) and whether it touches the array's border (n,), in the order of their
@@ -46,7 +46,7 @@ def chosen(part: Bools, choose: Choice, slab: int = SLAB) -> Bools:
     return _drawn(part, depth, np.split(stays, np.cumsum([len(counts) for counts in sizes])[:-1]))
 
 
-def _drawn(part: Bools, depth: int, stays: list[Bools]) -> Bools:
+def _drawn(part: BoolArray, depth: int, stays: list[BoolArray]) -> BoolArray:
     """Those components that stay, of each slab in the order in which they were numbered."""
     result = np.zeros_like(part)
     for first, stay in zip(range(0, len(part), depth), stays, strict=True):
@@ -58,13 +58,13 @@ def _drawn(part: Bools, depth: int, stays: list[Bools]) -> Bools:
     return result
 
 
-def _numbered(slab: Bools) -> Numbers:
+def _numbered(slab: BoolArray) -> Numbers:
     """The component of each voxel, from 1 on; 0: none."""
     image = sitk.GetImageFromArray(slab.view(np.uint8))
     return np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(image)))
 
 
-def _at_border(numbers: Numbers, count: int, first: bool, last: bool) -> Bools:
+def _at_border(numbers: Numbers, count: int, first: bool, last: bool) -> BoolArray:
     """Which of the numbers 1 … `count` of a slab touch the border; the `first` and the `last` slab have one more."""
     touching = np.zeros(count + 1, np.bool_)
     sides = [numbers.take(end, axis) for axis in range(1, numbers.ndim) for end in (0, -1)]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.data.image import grid_difference
 from medseg.errors import ImageError
+from medseg.io.geometry import grid_difference
 
 
 def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.Image, dict[str, int]]:

@@ -10,7 +10,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
-from medseg.segmentation.components import Bools, chosen
+from medseg.segmentation.connected_components import chosen
+from medseg.typing import BoolArray
 
 
 class KeepLargest:
@@ -195,26 +196,26 @@ def _territories(pair: sitk.Image, cores: sitk.Image) -> sitk.Image:
     return sitk.MorphologicalWatershedFromMarkers(depth, cores, markWatershedLine=False)
 
 
-def _largest(part: Bools) -> Bools:
+def _largest(part: BoolArray) -> BoolArray:
     return chosen(part, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes))
 
 
-def _filled(part: Bools) -> Bools:
+def _filled(part: BoolArray) -> BoolArray:
     """A hole is a piece of background that does not touch the border."""
     filled = chosen(~part, lambda _, borders: ~borders)
     filled |= part
     return filled
 
 
-def _large(part: Bools, voxels: float, keep_largest: bool) -> Bools:
-    def enough(sizes: npt.NDArray[np.int64], _: Bools) -> Bools:
+def _large(part: BoolArray, voxels: float, keep_largest: bool) -> BoolArray:
+    def enough(sizes: npt.NDArray[np.int64], _: BoolArray) -> BoolArray:
         largest = np.arange(len(sizes)) == np.argmax(sizes)
         return np.asarray((sizes >= voxels) | (largest & keep_largest))
 
     return chosen(part, enough)
 
 
-def _filled_across(part: Bools, axis: int) -> Bools:
+def _filled_across(part: BoolArray, axis: int) -> BoolArray:
     """Holes of each plane across `axis` filled, (Z, Y, X)."""
     planes = np.moveaxis(part, axis, 0)
     return np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, axis)
@@ -249,7 +250,7 @@ def _grown(array: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(sitk.GetArrayFromImage(grown) > 0)
 
 
-def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[Bools], Bools]) -> sitk.Image:
+def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[BoolArray], BoolArray]) -> sitk.Image:
     """Apply `change` to each label as a binary array, within the label's bounding box, which makes it cheap."""
     stats = _shapes(mask)
     array = sitk.GetArrayFromImage(mask)

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import sparse
 
-from medseg.data.labels import Labels
+from medseg.io.labels import Labels
+from medseg.typing import ByteArray, Float32Array
 
-Array = npt.NDArray[np.float32]
-Coded = npt.NDArray[np.uint8]
 BLOCK = 1 << 20  # voxels that are decided at once: what is computed for them stays in the processor's cache
 EXACT = 1e-6  # voxels; a position nearer to a voxel's centre than this is that centre
 STRAIGHT = 1e-3  # voxels that an axis may drift off over its whole length
@@ -33,7 +32,7 @@ class Line:
     axis: int
     lower: npt.NDArray[np.intp]
     upper: npt.NDArray[np.intp]
-    share: Array
+    share: Float32Array
     inside: npt.NDArray[np.bool_]
 
     @classmethod
@@ -90,7 +89,7 @@ class Target(NamedTuple):
         """Where each label stands in an array of probabilities."""
         return [number - (not self.labels.exclusive) for number in self.labels.numbers.values()]
 
-    def decide(self, parts: Iterable[Array]) -> Coded:
+    def decide(self, parts: Iterable[Float32Array]) -> ByteArray:
         """Coded mask of probabilities, one array a label."""
         if self.labels.exclusive:
             return most_probable(parts, list(self.labels.numbers.values()))
@@ -99,8 +98,8 @@ class Target(NamedTuple):
 
 
 def regrid(
-    planes: Iterator[Array], grid: sitk.Image, reference: sitk.Image, target: Target, keep: bool = False
-) -> tuple[Coded, dict[str, Array]]:
+    planes: Iterator[Float32Array], grid: sitk.Image, reference: sitk.Image, target: Target, keep: bool = False
+) -> tuple[ByteArray, dict[str, Float32Array]]:
     """The coded mask on the voxels of `reference`, linear between voxels; with `keep` also each label's probability.
 
     `planes` are probabilities (K, Y, X) on `grid`, one after the other along Z. Up to 1.5 voxels beyond the outermost
@@ -121,7 +120,9 @@ def regrid(
     return coded.reshape(own), {name: part.reshape(own) for name, part in kept.items()}
 
 
-def _kept(part: Array, store: Array, place: tuple[int, slice], turn: tuple[int, int, int]) -> Array:
+def _kept(
+    part: Float32Array, store: Float32Array, place: tuple[int, slice], turn: tuple[int, int, int]
+) -> Float32Array:
     store.transpose(turn)[place] = part
     return part
 
@@ -137,9 +138,9 @@ def _blocks(line: Line, size: int, width: int) -> list[tuple[slice, slice, Any]]
     return blocks
 
 
-def _along(planes: Iterator[Array], line: Line) -> Iterator[tuple[int, Array]]:
+def _along(planes: Iterator[Float32Array], line: Line) -> Iterator[tuple[int, Float32Array]]:
     """The plane (K, Y, X) at each place of a line, with the place's number, in the order in which they can be made."""
-    held: dict[int, Array] = {}
+    held: dict[int, Float32Array] = {}
     count = 0
     for number in np.lexsort((line.share, line.lower)):
         lower, upper, share = line.lower[number], line.upper[number], line.share[number]
@@ -154,7 +155,7 @@ def _along(planes: Iterator[Array], line: Line) -> Iterator[tuple[int, Array]]:
             yield int(number), held[lower] * (1 - share) + held[upper] * share if share else held[lower]
 
 
-def most_probable(parts: Iterable[Array], numbers: Sequence[int]) -> Coded:
+def most_probable(parts: Iterable[Float32Array], numbers: Sequence[int]) -> ByteArray:
     """The number of the most probable label per voxel, 0 where background, which is what is left, is no less so."""
     best = result = rest = None
     for number, there in zip(numbers, parts, strict=True):

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
-from medseg.data.image import array_view
 from medseg.errors import ImageError
+from medseg.io.image import array_view
 from medseg.segmentation.unet import UNet
+from medseg.typing import Float32Array
 
-Array = npt.NDArray[np.float32]
 LITTLE = 1.25
 
 
@@ -51,14 +50,14 @@ class Tiling:
         return list(itertools.product(*axes))
 
 
-def predict(network: nn.Module, image: Array, tiling: Tiling, device: torch.device) -> Array:
+def predict(network: nn.Module, image: Float32Array, tiling: Tiling, device: torch.device) -> Float32Array:
     """Probabilities (K, Z, Y, X) of an image (C, Z, Y, X); a 2D network takes the slices along Z."""
     return whole(planes(partial(probabilities, network.eval(), tiling, device), [image], tiling), image.shape[1])
 
 
-def whole(parts: Iterable[Array], depth: int) -> Array:
+def whole(parts: Iterable[Float32Array], depth: int) -> Float32Array:
     """Planes (K, Y, X) as one array (K, Z, Y, X), Z being `depth`."""
-    result: Array | None = None
+    result: Float32Array | None = None
     for z, plane in enumerate(parts):
         if result is None:
             result = np.empty((len(plane), depth, *plane.shape[1:]), np.float32)
@@ -67,7 +66,9 @@ def whole(parts: Iterable[Array], depth: int) -> Array:
     return result
 
 
-def planes(infer: Callable[[Array], Array], parts: Sequence[Array], tiling: Tiling) -> Iterator[Array]:
+def planes(
+    infer: Callable[[Float32Array], Float32Array], parts: Sequence[Float32Array], tiling: Tiling
+) -> Iterator[Float32Array]:
     """Probabilities (K, Y, X) of one plane of Z after the other, each as soon as no further tile reaches it.
 
     `infer` takes tiles (B, C, *patch) to probabilities (B, K, *patch); `parts` are the image's channels, arrays
@@ -108,16 +109,16 @@ class _Plane:
     def __init__(self, count: int, sizes: Sequence[int]) -> None:
         self.total, self.weight = np.zeros((count, *sizes), np.float32), np.zeros(sizes, np.float32)
 
-    def add(self, values: Array, weight: Array, window: tuple[slice, ...]) -> None:
+    def add(self, values: Float32Array, weight: Float32Array, window: tuple[slice, ...]) -> None:
         self.total[(slice(None), *window)] += values * weight
         self.weight[window] += weight
 
-    def mean(self) -> Array:
+    def mean(self) -> Float32Array:
         return np.asarray(np.divide(self.total, self.weight, out=self.total))
 
 
 @torch.inference_mode()
-def encode(network: UNet, parts: Sequence[Array], tiling: Tiling, device: torch.device) -> Array:
+def encode(network: UNet, parts: Sequence[Float32Array], tiling: Tiling, device: torch.device) -> Float32Array:
     """The encoder's deepest level (W, z, y, x) of channels (C, Z, Y, X), tile beside tile without overlap.
 
     Each axis that the network shrinks has Z/2^depth cells, rounded up to whole tiles: zeros are added at its end. A 2D
@@ -131,7 +132,7 @@ def encode(network: UNet, parts: Sequence[Array], tiling: Tiling, device: torch.
     shrink = (1 if flat else tiling.multiple, tiling.multiple, tiling.multiple)
     starts = list(itertools.product(*(range(0, size, p) for size, p in zip(sizes, patch, strict=True))))
     cells = [-(-size // p) * p // s for size, p, s in zip(sizes, patch, shrink, strict=True)]
-    result: Array | None = None
+    result: Float32Array | None = None
     for first in range(0, len(starts), tiling.batch):
         tiles = starts[first : first + tiling.batch]
         batch = torch.from_numpy(np.stack([_tile(parts, start, tiling) for start in tiles])).to(device)
@@ -146,7 +147,7 @@ def encode(network: UNet, parts: Sequence[Array], tiling: Tiling, device: torch.
     return result
 
 
-def _tile(parts: Sequence[Array], corner: tuple[int, ...], tiling: Tiling) -> Array:
+def _tile(parts: Sequence[Float32Array], corner: tuple[int, ...], tiling: Tiling) -> Float32Array:
     """A network's view (C, *patch) of channels (C, Z, Y, X) from `corner` (z, y, x) on; beyond the image it is 0.
 
     A 2D network sees the slices on both sides as channels too: (C·(2·context + 1), *patch).
@@ -158,7 +159,7 @@ def _tile(parts: Sequence[Array], corner: tuple[int, ...], tiling: Tiling) -> Ar
     return block.reshape(-1, *tiling.patch)  # channel by channel, its slices in order
 
 
-def _cut(parts: Sequence[Array], corner: tuple[int, ...], size: tuple[int, ...]) -> Array:
+def _cut(parts: Sequence[Float32Array], corner: tuple[int, ...], size: tuple[int, ...]) -> Float32Array:
     """A box of channels (C, z, y, x), zeros beyond the image."""
     tile = np.zeros((sum(map(len, parts)), *size), np.float32)
     starts = [max(0, c) for c in corner]
@@ -170,7 +171,7 @@ def _cut(parts: Sequence[Array], corner: tuple[int, ...], size: tuple[int, ...])
 
 
 @torch.inference_mode()
-def probabilities(network: nn.Module, tiling: Tiling, device: torch.device, batch: Array) -> Array:
+def probabilities(network: nn.Module, tiling: Tiling, device: torch.device, batch: Float32Array) -> Float32Array:
     """Tiles (B, C, *patch) → probabilities (B, K, *patch)."""
     return np.asarray(_mirrored(network, torch.from_numpy(batch).to(device), tiling).float().cpu().numpy())
 
@@ -189,18 +190,18 @@ def _mirrored(network: nn.Module, batch: Tensor, tiling: Tiling) -> Tensor:
     return total / len(flips)
 
 
-def _even(patch: tuple[int, ...]) -> Array:
+def _even(patch: tuple[int, ...]) -> Float32Array:
     """Weight of a tile that has no neighbours."""
     return np.ones(patch, np.float32)
 
 
-def _gaussian(patch: tuple[int, ...]) -> Array:
+def _gaussian(patch: tuple[int, ...]) -> Float32Array:
     """Weight of a tile's voxels: a Gaussian of σ = size/8 about its centre, never zero (Isensee et al. 2021)."""
     weight = np.ones(patch, np.float64)
     for axis, size in enumerate(patch):
         profile = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size / 8)) ** 2)
         weight *= profile.reshape([-1 if a == axis else 1 for a in range(len(patch))])
-    floored: Array = np.maximum(weight / weight.max(), 1e-3).astype(np.float32)
+    floored: Float32Array = np.maximum(weight / weight.max(), 1e-3).astype(np.float32)
     return floored
 
 
@@ -216,23 +217,23 @@ class TiledNetwork:
         if isinstance(network, UNet):
             network.settle(device.type)
 
-    def predict(self, images: dict[str, sitk.Image]) -> Array:
+    def predict(self, images: dict[str, sitk.Image]) -> Float32Array:
         """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
         depth = array_view(next(iter(images.values()))).shape[1]
         return whole(self.planes(images), depth)
 
-    def planes(self, images: dict[str, sitk.Image], tiles: int | None = None) -> Iterator[Array]:
+    def planes(self, images: dict[str, sitk.Image], tiles: int | None = None) -> Iterator[Float32Array]:
         """As `predict`, one plane (K, Y, X) after the other; no more than `tiles` tiles at once."""
         tiling = replace(self.tiling, batch=min(self.tiling.batch, tiles or self.tiling.batch))
         yield from planes(self._infer, _views(images), tiling)  # which keeps the images as long as it runs
 
-    def encode(self, images: dict[str, sitk.Image]) -> Array:
+    def encode(self, images: dict[str, sitk.Image]) -> Float32Array:
         """Preprocessed channels on one grid → the encoder's deepest level, as `encode` says."""
         assert isinstance(self.network, UNet)
         with self.context:
             return encode(self.network, _views(images), self.tiling, self.device)
 
-    def _infer(self, batch: Array) -> Array:
+    def _infer(self, batch: Float32Array) -> Float32Array:
         try:
             with self.context:
                 return probabilities(self.network, self.tiling, self.device, batch)
@@ -248,6 +249,6 @@ class TiledNetwork:
         return np.concatenate([self._infer(batch[:half]), self._infer(batch[half:])])
 
 
-def _views(images: dict[str, sitk.Image]) -> list[Array]:
+def _views(images: dict[str, sitk.Image]) -> list[Float32Array]:
     """Channels (C, Z, Y, X) of each image as 32-bit floats, without a copy where they are such."""
     return [array_view(image).astype(np.float32, copy=False) for image in images.values()]

@@ -16,10 +16,10 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
-from medseg.console import warn
-from medseg.errors import ModelError
-from medseg.ledger import EXIT_INTERRUPTED, atomic_write_bytes
-from medseg.runs import Run
+from medseg.errors import EXIT_INTERRUPTED, ModelError
+from medseg.runs.run import Run
+from medseg.utils.console import warn
+from medseg.utils.files import atomic_write_bytes
 
 KEY = "medseg"  # of a checkpoint: the fields of `Done`
 

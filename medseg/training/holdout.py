@@ -8,22 +8,23 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg import ranked
-from medseg.batch import Job, Made, attempt
-from medseg.config import Config
-from medseg.console import progress, table, warn
+from medseg.batch.case_log import Ledger
+from medseg.batch.runner import Job, Made, attempt
+from medseg.config.compose import Config
 from medseg.data.cases import Case
-from medseg.data.image import read_image
-from medseg.data.labels import Labels
-from medseg.data.truth import Truth, read_truth, write_masks
-from medseg.froc import Judged
-from medseg.ledger import Ledger, atomic_write_text, write_json
-from medseg.metrics import compare_masks, summarise
-from medseg.pieces import Pieces
-from medseg.pipeline import Images
-from medseg.pixels import PixelCurves
-from medseg.runs import Run
-from medseg.segmenter import Segmented, Segmenter
+from medseg.data.ground_truth import Truth, read_truth, write_masks
+from medseg.evaluation.froc import Judged
+from medseg.evaluation.lesion_detection import Pieces
+from medseg.evaluation.overlap import compare_masks, summarise
+from medseg.evaluation.pixelwise import PixelCurves
+from medseg.inference import candidates
+from medseg.inference.segmenter import Segmented, Segmenter
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
+from medseg.runs.run import Run
+from medseg.typing import Images
+from medseg.utils.console import progress, table, warn
+from medseg.utils.files import atomic_write_text, write_json
 
 
 def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case], ledger: Ledger) -> dict[str, Any] | None:
@@ -81,7 +82,7 @@ def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: Truth, l
 
 
 class Tally:
-    """Scores of held-out cases, a case at a time; `overlap` as in `ranked.hits_of`."""
+    """Scores of held-out cases, a case at a time; `overlap` as in `candidates.hits_of`."""
 
     def __init__(self, labels: Labels, tolerance_mm: float, overlap: float) -> None:
         self.labels, self.tolerance, self.overlap = labels, tolerance_mm, overlap
@@ -94,10 +95,12 @@ class Tally:
         """Compare what was found with the truth, for labels that the case annotates."""
         facts = {"case": case.name, "patient": case.patient}
         self.rows += [facts | score for score in compare_coded(found.mask, truth, self.labels, self.tolerance)]
-        self.candidates += [facts | row for row in ranked.rows_of(found.candidates)]
+        self.candidates += [facts | row for row in candidates.rows_of(found.candidates)]
         known = {name: regions for name, regions in found.candidates.items() if name in truth.known}
         if found.grid is not None:
-            self._judged.append(ranked.judged(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap)))
+            self._judged.append(
+                candidates.judged(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap))
+            )
         for name in set(found.probabilities) & set(truth.known):
             inside, said = (
                 self.labels.layer(sitk.GetArrayViewFromImage(mask), name) for mask in (truth.mask, found.mask)
@@ -112,7 +115,7 @@ class Tally:
             summary["labels"][name]["aupr"] = area
         for name, pieces in self._pieces.summary().items():
             summary["labels"][name]["pieces"] = pieces
-        for name, ranking in ranked.summaries(self._judged).items():
+        for name, ranking in candidates.summaries(self._judged).items():
             summary["labels"][name]["candidates"] = ranking
         return summary
 

@@ -12,19 +12,20 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
-from medseg.checkpoints import Clock
-from medseg.config import Config
-from medseg.console import progress, say, warn
-from medseg.data.dataset import PassSampler
-from medseg.diagnosis.batch import UNKNOWN, Augmentation, Item, Windows, collate
-from medseg.diagnosis.linear import fit as fit_linear
+from medseg.config.compose import Config
+from medseg.data.patches import PassSampler
+from medseg.diagnosis.cross_validation import patient_folds
+from medseg.diagnosis.lightning_module import DiagnosisModule, class_weights
+from medseg.diagnosis.linear_baseline import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM, Task
-from medseg.diagnosis.module import DiagnosisModule, class_weights
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Augmentation, Item, Windows, collate
 from medseg.errors import DataError
-from medseg.lightning import Bar, Finite, KeepBest, budget_of, done_before, fit, make_trainer, seconds_of
-from medseg.runs import Run
+from medseg.runs.run import Run
+from medseg.training.callbacks import Bar, Finite, KeepBest
+from medseg.training.checkpointing import Clock
+from medseg.training.trainer import budget_of, done_before, fit, make_trainer, seconds_of
+from medseg.utils.console import progress, say, warn
 
-Ints = npt.NDArray[np.int64]
 Items = Mapping[str, tuple[str, Item]]  # patient and sequence by case
 Said = dict[str, npt.NDArray[np.float32]]  # probabilities by case
 FOLDS = "folds"  # of a run that is not finished: the LSTM of each fold
@@ -80,23 +81,6 @@ def _inner_split(items: Items, share: float, seed: int) -> tuple[dict[str, Item]
 
 def _states(items: dict[str, Item]) -> set[int]:
     return {int(state) for item in items.values() if item.state is not None for state in item.state}
-
-
-def patient_folds(truth: Ints, patients: npt.NDArray[Any], folds: int, seed: int) -> list[npt.NDArray[np.intp]]:
-    """Rows of each fold: whole patients, classes spread alike. `DataError` where two patients a class are not there."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    known = truth != UNKNOWN
-    enough = [len(set(patients[truth == k])) for k in np.unique(truth[known])]
-    count = min(folds, *enough)
-    if count < 2:
-        raise DataError(
-            "out-of-fold calibration needs two training patients of each class that occurs; "
-            f"there are {sorted(enough)}: add cases, or use diagnoser=lstm, which then goes without",
-            code="few-patients",
-        )
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    return [fold for _, fold in splitter.split(np.zeros(len(truth)), truth, patients)]
 
 
 def split_in_folds(config: Config, items: Items) -> list[list[str]]:

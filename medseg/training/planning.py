@@ -13,17 +13,17 @@ import SimpleITK as sitk
 import torch
 import yaml
 
-from medseg.config import Config, auto_keys, build, labels_of, to_dict, with_values
-from medseg.console import progress, say, table, warn
+from medseg.config.compose import Config, auto_keys, build, labels_of, to_dict, with_values
 from medseg.data.cases import Case
 from medseg.data.fingerprint import facts_of, summary_of
-from medseg.data.image import read_image
-from medseg.data.planner import Decision, decide
-from medseg.data.truth import read_truth
+from medseg.data.ground_truth import read_truth
 from medseg.errors import ConfigError, DataError, MedsegError
-from medseg.executor import device_of, use_threads
-from medseg.ledger import atomic_write_text, write_json
+from medseg.io.image import read_image
 from medseg.preprocess.geometry import Orient, SliceAxis
+from medseg.segmentation.planner import Decision, decide
+from medseg.utils.console import progress, say, table, warn
+from medseg.utils.devices import device_of, use_threads
+from medseg.utils.files import atomic_write_text, write_json
 
 MANY = 60  # cases: more do not change a median
 MEMORY = 0.25  # of what is free may be one batch

@@ -11,40 +11,34 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.utils.data import DataLoader
 
-from medseg.batch import Job, Made, attempt
-from medseg.checkpoints import Clock, deaf
-from medseg.config import Config, build, labels_of
-from medseg.console import progress, say, warn
-from medseg.data.augment import Augment
+from medseg.batch.case_log import Ledger
+from medseg.batch.runner import Job, Made, attempt
+from medseg.config.compose import Config, build, labels_of
+from medseg.data.augmentation import Augment
 from medseg.data.cache import CachedCase, Recipe, cached
-from medseg.data.cases import Case, report_split
-from medseg.data.dataset import PassSampler, PatchDataset, Sampling
+from medseg.data.cases import Case
 from medseg.data.fingerprint import fingerprint, require_shown
-from medseg.data.image import read_image
+from medseg.data.patches import PassSampler, PatchDataset, Sampling
+from medseg.data.splits import report_split
 from medseg.errors import DataError, MedsegError
-from medseg.executor import device_of, loaders_of
-from medseg.gate import survey
-from medseg.ledger import Ledger, write_json
-from medseg.lightning import (
-    AveragedWeights,
-    Bar,
-    Budget,
-    Finite,
-    budget_of,
-    done_before,
-    fit,
-    make_trainer,
-    seconds_of,
-)
-from medseg.measure import measure, results
-from medseg.pipeline import Images, Preprocess, State
-from medseg.plots import curves
-from medseg.preprocess.familiar import look
+from medseg.inference.candidates import learn
+from medseg.inference.preprocessor import Preprocess, State
+from medseg.inference.quality_gate import survey
+from medseg.inference.segmenter import Segmenter, is_trained, make_network, tiled
+from medseg.io.image import read_image
 from medseg.preprocess.geometry import match_mask
-from medseg.ranked import learn
-from medseg.runs import Run
-from medseg.segmentation.module import SegmentationModule
-from medseg.segmenter import Segmenter, is_trained, make_network, tiled
+from medseg.quality.ood import look
+from medseg.reports.plots import curves
+from medseg.runs.run import Run
+from medseg.segmentation.lightning_module import SegmentationModule
+from medseg.training.callbacks import AveragedWeights, Bar, Finite
+from medseg.training.checkpointing import Clock, deaf
+from medseg.training.holdout import measure, results
+from medseg.training.trainer import Budget, budget_of, done_before, fit, make_trainer, seconds_of
+from medseg.typing import Images
+from medseg.utils.console import progress, say, warn
+from medseg.utils.devices import device_of, loaders_of
+from medseg.utils.files import write_json
 
 
 def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
@@ -70,7 +64,9 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     if not train and not held:
         raise _nothing("a rule learns nothing, and no case with a mask is held out to measure it on", ledger)
     _tell_cut([*train, *held])
-    facts = fingerprint(train or held, list(config.organ.labels), synthetic)
+    shown = train or held
+    patients = len({case.patient for case in shown})
+    facts = fingerprint([case.facts() for case in shown], patients, list(config.organ.labels), synthetic)
     if rule is None:
         require_shown(facts, list(config.organ.labels))
     write_json(run.file("fingerprint.json"), facts if train else facts | survey(config, cases))

@@ -3,74 +3,35 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-from medseg.batch import Book
-from medseg.config import Config, did_you_mean, labels_of
-from medseg.console import table, warn
-from medseg.data.cases import Case, report_split
-from medseg.data.folders import FEATURES
-from medseg.diagnose import judge_forecast, told
-from medseg.diagnoser import CALIBRATION, Diagnoser, Inputs, as_item, horizon_of, rule_of, to_json, withheld
-from medseg.diagnosis.batch import UNKNOWN
+from medseg.batch.case_log import Ledger
+from medseg.config.compose import Config
+from medseg.data.cases import Case
 from medseg.diagnosis.calibration import Calibration, calibrate
-from medseg.diagnosis.forecast import Forecast
-from medseg.diagnosis.forecast import fit as fit_forecast
-from medseg.diagnosis.linear import fit as fit_linear
+from medseg.diagnosis.clinical_rules import Slope
+from medseg.diagnosis.forecasting import Forecast
+from medseg.diagnosis.forecasting import fit as fit_forecast
+from medseg.diagnosis.linear_baseline import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.diagnosis.rules import Slope
-from medseg.diagnosis.signal import normalise
-from medseg.encoder import encoder_of
-from medseg.errors import ConfigError, DataError
-from medseg.extract import Extractor, Presence, extract_cases
-from medseg.features.absence import telling
-from medseg.features.sequence import cohort, feature_columns
-from medseg.folds import provenance_of, told_of_masks
-from medseg.gate import Looks
-from medseg.judging import judge_sequences
-from medseg.ledger import Ledger, atomic_write_text, write_json
-from medseg.masks import MaskFolder, true_masks
-from medseg.plots import curves
-from medseg.runs import Run
-from medseg.sequence_sheets import cohort_of
-from medseg.sheets import pictured
-from medseg.tables import Tables, read_tables, write_tables
-from medseg.train_lstm import FOLDS, Items, fit_lstm, out_of_fold, split_in_folds
-
-PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
-
-
-class Measured(NamedTuple):
-    """What a diagnoser learns from and is judged by. reported: the split of `held`; masks: where theirs came from."""
-
-    ledger: Ledger
-    train: Tables
-    held: Tables
-    inputs: Inputs
-    reported: str | None
-    masks: str
-
-
-def measured(config: Config, run: Run, cases: list[Case], synthetic: bool) -> Measured:
-    """Measure all cases; what they are read as and what they look like is kept in the run."""
-    ledger = Ledger(run.file("cases.csv"))
-    looks, masks = Looks(config), told_of_masks(config, cases)
-    tables = tables_of(config, run, cases, ledger, looks)
-    reported = report_split(cases)
-    train = part(tables, [case.id for case in cases if case.split == "train"])
-    held = part(tables, [case.id for case in cases if case.split == reported != "train"])
-    check_labels(train.frames, held.frames, list(config.organ.classes))
-    inputs = inputs_of(config, train)
-    write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic) | looks.summary())
-    return Measured(ledger, train, held, inputs, reported, masks)
+from medseg.diagnosis.respiratory_signal import normalise
+from medseg.diagnosis.sequence_dataset import UNKNOWN
+from medseg.features.tables import Tables
+from medseg.inference.diagnosis_scores import judge_forecast, judge_sequences
+from medseg.inference.feature_inputs import Inputs, as_item, rule_of, withheld
+from medseg.inference.sequence_classifier import CALIBRATION, Diagnoser, horizon_of
+from medseg.inference.sequence_results import cohort_of, told
+from medseg.reports.plots import curves
+from medseg.runs.run import Run
+from medseg.training.feature_tables import balance, measured
+from medseg.training.lstm import FOLDS, Items, fit_lstm, out_of_fold, split_in_folds
+from medseg.utils.console import table, warn
+from medseg.utils.files import atomic_write_text, write_json
 
 
 def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
@@ -129,96 +90,6 @@ def _forecast(config: Config, inputs: Inputs, train: Tables) -> Forecast | None:
     return fit_forecast(traces, horizon_of(config), settings.hidden, settings.passes, config.seed)
 
 
-def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger, looks: Looks) -> Tables:
-    """features.csv of the dataset where it has one, else measured now, which `looks` sees; kept in the run."""
-    root = Path(config.data.root) if config.data.root is not None else None
-    if root is not None and (root / FEATURES).is_file():
-        if config.data.encoder is not None:
-            raise ConfigError(f"data.encoder sees images, but {root / FEATURES} is measured already; name their folder")
-        tables = read_tables(root / FEATURES)
-    else:
-        labels = labels_of(config)
-        extractor = extractor_of(config, run, cases)
-        masks = true_masks(labels) if any(case.annotated for case in cases) else None
-        if config.data.masks is not None and root is not None:
-            masks = MaskFolder(root, Path(config.data.masks), labels)
-        if masks is not None:
-            side = report_split(cases)
-            wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
-            masks = pictured(masks, run.file("pictures"), labels, wanted)
-            masks = looks.watching(masks)
-        tables = extract_cases(cases, extractor, masks, Book(ledger))
-    write_tables(tables, run.file(FEATURES))
-    return tables
-
-
-def extractor_of(config: Config, run: Run, cases: list[Case]) -> Extractor:
-    """What measures as the settings say, and which class a slice has."""
-    organ, side = config.organ, report_split(cases)
-    present = Presence(str(organ.present), *map(str, organ.classes)) if organ.present is not None else None
-    reported = sorted({str(case.patient) for case in cases if case.split == side and side != "train"})
-    encoder = encoder_of(config, run, reported)
-    return Extractor(config.features, labels_of(config), config.data.time_axis, present, encoder)
-
-
-def part(tables: Tables, names: list[str]) -> Tables:
-    """The rows of some cases."""
-    frames = tables.frames[tables.frames["case"].isin(names)]
-    steps = None if tables.steps is None else tables.steps[tables.steps["case"].isin(names)]
-    return Tables(frames, steps, tables.units)
-
-
-def check_labels(train: pd.DataFrame, held: pd.DataFrame, classes: list[str]) -> None:
-    """Raises `DataError` for a label that is no class, or where fewer than two classes are to be learnt from."""
-    labels, judged = (
-        frames["label"].dropna().astype(str) if "label" in frames else pd.Series(dtype=str) for frames in (train, held)
-    )
-    unknown = sorted({*labels, *judged} - set(classes))
-    if unknown:
-        both = pd.concat([train, held])
-        first = both.loc[both["label"].astype(str) == unknown[0], "case"].iloc[0]
-        raise DataError(
-            f"{first}: label {unknown[0]!r} is not one of organ.classes {classes}{did_you_mean(unknown[0], classes)}; "
-            "name them all: 'organ.classes=[…]', or the right column with data.label_column=…"
-        )
-    if labels.nunique() < 2:
-        raise DataError(
-            f"the training cases show {sorted(set(labels)) or 'no label'}; at least two of {classes} are needed"
-        )
-    if absent := [name for name in classes if name not in set(labels)]:
-        rest = ",".join(name for name in classes if name not in absent)
-        warn(f"no training case is {' or '.join(absent)}: never diagnosed; without it: 'organ.classes=[{rest}]'")
-
-
-def inputs_of(config: Config, train: Tables) -> Inputs:
-    """What a diagnoser will read: the measures of the training table, and their moments where they are compared."""
-    settings, names = config.diagnoser, feature_columns(train.frames)
-    labelled = train.frames.dropna(subset="label")
-    slopes: Literal["", "central", "backward"] = ""
-    if settings.slopes:
-        slopes = "central" if settings.network.bidirectional else "backward"
-    inputs = Inputs(
-        classes=tuple(config.organ.classes),
-        names=names,
-        step_names=() if train.steps is None else feature_columns(train.steps),
-        levels=settings.levels or _most_steps(train),
-        resample=settings.levels > 0,
-        slopes=slopes,
-        per="frame" if config.organ.label_level == "frame" else "sequence",
-        signal="signal" in train.frames and bool(train.frames["signal"].notna().any()),
-        moments=None,
-        telling=telling(labelled[list(names)].to_numpy(np.float64), names, labelled["label"].astype(str).to_numpy()),
-    )
-    if settings.normalise == "case":
-        return inputs
-    return replace(inputs, moments=cohort(inputs.raw(train)))
-
-
-def _most_steps(train: Tables) -> int:
-    """How many sectors or quadrants a frame has."""
-    return 0 if train.steps is None else int(train.steps["step"].max()) + 1
-
-
 def _measure(
     config: Config, run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None, masks: str
 ) -> dict[str, Any] | None:
@@ -250,26 +121,6 @@ def _measure(
         [[key, *(scores[model][key]["mean"] for model in models)] for key in scores["lstm"]],
     )
     return summary
-
-
-def fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any]:
-    """What the model was trained on, in numbers, and whether its masks were made out of fold."""
-    return {
-        "synthetic": synthetic,
-        "cases": int(train.frames["case"].nunique()),
-        "patients": int(train.frames["patient"].nunique()) if "patient" in train.frames else None,
-        "frames": len(train.frames),
-        "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
-        "measures": cohort_of(train.frames, feature_columns(train.frames)),
-        "masks": provenance_of(Path(config.data.masks)) if config.data.masks is not None else None,
-    }
-
-
-def balance(train: Tables) -> str:
-    """How many rows of each class taught, and how much each class counts: for the card."""
-    counts = train.frames["label"].value_counts()
-    taught = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return f"Taught by {taught}; each class has the same weight in the loss, however rare it is."
 
 
 def _results(summary: dict[str, Any] | None) -> list[str]:

@@ -10,27 +10,29 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 
-from medseg.classifier import MEMBERS, RULE, RULES, STACK, Classifier, Members, Rows, by_rule, rows_of
-from medseg.config import Config
-from medseg.console import say, table, warn
+from medseg.batch.case_log import Ledger
+from medseg.config.compose import Config
 from medseg.data.cases import Case
-from medseg.diagnoser import Inputs, rule_of, withheld
-from medseg.diagnosis import ensemble, stack
-from medseg.diagnosis.batch import UNKNOWN, Item
+from medseg.diagnosis import stacking as stack
+from medseg.diagnosis import voting_ensemble as ensemble
 from medseg.diagnosis.calibration import Calibration, calibrate
-from medseg.diagnosis.linear import logistic_weights
+from medseg.diagnosis.cross_validation import patient_folds
+from medseg.diagnosis.linear_baseline import logistic_weights
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.features.select import select_features
-from medseg.judging import judge
-from medseg.ledger import Ledger, atomic_write_text, write_json
-from medseg.runs import Run
-from medseg.sheets import diagnoses
-from medseg.tables import Tables
-from medseg.train_diagnoser import balance, measured
-from medseg.train_lstm import FOLDS, fit_lstm, fold_of, patient_folds
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
+from medseg.features.selection import select_features
+from medseg.features.tables import Tables
+from medseg.inference.case_results import diagnoses
+from medseg.inference.diagnosis_scores import judge
+from medseg.inference.feature_inputs import Inputs, rule_of, withheld
+from medseg.inference.stacked_classifier import MEMBERS, RULE, RULES, STACK, Classifier, Members, Rows, by_rule, rows_of
+from medseg.runs.run import Run
+from medseg.training.feature_tables import balance, measured
+from medseg.training.lstm import FOLDS, fit_lstm, fold_of
+from medseg.typing import IntArray
+from medseg.utils.console import say, table, warn
+from medseg.utils.files import atomic_write_text, write_json
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 SHOWN = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece")
 
 
@@ -39,8 +41,8 @@ class Learning:
     """Rows to learn from with their class numbers, UNKNOWN where unlabelled, and the sequence each belongs to."""
 
     rows: Rows
-    truth: Ints  # (R,)
-    owner: Ints  # (R,)
+    truth: IntArray  # (R,)
+    owner: IntArray  # (R,)
 
     @property
     def patients(self) -> npt.NDArray[Any]:

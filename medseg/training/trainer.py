@@ -3,133 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, WeightAveraging
-from torch import Tensor
+from pytorch_lightning.callbacks import Callback
 
-from medseg.checkpoints import Checkpoints, Clock, Done, TimeUpError, WholeFiles, after_the_step, done_so_far
-from medseg.config import Config, build
-from medseg.console import Progress
-from medseg.errors import ConfigError, MedsegError
-from medseg.executor import device_of, precision_of, quiet_libraries, use_threads
-from medseg.ledger import EXIT_INTERRUPTED, atomic_write_text
-from medseg.runs import Run
-from medseg.targets import LOGGERS
-
-
-class AveragedWeights(WeightAveraging):
-    """Exponential moving average of the weights; the average counts few steps at first, `decay` later."""
-
-    def __init__(self, decay: float, device: torch.device) -> None:
-        def average(mean: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
-            seen = float(count)
-            keep = min(decay, (1 + seen) / (10 + seen))
-            return torch.lerp(now, mean, keep) if mean.is_floating_point() else now
-
-        super().__init__(device=device, avg_fn=average)
-
-
-class History(Callback):
-    """history.csv, one row every `every` steps: step, passes, lr, train_loss (mean since the last row), valid_loss."""
-
-    def __init__(self, file: Path, batch: int, every: int) -> None:
-        self.file, self.batch, self.every = file, batch, max(1, every)
-        self.rows: list[dict[str, float | None]] = []
-        self._losses: list[float] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_args: Any, **_kw: Any) -> None:
-        """Remember the loss."""
-        self._losses.append(float(trainer.callback_metrics["train_loss"]))
-        if trainer.global_step % self.every == 0:
-            self._add(trainer, None)
-
-    def on_train_end(self, trainer: pl.Trainer, *_args: Any) -> None:
-        """The steps since the last row."""
-        if self._losses:
-            self._add(trainer, None)
-
-    def on_validation_end(self, trainer: pl.Trainer, *_args: Any) -> None:
-        """Add the held-out loss."""
-        if not trainer.sanity_checking and "valid_loss" in trainer.callback_metrics:
-            self._add(trainer, float(trainer.callback_metrics["valid_loss"]))
-
-    def _add(self, trainer: pl.Trainer, valid: float | None) -> None:
-        mean = sum(self._losses) / len(self._losses) if self._losses else None
-        self._losses = []
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        step = trainer.global_step
-        self.rows.append(
-            {"step": step, "passes": step * self.batch, "lr": rate, "train_loss": mean, "valid_loss": valid}
-        )
-        atomic_write_text(self.file, pd.DataFrame(self.rows).to_csv(index=False))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Kept in checkpoints, so that a resumed training has its whole history."""
-        return {"rows": self.rows, "losses": self._losses}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore after resuming."""
-        self.rows, self._losses = state_dict["rows"], state_dict["losses"]
-
-
-class Chance(Callback):
-    """Seed torch anew for each step, so that dropout after a resume is what it would have been."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_args: Any) -> None:
-        """The same seed and step, the same numbers."""
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, trainer.global_step]).generate_state(1)[0]))
-
-
-class Finite(Callback):
-    """End the training where the loss is NaN or infinite, before its gradient spoils the weights.
-
-    `names` tells what the samples of the given numbers show; step s has the numbers s·batch … (s + 1)·batch − 1.
-    """
-
-    def __init__(self, names: Callable[[range], str], batch: int, file: Path) -> None:
-        self.names, self.batch, self.file = names, batch, file
-
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Name the batch; where weights are not finite, it was the gradient of the batch before."""
-        value = float(loss.detach())
-        if math.isfinite(value):
-            return
-        whole = all(bool(torch.isfinite(part).all()) for part in pl_module.parameters())
-        step = trainer.global_step if whole else max(0, trainer.global_step - 1)
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        seen = self.names(range(step * self.batch, (step + 1) * self.batch))
-        kept = f"; the weights before are in {self.file}" if self.file.is_file() else ""
-        raise MedsegError(
-            f"the loss became {value} at step {trainer.global_step + 1} (learning rate {rate:.2g}){kept}. "
-            f"{'The batch shows' if whole else 'The gradient was not finite in the batch before, which shows'} {seen}. "
-            "Look at these images; else train in a new run_dir with a lower learning rate, or go on with "
-            "resume=… executor.precision=32",
-            code="loss-not-finite",
-        )
-
-
-class Bar(Callback):
-    """Feeds the console's progress bar."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self._shown = progress, 0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_args: Any, **_kw: Any) -> None:
-        """One step further."""
-        self.progress.advance(
-            trainer.global_step - self._shown, f"loss {float(trainer.callback_metrics['train_loss']):.3f}"
-        )
-        self._shown = trainer.global_step
+from medseg.config.compose import Config, build
+from medseg.config.targets import LOGGERS
+from medseg.errors import EXIT_INTERRUPTED, ConfigError, MedsegError
+from medseg.runs.run import Run
+from medseg.training.callbacks import AveragedWeights, Chance, History, KeepBest
+from medseg.training.checkpointing import Checkpoints, Clock, Done, TimeUpError, WholeFiles, after_the_step, done_so_far
+from medseg.utils.devices import device_of, precision_of, quiet_libraries, use_threads
 
 
 def seconds_of(max_time: str | None) -> float | None:
@@ -240,31 +126,3 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, History | AveragedWeights | KeepBest):  # Lightning skips this where all was done before
             callback.on_train_end(trainer, module)
-
-
-class KeepBest(Callback):
-    """Keep the weights of the lowest `valid_loss` and give them back when training ends."""
-
-    def __init__(self) -> None:
-        self.best = math.inf
-        self.state: dict[str, Tensor] | None = None
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the weights where the loss is the lowest so far."""
-        loss = float(trainer.callback_metrics["valid_loss"])
-        if not trainer.sanity_checking and loss < self.best:
-            self.best = loss
-            self.state = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
-
-    def on_train_end(self, _trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the best weights back."""
-        if self.state is not None:
-            pl_module.load_state_dict(self.state)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Kept in checkpoints."""
-        return {"best": self.best, "state": self.state}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore after resuming."""
-        self.best, self.state = state_dict["best"], state_dict["state"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from medseg.batch.case_log import Entry, Ledger
 from medseg.errors import DataError
-from medseg.ledger import Entry, Ledger, atomic_write_text, sha256, write_json
+from medseg.utils.files import atomic_write_text, sha256, write_json
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medseg.ledger.os.fsync", full)
+    monkeypatch.setattr("medseg.batch.case_log.os.fsync", full)
     with pytest.raises(DataError, match="No space left"):
         atomic_write_text(target, "new")
     assert target.read_text() == "old"
@@ -89,9 +90,9 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
 
 def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    monkeypatch.setattr("medseg.ledger.append_text", lambda _, text: written.append(len(text)))
+    monkeypatch.setattr("medseg.utils.files.append_text", lambda _, text: written.append(len(text)))
     whole = []
-    monkeypatch.setattr("medseg.ledger.atomic_write_text", lambda _, text: whole.append(len(text)))
+    monkeypatch.setattr("medseg.utils.files.atomic_write_text", lambda _, text: whole.append(len(text)))
     ledger = Ledger(tmp_path / "cases.csv", {"c5": Entry("c5", "ok")})
     for number in range(10):
         ledger.add(Entry(f"c{number}", "ok"))
@@ -103,7 +104,7 @@ def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeyp
 def test_what_cannot_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
     """The operating system itself refuses more than 5000 bytes; a line of 4096 goes in, the next is cut."""
     code = (
-        "import resource, sys; from pathlib import Path; from medseg.ledger import append_text\n"
+        "import resource, sys; from pathlib import Path; from medseg.batch.case_log import append_text\n"
         "from medseg.errors import OutputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "append_text(Path('a'), 'x' * 4095 + '\\n')\n"
@@ -123,7 +124,7 @@ def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeyp
         flushed.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
         sync(descriptor)
 
-    monkeypatch.setattr("medseg.ledger.os.fsync", noted)
+    monkeypatch.setattr("medseg.batch.case_log.os.fsync", noted)
     atomic_write_text(tmp_path / "a.txt", "new")
     assert flushed == [False, True]
 

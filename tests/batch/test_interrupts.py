@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from medseg.stopping import prompt_stop
+from medseg.batch.interrupts import prompt_stop
 
 LONG = """
 import sys, time

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from medseg.batch.case_log import Entry, Ledger
+from medseg.batch.resume import Before, content_of
 from medseg.errors import ConfigError
-from medseg.ledger import Entry, Ledger
-from medseg.resume import Before, content_of, only_one
+from medseg.utils.locks import only_one
 from tests.conftest import tree
 
 Command = Callable[..., Any]
@@ -166,7 +167,7 @@ def test_a_killed_batch_goes_on_to_the_same_masks(
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     started = time.monotonic()
-    command = [sys.executable, "-m", "medseg.cli", "segment", str(photos), str(out), "--model", str(rule), "-q"]
+    command = [sys.executable, "-m", "medseg", "segment", str(photos), str(out), "--model", str(rule), "-q"]
     command += ["--workers", str(workers)]
     subprocess.run([*command[:5], str(whole), *command[6:]], check=True)
     seconds = time.monotonic() - started

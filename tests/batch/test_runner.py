@@ -20,9 +20,9 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.batch import PLAIN, Book, Job, Made, Ways, go_through, table_book
+from medseg.batch.case_log import Entry, Ledger
+from medseg.batch.runner import PLAIN, Book, Job, Made, Ways, go_through, table_book
 from medseg.errors import ConfigError, ImageError, OutputError
-from medseg.ledger import Entry, Ledger
 
 Command = Callable[..., Any]
 CASES = [f"c{number}" for number in range(10)]
@@ -197,7 +197,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
         journal, size = out.parent / ".f.rows.jsonl", len(CASES)
         done = journal.read_text().count("\n") if journal.is_file() else 0
         wanted = done + int(random.integers(1, max(2, size - done)))
-        process = subprocess.Popen([sys.executable, "-m", "medseg.cli", *words(data, out)], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "medseg", *words(data, out)], stderr=subprocess.DEVNULL)
         while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") < wanted):
             time.sleep(0.005)
         time.sleep(random.uniform(0, 0.05))
@@ -217,7 +217,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
 
 def test_an_interrupt_leaves_a_whole_ledger_that_says_so(data: Path) -> None:
     out = data / "out" / "f.csv"
-    process = subprocess.Popen([sys.executable, "-m", "medseg.cli", *words(data, out)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "medseg", *words(data, out)], stderr=subprocess.DEVNULL)
     while process.poll() is None and not out.with_name("f_cases.csv").is_file():
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_error_and_earlier_results_stay(medseg: Command, data
         image, _ = volume(number + 1)
         sitk.WriteImage(image, str(data / "images" / f"{name}.nii.gz"))
     done = subprocess.run(
-        [sys.executable, "-m", "medseg.cli", *words(data, out)],
+        [sys.executable, "-m", "medseg", *words(data, out)],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
@@ -299,7 +299,7 @@ def test_a_second_process_is_refused_and_a_neighbour_is_not(medseg: Command, dat
 
 def test_two_processes_at_once_leave_one_whole_result(medseg: Command, data: Path) -> None:
     out, whole = data / "out" / "f.csv", data / "whole" / "f.csv"
-    command = [sys.executable, "-m", "medseg.cli", *words(data, out)]
+    command = [sys.executable, "-m", "medseg", *words(data, out)]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     statuses = sorted(process.returncode for process in both)

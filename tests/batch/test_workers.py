@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from medseg.batch.workers import Death, crew
 from medseg.errors import ConfigError, MedsegError
-from medseg.workers import Death, crew
 from tests.conftest import ROOT
 
 

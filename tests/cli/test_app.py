@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from medseg.cli import main
+from medseg.cli.app import main
 from tests.conftest import ROOT, TINY, TINY_UNET
 
 Command = Callable[..., Any]
@@ -20,8 +20,8 @@ MEDSEG = [str(Path(sys.executable).with_name("medseg"))]
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys; sys.argv = ['medseg', '--help']; import medseg.cli\n"
-        "try: medseg.cli.main()\nexcept SystemExit: pass\n"
+        "import sys; sys.argv = ['medseg', '--help']; import medseg.cli.app\n"
+        "try: medseg.cli.app.main()\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'numpy', 'pandas', 'SimpleITK', 'hydra', 'sklearn', 'albumentations'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
@@ -134,7 +134,7 @@ def test_report_refuses_an_altered_run(medseg: Command, diagnoser: Path, tmp_pat
 
 
 def test_completion_offers_groups_and_choices() -> None:
-    from medseg.cli_options import complete
+    from medseg.cli.options import complete
 
     assert "organ=" in complete("or")
     assert complete("organ=l") == ["organ=lung"]

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from medseg.data.image import read_mask, write_image
+from medseg.io.image import read_mask, write_image
 
 Command = Callable[..., Any]
 

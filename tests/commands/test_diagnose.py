@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.data.truth import own_mask
-from medseg.diagnoser import Diagnoser
-from medseg.extract import Extractor
-from medseg.ledger import Entry
-from medseg.runs import open_run
-from medseg.tables import read_tables
+from medseg.batch.case_log import Entry
+from medseg.data.ground_truth import own_mask
+from medseg.features.tables import read_tables
+from medseg.inference.extractor import Extractor
+from medseg.inference.sequence_classifier import Diagnoser
+from medseg.io.labels import Labels
+from medseg.runs.run import open_run
 
 Command = Callable[..., Any]
 
@@ -33,12 +33,12 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     masks.symlink_to(breathing / "masks")
     (tmp_path / "phantom.json").write_text("{}")
     out = tmp_path / "features.csv"
-    from medseg.batch import Book
-    from medseg.config import compose
-    from medseg.data.folders import read_cases
-    from medseg.extract import extract_cases
-    from medseg.ledger import Ledger
-    from medseg.tables import write_tables
+    from medseg.batch.case_log import Ledger
+    from medseg.batch.runner import Book
+    from medseg.config.compose import compose
+    from medseg.data.readers import read_cases
+    from medseg.features.tables import write_tables
+    from medseg.inference.extractor import extract_cases
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
     write_tables(
@@ -265,7 +265,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(
         if number % 4 == 0:
             shutil.rmtree(out.parent, ignore_errors=True)
         done = journal.read_text().count("\n") if journal.is_file() else 0
-        process = subprocess.Popen([sys.executable, "-m", "medseg.cli", *command], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "medseg", *command], stderr=subprocess.DEVNULL)
         while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") <= done):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)

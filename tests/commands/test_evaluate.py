@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.image import write_image
+from medseg.commands.evaluate import evaluate_and_write, evaluate_folders, write_evaluation
 from medseg.errors import DataError, MedsegError
-from medseg.evaluate import evaluate_and_write, evaluate_folders, write_evaluation
+from medseg.io.image import write_image
 
 
 def mask(*boxes: tuple[int, int], spacing: float = 2.0, shape: tuple[int, ...] = (6, 8, 10)) -> sitk.Image:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import medseg
+from medseg.commands.explain import CODES, explain
 from medseg.errors import ConfigError
-from medseg.explain import CODES, explain
 
 SOURCES = list(Path(medseg.__file__).parent.rglob("*.py"))
 

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.config import compose, feature_settings, own_features
+from medseg.config.compose import compose, feature_settings, own_features
 from medseg.data.cases import Case
-from medseg.data.labels import Labels
-from medseg.data.truth import own_mask
-from medseg.extract import Extractor, Presence
-from medseg.masks import MaskFolder, true_masks
-from medseg.tables import read_tables
+from medseg.data.ground_truth import own_mask
+from medseg.data.masks import MaskFolder, true_masks
+from medseg.features.tables import read_tables
+from medseg.inference.extractor import Extractor, Presence
+from medseg.io.labels import Labels
 
 Command = Callable[..., Any]
 LUNGS = Labels({"right_lung": 1, "left_lung": 2})
@@ -106,7 +106,7 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
         files = sorted((breathing / kind / "lung000").glob("*.nii.gz"))
         (tmp_path / kind).mkdir()
         sitk.WriteImage(sitk.JoinSeries([sitk.ReadImage(str(f)) for f in files]), str(tmp_path / kind / "a.nii.gz"))
-    from medseg.data.folders import read_cases
+    from medseg.data.readers import read_cases
 
     extractor = Extractor(compose(["organ=lung"]).features, LUNGS)
     whole = extractor(read_cases(tmp_path, ["ct"]), MaskFolder(tmp_path, tmp_path / "masks", LUNGS)).frames

@@ -19,13 +19,13 @@ import SimpleITK as sitk
 import yaml
 
 import medseg as package
-from medseg.archive import MANIFEST, pack
-from medseg.config import compose
-from medseg.data.image import read_image, write_image
+from medseg.commands.model_package import describe_model, export_model, import_model, verify_model
+from medseg.config.compose import compose
 from medseg.errors import ConfigError, ModelError
-from medseg.package import describe_model, export_model, import_model, verify_model
-from medseg.runs import MEMBERS, open_run
-from medseg.train import train
+from medseg.io.image import read_image, write_image
+from medseg.runs.archive import MANIFEST, pack
+from medseg.runs.run import MEMBERS, open_run
+from medseg.training.train import train
 from tests.conftest import picture
 
 Command = Callable[..., Any]
@@ -107,7 +107,7 @@ def test_a_new_environment_gives_identical_masks(medseg: Command, packed: Path, 
     temporary.mkdir()
     fresh = {"HOME": str(there), "PATH": os.defpath, "TMPDIR": str(temporary)}
     fresh["PYTHONPATH"] = str(Path(package.__file__).parent.parent)
-    command = [sys.executable, "-m", "medseg.cli", "segment", "images", "out", "--model", "got it.zip"]
+    command = [sys.executable, "-m", "medseg", "segment", "images", "out", "--model", "got it.zip"]
     done = subprocess.run(command, cwd=there, env=fresh, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     masks = sorted((tmp_path / "here").glob("*.png"))
@@ -210,17 +210,18 @@ def test_a_name_of_dots_stays_inside_the_folder_it_is_unpacked_to(packed: Path, 
 
 ATTACKS = {
     "a command": ("preprocess.evil", {"_target_": "os.system", "_args_": ["touch {}"]}),
-    "nested in a list": ("quality.evil", {"_target_": "medseg.preprocess.quality.Blank", "least": [
+    "nested in a list": ("quality.evil", {"_target_": "medseg.quality.image_checks.Blank", "least": [
         {"_target_": "pathlib.Path.touch", "_args_": [{"_target_": "pathlib.Path", "_args_": ["{}"]}]}]}),
     "a partial": ("postprocess.evil", {"_target_": "os.system", "_partial_": True, "command": "touch {}"}),
     "our own function": ("preprocess.evil", {
-        "_target_": "medseg.ledger.atomic_write_text", "path": "{}", "text": "x"}),
+        "_target_": "medseg.utils.files.atomic_write_text", "path": "{}", "text": "x"}),
     "a function beside our classes": ("segmenter.model", {
-        "_target_": "medseg.data.phantoms.breast.make_cohort", "folder": "{}", "patients": 1, "seed": 1, "frames": 1}),
+        "_target_": "medseg.datasets.phantoms.breast.make_cohort",
+        "folder": "{}", "patients": 1, "seed": 1, "frames": 1}),
     "through an import of ours": ("segmenter.model", {
-        "_target_": "medseg.segmentation.classical.np.savetxt", "fname": "{}", "X": [1]}),
-    "the command line": ("preprocess.evil", {"_target_": "medseg.cli.main"}),
-    "build itself": ("preprocess.evil", {"_target_": "medseg.config.build", "node": {
+        "_target_": "medseg.segmentation.classical.base.np.savetxt", "fname": "{}", "X": [1]}),
+    "the command line": ("preprocess.evil", {"_target_": "medseg.cli.app.main"}),
+    "build itself": ("preprocess.evil", {"_target_": "medseg.config.compose.build", "node": {
         "_target_": "os.system", "_args_": ["touch {}"]}}),
     "a logger": ("preprocess.evil", {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": "{}"}),
     "the environment": ("organ.name", "${{oc.env:SECRET}}"),

@@ -6,23 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from medseg import prepare
+from medseg.commands.prepare_dataset import SOURCES, prepare_dataset
 from medseg.data.cases import Case
-from medseg.data.folders import read_cases
-from medseg.data.image import read_image
-from medseg.data.labels import Labels
-from medseg.data.sources.layout import Mask, Row, merged
-from medseg.data.truth import read_truth
+from medseg.data.ground_truth import read_truth
+from medseg.data.readers import read_cases
+from medseg.datasets.base import Mask, Row, merged, place
 from medseg.errors import DataError
-from medseg.prepare import SOURCES, prepare_dataset
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
+from medseg.typing import ByteArray
 
 Command = Callable[..., Any]
-Array = npt.NDArray[np.uint8]
 
 
 def picture(file: Path, seed: int, size: tuple[int, int] = (24, 32)) -> None:
@@ -40,18 +38,18 @@ def square(file: Path, row: int, column: int, value: int = 255, size: tuple[int,
     Image.fromarray(array).save(file)
 
 
-def volume(file: Path, values: Array | None = None, seed: int = 0) -> None:
+def volume(file: Path, values: ByteArray | None = None, seed: int = 0) -> None:
     if values is None:
         values = np.random.default_rng(seed).integers(0, 255, (4, 8, 8)).astype(np.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(sitk.GetImageFromArray(values), str(file))
 
 
-def levels(*numbers: int) -> Array:
+def levels(*numbers: int) -> ByteArray:
     """A label map (4, 8, 8) with a line of each number."""
     array = np.zeros((4, 8, 8), np.uint8)
-    for place, number in enumerate(numbers):
-        array[1, place % 8, : place + 1] = number
+    for row, number in enumerate(numbers):
+        array[1, row % 8, : row + 1] = number
     return array
 
 
@@ -335,14 +333,14 @@ def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> 
 
 def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busi(tmp_path / "raw")
-    out, placed = tmp_path / "out", prepare.place
+    out, placed = tmp_path / "out", place
 
     def interrupted(row: Row, out: Path) -> dict[str, str]:
         if row.case == "normal_1":
             raise KeyboardInterrupt
         return placed(row, out)
 
-    monkeypatch.setattr(prepare, "place", interrupted)
+    monkeypatch.setattr("medseg.commands.prepare_dataset.place", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset("busi", tmp_path / "raw", out)
     assert (out / "images").is_dir()
@@ -351,7 +349,7 @@ def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monk
     assert prepare_dataset("busi", tmp_path / "raw", out).counts == {"ok": 4}
 
 
-@pytest.mark.parametrize("theirs", [["images/mine.png"], ["prepare.csv", "notes.txt"], [".hidden"]])
+@pytest.mark.parametrize("theirs", [["images/mine.png"], ["prepare_dataset.csv", "notes.txt"], [".hidden"]])
 def test_what_others_put_into_out_is_left_alone(tmp_path: Path, theirs: list[str]) -> None:
     busi(tmp_path / "raw")
     for name in theirs:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from medseg.config import compose
-from medseg.errors import ConfigError
-from medseg.reproduce import compare, reproduce
-from medseg.runs import Run, open_run
-from medseg.train import train
-from tests.conftest import TINY, TINY_UNET
 from tests.test_train import read_csv
+
+from medseg.commands.reproduce import compare, reproduce
+from medseg.config.compose import compose
+from medseg.errors import ConfigError
+from medseg.runs.run import Run, open_run
+from medseg.training.train import train
+from tests.conftest import TINY, TINY_UNET
 
 Command = Callable[..., Any]
 

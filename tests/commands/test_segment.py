@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.image import grid_difference, read_image
-from medseg.data.labels import Labels
-from medseg.runs import open_run
-from medseg.segmentation.regrid import Target, regrid
-from medseg.segmenter import Segmenter
+from medseg.inference.segmenter import Segmenter
+from medseg.io.geometry import grid_difference
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
+from medseg.runs.run import open_run
+from medseg.segmentation.resampling import Target, regrid
 
 Command = Callable[..., Any]
 

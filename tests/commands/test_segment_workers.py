@@ -18,12 +18,12 @@ import psutil
 import pytest
 import SimpleITK as sitk
 
-from medseg.ledger import DONE
-from medseg.resume import content_of
+from medseg.batch.case_log import DONE
+from medseg.batch.resume import content_of
 from tests.conftest import tree
 
 Command = Callable[..., Any]
-SEGMENT = [sys.executable, "-m", "medseg.cli", "segment"]
+SEGMENT = [sys.executable, "-m", "medseg", "segment"]
 
 
 def paint(folder: Path, count: int, size: int = 64) -> Path:

@@ -7,13 +7,13 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from medseg.choose import choose_rules, helpful, scores
-from medseg.config import compose, to_yaml
-from medseg.data.image import write_image
-from medseg.data.labels import Labels
-from medseg.ledger import write_json
-from medseg.runs import Run
-from medseg.segmentation.postprocess import KeepLargest
+from medseg.commands.tune_postprocessing import choose_rules, helpful, scores
+from medseg.config.compose import compose, to_yaml
+from medseg.io.image import write_image
+from medseg.io.labels import Labels
+from medseg.runs.run import Run
+from medseg.segmentation.postprocessing import KeepLargest
+from medseg.utils.files import write_json
 from tests.conftest import TINY, TINY_UNET
 
 Command = Callable[..., Any]
@@ -123,7 +123,7 @@ def test_rules_are_chosen_on_held_out_predictions(medseg: Command, cohort: Path,
     result = medseg("choose", tmp_path / "raw", "--out", tmp_path / "mine" / "postprocess" / "chosen.yaml")
     assert result.status == 0, result.err
     chosen = yaml.safe_load((tmp_path / "mine" / "postprocess" / "chosen.yaml").read_text())
-    assert all(rule["_target_"].startswith("medseg.segmentation.postprocess.") for rule in chosen.values())
+    assert all(rule["_target_"].startswith("medseg.segmentation.postprocessing.") for rule in chosen.values())
     more = ["postprocess=chosen", "--config-dir", str(tmp_path / "mine"), f"run_dir={tmp_path / 'ruled'}"]
     assert medseg("train", *plain, *more).status == 0
     result = medseg("choose", tmp_path / "ruled", "--out", tmp_path / "x.yaml")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.config import build, compose, did_you_mean, group_choices, multirun, to_dict, to_yaml
+from medseg.config.compose import build, compose, did_you_mean, group_choices, multirun, to_dict, to_yaml
 from medseg.errors import ConfigError
 
 
@@ -98,7 +98,9 @@ def test_choices_are_the_files() -> None:
     assert {"default", "quick"} <= set(group_choices()["trainer"])
 
 
-@pytest.mark.parametrize("target", ["medseg.segmentation.predict.torch.os.system", "medseg.ledger.os.getpid"])
+@pytest.mark.parametrize(
+    "target", ["medseg.segmentation.sliding_window.torch.os.system", "medseg.batch.case_log.os.getpid"]
+)
 def test_what_a_module_of_ours_imports_is_not_ours(target: str) -> None:
     with pytest.raises(ConfigError, match="is not allowed"):
         build({"_target_": target})

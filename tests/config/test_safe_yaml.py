@@ -3,7 +3,7 @@ import time
 import pytest
 import yaml
 
-from medseg.plain import require_literal, require_plain
+from medseg.config.safe_yaml import require_literal, require_plain
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

@@ -4,32 +4,32 @@ from typing import Any
 
 import pytest
 
-from medseg.config import build, compose, group_choices, to_dict
+from medseg.config.compose import build, compose, group_choices, to_dict
+from medseg.config.targets import OWN, check_targets, mappings, require_allowed
 from medseg.errors import ConfigError
-from medseg.targets import OWN, check_targets, mappings, require_allowed
 
 FOREIGN = [
     "os.system",
     "builtins.eval",
     "subprocess.Popen",
-    "medseg.config.build",
-    "medseg.cli.main",
-    "medseg.runs.open_run",
-    "medseg.runs.Run",
-    "medseg.ledger.atomic_write_text",
-    "medseg.data.phantoms.skin.make_cohort",
-    "medseg.data.image.write_image",
-    "medseg.preprocess.quality.shrunk",
-    "medseg.preprocess.quality.cv2.imread",
-    "medseg.preprocess.quality.Blur.__call__",
-    "medseg.preprocess.quality.Blur.__class__",
-    "medseg.segmentation.predict.torch.hub.load",
-    "medseg.segmentation.predict.torch",
-    "medseg.segmentation.predict.TiledNetwork.predict",
-    "medseg.diagnosis.ensemble.load",
-    "medseg.diagnosis.ensemble.fit",
-    "medseg.features.shape.frame_features",
-    "medseg.features.shape._moments",
+    "medseg.config.compose.build",
+    "medseg.cli.app.main",
+    "medseg.runs.run.open_run",
+    "medseg.runs.run.Run",
+    "medseg.utils.files.atomic_write_text",
+    "medseg.datasets.phantoms.skin.make_cohort",
+    "medseg.io.image.write_image",
+    "medseg.quality.image_checks.shrunk",
+    "medseg.quality.image_checks.cv2.imread",
+    "medseg.quality.image_checks.Blur.__call__",
+    "medseg.quality.image_checks.Blur.__class__",
+    "medseg.segmentation.sliding_window.torch.hub.load",
+    "medseg.segmentation.sliding_window.torch",
+    "medseg.segmentation.sliding_window.TiledNetwork.predict",
+    "medseg.diagnosis.voting_ensemble.load",
+    "medseg.diagnosis.voting_ensemble.fit",
+    "medseg.features.size.frame_features",
+    "medseg.features.size._moments",
     "medseg.preprocess",
     "medseg.preprocess.",
     "medseg.preprocess..quality.Blur",
@@ -50,23 +50,23 @@ def test_a_foreign_target_is_refused_at_any_depth(target: Any, wrap: Any) -> Non
 
 
 def test_a_foreign_target_is_refused_beside_a_good_one_and_as_a_partial() -> None:
-    good = {"_target_": "medseg.preprocess.quality.Blank"}
+    good = {"_target_": "medseg.quality.image_checks.Blank"}
     with pytest.raises(ConfigError, match="not allowed"):
         build({**good, "least": {"_target_": "os.getpid"}})
     with pytest.raises(ConfigError, match="not allowed"):
         build({"_target_": "os.system", "_partial_": True})
     with pytest.raises(ConfigError, match="not allowed"):
-        build({"_target_": "medseg.data.image.write_image", "_partial_": True})
+        build({"_target_": "medseg.io.image.write_image", "_partial_": True})
 
 
 def test_text_that_hydra_would_resolve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "0.5")
     with pytest.raises(ConfigError, match="stands for another value"):
-        build({"_target_": "medseg.preprocess.quality.Blank", "least": "${oc.env:SECRET}"})
+        build({"_target_": "medseg.quality.image_checks.Blank", "least": "${oc.env:SECRET}"})
 
 
 def test_measures_are_taken_as_partials_only() -> None:
-    node = {"_target_": "medseg.features.shape.frame_features"}
+    node = {"_target_": "medseg.features.size.frame_features"}
     assert callable(build({**node, "_partial_": True}))
     with pytest.raises(ConfigError, match="_partial_: true"):
         build({**node, "_partial_": "yes"})

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.data.augment import Augment, swap
+from medseg.data.augmentation import Augment, swap
 from medseg.errors import ConfigError
 
 RNG = np.random.default_rng

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from medseg.data.cache import DRAFT, CachedCase, Recipe, cached, whole_folder
 from medseg.data.cases import Case
 from medseg.data.fingerprint import fingerprint, require_shown
-from medseg.data.labels import Labels
 from medseg.errors import DataError, ImageError
+from medseg.io.labels import Labels
 from medseg.preprocess.geometry import Resample, match_mask
 
 
@@ -149,13 +149,13 @@ def test_a_mask_that_does_not_fit_or_is_missing_is_an_image_error(case: Case, tm
 
 def test_the_fingerprint_counts_and_checks_labels(case: Case, tmp_path: Path) -> None:
     ready = prepare(case, tmp_path / "cache")
-    found = fingerprint([ready], {"organ": 1, "spot": 2}, synthetic=False)
+    found = fingerprint([ready.facts()], 1, {"organ": 1, "spot": 2}, synthetic=False)
     assert found["voxels"] == {"organ": 4 * 6 * 6 - 1, "spot": 1}
     assert found["spacing_mm"] == [2, 2, 2]
     assert found["size"] == [12, 10, 6]
     assert set(found["intensity"]["ct"]) == {"p0.5", "median", "p99.5", "mean", "sd", "min", "max"}
     require_shown(found, ["organ", "spot"])
-    absent = fingerprint([ready], ["organ", "ghost"], synthetic=False)
+    absent = fingerprint([ready.facts()], 1, ["organ", "ghost"], synthetic=False)
     with pytest.raises(DataError, match="no training mask shows ghost"):
         require_shown(absent, ["organ", "ghost"])
 

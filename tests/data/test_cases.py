@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from medseg.data.cases import Case, fold_cases, report_split, split_cases, split_table
+from medseg.data.cases import Case
+from medseg.data.splits import fold_cases, report_split, split_cases, split_table
 from medseg.errors import DataError
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from medseg.data.cyst_augmentation import Cysts
 from medseg.errors import ConfigError
-from medseg.preprocess.cysts import Cysts
 
 NESTED = {"whole": 1, "core": 2, "rim": 3}
 

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from medseg.data.duplicates import Fingerprints
-from medseg.data.phantoms.lung import make_cohort
+from medseg.datasets.phantoms.lung import make_cohort
 
 
 def scene(seed: int) -> Image.Image:

@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medseg.data.cases import Case
-from medseg.data.labels import Labels, plain
-from medseg.data.truth import read_masks, read_truth, write_masks
+from medseg.data.ground_truth import read_masks, read_truth, write_masks
 from medseg.errors import ImageError
+from medseg.io.labels import Labels, plain
 
 TISSUES = Labels({"csf": 1, "gm": 2, "wm": 3})
 LESIONS = Labels({"dark": 1, "bright": 2}, exclusive=False)

@@ -5,11 +5,11 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.image import find_images
-from medseg.data.labels import Labels
-from medseg.data.stated import labels_found, stated_labels
+from medseg.data.masks import MaskFolder, labels_in
 from medseg.errors import DataError, ImageError
-from medseg.masks import MaskFolder, labels_in
+from medseg.io.image import find_images
+from medseg.io.label_names import labels_found, stated_labels
+from medseg.io.labels import Labels
 
 
 def write(path: Path, value: int = 1) -> Path:

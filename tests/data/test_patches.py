@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medseg.data.cache import CachedCase
-from medseg.data.dataset import PassSampler, PatchDataset, Sampling
-from medseg.data.labels import Labels
+from medseg.data.patches import PassSampler, PatchDataset, Sampling
+from medseg.io.labels import Labels
 
 LABELS = Labels({"a": 1, "b": 2})
 

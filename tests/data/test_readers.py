@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.cases import Columns, frame_of
-from medseg.data.folders import read_cases
+from medseg.data.readers import read_cases
 from medseg.errors import DataError
 
 

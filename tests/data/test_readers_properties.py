@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.data.cases import SPLIT_NAMES
-from medseg.data.folders import read_cases
+from medseg.data.readers import read_cases
 from medseg.errors import DataError
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-
-from medseg.data.folders import read_cases
-from medseg.prepare import prepare_dataset
 from tests.test_prepare import REGIONS, TISSUE, brats, ibsr18, levels, volume, voxels
+
+from medseg.commands.prepare_dataset import prepare_dataset
+from medseg.data.readers import read_cases
 
 
 def brats2015(folder: Path, seed: int) -> None:

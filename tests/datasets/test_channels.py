@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.folders import read_cases
+from medseg.data.readers import read_cases
 from medseg.errors import DataError
 
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from medseg.data.folders import read_cases
-from medseg.prepare import prepare_dataset
 from tests.test_prepare import idrid_seg, picture, square
+
+from medseg.commands.prepare_dataset import prepare_dataset
+from medseg.data.readers import read_cases
 
 
 def test_idrid_images_of_other_parts_are_no_segmentation_images(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import csv
 from pathlib import Path
 
-from medseg.data.folders import read_cases
-from medseg.data.image import read_image
-from medseg.data.labels import Labels
-from medseg.data.truth import read_truth
-from medseg.prepare import prepare_dataset
 from tests.test_prepare import isic2018, text
+
+from medseg.commands.prepare_dataset import prepare_dataset
+from medseg.data.ground_truth import read_truth
+from medseg.data.readers import read_cases
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
 
 KINDS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 

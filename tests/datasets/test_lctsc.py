@@ -10,14 +10,14 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from medseg.data.folders import read_cases
-from medseg.data.image import read_image
-from medseg.data.labels import Labels
-from medseg.data.sources.lctsc import within
-from medseg.data.truth import read_truth
-from medseg.prepare import prepare_dataset
+from medseg.commands.prepare_dataset import prepare_dataset
+from medseg.data.ground_truth import read_truth
+from medseg.data.readers import read_cases
+from medseg.datasets.lctsc import within
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
+from medseg.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 CT, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"
 SPACING, ORIGIN, SLICES = 2.0, (-20.0, -30.0, 50.0), 4
 
@@ -157,11 +157,11 @@ def test_contours_of_another_scan_are_no_empty_mask(raw: Path, tmp_path: Path) -
     assert "no contour of lung_r lies in the scan" in ledger.entries[-1].message
 
 
-def corners(low: float, high: float) -> Floats:
+def corners(low: float, high: float) -> FloatArray:
     return np.array([(low, low), (high, low), (high, high), (low, high)])
 
 
-def circle(centre: float, radius: float) -> Floats:
+def circle(centre: float, radius: float) -> FloatArray:
     angle = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
     return centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 

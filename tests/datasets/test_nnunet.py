@@ -5,12 +5,12 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.folders import read_cases
-from medseg.data.image import read_image
-from medseg.data.labels import Labels
-from medseg.data.truth import read_truth
+from medseg.commands.prepare_dataset import prepare_dataset
+from medseg.data.ground_truth import read_truth
+from medseg.data.readers import read_cases
 from medseg.errors import DataError
-from medseg.prepare import prepare_dataset
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
 
 
 def volume(path: Path) -> None:

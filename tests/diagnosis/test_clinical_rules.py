@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medseg.diagnosis.rules import Points, Retinopathy, Slope, slope_states
+from medseg.diagnosis.clinical_rules import Points, Retinopathy, Slope, slope_states
 from medseg.errors import DataError
 
 TDS = Points({"m.a": 1.3, "m.b": 0.1, "m.c": 0.5, "m.d": 0.5}, limits=(5.45,), doubtful=(4.75, 5.45))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medseg.diagnosis.forecast import Forecast, Horizon, fit, from_arrays
+from medseg.diagnosis.forecasting import Forecast, Horizon, fit, from_arrays
 
 Trace = tuple[np.ndarray, np.ndarray]
 

@@ -4,9 +4,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from medseg.diagnosis.batch import UNKNOWN, Augmentation, Item, Windows, collate
+from medseg.diagnosis.lightning_module import DiagnosisModule, class_weights
 from medseg.diagnosis.lstm import SequenceLSTM, Task
-from medseg.diagnosis.module import DiagnosisModule, class_weights
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Augmentation, Item, Windows, collate
 
 
 def breaths(seed):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from medseg.diagnosis.batch import UNKNOWN, Item
-from medseg.diagnosis.linear import fit, from_arrays
+from medseg.diagnosis.linear_baseline import fit, from_arrays
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
 from medseg.errors import DataError
 
 

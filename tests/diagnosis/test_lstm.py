@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.diagnosis.batch import UNKNOWN, Augmentation, Item, Windows, collate
 from medseg.diagnosis.lstm import SequenceLSTM, Task
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Augmentation, Item, Windows, collate
 
 
 def item(length, features=3, slices=0, seed=0):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.diagnosis.batch import UNKNOWN, Augmentation, Item, Windows, collate
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Augmentation, Item, Windows, collate
 
 
 def item(length: int, slices: int = 0) -> Item:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from medseg.diagnosis.stack import fit, from_state
+from medseg.diagnosis.stacking import fit, from_state
 
 
 def said(count: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:

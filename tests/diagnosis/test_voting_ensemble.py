@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from medseg.diagnosis.ensemble import fit, load
+from medseg.diagnosis.voting_ensemble import fit, load
 from medseg.errors import DataError, ModelError
 
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from medseg.diagnosis.association import associate, benjamini_hochberg
 from medseg.errors import DataError
+from medseg.evaluation.association import associate, benjamini_hochberg
 
 
 def cohort(count: int = 300, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:

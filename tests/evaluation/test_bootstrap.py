@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.bootstrap import ONE_PATIENT, bootstrap_ci, bootstrap_statistic, estimate
+from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_ci, bootstrap_statistic, estimate
 
 NAN = float("nan")
 

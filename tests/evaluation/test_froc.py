@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from medseg.froc import Judged, froc, ranking
+from medseg.evaluation.froc import Judged, froc, ranking
 
 
 def image(patient: str, hits: list[int], scores: list[float], structures: int = 1) -> Judged:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.pieces import Pieces
+from medseg.evaluation.lesion_detection import Pieces
 
 
 def squares(*corners: tuple[int, int]) -> np.ndarray:

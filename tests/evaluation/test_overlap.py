@@ -14,19 +14,15 @@ from sklearn.metrics import (
 )
 
 from medseg.errors import ImageError
-from medseg.metrics import (
-    SCORES,
+from medseg.evaluation.overlap import SCORES, compare_masks, dice, iou, summarise
+from medseg.evaluation.states import (
     accuracy,
     auc,
     balanced_accuracy,
-    compare_masks,
     confusion,
     correlation,
-    dice,
-    iou,
     never_predicted,
     nrmse,
-    summarise,
     summarise_states,
 )
 

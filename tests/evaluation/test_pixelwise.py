@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from medseg.pixels import BINS, LIMIT, PixelCurves
+from medseg.evaluation.pixelwise import BINS, LIMIT, PixelCurves
 
 
 @pytest.mark.parametrize("sureness", [0.5, 3.0])
@@ -35,7 +35,7 @@ def test_scores_between_the_steps_lose_little(sureness: float) -> None:
 
 
 def test_certain_pixels_stand_at_the_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medseg.pixels.PART", 3)
+    monkeypatch.setattr("medseg.evaluation.pixelwise.PART", 3)
     curves = PixelCurves()
     scores = np.array([[0.0, 1.0, 0.2], [0.7, 1.0, 0.0]], np.float32)
     curves.add("spot", "p", scores, scores > 0.5)

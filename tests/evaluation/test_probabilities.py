@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss, roc_auc_score
 
-from medseg.classification import (
+from medseg.evaluation.probabilities import (
     average_precision,
     calibration_error,
     classwise_error,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.surface import hd95_mm, nsd, surface_distances
+from medseg.evaluation.surface_distance import hd95_mm, nsd, surface_distances
 
 
 def cube(shape: tuple[int, ...], start: tuple[int, ...], size: int) -> np.ndarray:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
-from medseg.features.slices import axial, axial_slices, regions, step_regions, table
+from medseg.features.axial import axial, axial_slices, regions, step_regions, table
+from medseg.io.labels import Labels
 
 SHAPE = (4, 3, 2)  # z y x
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medseg.features import prefixes as module
-from medseg.features.prefixes import cut, prefixes
-from medseg.features.sequence import FeatureSequence, sequences
+from medseg.features import causal_prefixes as module
+from medseg.features.causal_prefixes import cut, prefixes
+from medseg.features.sequences import FeatureSequence, sequences
 
 COUNT = 14
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.features.absence import absent, known_share, telling
+from medseg.features.missing_labels import absent, known_share, telling
 
 NAMES = ("field.size", "tumour.size", "tumour.pieces", "tumour.brightness", "tumour.contrast")
 THERE = [9.0, 4.0, 1.0, 0.5, 0.1]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
 from medseg.features.position import FLAT, UNITS, frame_features, lit
+from medseg.io.labels import Labels
 
 LABELS = {"m": 1, "n": 2}
 

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.features.radial import SECTORS, frame_features, step_features
+from medseg.features.radial_sectors import SECTORS, frame_features, step_features
 
 Y, X = np.mgrid[:200, :160]
 CENTRE = (80, 100)  # y, x

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
-from medseg.features.region import crops
+from medseg.features.regions import crops
+from medseg.io.labels import Labels
 
 
 def images(shape=(30, 40), spacing=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import DataError
-from medseg.features.select import select_features
+from medseg.features.selection import select_features
 
 
 def table(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from medseg.errors import DataError
-from medseg.features import sequence as seq
+from medseg.features import sequences as seq
 
 
 def frames(**columns):

@@ -3,7 +3,9 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.features import air, position, shape
+from medseg.features import position
+from medseg.features import size as shape
+from medseg.features.respiration import air
 
 LABELS = {"a": 1, "b": 2}
 

@@ -10,17 +10,19 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from medseg.config import compose
-from medseg.diagnose import Request, diagnose_folder
-from medseg.encoder import Encoder
+from medseg.commands.diagnose import Request, diagnose_folder
+from medseg.commands.model_package import export_model
+from medseg.config.compose import compose
 from medseg.errors import ConfigError
-from medseg.features import abcd, radial, slices
-from medseg.package import export_model
-from medseg.runs import open_run
-from medseg.segmentation.predict import Tiling, encode
+from medseg.features import axial as slices
+from medseg.features import radial_sectors as radial
+from medseg.features.dermoscopy import abcd
+from medseg.inference.encoder import Encoder
+from medseg.inference.segmenter import Segmenter
+from medseg.runs.run import open_run
+from medseg.segmentation.sliding_window import Tiling, encode
 from medseg.segmentation.unet import UNet
-from medseg.segmenter import Segmenter
-from medseg.train import train
+from medseg.training.train import train
 from tests.conftest import TINY
 
 ENCODED = [*TINY, "task=diagnosis", "trainer.budget=0.02", "data.encoder_features=4"]
@@ -67,7 +69,7 @@ def test_a_region_gets_the_mean_of_the_cells_it_covers(segmenter: Path, monkeypa
 
 
 def test_fewer_numbers_keep_distances_nearly() -> None:
-    from medseg.encoder import _turn
+    from medseg.inference.encoder import _turn
 
     turn = _turn(256, 16)
     assert np.allclose(turn.T @ turn, np.eye(16))

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.config import compose
-from medseg.data.image import grid_difference, read_image, read_mask, write_image
-from medseg.runs import open_run
-from medseg.segmenter import Segmenter
-from medseg.train import train
+from medseg.config.compose import compose
+from medseg.inference.segmenter import Segmenter
+from medseg.io.geometry import grid_difference
+from medseg.io.image import read_image, read_mask, write_image
+from medseg.runs.run import open_run
+from medseg.training.train import train
 
 ORDERS = [
     "".join(letters) for order in itertools.permutations(("RL", "AP", "IS")) for letters in itertools.product(*order)

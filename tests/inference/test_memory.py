@@ -13,13 +13,13 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from medseg import memory
-from medseg.config import compose, to_yaml
+from medseg.config.compose import compose, to_yaml
 from medseg.data.cases import Case
 from medseg.errors import ImageError
-from medseg.ledger import atomic_write_text, write_json
-from medseg.runs import Run, create, open_run
-from medseg.segmenter import Segmenter, make_network
+from medseg.inference import memory
+from medseg.inference.segmenter import Segmenter, make_network
+from medseg.runs.run import Run, create, open_run
+from medseg.utils.files import atomic_write_text, write_json
 
 Command = Callable[..., Any]
 FIVE = """# @package _global_
@@ -28,7 +28,7 @@ organ:
   name: five
   channels: [ct]
   labels: {a: 1, b: 2, c: 3, d: 4, e: 5}
-  phantom: {_target_: medseg.data.phantoms.lung.make_cohort, size: tiny}
+  phantom: {_target_: medseg.datasets.phantoms.lung.make_cohort, size: tiny}
 """
 SMALL = ["segmenter.network.width=4", "segmenter.network.depth=2", "executor=cpu", "executor.threads=1"]
 
@@ -76,7 +76,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
     """GB that `medseg segment` took in a process of its own, and what it said before."""
-    words = [sys.executable, "-m", "medseg.cli", "segment", str(image), str(out), "--model", str(run.path)]
+    words = [sys.executable, "-m", "medseg", "segment", str(image), str(out), "--model", str(run.path)]
     done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = re.search(r"memory: about ([\d.]+) GB", done.stderr)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.panel import agreement
+from medseg.inference.multi_model import agreement
+from medseg.io.labels import Labels
 from tests.conftest import TINY, TINY_UNET
 
 Command = Callable[..., Any]

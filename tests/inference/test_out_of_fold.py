@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from medseg.config import compose
+from medseg.commands.model_package import export_model
+from medseg.config.compose import compose
 from medseg.data.cases import Case
-from medseg.data.image import read_image, write_image
-from medseg.folds import Folds, provenance_of, told_of_masks
-from medseg.package import export_model
-from medseg.runs import Run, open_run
-from medseg.train import train
+from medseg.inference.out_of_fold import Folds, provenance_of, told_of_masks
+from medseg.io.image import read_image, write_image
+from medseg.runs.run import Run, open_run
+from medseg.training.train import train
 from tests.conftest import picture
 
 Command = Callable[..., Any]

@@ -1,8 +1,8 @@
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.config import compose
-from medseg.pipeline import Preprocess
+from medseg.config.compose import compose
+from medseg.inference.preprocessor import Preprocess
 
 
 def test_channels_whose_fields_differ_come_out_on_one_grid() -> None:

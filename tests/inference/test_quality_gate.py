@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.config import compose
-from medseg.data.image import read_image, write_image
+from medseg.config.compose import compose
 from medseg.errors import ModelError
-from medseg.gate import Gate
-from medseg.runs import open_run
+from medseg.inference.quality_gate import Gate
+from medseg.io.image import read_image, write_image
+from medseg.runs.run import open_run
 
 Command = Callable[..., Any]
 

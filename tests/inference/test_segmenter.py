@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.segmentation.postprocess import Inside, KeepLargest
-from medseg.segmenter import clean
+from medseg.inference.segmenter import clean
+from medseg.io.labels import Labels
+from medseg.segmentation.postprocessing import Inside, KeepLargest
 
 LABELS = Labels({"whole": 1, "core": 2}, exclusive=False)
 

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from medseg.diagnoser import ALONE, UNDEFINED, Diagnoser, Inputs, withheld
 from medseg.diagnosis.calibration import Calibration
-from medseg.diagnosis.forecast import KINDS, Forecast, Horizon, Recurrent
+from medseg.diagnosis.forecasting import KINDS, Forecast, Horizon, Recurrent
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.tables import Tables
+from medseg.features.tables import Tables
+from medseg.inference.feature_inputs import UNDEFINED, Inputs, withheld
+from medseg.inference.sequence_classifier import ALONE, Diagnoser
 
 
 def said(frames: int, defined: int, calibration: Calibration | None = None) -> pd.DataFrame:
@@ -100,7 +101,9 @@ def test_a_forecast_knows_nothing_of_later_frames(last: int) -> None:
 
 def test_a_forecast_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     made, whole = foreteller("lung.volume", "lung.density"), recording()
-    monkeypatch.setattr("medseg.diagnoser.MINUTE", 4.75)  # and the second before that the forecast reads
+    monkeypatch.setattr(
+        "medseg.inference.sequence_classifier.MINUTE", 4.75
+    )  # and the second before that the forecast reads
     assert whole.steps is not None
     rest = Tables(whole.frames[36:], whole.steps[whole.steps["frame"] >= 36])
     assert made(whole)["signal_ahead"].iloc[-1] == pytest.approx(made(rest)["signal_ahead"].iloc[-1], abs=1e-5)

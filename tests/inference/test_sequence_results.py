@@ -7,13 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medseg.diagnoser import Diagnoser, Inputs
-from medseg.diagnosis.batch import Item
-from medseg.diagnosis.forecast import Horizon
+from medseg.diagnosis.forecasting import Horizon
 from medseg.diagnosis.lstm import Prediction
-from medseg.features.sequence import FeatureSequence
-from medseg.sequence_sheets import BACK, LIVE, cohort_of, forecast_errors, forecast_facts, sequence_sheets, why
-from medseg.tables import Tables
+from medseg.diagnosis.sequence_dataset import Item
+from medseg.features.sequences import FeatureSequence
+from medseg.features.tables import Tables
+from medseg.inference.feature_inputs import Inputs
+from medseg.inference.sequence_classifier import Diagnoser
+from medseg.inference.sequence_results import (
+    BACK,
+    LIVE,
+    cohort_of,
+    forecast_errors,
+    forecast_facts,
+    sequence_sheets,
+    why,
+)
 
 TIMES = np.arange(0, 40, 0.25)
 NAMES = ("lung.volume_ml", "lung.mean_hu")

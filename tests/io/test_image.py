@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.image import (
+from medseg.errors import DataError, ImageError
+from medseg.io.geometry import grid_difference
+from medseg.io.image import (
     SUFFIXES,
     find_images,
     frames,
-    grid_difference,
     is_image,
     join_frames,
     read_image,
@@ -21,7 +22,6 @@ from medseg.data.image import (
     to_array,
     write_image,
 )
-from medseg.errors import DataError, ImageError
 
 VOLUMES = [".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"]
 # a rotation about all three axes, so that a swapped or flipped axis cannot pass

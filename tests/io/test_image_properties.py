@@ -12,9 +12,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.data.image import SUFFIXES, grid_difference, read_image, write_image
+from medseg.commands.explain import CODES
 from medseg.errors import ImageError
-from medseg.explain import CODES
+from medseg.io.geometry import grid_difference
+from medseg.io.image import SUFFIXES, read_image, write_image
 from tests.zoo import pictures, volumes
 
 VOLUMES = [".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data import itk
-from medseg.data.image import read_image
 from medseg.errors import ImageError
+from medseg.io import itk
+from medseg.io.image import read_image
 
 
 def test_libraries_are_kept_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:

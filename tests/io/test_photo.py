@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image, ImageOps
 
-from medseg.data.image import read_image, read_mask, write_image
 from medseg.errors import ImageError
+from medseg.io.image import read_image, read_mask, write_image
 
 SCENE = np.zeros((6, 9, 3), np.uint8)
 SCENE[:2, :3], SCENE[3:, 5:] = (255, 0, 0), (0, 80, 200)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.space import require_space
 from medseg.errors import ImageError
+from medseg.io.geometry import require_space
 
 
 def refusal(image: sitk.Image) -> str:

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.preprocess.bias import N4
+from medseg.preprocess.bias_field import N4
 
 WHITE, GREY = 800.0, 500.0
 

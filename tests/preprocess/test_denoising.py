@@ -7,9 +7,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
-from medseg.preprocess.noise import Lee, Median, NonLocalMeans, Srad, noise_level
+from medseg.preprocess.denoising import Lee, Median, NonLocalMeans, Srad, noise_level
+from medseg.typing import FloatArray
 
-Floats = npt.NDArray[np.float64]
 Step = Callable[[sitk.Image], sitk.Image]
 STEPS: list[Step] = [Median(), NonLocalMeans(distance=2), Lee(), Srad(steps=5)]
 LOOKS = 16.0
@@ -21,16 +21,16 @@ def image(array: npt.NDArray[np.generic], vector: bool = False) -> sitk.Image:
     return sitk.GetImageFromArray(array.astype(np.float32), isVector=vector)
 
 
-def values(of: sitk.Image) -> Floats:
+def values(of: sitk.Image) -> FloatArray:
     return np.asarray(sitk.GetArrayFromImage(of), np.float64)
 
 
-def speckled(seed: int = 0) -> Floats:
+def speckled(seed: int = 0) -> FloatArray:
     """Two tissues under speckle of 16 looks: its standard deviation is a quarter of the mean."""
     return np.asarray(TISSUE * np.random.default_rng(seed).gamma(LOOKS, 1 / LOOKS, TISSUE.shape))
 
 
-def variation(found: Floats, side: tuple[slice, slice]) -> float:
+def variation(found: FloatArray, side: tuple[slice, slice]) -> float:
     return float(found[side].std() / found[side].mean())
 
 
@@ -112,7 +112,7 @@ def test_non_local_means_bring_a_phantom_nearer_to_the_truth(colours: int) -> No
     shown = image(noisy, True) if colours > 1 else image(noisy[..., 0])
     found = values(NonLocalMeans()(shown)).reshape(clean.shape)
 
-    def psnr(array: Floats) -> float:
+    def psnr(array: FloatArray) -> float:
         return float(-10 * np.log10(((array - clean) ** 2).mean()))
 
     assert psnr(found) > psnr(noisy) + 8

@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.preprocess.field import Body, CropToField, Dermoscope, FitField, Fundus, Head, Sector
+from medseg.preprocess.field_of_view import Body, CropToField, Dermoscope, FitField, Fundus, Head, Sector
 
 Y, X = np.indices((300, 400)).astype(np.float32)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.preprocess.outline import enlarge, fill_slices, hull, largest, opened, pieces, rounded, thumbnail
+from medseg.preprocess.foreground import enlarge, fill_slices, hull, largest, opened, pieces, rounded, thumbnail
 
 Y, X = np.indices((120, 160)).astype(np.float32)
 

@@ -10,14 +10,13 @@ import SimpleITK as sitk
 from skimage.metrics import structural_similarity
 
 from medseg.errors import ImageError
-from medseg.preprocess.hair import RemoveHair, hair_mask
+from medseg.preprocess.hair_removal import RemoveHair, hair_mask
+from medseg.typing import BoolArray, Float32Array
 
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 BLACK, BROWN, BLOND, WHITE = (0.12, 0.09, 0.08), (0.38, 0.24, 0.15), (0.55, 0.4, 0.25), (0.97, 0.95, 0.92)
 
 
-def skin(width: int, seed: int = 0) -> Floats:
+def skin(width: int, seed: int = 0) -> Float32Array:
     """Skin with blotches, a lesion of ragged border with a pigment network, dark corners and noise, (Y, X, 3) 0..1."""
     rng = np.random.default_rng(seed)
     height = width * 3 // 4
@@ -34,7 +33,7 @@ def skin(width: int, seed: int = 0) -> Floats:
     return np.asarray(shown.clip(0, 1), np.float32)
 
 
-def strands(shape: tuple[int, ...], count: int, thick: float, seed: int = 0) -> Floats:
+def strands(shape: tuple[int, ...], count: int, thick: float, seed: int = 0) -> Float32Array:
     """How far each pixel is covered, 0..1, by curved hair `thick` times the width of the image, anti-aliased."""
     rng, fine = np.random.default_rng(seed), 4 if shape[1] <= 1024 else 1
     height, width = shape[:2]
@@ -49,7 +48,7 @@ def strands(shape: tuple[int, ...], count: int, thick: float, seed: int = 0) -> 
     return np.asarray(cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def painted(picture: Floats, cover: npt.NDArray[np.floating], colour: tuple[float, float, float]) -> Floats:
+def painted(picture: Float32Array, cover: npt.NDArray[np.floating], colour: tuple[float, float, float]) -> Float32Array:
     return np.asarray(picture * (1 - cover[..., None]) + np.array(colour) * cover[..., None], np.float32)
 
 
@@ -57,7 +56,7 @@ def image(array: npt.NDArray[np.generic]) -> sitk.Image:
     return sitk.GetImageFromArray(array, isVector=array.ndim == 3)
 
 
-def psnr(one: Floats, other: Floats, where: Bools) -> float:
+def psnr(one: Float32Array, other: Float32Array, where: BoolArray) -> float:
     return float(-10 * np.log10(((one - other)[where] ** 2).mean()))
 
 
@@ -72,7 +71,7 @@ def gain(width: int, colour: tuple[float, float, float], thick: float, seed: int
     return psnr(after, clean, near) - psnr(hairy, clean, near)
 
 
-def found(picture: Floats) -> Bools:
+def found(picture: Float32Array) -> BoolArray:
     return np.asarray(sitk.GetArrayFromImage(hair_mask(image(picture))) > 0)
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from medseg.preprocess.ruler import ANGLES, rulers
+from medseg.preprocess.ruler_detection import ANGLES, rulers
 
 SIDE = 400
 

@@ -10,16 +10,16 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.preprocess.field import Dermoscope, Fundus, Sector
-from medseg.preprocess.quality import Blank, Blur, Colour, Exposure, FieldShare, Hair, Reddish, Size
+from medseg.preprocess.field_of_view import Dermoscope, Fundus, Sector
+from medseg.quality.image_checks import Blank, Blur, Colour, Exposure, FieldShare, Hair, Reddish, Size
+from medseg.typing import ByteArray
 
-Bytes = npt.NDArray[np.uint8]
 Check = Callable[[sitk.Image], str | None]
 SKIN, ECHO = Dermoscope(), Sector()
 RED, PALE = (0.75, 0.45, 0.3), (0.85, 0.65, 0.55)
 
 
-def scene(width: int = 320, colour: tuple[float, ...] = PALE, disc: bool = False, seed: int = 0) -> Bytes:
+def scene(width: int = 320, colour: tuple[float, ...] = PALE, disc: bool = False, seed: int = 0) -> ByteArray:
     """Texture of all sizes, as tissue has, with a dark spot of sharp border; with `disc` round in a black surround."""
     rng = np.random.default_rng(seed)
     height = width * 3 // 4
@@ -39,7 +39,7 @@ def image(array: npt.NDArray[np.generic]) -> sitk.Image:
     return sitk.GetImageFromArray(array, isVector=array.ndim == 3 and array.shape[-1] <= 4)
 
 
-def blurred(array: Bytes, share: float) -> Bytes:
+def blurred(array: ByteArray, share: float) -> ByteArray:
     return np.asarray(cv2.GaussianBlur(array, (0, 0), share * max(array.shape)), np.uint8)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.config import build, compose
+from medseg.config.compose import build, compose
+from medseg.config.targets import PHANTOMS
 from medseg.data.fingerprint import known_looks
-from medseg.data.image import find_images, read_image
-from medseg.preprocess.familiar import Familiar, look
-from medseg.targets import PHANTOMS
+from medseg.io.image import find_images, read_image
+from medseg.quality.ood import Familiar, look
 
 LUNG, SKIN, BREAST = "lung", "skin", "breast"
 COUNT = {LUNG: 24, SKIN: 40, BREAST: 40}

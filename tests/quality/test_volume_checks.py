@@ -8,16 +8,16 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.preprocess.field import Body, Head
-from medseg.preprocess.quality import Blank, Blur, FieldShare
-from medseg.preprocess.quality_volume import Hounsfield, NotHounsfield
+from medseg.preprocess.field_of_view import Body, Head
+from medseg.quality.image_checks import Blank, Blur, FieldShare
+from medseg.quality.volume_checks import Hounsfield, NotHounsfield
+from medseg.typing import Float32Array
 
-Floats = npt.NDArray[np.float32]
 CT = Hounsfield(air=-700, air_share=0.01, soft=(-150, 150), soft_share=0.05, limits=(-3100, 2500))
 MRI = NotHounsfield(-500, 0.005)
 
 
-def chest(side: int = 96) -> Floats:
+def chest(side: int = 96) -> Float32Array:
     """HU (Z, Y, X)."""
     y, x = np.indices((side, side)) / side - 0.5
     hu = np.where(np.hypot(x / 0.45, y / 0.35) < 1, 30.0, -1000.0)
@@ -27,7 +27,7 @@ def chest(side: int = 96) -> Floats:
     return np.asarray(volume.clip(-1024, 3071), np.float32)
 
 
-def head(side: int = 96) -> Floats:
+def head(side: int = 96) -> Float32Array:
     """A T1-like head without unit (Z, Y, X)."""
     y, x = np.indices((side, side)) / side - 0.5
     far = np.hypot(x / 0.36, y / 0.44)
@@ -88,7 +88,7 @@ def test_ct_is_no_mri() -> None:
 
 
 @pytest.mark.parametrize("volume", [chest(128), head(128)])
-def test_a_blurred_volume_is_named(volume: Floats) -> None:
+def test_a_blurred_volume_is_named(volume: Float32Array) -> None:
     sigma = 0.03 * 128
     assert "blurred" in str(Blur(0.22)(image(ndimage.gaussian_filter(volume, (sigma / 2, sigma, sigma)))))
 

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.image import imread
 
-from medseg.plots import ORANGE, SKY, breathing, curves, overlay
+from medseg.reports.plots import ORANGE, SKY, breathing, curves, overlay
 
 
 def pixels(png: bytes) -> np.ndarray:

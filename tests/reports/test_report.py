@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.image import write_image
 from medseg.errors import ModelError
-from medseg.metrics import compare_masks, summarise, summarise_states
-from medseg.report import write_report
+from medseg.evaluation.overlap import compare_masks, summarise
+from medseg.evaluation.states import summarise_states
+from medseg.io.image import write_image
+from medseg.reports.report import write_report
 
 LABELS = {"right_part": 1, "left_part": 2}
 CLASSES = ["exhale", "inhale"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.archive import DATE, MANIFEST, is_pickle, pack, unpack
 from medseg.errors import ModelError
+from medseg.runs.archive import DATE, MANIFEST, is_pickle, pack, unpack
 
 ALLOWED = frozenset({MANIFEST, "config.yaml", "model.safetensors", "encoder/config.yaml"})
 Zip = Callable[[zipfile.ZipFile], None]

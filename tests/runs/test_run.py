@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from medseg.errors import ConfigError, ModelError
-from medseg.ledger import write_json
-from medseg.runs import Run, create, open_run
+from medseg.runs.run import Run, create, open_run
+from medseg.utils.files import write_json
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from medseg.config import compose
+from medseg.config.compose import compose
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

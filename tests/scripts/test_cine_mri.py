@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.folders import read_cases
+from medseg.data.readers import read_cases
 
 
 def load_script():

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.phantoms.breathing import synthetic_trace
-from medseg.data.phantoms.lung import lung_phantom
+from medseg.datasets.phantoms.breathing import synthetic_trace
+from medseg.datasets.phantoms.lung import lung_phantom
 
 
 def load_script():

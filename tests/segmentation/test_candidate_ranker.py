@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medseg.errors import DataError
+from medseg.segmentation.candidate_ranker import Ranker, fit, from_state
 from medseg.segmentation.candidates import Candidate, Finder
-from medseg.segmentation.ranker import Ranker, fit, from_state
 
 SIZE, RADIUS = 96, 6
 

@@ -1,15 +1,13 @@
 """Discs of known place, size and brightness: every one is a candidate, its measures are what they must be."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from medseg.segmentation.candidates import Candidate, Finder, Regions, only_kept
+from medseg.typing import Float32Array
 
-Floats = npt.NDArray[np.float32]
 
-
-def scene(discs: list[tuple[float, float, float, float]], size: int = 100) -> tuple[Floats, Floats]:
+def scene(discs: list[tuple[float, float, float, float]], size: int = 100) -> tuple[Float32Array, Float32Array]:
     """Probability and picture (1, Y, X) with discs (y, x, radius, peak), dark on grey, above which lies a black rim."""
     y, x = np.mgrid[:size, :size]
     probability, picture = np.zeros((size, size)), np.full((size, size), 0.6)

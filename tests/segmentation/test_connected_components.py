@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.segmentation.components import chosen
+from medseg.segmentation.connected_components import chosen
 
 
 @pytest.mark.parametrize("shape", [(9, 14, 11), (40, 30), (1, 12, 12)])

@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.segmentation.merge import merge_maps
+from medseg.segmentation.label_fusion import merge_maps
 
 
 def row(*values: int) -> sitk.Image:

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from medseg.segmentation.lightning_module import SegmentationModule
 from medseg.segmentation.losses import DiceCrossEntropy
-from medseg.segmentation.module import SegmentationModule
 
 ADAMW = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1, "momentum": 0.9, "warmup": 0.1, "schedule": "cosine"}
 

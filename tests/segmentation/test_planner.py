@@ -1,7 +1,7 @@
 import pytest
 
-from medseg.data.planner import decide
 from medseg.errors import DataError
+from medseg.segmentation.planner import decide
 
 GB = 1e9
 

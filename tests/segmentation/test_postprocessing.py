@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.segmentation.postprocess import FillHoles, Inside, KeepLargest, LateralSplit, MinimumSize
+from medseg.segmentation.postprocessing import FillHoles, Inside, KeepLargest, LateralSplit, MinimumSize
 
 
 def mask(array: np.ndarray) -> sitk.Image:

@@ -10,11 +10,12 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from medseg.data.image import array_view
-from medseg.data.labels import Labels
+from medseg.io.image import array_view
+from medseg.io.labels import Labels
 from medseg.preprocess.geometry import Orient, Resample, SliceAxis
-from medseg.segmentation.predict import Tiling, planes, predict, probabilities
-from medseg.segmentation.regrid import BLOCK, Array, Target, lines_between, regrid
+from medseg.segmentation.resampling import BLOCK, Target, lines_between, regrid
+from medseg.segmentation.sliding_window import Tiling, planes, predict, probabilities
+from medseg.typing import Float32Array
 
 CPU = torch.device("cpu")
 EXCLUSIVE = Target(Labels({"a": 1, "b": 2, "c": 3}), 0.5)
@@ -31,7 +32,9 @@ def phantom(size: tuple[int, ...], spacing: tuple[float, ...], seed: int = 0) ->
     return image / float(array_view(image).std())
 
 
-def all_at_once(probability: Array, grid: sitk.Image, reference: sitk.Image, target: Target) -> tuple[Array, Array]:
+def all_at_once(
+    probability: Float32Array, grid: sitk.Image, reference: sitk.Image, target: Target
+) -> tuple[Float32Array, Float32Array]:
     """Each label's probability (K, *S) resampled by ITK, and the coded mask by comparing all of them."""
     there = []
     for row in target.rows:
@@ -78,7 +81,7 @@ def test_masks_equal_those_of_whole_volumes(tiling: Tiling, target: Target, dire
     flat = len(tiling.patch) == 2
     model = network(len(tiling.patch), 1 + 2 * tiling.context * flat, target)
 
-    def infer(batch: Array) -> Array:  # one by one: sums do not hang on how many tiles are in a batch
+    def infer(batch: Float32Array) -> Float32Array:  # one by one: sums do not hang on how many tiles are in a batch
         return np.concatenate([probabilities(model, tiling, CPU, tile[None]) for tile in batch])
 
     layers, wanted = all_at_once(_whole_volume(infer, parts[0], tiling), ready, image, target)
@@ -90,7 +93,7 @@ def test_masks_equal_those_of_whole_volumes(tiling: Tiling, target: Target, dire
     assert (regrid(planes(infer, parts, tiling), ready, image, target)[0] == coded).all()
 
 
-def _whole_volume(infer: object, image: Array, tiling: Tiling) -> Array:
+def _whole_volume(infer: object, image: Float32Array, tiling: Tiling) -> Float32Array:
     """Probabilities (K, Z, Y, X) of an image (C, Z, Y, X): every tile added into one array, then divided."""
     flat = len(tiling.patch) == 2
     tiling = tiling.fitted(image.shape[2:] if flat else image.shape[1:])
@@ -185,7 +188,7 @@ def test_memory_does_not_grow_with_the_number_of_labels(dimensions: int) -> None
     for count in (2, 16):
         target = Target(Labels({str(number): number for number in range(1, count + 1)}), 0.5)
 
-        def infer(batch: Array, count: int = count) -> Array:
+        def infer(batch: Float32Array, count: int = count) -> Float32Array:
             return np.full((1, count + 1, *batch.shape[2:]), 1 / (count + 1), np.float32)
 
         tracemalloc.start()
@@ -202,11 +205,11 @@ def test_planes_come_as_soon_as_no_tile_reaches_them() -> None:
     """A network of volumes is asked for no more tiles than the first plane needs before that plane comes."""
     seen = []
 
-    def infer(batch: Array) -> Array:
+    def infer(batch: Float32Array) -> Float32Array:
         seen.append(len(batch))
         return np.ones((len(batch), 1, *batch.shape[2:]), np.float32)
 
-    made: Iterator[Array] = planes(infer, [np.zeros((1, 32, 8, 8), np.float32)], Tiling((8, 8, 8), batch=1))
+    made: Iterator[Float32Array] = planes(infer, [np.zeros((1, 32, 8, 8), np.float32)], Tiling((8, 8, 8), batch=1))
     assert next(made).shape == (1, 8, 8)
     assert len(seen) == 1
     assert len(list(made)) == 31

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medseg.errors import ImageError
-from medseg.segmentation.predict import TiledNetwork, Tiling, predict
+from medseg.segmentation.sliding_window import TiledNetwork, Tiling, predict
 
 CPU = torch.device("cpu")
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from medseg.checkpoints import Clock, WholeFiles, done_so_far
-from medseg.config import compose
-from medseg.errors import ConfigError, MedsegError, ModelError
-from medseg.runs import Run
-from medseg.segmentation.module import SegmentationModule
-from medseg.train import train
-from tests.conftest import TINY, TINY_UNET
 from tests.test_train import read_csv
+
+from medseg.config.compose import compose
+from medseg.errors import ConfigError, MedsegError, ModelError
+from medseg.runs.run import Run
+from medseg.segmentation.lightning_module import SegmentationModule
+from medseg.training.checkpointing import Clock, WholeFiles, done_so_far
+from medseg.training.train import train
+from tests.conftest import TINY, TINY_UNET
 
 Settings = Callable[..., list[str]]
 
@@ -38,7 +38,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medseg.ledger.os.fsync", full)
+    monkeypatch.setattr("medseg.batch.case_log.os.fsync", full)
     with pytest.raises(MedsegError, match="No space left"):
         WholeFiles().save_checkpoint({"step": 2}, file)
     assert torch.load(file, weights_only=True) == {"step": 1}

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medseg.config import compose
-from medseg.diagnoser import Diagnoser
-from medseg.diagnosis.batch import UNKNOWN, Item
-from medseg.runs import open_run
-from medseg.tables import read_tables
-from medseg.train_lstm import split_in_folds
+from medseg.config.compose import compose
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
+from medseg.features.tables import read_tables
+from medseg.inference.sequence_classifier import Diagnoser
+from medseg.runs.run import open_run
+from medseg.training.lstm import split_in_folds
 
 Items = dict[str, tuple[str, Item]]
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from medseg.config import auto_keys, compose
-from medseg.data.cases import split_cases
-from medseg.data.folders import read_cases
+from medseg.config.compose import auto_keys, compose
+from medseg.data.readers import read_cases
+from medseg.data.splits import split_cases
 from medseg.errors import ConfigError
-from medseg.plan import resolved
+from medseg.training.planning import resolved
 from tests.conftest import TINY
 
 Command = Callable[..., Any]

@@ -9,17 +9,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from medseg.classifier import load_classifier
-from medseg.cli import app
-from medseg.config import build, compose, load
-from medseg.diagnoser import Inputs, rule_of
-from medseg.diagnosis.rules import Points, Slope
+from medseg.cli.app import app
+from medseg.config.compose import build, compose, load
+from medseg.diagnosis.clinical_rules import Points, Slope
 from medseg.errors import DataError
-from medseg.judging import judge
-from medseg.runs import open_run
-from medseg.tables import read_tables
-from medseg.train import read_dataset, train
-from medseg.train_classifier import patient_folds
+from medseg.features.tables import read_tables
+from medseg.inference.diagnosis_scores import judge
+from medseg.inference.feature_inputs import Inputs, rule_of
+from medseg.inference.stacked_classifier import load_classifier
+from medseg.runs.run import open_run
+from medseg.training.dataset import read_dataset
+from medseg.training.stacked_classifier import patient_folds
+from medseg.training.train import train
 
 QUICK = ["organ=skin", "task=diagnosis", "diagnoser=stack", "diagnoser.ensemble.trees=30", "diagnoser.folds=3"]
 QUICK += ["diagnoser.passes=1920", "executor.accelerator=cpu", "executor.threads=1", "diagnoser.network.hidden=8"]
@@ -202,7 +203,7 @@ def test_the_json_says_the_same_as_the_table_and_the_page_shows_it(finished: Pat
 
 
 def test_the_report_of_a_run_goes_through_its_cases(finished: Path, tmp_path: Path) -> None:
-    from medseg.report import write_report
+    from medseg.reports.report import write_report
 
     page = write_report([finished], tmp_path / "r.html").read_text()
     kept = json.loads((finished / "diagnoses.json").read_text())["cases"]

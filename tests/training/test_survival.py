@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from medseg.checkpoints import done_so_far
-from medseg.ledger import sha256
-from medseg.resume import only_one
-from medseg.runs import Run
-from tests.conftest import TINY, TINY_UNET
-from tests.killing import Killing
 from tests.test_train import read_csv
 from tests.test_train_classifier import QUICK, write_table
+
+from medseg.runs.run import Run
+from medseg.training.checkpointing import done_so_far
+from medseg.utils.files import sha256
+from medseg.utils.locks import only_one
+from tests.conftest import TINY, TINY_UNET
+from tests.killing import Killing
 
 RESULTS = ("model.safetensors", "history.csv", "metrics.json", "split.csv")
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT

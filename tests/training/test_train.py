@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from medseg.config import compose
+from medseg.config.compose import compose
 from medseg.errors import ConfigError
-from medseg.train import train
+from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET
 
 Command = Callable[..., Any]
@@ -76,7 +76,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
 ) -> None:
     more = ["segmenter.passes=2000", "trainer.checkpoint_every=2"]
     train(compose(settings("whole", *more)))
-    from medseg.segmentation.module import SegmentationModule
+    from medseg.segmentation.lightning_module import SegmentationModule
 
     step = SegmentationModule.training_step
 
@@ -257,16 +257,16 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
 def test_an_error_that_nobody_foresaw_is_one_failed_case(
     medseg: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from medseg import train_segmenter
+    from medseg.training import segmenter
 
-    whole = train_segmenter.cached
+    whole = segmenter.cached
 
     def some(case: Any, *rest: Any) -> Any:
         if case.name == "b":
             raise ValueError("zero-size array to reduction operation")
         return whole(case, *rest)
 
-    monkeypatch.setattr(train_segmenter, "cached", some)
+    monkeypatch.setattr(segmenter, "cached", some)
     data = photographs(
         tmp_path / "data", [("a", "test", 255), ("b", "test", 255), ("c", "test", 255), ("d", "train", 255)]
     )
@@ -283,7 +283,7 @@ def test_a_held_out_case_that_cannot_be_segmented_counts_as_an_empty_mask(
     medseg: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from medseg.errors import ImageError
-    from medseg.segmenter import Segmenter
+    from medseg.inference.segmenter import Segmenter
 
     whole = Segmenter.scored
 

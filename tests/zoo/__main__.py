@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from medseg.data.image import read_image
 from medseg.errors import ImageError
+from medseg.io.image import read_image
 from tests.zoo import ZOO, make_zoo
 
 LIMIT = 30.0  # seconds for one file; a hang ends the process and the last line names the file before

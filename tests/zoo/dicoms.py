@@ -29,14 +29,15 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from tests.zoo.kind import ANY, PICTURE, SPACING, VOLUME, Array, Make, Specimen
+from medseg.typing import AnyArray
+from tests.zoo.kind import ANY, PICTURE, SPACING, VOLUME, Make, Specimen
 
 Change = Callable[[list[Dataset]], object]
 ROOT = "1.2.826.0.1.3680043.8.498."
 STORED = (VOLUME + 1024).astype(np.uint16)  # with slope 1 and intercept −1024
 
 
-def part(number: int, array: Array = STORED, series: str = "1") -> Dataset:
+def part(number: int, array: AnyArray = STORED, series: str = "1") -> Dataset:
     """One slice of the volume."""
     data = Dataset()
     data.file_meta = FileMetaDataset()

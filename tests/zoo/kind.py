@@ -6,13 +6,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
-Array = npt.NDArray[Any]
+from medseg.typing import AnyArray
+
 Make = Callable[[Path], object]
 ANY = "any"
 
@@ -31,7 +30,7 @@ class Specimen:
     name: str  # of the file or folder below pictures/ or volumes/
     make: Make
     code: str = ""
-    pixels: Array | None = None
+    pixels: AnyArray | None = None
     refused: str = ""
     mask: str = "usual"
     tolerance: float = 0.0
@@ -51,7 +50,7 @@ class Specimen:
         return f"differs by up to {worst:g}" if worst > self.tolerance else ""
 
 
-def _ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radius: tuple[float, ...]) -> Array:
+def _ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radius: tuple[float, ...]) -> AnyArray:
     axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
     away = sum(((axis - c) / r) ** 2 for axis, c, r in zip(axes, centre, radius, strict=True))
     return np.asarray(away <= 1)
@@ -71,7 +70,7 @@ BODY = _ellipsoid(SHAPE, (0, 0, 0), (9.0, 0.85, 0.9))
 VOLUME = np.where(LUNGS > 0, -800, np.where(BODY, 40, -1000)).astype(np.int16)  # HU
 
 
-def volume(array: Array = VOLUME, kind: type | None = None) -> sitk.Image:
+def volume(array: AnyArray = VOLUME, kind: type | None = None) -> sitk.Image:
     """The volume as an image, of numpy type `kind`."""
     image = sitk.GetImageFromArray(array if kind is None else array.astype(kind))
     image.SetSpacing(SPACING[: image.GetDimension()])

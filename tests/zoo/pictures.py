@@ -11,7 +11,8 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-from tests.zoo.kind import ANY, GREY, PICTURE, Array, Make, Specimen, patched, raw
+from medseg.typing import AnyArray
+from tests.zoo.kind import ANY, GREY, PICTURE, Make, Specimen, patched, raw
 
 LOSSY = 18.0  # how far JPEG may be off at the edges of the picture
 ROWS, COLUMNS = GREY.shape
@@ -19,7 +20,7 @@ ALPHA = np.full_like(GREY, 255)
 TURNED = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # EXIF orientation: the Pillow transposition that makes it
 
 
-def held(array: Array, kind: str, mode: str | None = None, **options: Any) -> Make:
+def held(array: AnyArray, kind: str, mode: str | None = None, **options: Any) -> Make:
     """A maker that writes through Pillow as `kind`, whatever the file's name."""
 
     def make(path: Path) -> None:
@@ -72,7 +73,7 @@ def png(
     )
 
 
-def tiff(array: Array, **options: Any) -> Make:
+def tiff(array: AnyArray, **options: Any) -> Make:
     return lambda path: tifffile.imwrite(path, array, metadata=None, **options)
 
 

@@ -10,20 +10,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from tests.zoo.kind import (
-    ANY,
-    SHAPE,
-    SPACING,
-    VOLUME,
-    Array,
-    Make,
-    Specimen,
-    named,
-    raw,
-    reworded,
-    saved,
-    volume,
-)
+from medseg.typing import AnyArray
+from tests.zoo.kind import ANY, SHAPE, SPACING, VOLUME, Make, Specimen, named, raw, reworded, saved, volume
 
 KINDS = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "c8": 32, "f8": 64, "i1": 256, "u2": 512, "u4": 768, "i8": 1024}
 KINDS |= {"u8": 1280}
@@ -31,7 +19,7 @@ HTML = "<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body>No
 
 
 def nifti(
-    array: Array = VOLUME, order: str = "<", sizes: tuple[int, ...] = (), fields: Mapping[int, bytes] | None = None
+    array: AnyArray = VOLUME, order: str = "<", sizes: tuple[int, ...] = (), fields: Mapping[int, bytes] | None = None
 ) -> bytes:
     """A NIfTI-1 file by hand: its pixels, byte order, stated sizes (x, y, …) and bytes put at places of the header."""
     sizes = sizes or array.shape[::-1]
@@ -77,7 +65,7 @@ def detached(encoding: str = "raw") -> Make:
     return make
 
 
-def poisoned(value: float) -> Array:
+def poisoned(value: float) -> AnyArray:
     array = VOLUME.astype(np.float32)
     array[3, 5:7, 8] = value
     return array

@@ -11,10 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from medseg.data.image import write_image
-from medseg.data.phantoms.brain_anatomy import TISSUES, Anatomy, fill_head, sample_anatomy, waves
-from medseg.data.phantoms.canvas import Array, Grid
+from medseg.datasets.phantoms.brain_anatomy import TISSUES, Anatomy, fill_head, sample_anatomy, waves
+from medseg.datasets.phantoms.canvas import Grid
 from medseg.errors import DataError
+from medseg.io.image import write_image
+from medseg.typing import Float32Array
 
 TARGETS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {  # channels; tissues of each label, 1 first
     "tissue": (("t1",), {"csf": ("csf",), "gm": ("gm", "deep"), "wm": ("wm", "spot")}),
@@ -97,7 +98,9 @@ def brain_phantom(
     return {channel: _like(_scan(tissues, grid, channel, rng), empty) for channel in channels}, mask
 
 
-def static_head(anatomy: Anatomy, rng: np.random.Generator, size: str) -> tuple[dict[str, Array], Grid, sitk.Image]:
+def static_head(
+    anatomy: Anatomy, rng: np.random.Generator, size: str
+) -> tuple[dict[str, Float32Array], Grid, sitk.Image]:
     """A head in a random pose: share of each tissue in each voxel (Z, Y, X), the voxels' places in mm, the blank image.
 
     The scan covers the head above the base of the brain, in slices of 2 to 5 mm.
@@ -120,7 +123,7 @@ def static_head(anatomy: Anatomy, rng: np.random.Generator, size: str) -> tuple[
     return means, places, empty
 
 
-def _pose(rng: np.random.Generator) -> Array:
+def _pose(rng: np.random.Generator) -> Float32Array:
     """A rotation (3, 3) by a few degrees about each axis."""
     turn = np.eye(3)
     for axis, angle in enumerate(np.radians(np.clip(rng.normal(0, (5, 3, 5)), -12, 12))):
@@ -130,12 +133,12 @@ def _pose(rng: np.random.Generator) -> Array:
     return np.asarray(turn, np.float32)
 
 
-def _offset(rng: np.random.Generator) -> Array:
+def _offset(rng: np.random.Generator) -> Float32Array:
     """Where the middle of the scan lies in the head, (3, 1, 1, 1) in mm."""
     return np.asarray(rng.uniform((-4, -5, 22), (4, 5, 30)).reshape(3, 1, 1, 1), np.float32)
 
 
-def _scan(tissues: dict[str, Array], places: Grid, channel: str, rng: np.random.Generator) -> NDArray[np.int16]:
+def _scan(tissues: dict[str, Float32Array], places: Grid, channel: str, rng: np.random.Generator) -> NDArray[np.int16]:
     """What a scanner makes of the tissues: its own contrast, gain, coil field (20 to 40 % up and down) and noise."""
     levels = np.array(SIGNAL[channel]) ** rng.uniform(0.85, 1.2) * rng.normal(1, 0.03, len(TISSUES))
     signal = sum(

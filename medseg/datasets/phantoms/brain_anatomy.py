@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medseg.data.phantoms.canvas import Array, Grid, blend, ellipsoid, smoothstep
+from medseg.datasets.phantoms.canvas import Grid, blend, ellipsoid, smoothstep
+from medseg.typing import Float32Array
 
 TISSUES = (
     "air", "scalp", "bone", "marrow", "csf", "gm", "deep", "wm", "vessel",
@@ -93,11 +94,11 @@ class Tissues:
         self.shares["air"] += 1
         self.blur = blur
 
-    def coverage(self, distance: Array) -> Array:
+    def coverage(self, distance: Float32Array) -> Float32Array:
         """Share of each voxel inside a surface, of signed distances in mm."""
         return np.asarray(np.clip(0.5 - distance / self.blur, 0, 1), np.float32)
 
-    def paint(self, name: str, cover: Array, over: tuple[str, ...] = TISSUES) -> None:
+    def paint(self, name: str, cover: Float32Array, over: tuple[str, ...] = TISSUES) -> None:
         """Turn `cover` (0..1) of the tissues `over` into `name`."""
         gained = np.zeros_like(cover)
         for other in over:
@@ -108,7 +109,7 @@ class Tissues:
         self.shares[name] += gained
 
 
-def waves(grid: Grid, rng: np.random.Generator, wavelength: float, count: int = 20) -> Array:
+def waves(grid: Grid, rng: np.random.Generator, wavelength: float, count: int = 20) -> Float32Array:
     """A random field of one wavelength (mm) and variance 1: plane waves in all directions. Its zeros wind like gyri."""
     total = np.zeros(np.broadcast_shapes(*(axis.shape for axis in grid)), np.float32)
     for _ in range(count):
@@ -118,7 +119,7 @@ def waves(grid: Grid, rng: np.random.Generator, wavelength: float, count: int = 
     return np.asarray(total * np.float32(np.sqrt(2 / count)), np.float32)
 
 
-def tube(grid: Grid, points: ArrayLike, radii: ArrayLike) -> Array:
+def tube(grid: Grid, points: ArrayLike, radii: ArrayLike) -> Float32Array:
     """Signed distance (mm) to a bent rod through points (N, 3) whose radius changes along it, (N,)."""
     p, r = np.asarray(points, np.float32), np.asarray(radii, np.float32)
     best = np.full(np.broadcast_shapes(*(axis.shape for axis in grid)), np.inf, np.float32)
@@ -145,7 +146,7 @@ def fill_head(grid: Grid, spacing: tuple[float, float, float], anatomy: Anatomy,
     return tissues
 
 
-def brain_hull(grid: Grid, a: Anatomy, rng: np.random.Generator) -> Array:
+def brain_hull(grid: Grid, a: Anatomy, rng: np.random.Generator) -> Float32Array:
     """Signed distance to the brain's smooth envelope, narrower in front and flat below, a little uneven."""
     x = grid.x / (1 + a.shade * grid.y)
     z = np.asarray(np.where(grid.z > 0, grid.z, grid.z * (a.height / 52)), np.float32)
@@ -154,7 +155,7 @@ def brain_hull(grid: Grid, a: Anatomy, rng: np.random.Generator) -> Array:
     return np.asarray(blend(brain, stem, 12) + 1.2 * waves(grid, rng, 75.0, 8), np.float32)
 
 
-def _paint_skull(tissues: Tissues, hull: Array, a: Anatomy, uneven: Array) -> None:
+def _paint_skull(tissues: Tissues, hull: Float32Array, a: Anatomy, uneven: Float32Array) -> None:
     table, skin = a.rim + a.bone, a.rim + a.bone + a.scalp * (1 + 0.15 * uneven)
     tissues.paint("scalp", tissues.coverage(hull - skin))
     tissues.paint("bone", tissues.coverage(hull - table))
@@ -163,7 +164,7 @@ def _paint_skull(tissues: Tissues, hull: Array, a: Anatomy, uneven: Array) -> No
     tissues.paint("csf", tissues.coverage(hull - a.rim * (1 + 0.35 * uneven)))
 
 
-def _pushed(grid: Grid, tumour: Tumour, hull: Array) -> Grid:
+def _pushed(grid: Grid, tumour: Tumour, hull: Float32Array) -> Grid:
     """Where each point was before the tumour grew; the skull stays, so the push fades towards the surface."""
     d = [axis - np.float32(c) for axis, c in zip(grid, tumour.place, strict=True)]
     far = np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
@@ -175,7 +176,7 @@ def _paint_brain(
     tissues: Tissues,
     grid: Grid,
     spacing: tuple[float, float, float],
-    hull: Array,
+    hull: Float32Array,
     a: Anatomy,
     rng: np.random.Generator,
 ) -> None:
@@ -203,7 +204,7 @@ def _paint_brain(
     tissues.paint("vessel", tissues.coverage(np.maximum(sinus, 14 - grid.z - 0.25 * grid.y)))
 
 
-def _corner(across: NDArray[np.floating], beyond: NDArray[np.floating]) -> Array:
+def _corner(across: NDArray[np.floating], beyond: NDArray[np.floating]) -> Float32Array:
     """Distance to a sheet whose sides are `across` and whose end is `beyond` (negative inside both), round its end."""
     outside = np.hypot(np.maximum(across, 0), np.maximum(beyond, 0))
     return np.asarray(outside + np.minimum(np.maximum(across, beyond), 0), np.float32)
@@ -242,7 +243,7 @@ def _paint_spots(tissues: Tissues, grid: Grid, a: Anatomy, rng: np.random.Genera
         tissues.paint("spot", tissues.coverage(spot), ("wm",))
 
 
-def _paint_tumour(tissues: Tissues, grid: Grid, tumour: Tumour, hull: Array, rng: np.random.Generator) -> None:
+def _paint_tumour(tissues: Tissues, grid: Grid, tumour: Tumour, hull: Float32Array, rng: np.random.Generator) -> None:
     """Oedema along white matter, then the rim, the core inside it and what is dead in the core."""
     far = np.sqrt(sum((axis - np.float32(c)) ** 2 for axis, c in zip(grid, tumour.place, strict=True)))
     uneven = waves(grid, rng, 1.4 * tumour.radius, 12)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.data.phantoms.canvas import Array, smoothstep
-from medseg.data.phantoms.picture import (
+from medseg.datasets.phantoms.canvas import smoothstep
+from medseg.datasets.phantoms.photo_canvas import (
     as_bytes,
     blob,
     cells,
@@ -21,6 +21,7 @@ from medseg.data.phantoms.picture import (
     wavy,
     write_cohort,
 )
+from medseg.typing import Float32Array
 
 SIZES = {"tiny": (72, 64), "small": (192, 160), "medium": (560, 460)}  # pixels, width and height
 CLASSES = ("normal", "benign", "malignant")
@@ -139,7 +140,7 @@ def _draw(
     return _scanned(rng, np.asarray(echo * strength, np.float32), grid[1]), mask
 
 
-def _layers(rng: np.random.Generator, x: Array, depth: Array) -> tuple[Array, Array]:
+def _layers(rng: np.random.Generator, x: Float32Array, depth: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Echo of the layers (Y, X), and how strong the beam still is."""
     shape = (x.shape[0], x.shape[1])
     bow = 0.02 * cloud(rng, shape, 0.15) + rng.uniform(-0.12, 0.12) * x
@@ -163,7 +164,7 @@ def _layers(rng: np.random.Generator, x: Array, depth: Array) -> tuple[Array, Ar
     return _ribs(rng, x, level, echo, np.asarray(strength, np.float32))
 
 
-def _fat(rng: np.random.Generator, x: Array, depth: Array, level: Array) -> Array:
+def _fat(rng: np.random.Generator, x: Float32Array, depth: Float32Array, level: Float32Array) -> Float32Array:
     """Dark lobules, wider than high, between bright septa (Y, X)."""
     shape = (x.shape[0], x.shape[1])
     bent = (x + 0.02 * cloud(rng, shape, 0.03), 2.2 * level + 0.03 * cloud(rng, shape, 0.03))
@@ -175,7 +176,9 @@ def _fat(rng: np.random.Generator, x: Array, depth: Array, level: Array) -> Arra
     return np.asarray(fat + (ECHO["septum"] - fat) * septa, np.float32)
 
 
-def _ribs(rng: np.random.Generator, x: Array, level: Array, echo: Array, strength: Array) -> tuple[Array, Array]:
+def _ribs(
+    rng: np.random.Generator, x: Float32Array, level: Float32Array, echo: Float32Array, strength: Float32Array
+) -> tuple[Float32Array, Float32Array]:
     """None to two ribs in cross-section: a bright arc and the shadow behind it."""
     first = rng.uniform(-0.45, 0.0)
     for middle in (first, first + rng.uniform(0.35, 0.45))[: rng.choice((0, 1, 2), p=(0.4, 0.2, 0.4))]:
@@ -195,7 +198,7 @@ def _spicules(rng: np.random.Generator) -> list[tuple[int, float, float]]:
     return [(number + more, height, float(rng.uniform(0, 2 * np.pi))) for more, height in steps]
 
 
-def _cover(grid: tuple[Array, Array], mass: Mass, look: Look) -> tuple[Array, Array]:
+def _cover(grid: tuple[Float32Array, Float32Array], mass: Mass, look: Look) -> tuple[Float32Array, Float32Array]:
     """How far a mass covers each pixel (Y, X), and its rim."""
     cover = blob(grid, mass.centre, (*mass.radii, look.turn), look.waves, 0.005)
     wide = 1.35 if mass.malignant else 1.12
@@ -203,7 +206,7 @@ def _cover(grid: tuple[Array, Array], mass: Mass, look: Look) -> tuple[Array, Ar
     return cover, np.asarray(np.clip(outer - cover, 0, 1), np.float32)
 
 
-def _behind(grid: tuple[Array, Array], mass: Mass) -> Array:
+def _behind(grid: tuple[Float32Array, Float32Array], mass: Mass) -> Float32Array:
     """What a mass leaves of the beam (Y, X): a shadow behind malignant ones, else more, dark at the edges."""
     x, depth = grid
     aside = np.abs(x - mass.centre[0]) / mass.radii[0]
@@ -215,7 +218,7 @@ def _behind(grid: tuple[Array, Array], mass: Mass) -> Array:
     return np.asarray(1 + (0.8 * smoothstep(aside, 1.0, 0.3) - 0.35 * edges) * below * fading, np.float32)
 
 
-def _scanned(rng: np.random.Generator, echo: Array, depth: Array) -> NDArray[np.uint8]:
+def _scanned(rng: np.random.Generator, echo: Float32Array, depth: Float32Array) -> NDArray[np.uint8]:
     """Fully developed speckle (Rayleigh amplitude, wider with depth), of one to four looks, log-compressed."""
     width = echo.shape[1]
     near = (max(AXIAL * width, 0.5), max(LATERAL * width, 0.6))
@@ -231,7 +234,7 @@ def _scanned(rng: np.random.Generator, echo: Array, depth: Array) -> NDArray[np.
     return as_bytes(np.asarray(GAIN + 10 * np.log10(power) / RANGE_DB, np.float32))
 
 
-def _blurred(field: Array, sigmas: tuple[float, float]) -> Array:
+def _blurred(field: Float32Array, sigmas: tuple[float, float]) -> Float32Array:
     """White noise filtered to the pulse, of unchanged power."""
     gain = 1.0
     for sigma in sigmas:

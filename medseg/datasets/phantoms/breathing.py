@@ -9,10 +9,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from medseg.data.phantoms.canvas import smoothstep
+from medseg.datasets.phantoms.canvas import smoothstep
 from medseg.errors import ImageError
+from medseg.typing import FloatArray
 
-Array = NDArray[np.float64]
 Shares = tuple[sitk.Image, sitk.Image]  # how much of each voxel the right and the left lung hold (float32, 0 to 1)
 REST_PER_S = 0.1  # share of a breath per second; growing slower than that is the pause, not inhalation
 GRID_MM = 10.0  # the field varies over centimetres; it is computed on this grid and interpolated
@@ -36,7 +36,7 @@ class BreathingField:
     anterior: float
     lateral: float
 
-    def displacement(self, points: Array, amplitude: float) -> Array:
+    def displacement(self, points: FloatArray, amplitude: float) -> FloatArray:
         """Forward displacement (..., 3) in mm of rest points (..., 3) in mm."""
         x = (points[..., 0] - self.centre[0]) / self.radii[0]
         y = (points[..., 1] - self.centre[1]) / self.radii[1]
@@ -54,7 +54,7 @@ class BreathingField:
             ],
             axis=-1,
         )
-        out: Array = amplitude * move
+        out: FloatArray = amplitude * move
         return out
 
 
@@ -98,10 +98,10 @@ def fit_field(
     )
 
 
-def _points(image: sitk.Image, indices: NDArray[np.integer]) -> Array:
+def _points(image: sitk.Image, indices: NDArray[np.integer]) -> FloatArray:
     """Indices (N, 3) in x, y, z order to physical mm (N, 3)."""
     matrix = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    points: Array = indices @ matrix.T + np.array(image.GetOrigin())
+    points: FloatArray = indices @ matrix.T + np.array(image.GetOrigin())
     return points
 
 
@@ -190,7 +190,7 @@ def _pull_labels(shares: Shares, pull: sitk.Transform, reach: float) -> sitk.Ima
     return result
 
 
-def synthetic_trace(rng: np.random.Generator, times: Array) -> Array:
+def synthetic_trace(rng: np.random.Generator, times: FloatArray) -> FloatArray:
     """A respiratory signal at `times` (s): 0 at end-exhale, about 1 at end-inhale, without noise.
 
     Each breath is a cos^(2n) that dwells at end-exhale (Lujan et al., Med Phys 26:715, 1999), n of 1 to 2, its peak
@@ -215,7 +215,7 @@ def synthetic_trace(rng: np.random.Generator, times: Array) -> Array:
     return np.asarray(out + drift, np.float64)
 
 
-def breathing_states(signal: Array, step_s: float) -> list[str]:
+def breathing_states(signal: FloatArray, step_s: float) -> list[str]:
     """`inhale` where the air grows, else `exhale`; the pause at end-exhale, however it wavers, is exhale.
 
     signal: (T,) normalised and free of noise, larger is more air, every `step_s` seconds.
@@ -223,7 +223,7 @@ def breathing_states(signal: Array, step_s: float) -> list[str]:
     return ["inhale" if slope > REST_PER_S else "exhale" for slope in np.gradient(signal, step_s)]
 
 
-def orient_trace(signal: Array, step_s: float) -> Array:
+def orient_trace(signal: FloatArray, step_s: float) -> FloatArray:
     """The trace turned so that larger is more air: people pause at end-exhale, so the slow samples must lie low.
 
     Skewness alone fails on talking; the position of the slowest quarter of samples within the local range (15 s)

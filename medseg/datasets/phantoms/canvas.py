@@ -8,24 +8,24 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float32]
+from medseg.typing import Float32Array
 
 
 class Grid(NamedTuple):
     """Open coordinate grids in mm: x (1, 1, X), y (1, Y, 1), z (Z, 1, 1), or broadcast; left, posterior, superior."""
 
-    x: Array
-    y: Array
-    z: Array
+    x: Float32Array
+    y: Float32Array
+    z: Float32Array
 
 
-def smoothstep(value: NDArray[np.floating], start: float, stop: float) -> Array:
+def smoothstep(value: NDArray[np.floating], start: float, stop: float) -> Float32Array:
     """0 at `start`, 1 at `stop` (which may be smaller), a cubic without kinks between; any shape."""
     t = np.clip((value - start) / (stop - start), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
-def ellipsoid(grid: Grid, centre: ArrayLike, radii: ArrayLike, power: float = 2.0) -> Array:
+def ellipsoid(grid: Grid, centre: ArrayLike, radii: ArrayLike, power: float = 2.0) -> Float32Array:
     """Approximate signed distance (mm, negative inside) to a superellipsoid; an infinite radius makes a cylinder."""
     c, r = np.asarray(centre, np.float32), np.asarray(radii, np.float32)
     q = [np.abs((axis - c[i]) / r[i]) for i, axis in enumerate(grid)]
@@ -35,12 +35,12 @@ def ellipsoid(grid: Grid, centre: ArrayLike, radii: ArrayLike, power: float = 2.
     return np.asarray((norm - 1) * norm ** (power - 1) / np.maximum(slope, 1e-3), np.float32)
 
 
-def sum_power(values: list[Array], power: float) -> Array:
+def sum_power(values: list[Float32Array], power: float) -> Float32Array:
     """The `power`-norm over a list of broadcastable arrays."""
     return np.asarray(sum((v**power for v in values), np.float32(1e-9)) ** (1 / power), np.float32)
 
 
-def blend(first: Array, second: Array, radius: float) -> Array:
+def blend(first: Float32Array, second: Float32Array, radius: float) -> Float32Array:
     """Union of two signed distances with the crease filled over about `radius` mm (polynomial smooth minimum)."""
     gap = np.maximum(radius - np.abs(first - second), 0)
     return np.asarray(np.minimum(first, second) - gap * gap / (4 * radius), np.float32)
@@ -67,7 +67,7 @@ class Canvas:
             np.asarray(o + d * np.arange(n), np.float32) for n, d, o in zip(size, spacing, self.origin, strict=True)
         )
         self.scanner = Grid(x[None, None, :], y[None, :, None], z[:, None, None])
-        self.hu: Array = np.full(size[::-1], -1000, np.float32)  # (Z, Y, X)
+        self.hu: Float32Array = np.full(size[::-1], -1000, np.float32)  # (Z, Y, X)
         self.blur = float(np.mean(spacing))
         self.scale = scale
         self._offset = np.asarray(offset, np.float64)
@@ -76,11 +76,11 @@ class Canvas:
         x, y, z = ((axis - o) / scale for axis, o in zip(self.scanner, offset, strict=True))
         self.body = Grid(c * x + s * y, c * y - s * x, z)
 
-    def coverage(self, distance: Array) -> Array:
+    def coverage(self, distance: Float32Array) -> Float32Array:
         """Share of each voxel inside a surface given by signed distances in body mm."""
         return np.asarray(np.clip(0.5 - distance * (self.scale / self.blur), 0, 1), np.float32)
 
-    def paint(self, distance: Array, hu: float | Array) -> None:
+    def paint(self, distance: Float32Array, hu: float | Float32Array) -> None:
         """Fill the inside of a surface (signed distance in body mm) with `hu`."""
         self.hu += self.coverage(distance) * (hu - self.hu)
 

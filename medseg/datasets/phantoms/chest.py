@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medseg.data.phantoms.canvas import Array, Canvas, Grid, blend, ellipsoid, smoothstep
-from medseg.data.phantoms.lung_anatomy import (
+from medseg.datasets.phantoms.canvas import Canvas, Grid, blend, ellipsoid, smoothstep
+from medseg.datasets.phantoms.lung_anatomy import (
     Anatomy,
     aorta_points,
     cavity,
@@ -19,16 +18,15 @@ from medseg.data.phantoms.lung_anatomy import (
     spine,
     spine_y,
 )
+from medseg.typing import Float32Array, FloatArray
 
 FAT, MUSCLE, SKIN, BONE, MARROW, LIVER, AIR = -100.0, 52.0, 10.0, 600.0, 180.0, 58.0, -995.0
 RIB_MM = 27.0  # from rib to rib
 VERTEBRA_MM = 27.0
 LOBAR = ((24, -14, 34), (30, -30, -6), (16, 14, -38))  # way of the lobar bronchi from the hilum, body mm
 
-Array64 = NDArray[np.float64]
 
-
-def body_outline(grid: Grid, a: Anatomy) -> Array:
+def body_outline(grid: Grid, a: Anatomy) -> Float32Array:
     """Signed distance to the skin: a barrel that widens to the shoulders and thins towards the neck in front."""
     up = np.clip(grid.z / a.height, -0.5, 1.4)
     wall = 12 + a.muscle + a.fat
@@ -168,7 +166,7 @@ def paint_mediastinum(canvas: Canvas, a: Anatomy) -> None:
         tube([trunk, hilum(a, side)], 11, a.contrast)
 
 
-def paint_airways(canvas: Canvas, a: Anatomy) -> Array:
+def paint_airways(canvas: Canvas, a: Anatomy) -> Float32Array:
     """Airways with their walls; returns what share of each voxel trachea and main bronchi take from the lung."""
     carina = np.array([a.shift * 0.5, 12.0, 0.6 * a.height])
     main, lobar = [(np.array([0.0, 14.0, a.height + 70]), carina, 9.0)], []
@@ -183,7 +181,7 @@ def paint_airways(canvas: Canvas, a: Anatomy) -> Array:
     return np.asarray(taken, np.float32)
 
 
-def _tubes(canvas: Canvas, tubes: list[tuple[Array64, Array64, float]], scale: float) -> None:
+def _tubes(canvas: Canvas, tubes: list[tuple[FloatArray, FloatArray, float]], scale: float) -> None:
     """Walls first, then lumens, so that the branches open into each other."""
     for wall, hu in ((1.6, 30.0), (0.0, AIR)):
         for start, stop, radius in tubes:

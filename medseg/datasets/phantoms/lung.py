@@ -10,12 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
-from medseg.data.image import write_image
-from medseg.data.phantoms.breathing import Shares, breathing_states, deform, fit_field, harden, synthetic_trace
-from medseg.data.phantoms.canvas import Array, Canvas
-from medseg.data.phantoms.chest import paint_abdomen, paint_airways, paint_bones, paint_mediastinum, paint_outside
-from medseg.data.phantoms.lung_anatomy import Anatomy, lungs, sample_anatomy
-from medseg.data.phantoms.vessels import paint_vessels
+from medseg.datasets.phantoms.breathing import Shares, breathing_states, deform, fit_field, harden, synthetic_trace
+from medseg.datasets.phantoms.canvas import Canvas
+from medseg.datasets.phantoms.chest import paint_abdomen, paint_airways, paint_bones, paint_mediastinum, paint_outside
+from medseg.datasets.phantoms.lung_anatomy import Anatomy, lungs, sample_anatomy
+from medseg.datasets.phantoms.vessels import paint_vessels
+from medseg.io.image import write_image
+from medseg.typing import Float32Array
 
 LABELS = {"right_lung": 1, "left_lung": 2}
 STEP_S = 0.4  # between frames; a breath of 4 s is then ten frames, as in a clinical 4DCT
@@ -121,7 +122,7 @@ def _canvas(anatomy: Anatomy, rng: np.random.Generator, size: str) -> Canvas:
     return Canvas((n, n, nz), (spacing, spacing, thick), offset, anatomy.turn, anatomy.scale)
 
 
-def _parenchyma(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Array:
+def _parenchyma(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Float32Array:
     """HU of the lung itself: denser where it hangs (supine, so posterior), patchy, emptied by emphysema."""
     shape = canvas.hu.shape
     sigma = [9.0 / d for d in canvas.spacing[::-1]]

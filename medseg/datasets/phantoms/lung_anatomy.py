@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medseg.data.phantoms.canvas import Array, Grid, blend, ellipsoid, smoothstep
+from medseg.datasets.phantoms.canvas import Grid, blend, ellipsoid, smoothstep
+from medseg.typing import Float32Array
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _fit_volumes(anatomy: Anatomy, ratio: float, size: float) -> Anatomy:
     return replace(anatomy, shift=middle, scale=float((total / (right + left)) ** (1 / 3)))
 
 
-def cavity(grid: Grid, a: Anatomy, wall: float = 0.0) -> Array:
+def cavity(grid: Grid, a: Anatomy, wall: float = 0.0) -> Float32Array:
     """Signed distance to the inner chest wall, or to a surface `wall` mm outside it; open below."""
     up = np.clip((grid.z - 30) / (a.height - 30), 0, 1.3)
     width = a.width * (1 - 0.42 * up**2.4) + wall
@@ -94,7 +95,7 @@ def cavity(grid: Grid, a: Anatomy, wall: float = 0.0) -> Array:
     return np.asarray((q ** (1 / 2.4) - 1) * np.minimum(width, depth), np.float32)
 
 
-def diaphragm(grid: Grid, a: Anatomy, side: float) -> Array:
+def diaphragm(grid: Grid, a: Anatomy, side: float) -> Float32Array:
     """Height z (mm) of the diaphragm under one lung (side -1 right, +1 left), (1, Y, X)."""
     x = (grid.x - side * 0.52 * a.width) / (0.56 * a.width)
     x = x * np.where(x * side > 0, 1.0, 0.7)  # lower at the ribs than beside the heart
@@ -104,14 +105,14 @@ def diaphragm(grid: Grid, a: Anatomy, side: float) -> Array:
     return np.asarray(top - a.dome_drop * np.sqrt(x * x + y * y) ** 2.4, np.float32)
 
 
-def central_tendon(grid: Grid, a: Anatomy) -> Array:
+def central_tendon(grid: Grid, a: Anatomy) -> Float32Array:
     """Height z (mm) of the diaphragm under the heart, (1, Y, X); far below beside it."""
     y = (grid.y + 25) / a.depth
     sag = 60 * y * y + 60 * smoothstep(np.abs(grid.x), 0.25 * a.width, 0.75 * a.width)
     return np.asarray(-12 - a.left_dome / 2 - sag, np.float32)
 
 
-def heart(grid: Grid, a: Anatomy) -> Array:
+def heart(grid: Grid, a: Anatomy) -> Float32Array:
     """Signed distance to the heart: an ellipsoid whose apex points left, forward and down, and the right atrium."""
     long = np.array([0.78, -0.42, -0.46])
     long /= np.linalg.norm(long)
@@ -125,7 +126,7 @@ def heart(grid: Grid, a: Anatomy) -> Array:
     return blend(ventricles, atrium, 20)
 
 
-def mediastinum(grid: Grid, a: Anatomy) -> Array:
+def mediastinum(grid: Grid, a: Anatomy) -> Float32Array:
     """Signed distance to the space between the lungs, without heart and spine.
 
     Wide around the great vessels; a thin sheet in front (anterior junction line), where the lungs nearly touch.
@@ -151,12 +152,12 @@ def hilum(a: Anatomy, side: float) -> tuple[float, float, float]:
     return (a.shift * 0.6 + side * 33, 6.0, (0.46 if side < 0 else 0.5) * a.height)
 
 
-def spine(grid: Grid, a: Anatomy) -> Array:
+def spine(grid: Grid, a: Anatomy) -> Float32Array:
     """Signed distance to the vertebral column without its processes; it follows the back wall of the cavity."""
     return ellipsoid(Grid(grid.x, grid.y - spine_y(grid, a), grid.z), (0, 0, 0), (18, 16, np.inf), 2.4)
 
 
-def spine_y(grid: Grid, a: Anatomy) -> Array:
+def spine_y(grid: Grid, a: Anatomy) -> Float32Array:
     """y (mm) of the middle of the vertebral bodies, (Z, 1, 1): a slight kyphosis."""
     up = np.clip(grid.z / a.height, -0.6, 1.2)
     return np.asarray(a.depth * 0.68 - 22 * (up - 0.35) ** 2, np.float32)
@@ -177,7 +178,7 @@ def aorta_points(a: Anatomy) -> list[tuple[float, float, float]]:
     ]
 
 
-def lungs(grid: Grid, a: Anatomy) -> tuple[Array, Array]:
+def lungs(grid: Grid, a: Anatomy) -> tuple[Float32Array, Float32Array]:
     """Signed distances to the right and the left lung in body mm, (Z, Y, X)."""
     wall = cavity(grid, a) + 2
     between = blend(heart(grid, a) - 2, mediastinum(grid, a), 16)

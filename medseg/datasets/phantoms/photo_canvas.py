@@ -15,9 +15,10 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from medseg.data.image import write_image
-from medseg.data.phantoms.canvas import Array, smoothstep
+from medseg.datasets.phantoms.canvas import smoothstep
 from medseg.errors import DataError
+from medseg.io.image import write_image
+from medseg.typing import Float32Array
 
 ABSENT = "absent"
 Masks = Mapping[str, NDArray[np.bool_]]  # "" for the only one
@@ -41,7 +42,7 @@ def require_known(organ: str, frames: int, size: str, sizes: Mapping[str, object
             raise DataError(f"{organ} phantoms have no {name}={value}; choose {wanted}", code="phantom-settings")
 
 
-def places(width: int, height: int) -> tuple[Array, Array]:
+def places(width: int, height: int) -> tuple[Float32Array, Float32Array]:
     """Centres of the pixels (Y, X) from the picture's middle, in widths: x to the right, y down."""
     x = (np.arange(width) + 0.5) / width - 0.5
     y = ((np.arange(height) + 0.5) - height / 2) / width
@@ -49,7 +50,7 @@ def places(width: int, height: int) -> tuple[Array, Array]:
     return np.asarray(grid[0], np.float32), np.asarray(grid[1], np.float32)
 
 
-def cloud(rng: np.random.Generator, shape: tuple[int, int], scale: float, stretch: float = 1.0) -> Array:
+def cloud(rng: np.random.Generator, shape: tuple[int, int], scale: float, stretch: float = 1.0) -> Float32Array:
     """Smooth noise of mean 0 and standard deviation 1; `scale` in widths of the picture, `stretch` times less down."""
     sigmas = np.array([scale * shape[1] / stretch, scale * shape[1]])
     steps = np.maximum(1, (sigmas / 2).astype(int))  # coarse noise is made small and enlarged: a wide filter is slow
@@ -62,7 +63,7 @@ def cloud(rng: np.random.Generator, shape: tuple[int, int], scale: float, stretc
     return np.asarray((part - part.mean()) / max(float(part.std()), 1e-6), np.float32)
 
 
-def cells(rng: np.random.Generator, grid: tuple[Array, Array], size: float) -> Array:
+def cells(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], size: float) -> Float32Array:
     """A net of uneven cells `size` across, in the units of `grid` (Y, X): 0 on a wall, about 0.5 inside a cell."""
     u, v = ((axis - axis.min()) / size + 1 for axis in grid)
     column, row = u.astype(int), v.astype(int)
@@ -78,12 +79,12 @@ def cells(rng: np.random.Generator, grid: tuple[Array, Array], size: float) -> A
 
 
 def blob(
-    grid: tuple[Array, Array],
+    grid: tuple[Float32Array, Float32Array],
     centre: ArrayLike,
     radii: Sequence[float],
     waves: Sequence[tuple[int, float, float]],
     soft: float,
-) -> Array:
+) -> Float32Array:
     """Cover 0..1 of an ellipse with a wavy border: r(θ) = 1 + Σ a cos(kθ + φ) of (k, a, φ), `soft` widths wide.
 
     radii: along and across, and the turn in radians.
@@ -107,7 +108,7 @@ def wavy(rng: np.random.Generator, strength: float, most: int = 9) -> list[tuple
     return [(int(k), float(a), float(p)) for k, a, p in zip(numbers, heights, phases, strict=True)]
 
 
-def strokes(shape: tuple[int, int], lines: Iterable[Stroke]) -> Array:
+def strokes(shape: tuple[int, int], lines: Iterable[Stroke]) -> Float32Array:
     """Cover 0..1 (Y, X) of lines with smooth edges; those thinner than a pixel cover a part of it."""
     fine = -(-DRAWN // shape[1])  # OpenCV's own smooth lines are too wide by two pixels: draw large, then average
     height, total = fine * shape[0], fine * shape[1]
@@ -156,6 +157,6 @@ def facts_of(organ: str, patients: int, seed: int, size: str) -> dict[str, objec
     return {"synthetic": True, "organ": organ, "seed": seed, "patients": patients, "frames": 1, "size": size}
 
 
-def as_bytes(picture: Array) -> NDArray[np.uint8]:
+def as_bytes(picture: Float32Array) -> NDArray[np.uint8]:
     """Values 0..1 as pixels."""
     return np.asarray(np.rint(picture.clip(0, 1) * 255), np.uint8)

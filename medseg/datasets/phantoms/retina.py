@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.data.phantoms.canvas import Array, smoothstep
-from medseg.data.phantoms.picture import (
+from medseg.datasets.phantoms.canvas import smoothstep
+from medseg.datasets.phantoms.photo_canvas import (
     Stroke,
     as_bytes,
     blob,
@@ -22,7 +22,8 @@ from medseg.data.phantoms.picture import (
     wavy,
     write_cohort,
 )
-from medseg.data.phantoms.retina_anatomy import DISC, Eye, paint_ground, paint_vessels, sample_eye
+from medseg.datasets.phantoms.retina_anatomy import DISC, Eye, paint_ground, paint_vessels, sample_eye
+from medseg.typing import Float32Array
 
 SIZES = {"tiny": (96, 72), "small": (480, 360), "medium": (1440, 1080)}  # pixels, width and height of most pictures
 FIELD = 0.46  # radius of the field in widths of the picture
@@ -184,7 +185,7 @@ def _cluster(rng: np.random.Generator, centre: tuple[float, float]) -> list[tupl
     return [(float(x), float(y)) for x, y in np.asarray(centre) + offsets]
 
 
-def _cover(rng: np.random.Generator, grid: tuple[Array, Array], spots: list[Spot]) -> Array:
+def _cover(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], spots: list[Spot]) -> Float32Array:
     """Cover 0..1 (Y, X) of spots, none smaller than a pixel."""
     cover = np.zeros_like(grid[0])
     height, width = cover.shape[0], cover.shape[1]
@@ -203,7 +204,7 @@ def _cover(rng: np.random.Generator, grid: tuple[Array, Array], spots: list[Spot
     return cover
 
 
-def _paint(rng: np.random.Generator, picture: Array, name: str, cover: Array) -> Array:
+def _paint(rng: np.random.Generator, picture: Float32Array, name: str, cover: Float32Array) -> Float32Array:
     """Lesions on the ground: blood takes light away, hard exudates are yellow and sharp, soft ones pale."""
     if not cover.any():
         return picture
@@ -216,7 +217,7 @@ def _paint(rng: np.random.Generator, picture: Array, name: str, cover: Array) ->
     return np.asarray(picture + (TINTS[name] - picture) * share[..., None].clip(0, 1), np.float32)
 
 
-def _new_vessels(rng: np.random.Generator, picture: Array, eye: Eye) -> Array:
+def _new_vessels(rng: np.random.Generator, picture: Float32Array, eye: Eye) -> Float32Array:
     """A tangle of fine vessels that grow on the disc and over its border."""
     lines = []
     for _ in range(int(rng.integers(14, 24))):
@@ -229,7 +230,7 @@ def _new_vessels(rng: np.random.Generator, picture: Array, eye: Eye) -> Array:
     return np.asarray(picture * np.exp(-0.9 * cover[..., None] * BLOOD), np.float32)
 
 
-def _field(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
+def _field(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) -> Float32Array:
     """1 inside the round field of the camera, whose top and bottom a wide picture cuts, 0 around it (Y, X)."""
     cut = rng.uniform(0.94, 0.98) * 0.5 * grid[0].shape[0] / grid[0].shape[1]
     width = 1.5 / grid[0].shape[1]
@@ -237,7 +238,7 @@ def _field(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
     return smoothstep(edge, width, -width)
 
 
-def _light(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) -> Array:
+def _light(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], picture: Float32Array) -> Float32Array:
     """Darker to the rim, brighter on one side, a pale haze in a crescent at one edge."""
     radius = np.hypot(*grid) / FIELD
     turn = rng.uniform(0, 2 * np.pi, 2)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
-from medseg.data.phantoms.canvas import Array, smoothstep
-from medseg.data.phantoms.picture import Stroke, blob, cells, cloud, strokes, wavy
+from medseg.datasets.phantoms.canvas import smoothstep
+from medseg.datasets.phantoms.photo_canvas import Stroke, blob, cells, cloud, strokes, wavy
+from medseg.typing import Float32Array
 
 DISC = 0.07  # radius of the disc in widths of the picture
 AVASCULAR = 0.035  # no vessel comes nearer to the fovea, in widths
@@ -36,7 +37,9 @@ def sample_eye(rng: np.random.Generator) -> Eye:
     return Eye(side, (float(fovea[0] + away), float(fovea[1] - DISC * rng.uniform(0.2, 0.8))), fovea)
 
 
-def paint_ground(rng: np.random.Generator, grid: tuple[Array, Array], eye: Eye) -> tuple[Array, Array]:
+def paint_ground(
+    rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], eye: Eye
+) -> tuple[Float32Array, Float32Array]:
     """The red ground with macula and disc (Y, X, 3), and the disc's cover (Y, X)."""
     shape = (grid[0].shape[0], grid[0].shape[1])
     colour = np.array([0.74, 0.36, 0.17]) * rng.uniform(0.85, 1.15) * rng.normal(1, (0.03, 0.07, 0.15))
@@ -52,14 +55,16 @@ def paint_ground(rng: np.random.Generator, grid: tuple[Array, Array], eye: Eye) 
     return _disc(rng, grid, eye, np.asarray(picture, np.float32))
 
 
-def _choroid(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
+def _choroid(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) -> Float32Array:
     """Dark meshes between the vessels of the choroid that shine through where there is little pigment (Y, X)."""
     shape = (grid[0].shape[0], grid[0].shape[1])
     bent = [np.asarray(axis + 0.015 * cloud(rng, shape, 0.03), np.float32) for axis in grid]
     return smoothstep(cells(rng, (bent[0], bent[1]), 0.045), 0.05, 0.4)
 
 
-def _disc(rng: np.random.Generator, grid: tuple[Array, Array], eye: Eye, picture: Array) -> tuple[Array, Array]:
+def _disc(
+    rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], eye: Eye, picture: Float32Array
+) -> tuple[Float32Array, Float32Array]:
     """The ground with the disc on it (Y, X, 3): pale yellow, paler in the cup and on the temporal side; its cover."""
     radii = (DISC * rng.uniform(0.88, 0.96), DISC * rng.uniform(0.98, 1.08))
     waves = wavy(rng, 0.015, 4)
@@ -79,7 +84,7 @@ def _disc(rng: np.random.Generator, grid: tuple[Array, Array], eye: Eye, picture
     return np.asarray(picture, np.float32), cover
 
 
-def paint_vessels(rng: np.random.Generator, picture: Array, eye: Eye) -> Array:
+def paint_vessels(rng: np.random.Generator, picture: Float32Array, eye: Eye) -> Float32Array:
     """Arteries and veins (Y, X, 3) from the disc: bows above and below the macula, branches, and short nasal ones."""
     shape = (picture.shape[0], picture.shape[1])
     for kind, width, shift in (("vein", VEIN, 0.0), ("artery", ARTERY, 0.022)):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.data.phantoms.canvas import Array, smoothstep
-from medseg.data.phantoms.picture import (
+from medseg.datasets.phantoms.canvas import smoothstep
+from medseg.datasets.phantoms.photo_canvas import (
     Stroke,
     as_bytes,
     blob,
@@ -22,7 +22,8 @@ from medseg.data.phantoms.picture import (
     strokes,
     write_cohort,
 )
-from medseg.data.phantoms.skin_lesion import paint_lesion, sample_lesion
+from medseg.datasets.phantoms.skin_lesion import paint_lesion, sample_lesion
+from medseg.typing import Float32Array
 
 SIZES = {"tiny": (96, 72), "small": (256, 192), "medium": (1024, 768)}  # pixels, width and height
 PALE, DEEP = np.array([0.93, 0.76, 0.68]), np.array([0.62, 0.43, 0.33])  # the range of skin tones
@@ -36,7 +37,7 @@ class Scene(NamedTuple):
     picture: NDArray[np.uint8]
     hairless: NDArray[np.uint8]
     lesion: NDArray[np.bool_]
-    hair: Array
+    hair: Float32Array
 
 
 def make_cohort(folder: Path, patients: int, seed: int, frames: int = 1, size: str = "small") -> Path:
@@ -77,7 +78,7 @@ def skin_phantom(rng: np.random.Generator, malignant: bool, size: str = "small",
     return Scene(as_bytes(hairy), as_bytes(bare), (cover > 0.5) & (edge > 0.3), np.asarray(hair * edge, np.float32))
 
 
-def _ground(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
+def _ground(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) -> Float32Array:
     """Skin (Y, X, 3): a tone, redness in patches, pigment in specks, the fine net of furrows."""
     shape = (grid[0].shape[0], grid[0].shape[1])
     tone = (DEEP + (PALE - DEEP) * rng.beta(2, 1)) * rng.normal(1, 0.015, 3)
@@ -91,7 +92,7 @@ def _ground(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
     return np.asarray(tone * np.exp(-absorbed) * (1 - furrows[..., None]), np.float32)
 
 
-def _light(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) -> Array:
+def _light(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], picture: Float32Array) -> Float32Array:
     """Darker to the rim and to one side; a cast of colour."""
     turn = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(0, 0.15) * (grid[0] * np.cos(turn) + grid[1] * np.sin(turn))
@@ -100,7 +101,7 @@ def _light(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) 
     return np.asarray(picture * lit[..., None] * rng.normal(1, 0.015, 3), np.float32)
 
 
-def _gel(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) -> Array:
+def _gel(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], picture: Float32Array) -> Float32Array:
     """A ruler and bubbles of the gel, in some pictures."""
     if rng.random() < 0.25:
         row, step = 0.34 * rng.choice((-1, 1)), rng.uniform(0.02, 0.04)
@@ -117,7 +118,7 @@ def _gel(rng: np.random.Generator, grid: tuple[Array, Array], picture: Array) ->
     return np.asarray(picture, np.float32)
 
 
-def _hair(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Array:
+def _hair(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Float32Array:
     """How far each pixel is covered by `count` curved strands, thin at the tip."""
     lie, thick = rng.uniform(0, np.pi), rng.uniform(0.003, 0.006)
     strands = []
@@ -134,7 +135,7 @@ def _hair(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Array
     return np.asarray(ndimage.gaussian_filter(strokes(shape, strands), 0.4), np.float32)
 
 
-def _corners(rng: np.random.Generator, grid: tuple[Array, Array]) -> Array:
+def _corners(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) -> Float32Array:
     """1 inside the dermoscope, 0 in black corners, where there are any."""
     if rng.random() > 0.35:
         return np.ones(grid[0].shape, np.float32)

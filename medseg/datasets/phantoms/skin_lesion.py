@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.data.phantoms.canvas import Array, blend, smoothstep
-from medseg.data.phantoms.picture import blob, cells, cloud
+from medseg.datasets.phantoms.canvas import blend, smoothstep
+from medseg.datasets.phantoms.photo_canvas import blob, cells, cloud
+from medseg.typing import Float32Array
 
 # What melanin takes of red, green and blue light: thin layers look light brown, thick ones dark brown to black
 MELANIN = np.array([0.5, 0.8, 1.15])
@@ -63,8 +64,8 @@ def sample_lesion(rng: np.random.Generator, malignant: bool) -> Lesion:
 
 
 def paint_lesion(
-    rng: np.random.Generator, grid: tuple[Array, Array], skin: Array, lesion: Lesion
-) -> tuple[Array, Array]:
+    rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], skin: Float32Array, lesion: Lesion
+) -> tuple[Float32Array, Float32Array]:
     """The skin with the lesion on it (Y, X, 3), and the lesion's cover 0..1 (Y, X), above 0.5 in one piece."""
     shape = (skin.shape[0], skin.shape[1])
     radius = float(np.sqrt(np.prod(lesion.radii)))
@@ -83,7 +84,7 @@ def paint_lesion(
     return np.asarray(picture, np.float32), cover
 
 
-def _border(rng: np.random.Generator, grid: tuple[Array, Array], lesion: Lesion) -> Array:
+def _border(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], lesion: Lesion) -> Float32Array:
     """Distance from the border (Y, X) in widths, about: negative in one piece without holes."""
     shape = (grid[0].shape[0], grid[0].shape[1])
     radius = float(np.sqrt(np.prod(lesion.radii)))
@@ -103,14 +104,16 @@ def _border(rng: np.random.Generator, grid: tuple[Array, Array], lesion: Lesion)
     return np.asarray(np.where(piece, -far, far), np.float32)
 
 
-def _ellipse(grid: tuple[Array, Array], centre: tuple[float, float], radii: tuple[float, float], turn: float) -> Array:
+def _ellipse(
+    grid: tuple[Float32Array, Float32Array], centre: tuple[float, float], radii: tuple[float, float], turn: float
+) -> Float32Array:
     """Distance to an ellipse (Y, X), in widths, exact on the border only."""
     dx, dy = grid[0] - np.float32(centre[0]), grid[1] - np.float32(centre[1])
     u, v = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
     return np.asarray((np.hypot(u / radii[0], v / radii[1]) - 1) * np.sqrt(radii[0] * radii[1]), np.float32)
 
 
-def _network(rng: np.random.Generator, grid: tuple[Array, Array], radius: float) -> Array:
+def _network(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], radius: float) -> Float32Array:
     """Pigment (Y, X) of a net of brown lines, clear in some parts of the lesion and lost in others."""
     shape = (grid[0].shape[0], grid[0].shape[1])
     size = max(rng.uniform(0.01, 0.018), 4 / shape[1])  # a mesh of less than four pixels is only noise
@@ -120,7 +123,9 @@ def _network(rng: np.random.Generator, grid: tuple[Array, Array], radius: float)
     return np.asarray(rng.uniform(0.2, 0.9) * where * lines, np.float32)
 
 
-def _dots(rng: np.random.Generator, grid: tuple[Array, Array], lesion: Lesion, depth: Array) -> Array:
+def _dots(
+    rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], lesion: Lesion, depth: Float32Array
+) -> Float32Array:
     """Pigment (Y, X) of dots and globules: they lie in groups, all inside the lesion."""
     pigment = np.zeros_like(depth)
     inside = np.argwhere(depth > 0.05)
@@ -140,7 +145,7 @@ def _dots(rng: np.random.Generator, grid: tuple[Array, Array], lesion: Lesion, d
     return pigment
 
 
-def _patch(rng: np.random.Generator, grid: tuple[Array, Array], lesion: Lesion) -> NDArray[np.float32]:
+def _patch(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], lesion: Lesion) -> NDArray[np.float32]:
     """Share (Y, X) of a structureless area off the lesion's middle, with a mottled border."""
     shape = (grid[0].shape[0], grid[0].shape[1])
     radius = float(np.sqrt(np.prod(lesion.radii)))

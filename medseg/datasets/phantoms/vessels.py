@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.phantoms.canvas import Canvas
-from medseg.data.phantoms.lung_anatomy import Anatomy, hilum
+from medseg.datasets.phantoms.canvas import Canvas
+from medseg.datasets.phantoms.lung_anatomy import Anatomy, hilum
 
 TWIG_MM = 1.0  # radius of the last branches
 

@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.features import asymmetry, border, six_colours, structures
-from medseg.features.asymmetry import asymmetry as fold
-from medseg.features.border import SECTORS, border_profile, sector_cutoffs, sectors
-from medseg.features.border import border as edge
-from medseg.features.lesion_view import SIDE, Lesion, checked, lesions
-from medseg.features.six_colours import REFERENCES, nearest_colour
-from medseg.features.structures import structures as inner
+from medseg.features.dermoscopy import asymmetry, border, structures
+from medseg.features.dermoscopy import colours as six_colours
+from medseg.features.dermoscopy.asymmetry import asymmetry as fold
+from medseg.features.dermoscopy.border import SECTORS, border_profile, sector_cutoffs, sectors
+from medseg.features.dermoscopy.border import border as edge
+from medseg.features.dermoscopy.colours import REFERENCES, nearest_colour
+from medseg.features.dermoscopy.lesion import SIDE, Lesion, checked, lesions
+from medseg.features.dermoscopy.structures import structures as inner
+from medseg.io.labels import Labels
 
 WEIGHTS = {"a": 1.3, "b": 0.1, "c": 0.5, "d": 0.5}
 SECTOR_UNITS: dict[str, str] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from medseg.features.lesion_view import Floats, Lesion, local_contrast
+from medseg.features.dermoscopy.lesion import Lesion, local_contrast
+from medseg.typing import Float32Array
 
 UNITS: dict[str, str] = {
     "a": "0..2: axes, of two orthogonal ones through the centroid placed where asymmetry is lowest, about which "
@@ -35,7 +36,7 @@ def asymmetry(lesion: Lesion) -> dict[str, float]:
     NaN, for what is hidden is not symmetric; contour, which the label tells whole, is then that of the best two axes.
     """
     values, masks, scale = _layers(lesion)
-    best: tuple[tuple[bool, int, float], Floats] | None = None
+    best: tuple[tuple[bool, int, float], Float32Array] | None = None
     for turn in range(TURNS):
         measured, compared = _both_axes(values, masks, lesion, turn * np.pi / 2 / TURNS, scale)  # (2, 3)
         relative = measured / np.asarray(LIMITS)  # contour is never NaN
@@ -51,7 +52,7 @@ def asymmetry(lesion: Lesion) -> dict[str, float]:
     return found
 
 
-def _layers(lesion: Lesion) -> tuple[Floats, Floats, float]:
+def _layers(lesion: Lesion) -> tuple[Float32Array, Float32Array, float]:
     """L, a, b, local contrast (Y, X, 4); label and its visible part (Y, X, 2); pixels of the view per patch pixel."""
     seen = lesion.seen.astype(np.float32)[..., None]
     sigma = max(0.7, SMOOTH * lesion.radius)
@@ -64,7 +65,9 @@ def _layers(lesion: Lesion) -> tuple[Floats, Floats, float]:
     return values, masks, far / (PATCH // 2)
 
 
-def _both_axes(values: Floats, masks: Floats, lesion: Lesion, angle: float, scale: float) -> tuple[Floats, bool]:
+def _both_axes(
+    values: Float32Array, masks: Float32Array, lesion: Lesion, angle: float, scale: float
+) -> tuple[Float32Array, bool]:
     """Contour, colour and texture asymmetry about the axis at `angle` and the one across it, (2, 3); whether enough is
     in sight about both, without which colour and texture are NaN.
     """

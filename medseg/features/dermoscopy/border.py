@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
-from medseg.features.lesion_view import Floats, Lesion
+from medseg.features.dermoscopy.lesion import Lesion
+from medseg.typing import Float32Array
 
 UNITS: dict[str, str] = {
     "b": "0..8: sectors with an abrupt cut-off of pigment, of those whose border is in the picture (Stolz 1994)",
@@ -106,7 +107,7 @@ def border_profile(lesion: Lesion) -> Profile:
     return Profile(angle, distance, *_rises(lightness, offsets))
 
 
-def _rises(lightness: Floats, offsets: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+def _rises(lightness: Float32Array, offsets: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
     """Steepest rise between neighbouring bands near the outline, and the whole rise, of profiles (N, K)."""
     known = np.isfinite(lightness)
     total = np.cumsum(np.pad(np.nan_to_num(lightness), ((0, 0), (1, 0))), axis=1)

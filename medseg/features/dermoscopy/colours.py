@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from medseg.features.lesion_view import Floats, Lesion
+from medseg.features.dermoscopy.lesion import Lesion
 from medseg.preprocess.colour import to_lab
+from medseg.typing import Float32Array
 
 # sRGB references of Kasmi & Mokrani, IET Image Processing 10, 2016
 REFERENCES: dict[str, tuple[int, int, int]] = {
@@ -67,13 +68,13 @@ def nearest_colour(lesion: Lesion) -> npt.NDArray[np.int8]:
     return np.asarray(np.where(far.min(axis=-1) <= CAP, far.argmin(axis=-1), -1), np.int8)
 
 
-def references() -> Floats:
+def references() -> Float32Array:
     """The references in CIE Lab, (6, 3)."""
     colours = np.array([list(REFERENCES.values())], np.float32) / np.float32(255)  # (1, 6, 3)
     return np.asarray(to_lab(colours)[0], np.float32)
 
 
-def smooth_lab(lesion: Lesion) -> Floats:
+def smooth_lab(lesion: Lesion) -> Float32Array:
     """CIE Lab (Y, X, 3) averaged over the visible lesion nearby: dark brown beside skin is no light brown."""
     sigma = max(0.7, SMOOTH * lesion.radius)
     seen = lesion.visible.astype(np.float32)[..., None]

@@ -11,18 +11,16 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.data.image import grid_difference
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
-from medseg.features.slices import regions
+from medseg.features.axial import regions
+from medseg.io.geometry import grid_difference
+from medseg.io.labels import Labels
 from medseg.preprocess.colour import to_lab
-from medseg.preprocess.field import Dermoscope
-from medseg.preprocess.hair import hair_mask
+from medseg.preprocess.field_of_view import Dermoscope
+from medseg.preprocess.hair_removal import hair_mask
 from medseg.preprocess.intensity import Photo
-from medseg.preprocess.ruler import ANGLES, rulers
-
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
+from medseg.preprocess.ruler_detection import ANGLES, rulers
+from medseg.typing import BoolArray, Float32Array
 
 SIDE = 512  # pixels of the longer side: more shows no further measure, but takes longer
 LEAST = 60  # pixels on that grid: a smaller lesion has no texture, sectors or colours to speak of
@@ -38,17 +36,17 @@ class Lesion(NamedTuple):
     axis: radians from x towards y, the major axis, pointing to the darker end.
     """
 
-    lab: Floats
-    inside: Bools
-    seen: Bools
-    depth: Floats
-    around: Floats
+    lab: Float32Array
+    inside: BoolArray
+    seen: BoolArray
+    depth: Float32Array
+    around: Float32Array
     centre: tuple[float, float]
     radius: float
     axis: float
 
     @property
-    def visible(self) -> Bools:
+    def visible(self) -> BoolArray:
         """The lesion's pixels whose colour counts (Y, X)."""
         return np.asarray(self.inside & self.seen)
 
@@ -64,7 +62,7 @@ def lesions(
     found = [
         (name, region, _working(region.astype(np.float32), image) > 0.5) for name, region in regions(array, labels)
     ]
-    prepared: tuple[Floats, Bools] | None = None
+    prepared: tuple[Float32Array, BoolArray] | None = None
     for name, _, inside in found:
         if inside.sum() < LEAST:
             yield name, None
@@ -89,7 +87,7 @@ def checked(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(sitk.GetArrayFromImage(mask), np.uint8)
 
 
-def local_contrast(lightness: Floats, counted: Bools, fine: float, over: float) -> Floats:
+def local_contrast(lightness: Float32Array, counted: BoolArray, fine: float, over: float) -> Float32Array:
     """Standard deviation (Y, X) of what is finer than `fine` pixels, over `over` pixels.
 
     Only pixels that are `counted` (Y, X) take part, so that the border of a lesion is no texture in it.
@@ -100,7 +98,7 @@ def local_contrast(lightness: Floats, counted: Bools, fine: float, over: float) 
     return np.asarray(np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), over) / far), np.float32)
 
 
-def _working(array: Floats, image: sitk.Image) -> Floats:
+def _working(array: Float32Array, image: sitk.Image) -> Float32Array:
     """An array (Y, X[, C]) on `image`'s grid, averaged onto square pixels, the longer side at most `SIDE`."""
     spacing = np.asarray(image.GetSpacing())
     sides = np.asarray(image.GetSize()) * spacing / spacing.min()
@@ -110,7 +108,7 @@ def _working(array: Floats, image: sitk.Image) -> Floats:
     return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _picture(image: sitk.Image) -> tuple[Floats, Bools]:
+def _picture(image: sitk.Image) -> tuple[Float32Array, BoolArray]:
     """CIE Lab (y, x, 3) with hair filled, and what is seen (y, x), on the working grid."""
     values = _working(sitk.GetArrayFromImage(Photo(colour=True)(image)), image)
     shown = sitk.GetImageFromArray(np.rint(values * 255).astype(np.uint8), isVector=True)
@@ -123,7 +121,7 @@ def _picture(image: sitk.Image) -> tuple[Floats, Bools]:
     return to_lab(values), np.asarray(free & field)
 
 
-def _rulers(values: Floats) -> Bools:
+def _rulers(values: Float32Array) -> BoolArray:
     """Rulers in colours (y, x, 3) of 0..1: thin dark lines, their direction from the structure tensor."""
     grey = np.rint(values.mean(axis=-1) * 255).astype(np.uint8)
     side = max(grey.shape)
@@ -138,7 +136,7 @@ def _rulers(values: Floats) -> Bools:
     return rulers(lines, (np.rint(along / np.pi * ANGLES) % ANGLES).astype(np.uint8), grey)
 
 
-def _lesion(lab: Floats, inside: Bools, seen: Bools) -> Lesion:
+def _lesion(lab: Float32Array, inside: BoolArray, seen: BoolArray) -> Lesion:
     depth = _depth(inside)
     y, x = (float(where.mean()) for where in np.nonzero(inside))
     radius = float(np.sqrt(inside.sum() / np.pi))
@@ -149,7 +147,7 @@ def _lesion(lab: Floats, inside: Bools, seen: Bools) -> Lesion:
     return Lesion(lab, inside, seen, depth, np.asarray(around, np.float32), (y, x), radius, axis)
 
 
-def _depth(inside: Bools) -> Floats:
+def _depth(inside: BoolArray) -> Float32Array:
     """Signed distance (Y, X) in pixels to the border, positive inside; the picture's edge is no border."""
     shape = inside.astype(np.uint8)
     if inside.all():
@@ -158,7 +156,7 @@ def _depth(inside: Bools) -> Floats:
     return np.asarray(np.where(inside, within - 0.5, 0.5 - without), np.float32)
 
 
-def _major_axis(lightness: Floats, inside: Bools, centre: tuple[float, float]) -> float:
+def _major_axis(lightness: Float32Array, inside: BoolArray, centre: tuple[float, float]) -> float:
     """Angle in radians of the long axis of the lesion, towards its darker end."""
     points = np.argwhere(inside) - np.asarray(centre)  # (N, 2): y, x
     _, vectors = np.linalg.eigh(points.T @ points)

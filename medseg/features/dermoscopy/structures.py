@@ -7,7 +7,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.feature import hessian_matrix, hessian_matrix_eigvals, peak_local_max
 
-from medseg.features.lesion_view import Bools, Floats, Lesion, local_contrast
+from medseg.features.axial import diameter
+from medseg.features.dermoscopy.lesion import Lesion, local_contrast
+from medseg.typing import BoolArray, Float32Array
 
 UNITS: dict[str, str] = {
     "d": "0..5: points of D: dermoscopic structures that are there, at least one (Stolz 1994); with d_mode=diameter "
@@ -65,13 +67,7 @@ def structures(lesion: Lesion, scale_mm: float | None) -> dict[str, float]:
     return found | {"d_diameter": float(min(mm, 5.0)) if np.isfinite(mm) else np.nan}
 
 
-def diameter(inside: Bools) -> float:
-    """Largest distance in pixels between two points of a region (Y, X), their widths included."""
-    points = cv2.convexHull(np.argwhere(inside).astype(np.int32))[:, 0].astype(np.float64)  # (N, 2)
-    return float(np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max() + 1)
-
-
-def _ridges(lightness: Floats, sigma: float) -> Bools:
+def _ridges(lightness: Float32Array, sigma: float) -> BoolArray:
     """Dark lines (Y, X) about `sigma` wide: curved across, straight along (Frangi's condition on the Hessian), and
     darker than both sides, which the dark side of an edge is not.
     """
@@ -82,14 +78,14 @@ def _ridges(lightness: Floats, sigma: float) -> Bools:
     return np.asarray((large > FINE) & (np.abs(small) < 0.5 * large) & (depth > FINE))
 
 
-def _long(lines: Bools, least: float) -> Bools:
+def _long(lines: BoolArray, least: float) -> BoolArray:
     """The connected lines (Y, X) that reach across more than `least` pixels."""
     numbers, count = ndimage.label(lines, np.ones((3, 3)))
     spans = [max(part.stop - part.start for part in window) for window in ndimage.find_objects(numbers, count)]
     return np.asarray(np.array([False, *(span > least for span in spans)])[numbers])
 
 
-def _apart(spots: Floats, lines: Bools) -> Floats:
+def _apart(spots: Float32Array, lines: BoolArray) -> Float32Array:
     """The spots (N, 3) that are no part of a line: ends and crossings of lines are round, too."""
     if not lines.any() or not len(spots):
         return spots
@@ -98,14 +94,14 @@ def _apart(spots: Floats, lines: Bools) -> Floats:
     return np.asarray(spots[away[y, x] > np.maximum(1.5, spots[:, 2] / 2)], np.float32)
 
 
-def _curvatures(lightness: Floats, sigma: float) -> tuple[Floats, Floats]:
+def _curvatures(lightness: Float32Array, sigma: float) -> tuple[Float32Array, Float32Array]:
     """Larger and smaller second derivative (Y, X), scaled by σ² to units of lightness."""
     hessian = hessian_matrix(lightness, sigma=sigma, order="rc", use_gaussian_derivatives=False)
     large, small = hessian_matrix_eigvals(hessian) * sigma**2
     return np.asarray(large, np.float32), np.asarray(small, np.float32)
 
 
-def _spots(lightness: Floats, radius: float) -> Floats:
+def _spots(lightness: Float32Array, radius: float) -> Float32Array:
     """Dark round spots: (y, x, diameter) in pixels, (N, 3).
 
     A spot of diameter d is where the smaller curvature is largest over place and scale, at σ = d/√8, and at least half
@@ -128,13 +124,13 @@ def _spots(lightness: Floats, radius: float) -> Floats:
     return found[kept].astype(np.float32)
 
 
-def _count(spots: Floats, inside: Bools, low: float, high: float) -> int:
+def _count(spots: Float32Array, inside: BoolArray, low: float, high: float) -> int:
     """Spots inside with a diameter above `low` and up to `high` pixels."""
     y, x = spots[:, :2].astype(int).T
     return int((inside[y, x] & (spots[:, 2] > low) & (spots[:, 2] <= high)).sum())
 
 
-def _network(lines: Bools, radius: float) -> Bools:
+def _network(lines: BoolArray, radius: float) -> BoolArray:
     """Where lines enclose small holes: lines and holes together (Y, X)."""
     holes, count = ndimage.label(~lines)
     sizes = np.bincount(holes.ravel(), minlength=count + 1)
@@ -146,7 +142,7 @@ def _network(lines: Bools, radius: float) -> Bools:
     return np.asarray(cv2.morphologyEx(meshes.astype(np.uint8), cv2.MORPH_CLOSE, disc) > 0)
 
 
-def _streaks(lines: Bools, lesion: Lesion) -> int:
+def _streaks(lines: BoolArray, lesion: Lesion) -> int:
     """Lines in the outer third that are long and run away from the centre."""
     rim = lines & lesion.visible & (lesion.depth < OUTER * lesion.radius)
     numbers, count = ndimage.label(rim, np.ones((3, 3)))

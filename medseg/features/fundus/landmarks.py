@@ -10,10 +10,9 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.preprocess.field import Fundus
+from medseg.preprocess.field_of_view import Fundus
+from medseg.typing import BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 SIDE = 400  # pixels of the picture that is looked at, along its longer side
 DISC = (
     0.15  # of the field's width: 1.8 mm of the 12 … 13 mm that a camera of 45 … 50° shows (ETDRS: 1 DD = 1.5 … 1.8 mm)
@@ -29,7 +28,7 @@ class Landmarks(NamedTuple):
     fovea: tuple[float, float]
     diameter: float
 
-    def polar(self, points: Floats) -> tuple[Floats, Floats]:
+    def polar(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Distance from the fovea in disc diameters (N,), and the angle (N,) in degrees, of points x y (N, 2).
 
         0° is nasal (towards the disc), 90° superior, 180° temporal, for either eye.
@@ -68,12 +67,12 @@ def find_landmarks(image: sitk.Image) -> Landmarks | None:
     return Landmarks(_scaled(disc, back), _scaled(fovea, back), diameter * back)
 
 
-def _field(image: sitk.Image, size: tuple[int, int]) -> Bools:
+def _field(image: sitk.Image, size: tuple[int, int]) -> BoolArray:
     mask = sitk.GetArrayFromImage(Fundus()(image))
     return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) > 0)
 
 
-def _flat(picture: npt.NDArray[np.float32], field: Bools, width: float) -> Floats:
+def _flat(picture: npt.NDArray[np.float32], field: BoolArray, width: float) -> FloatArray:
     """The picture (Y, X, 3) over its background within the field: 1 where it is as bright as its surround."""
     sigma = 0.12 * width
     weight = ndimage.gaussian_filter(field.astype(np.float64), sigma)
@@ -84,7 +83,7 @@ def _flat(picture: npt.NDArray[np.float32], field: Bools, width: float) -> Float
     return np.stack(parts, axis=-1)
 
 
-def _disc(flat: Floats, field: Bools, diameter: float) -> tuple[float, float]:
+def _disc(flat: FloatArray, field: BoolArray, diameter: float) -> tuple[float, float]:
     """(x, y) of the place that is bright in red and green, over an area of a disc's size, and full of vessels."""
     light = flat[..., :2].mean(axis=-1)
     bright = _over_ring(np.minimum(light, 2.0), diameter)
@@ -102,7 +101,7 @@ def _disc(flat: Floats, field: Bools, diameter: float) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def _over_ring(light: Floats, diameter: float) -> Floats:
+def _over_ring(light: FloatArray, diameter: float) -> FloatArray:
     """Mean in a disc's area less the mean in the ring around it, at every place."""
     radius = max(2, round(diameter / 2))
     y, x = np.mgrid[-2 * radius : 2 * radius + 1, -2 * radius : 2 * radius + 1]
@@ -112,7 +111,7 @@ def _over_ring(light: Floats, diameter: float) -> Floats:
     return np.asarray(cv2.filter2D(light, cv2.CV_64F, kernel, borderType=cv2.BORDER_REPLICATE))
 
 
-def _fovea(green: Floats, field: Bools, disc: tuple[float, float], diameter: float) -> tuple[float, float]:
+def _fovea(green: FloatArray, field: BoolArray, disc: tuple[float, float], diameter: float) -> tuple[float, float]:
     """(x, y) of the darkest area a third of a disc wide, among places where a fovea can be."""
     columns = np.flatnonzero(field.any(axis=0))
     middle = (columns[0] + columns[-1]) / 2

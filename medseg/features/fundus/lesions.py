@@ -10,14 +10,12 @@ import pandas as pd
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.data.labels import Labels
-from medseg.features.landmarks import Landmarks, find_landmarks
-from medseg.features.slices import regions
-from medseg.features.structures import diameter
-from medseg.preprocess.field import Fundus
+from medseg.features.axial import diameter, regions
+from medseg.features.fundus.landmarks import Landmarks, find_landmarks
+from medseg.io.labels import Labels
+from medseg.preprocess.field_of_view import Fundus
+from medseg.typing import BoolArray
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 LEAST = 0.002  # of the field's width, about 25 µm, the smallest lesion that can be seen: smaller pieces are noise
 QUADRANTS = ("superior_nasal", "superior_temporal", "inferior_temporal", "inferior_nasal")  # 90° each, from nasal up
 VEIN = (
@@ -87,7 +85,7 @@ def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Ima
     return regions
 
 
-def _of_label(inside: Bools, field: Bools, places: Landmarks | None) -> dict[str, float]:
+def _of_label(inside: BoolArray, field: BoolArray, places: Landmarks | None) -> dict[str, float]:
     numbers, sizes = _lesions(inside, field)
     total = max(int(field.sum()), 1)
     found = {"count": float(len(sizes)), "area_percent": 100.0 * float(sizes.sum()) / total}
@@ -116,7 +114,7 @@ def _of_label(inside: Bools, field: Bools, places: Landmarks | None) -> dict[str
     return found | {"disc_dd": places.diameter / width}
 
 
-def _lesions(inside: Bools, field: Bools) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def _lesions(inside: BoolArray, field: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Map of lesions 1 … n (Y, X) and their sizes (n,) in pixels, without noise and what lies outside the field."""
     columns = np.flatnonzero(field.any(axis=0))
     width = float(np.ptp(columns)) + 1 if len(columns) else 1.0
@@ -130,7 +128,7 @@ def _lesions(inside: Bools, field: Bools) -> tuple[npt.NDArray[np.int32], npt.ND
     return order[numbers], sizes[kept]
 
 
-def _in_quadrant(inside: Bools, here: Bools, field: Bools) -> dict[str, float]:
+def _in_quadrant(inside: BoolArray, here: BoolArray, field: BoolArray) -> dict[str, float]:
     if not here.any():
         return {"count": np.nan, "area_percent": np.nan}
     _, sizes = _lesions(inside & here, field)

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.features.region import RING, crops
-from medseg.features.slices import Array
+from medseg.features.regions import RING, crops
+from medseg.io.labels import Labels
 from medseg.preprocess.colour import to_lab
 from medseg.preprocess.intensity import Photo
+from medseg.typing import AnyArray
 
 CHANNELS: dict[str, str] = {
     "red": "0..1",
@@ -64,7 +64,7 @@ def frame_features(
     return features
 
 
-def _summary(colours: Array) -> tuple[dict[str, float], dict[str, float]]:
+def _summary(colours: AnyArray) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and standard deviation by channel of colours (N, 3) in 0..1."""
     picture = np.ascontiguousarray(colours[:, None], np.float32)  # (N, 1, 3)
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)  # hue in degrees
@@ -75,7 +75,7 @@ def _summary(colours: Array) -> tuple[dict[str, float], dict[str, float]]:
     return mean, spread
 
 
-def _hue(degrees: Array, weight: Array) -> tuple[float, float]:
+def _hue(degrees: AnyArray, weight: AnyArray) -> tuple[float, float]:
     """Circular mean and standard deviation in degrees of hues (N,)."""
     total = float(weight.sum())
     if total <= 0:

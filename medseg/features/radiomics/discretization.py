@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.errors import ImageError
-from medseg.features.region import Bools
-from medseg.features.slices import Array, FloatArray
+from medseg.typing import AnyArray, BoolArray, FloatArray
 
 BINS = 32
 """Grey levels between the label's least and greatest value (IBSI K15C): many enough to tell tissues apart, few enough
@@ -24,11 +23,11 @@ MOST = 1024  # grey levels: a matrix of more pairs is all but empty
 class Levels(NamedTuple):
     """Grey levels of a label: `array` ([Z,] Y, X) whole numbers 1..number, 0 outside the label."""
 
-    array: Array
+    array: AnyArray
     number: int
 
 
-def discretise(values: FloatArray, inside: Bools, bins: int = BINS, width: float | None = None) -> Levels:
+def discretise(values: FloatArray, inside: BoolArray, bins: int = BINS, width: float | None = None) -> Levels:
     """Values ([Z,] Y, X) → levels: `bins` of equal width between the label's extremes (fixed bin number, IBSI K15C).
 
     With `width`, in the image's unit, bins as wide as that from the label's least value on (fixed bin size, IBSI Q3RU).
@@ -57,7 +56,7 @@ def directions(ndim: int) -> list[tuple[int, ...]]:
     return [step for step in product((-1, 0, 1), repeat=ndim) if step > (0,) * ndim]
 
 
-def pairs(array: Array, step: tuple[int, ...]) -> tuple[Array, Array]:
+def pairs(array: AnyArray, step: tuple[int, ...]) -> tuple[AnyArray, AnyArray]:
     """Views of `array` of one shape: the voxels that have a neighbour in direction `step`, and these neighbours."""
     near = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, array.shape, strict=True))
     far = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, array.shape, strict=True))

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.features.cooccurrence import entropy
-from medseg.features.slices import Array, FloatArray
+from medseg.features.radiomics.glcm import entropy
+from medseg.typing import AnyArray, FloatArray
 
 MEASURES: dict[str, str] = {
     "small_emphasis": "mean 1 / j²",
@@ -35,8 +35,8 @@ MEASURES: dict[str, str] = {
 class Elements(NamedTuple):
     """level: (N,) 1.. of each element; size: (N,) 1.. of each element; possible: how many there could be at most."""
 
-    level: Array
-    size: Array
+    level: AnyArray
+    size: AnyArray
     possible: int
 
 
@@ -93,6 +93,6 @@ def table(elements: Elements) -> tuple[FloatArray, FloatArray, FloatArray]:
     return level.astype(np.float64), size.astype(np.float64), number.astype(np.float64)
 
 
-def _ranks(values: FloatArray) -> Array:
+def _ranks(values: FloatArray) -> AnyArray:
     """Whole numbers that are equal where `values` (K,) are."""
     return np.asarray(np.unique(values, return_inverse=True)[1])

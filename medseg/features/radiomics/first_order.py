@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.features.cooccurrence import entropy
-from medseg.features.levels import BINS, discretise
-from medseg.features.region import RING, crops
-from medseg.features.slices import FloatArray
+from medseg.features.radiomics.discretization import BINS, discretise
+from medseg.features.radiomics.glcm import entropy
+from medseg.features.regions import RING, crops
+from medseg.io.labels import Labels
+from medseg.typing import FloatArray
 
 UNITS: dict[str, str] = {
     "intensity_mean": "image's unit (IBSI Q4LE)",

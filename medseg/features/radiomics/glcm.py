@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.features.levels import Levels, directions, pairs
-from medseg.features.slices import FloatArray
+from medseg.features.radiomics.discretization import Levels, directions, pairs
+from medseg.typing import FloatArray
 
 UNITS: dict[str, str] = {
     "glcm_joint_maximum": "0..1: share of the commonest pair of levels (IBSI GYBY)",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.features.emphasis import Elements, emphasis, units
-from medseg.features.levels import Levels, directions
-from medseg.features.slices import Array
+from medseg.features.radiomics.discretization import Levels, directions
+from medseg.features.radiomics.emphasis import Elements, emphasis, units
+from medseg.typing import AnyArray
 
 UNITS: dict[str, str] = units(
     "glrlm",
@@ -30,7 +30,7 @@ def runs(levels: Levels) -> Elements:
     return Elements(level, length, int(np.count_nonzero(levels.array)) * len(steps))
 
 
-def _runs(flat: Array, stride: int) -> tuple[Array, Array]:
+def _runs(flat: AnyArray, stride: int) -> tuple[AnyArray, AnyArray]:
     """Level and length of the runs among every `stride`-th number of a padded array (V,): a line in one direction.
 
     The padding ends every run where a line leaves the array, and the first `stride` numbers are padding too, so that

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
-from medseg.features.emphasis import Elements, emphasis, units
-from medseg.features.levels import Levels
-from medseg.features.slices import Array
+from medseg.features.radiomics.discretization import Levels
+from medseg.features.radiomics.emphasis import Elements, emphasis, units
+from medseg.typing import AnyArray
 
 UNITS: dict[str, str] = units(
     "glszm",
@@ -27,7 +27,7 @@ UNITS: dict[str, str] = units(
 
 def zones(levels: Levels) -> dict[str, float]:
     """Measures of the zones by size and by distance."""
-    numbers: Array = measure.label(levels.array, background=0, connectivity=levels.array.ndim)
+    numbers: AnyArray = measure.label(levels.array, background=0, connectivity=levels.array.ndim)
     inside = levels.array > 0
     number, level = numbers[inside] - 1, levels.array[inside]  # (V,)
     size = np.bincount(number)

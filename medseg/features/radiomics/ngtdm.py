@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.features.emphasis import Elements, emphasis, table, units
-from medseg.features.levels import Levels, directions, pairs
-from medseg.features.slices import Array, FloatArray
+from medseg.features.radiomics.discretization import Levels, directions, pairs
+from medseg.features.radiomics.emphasis import Elements, emphasis, table, units
+from medseg.typing import AnyArray, FloatArray
 
 UNITS: dict[str, str] = {
     "ngtdm_coarseness": "1/levels: one over the mean difference to the neighbours; NaN where all are alike (IBSI QCDE)",
@@ -41,7 +41,7 @@ def neighbours(levels: Levels) -> dict[str, float]:
     return _tones(levels) | found
 
 
-def dependences(levels: Array) -> Elements:
+def dependences(levels: AnyArray) -> Elements:
     """Level of each voxel of the label, and the number of its neighbours of that level, itself included."""
     like = np.ones(levels.shape, np.uint8)
     for step in directions(levels.ndim):
@@ -93,7 +93,7 @@ def _ratio(above: float, below: float) -> float:
     return float(above / below) if below > 0 else np.nan
 
 
-def _box_sum(array: Array) -> Array:
+def _box_sum(array: AnyArray) -> AnyArray:
     """Sum over each voxel and its direct neighbours."""
     for axis in range(array.ndim):
         padded = np.pad(array, [(int(n == axis),) * 2 for n in range(array.ndim)])

@@ -16,9 +16,9 @@ import SimpleITK as sitk
 from scipy import ndimage, spatial
 from skimage import measure
 
-from medseg.data.labels import Labels
-from medseg.features.region import Bools, Region, crops
-from medseg.features.slices import FloatArray
+from medseg.features.regions import Region, crops
+from medseg.io.labels import Labels
+from medseg.typing import BoolArray, FloatArray
 
 FLAT: dict[str, str] = {
     "form_area": "mm² (px²): number of pixels × pixel area; 0 where the label is absent",
@@ -135,7 +135,7 @@ def _of_volume(region: Region) -> dict[str, float]:
     }
 
 
-def perimeter(inside: Bools, spacing: tuple[float, ...]) -> float:
+def perimeter(inside: BoolArray, spacing: tuple[float, ...]) -> float:
     """Length of all outlines of a label (Y, X) in the unit of `spacing`.
 
     Lines in four directions through the pixels' centres are counted where they cross the outline; each direction stands
@@ -152,7 +152,7 @@ def perimeter(inside: Bools, spacing: tuple[float, ...]) -> float:
     return float(sum(angle / step * np.count_nonzero(where) for angle, step, where in crossed)) * height * width / 2
 
 
-def fractal_dimension(inside: Bools) -> float:
+def fractal_dimension(inside: BoolArray) -> float:
     """Box-counting dimension of the border of a label (Y, X) in its bounding box."""
     points = np.argwhere(_border(inside))
     sizes = [2**k for k in range(1, 20) if 4 * 2**k <= max(inside.shape)]  # at 1 pixel a border is a chain of corners
@@ -166,13 +166,13 @@ def _blank(named: dict[str, str]) -> dict[str, float]:
     return {key: 0.0 if key in COUNTED else np.nan for key in (named | BOTH)}
 
 
-def _border(inside: Bools) -> Bools:
+def _border(inside: BoolArray) -> BoolArray:
     """Pixels of a label (Y, X) that touch the outside with an edge."""
     padded = np.pad(inside, 1)
     return np.asarray(inside & ~(padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]))
 
 
-def _border_variance(inside: Bools, spacing: tuple[float, ...]) -> float:
+def _border_variance(inside: BoolArray, spacing: tuple[float, ...]) -> float:
     """Spread of the distances from the centroid to the outer border pixels of a label (Y, X)."""
     centre = np.argwhere(inside).mean(axis=0) * spacing
     outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -181,7 +181,7 @@ def _border_variance(inside: Bools, spacing: tuple[float, ...]) -> float:
     return float(radius.std() / radius.mean())
 
 
-def _hull(inside: Bools, spacing: tuple[float, ...]) -> FloatArray:
+def _hull(inside: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
     """Corners of the convex hull of a label's pixels (Y, X), (N, 2)."""
     rows = np.flatnonzero(inside.any(axis=1))
     left, right = inside.argmax(axis=1), inside.shape[1] - inside[:, ::-1].argmax(axis=1)
@@ -190,7 +190,7 @@ def _hull(inside: Bools, spacing: tuple[float, ...]) -> FloatArray:
     return np.asarray(corners[spatial.ConvexHull(corners).vertices], np.float64)
 
 
-def _axes(inside: Bools, spacing: tuple[float, ...]) -> FloatArray:
+def _axes(inside: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
     """Lengths of the principal axes of a label, the longest first."""
     points = np.argwhere(inside) * spacing
     variances = np.linalg.eigvalsh(np.cov(points.T))[::-1]

@@ -13,10 +13,13 @@ from collections.abc import Mapping
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.features import cooccurrence, neighbours, runlength, zones
-from medseg.features.levels import BINS, Levels, discretise, planes
-from medseg.features.region import Region, crops
+from medseg.features.radiomics import glcm as cooccurrence
+from medseg.features.radiomics import glrlm as runlength
+from medseg.features.radiomics import glszm as zones
+from medseg.features.radiomics import ngtdm as neighbours
+from medseg.features.radiomics.discretization import BINS, Levels, discretise, planes
+from medseg.features.regions import Region, crops
+from medseg.io.labels import Labels
 
 UNITS: dict[str, str] = cooccurrence.UNITS | runlength.UNITS | zones.UNITS | neighbours.UNITS
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.features.slices import Array, axial, regions, table
+from medseg.features.axial import axial, regions, table
+from medseg.typing import AnyArray
 
 UNITS: dict[str, str] = {
     "mean_hu": "HU: mean over the label; NaN where the label is absent",
@@ -37,7 +38,7 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
     return table(volume, labels, lambda inside, k: _measure(volume.values[k][inside], volume.voxel_ml))
 
 
-def _measure(hu: Array, voxel_ml: float) -> dict[str, float]:
+def _measure(hu: AnyArray, voxel_ml: float) -> dict[str, float]:
     """Measures of the voxels `hu`, (N,) HU."""
     if hu.size == 0:
         return {"mean_hu": np.nan, "air_fraction": np.nan, "air_ml": 0.0}

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.features.slices import Array, Axial, axial, regions
+from medseg.features.axial import Axial, axial, regions
+from medseg.typing import AnyArray
 
 UNITS: dict[str, str] = {
     "dome_mm": "mm: physical z (LPS, towards superior) of the dome of the label's inferior surface; NaN where absent",
@@ -39,7 +40,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     return features
 
 
-def _dome_and_top(inside: Array, volume: Axial) -> tuple[float, float]:
+def _dome_and_top(inside: AnyArray, volume: Axial) -> tuple[float, float]:
     """Heights in mm of the dome and of the top of one label, (Z, Y, X) bool."""
     columns = inside[:, inside.any(axis=0)]  # (Z, N)
     lowest = columns.argmax(axis=0)

@@ -22,8 +22,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+from medseg.typing import AnyArray
 
 UNITS: dict[str, str] = {
     "displacement_mm": "mm (pixels where the spacing is 1): caudal shift of the moving region, median 0",
@@ -79,7 +78,7 @@ def motion_features(
     return table.reindex(range(len(frames)))
 
 
-def _stack(frames: Sequence[sitk.Image]) -> tuple[FloatArray, float]:
+def _stack(frames: Sequence[sitk.Image]) -> tuple[AnyArray, float]:
     """Frames as (T, R, C), rows from cranial to caudal and everything beside them in C, and the row spacing in mm."""
     sizes = sorted({frame.GetSize() for frame in frames})
     if len(frames) < 2 or len(sizes) != 1 or len(sizes[0]) not in (2, 3):
@@ -96,7 +95,7 @@ def _stack(frames: Sequence[sitk.Image]) -> tuple[FloatArray, float]:
     return np.stack(arrays), sitk.DICOMOrient(frames[0], "LPS").GetSpacing()[2]
 
 
-def _narrow(array: np.ndarray[Any, Any]) -> FloatArray:
+def _narrow(array: np.ndarray[Any, Any]) -> AnyArray:
     """Average all axes but the first down to at most `WIDTH`, then flatten them: (R, C)."""
     for axis in range(1, array.ndim):
         starts = np.unique(np.linspace(0, array.shape[axis], WIDTH, endpoint=False).astype(int))
@@ -106,15 +105,15 @@ def _narrow(array: np.ndarray[Any, Any]) -> FloatArray:
     return array.reshape(len(array), -1).astype(np.float32)  # (R, C)
 
 
-def _moving_region(stack: FloatArray) -> FloatArray:
+def _moving_region(stack: AnyArray) -> AnyArray:
     """Weights (R, C) that sum to 1: variance over time, smoothed along the rows; equal where nothing moves."""
-    weight: FloatArray = ndimage.gaussian_filter1d(stack.var(axis=0), sigma=2, axis=0)
+    weight: AnyArray = ndimage.gaussian_filter1d(stack.var(axis=0), sigma=2, axis=0)
     if not weight.any():
         return np.full_like(weight, 1 / weight.size)
     return np.asarray(weight / weight.sum())
 
 
-def _place(stack: FloatArray, weight: FloatArray, score: FloatArray, reach: int) -> tuple[FloatArray, FloatArray]:
+def _place(stack: AnyArray, weight: AnyArray, score: AnyArray, reach: int) -> tuple[AnyArray, AnyArray]:
     """Position in rows (T,), down positive, median 0, of each frame, and its best NCC (T,); NaN for a frame like none.
 
     score: (T,) the first principal component, along which the references are spread evenly.
@@ -135,7 +134,7 @@ def _place(stack: FloatArray, weight: FloatArray, score: FloatArray, reach: int)
     return np.where(alike, positions - middle, np.nan), match
 
 
-def _match(stack: FloatArray, reference: FloatArray, weight: FloatArray, reach: int) -> tuple[FloatArray, FloatArray]:
+def _match(stack: AnyArray, reference: AnyArray, weight: AnyArray, reach: int) -> tuple[AnyArray, AnyArray]:
     """Shift in rows (T,) of each frame against one reference, and its NCC (T,)."""
     ncc = np.stack([_ncc_at(stack, reference, weight, shift) for shift in range(-reach, reach + 1)])  # (shifts, T)
     best, t = ncc.argmax(axis=0), np.arange(len(stack))
@@ -147,7 +146,7 @@ def _match(stack: FloatArray, reference: FloatArray, weight: FloatArray, reach: 
     return best - reach + fraction, ncc[best, t]
 
 
-def _ncc_at(stack: FloatArray, reference: FloatArray, weight: FloatArray, shift: int) -> FloatArray:
+def _ncc_at(stack: AnyArray, reference: AnyArray, weight: AnyArray, shift: int) -> AnyArray:
     """Weighted NCC (T,) of reference rows r with rows r + shift of every frame, over the rows both have."""
     height = len(reference)
     r0, r1 = max(0, -shift), min(height, height - shift)
@@ -158,18 +157,18 @@ def _ncc_at(stack: FloatArray, reference: FloatArray, weight: FloatArray, shift:
     covariance = np.einsum("trc,rc->t", b, wa)
     variance = np.einsum("trc,trc,rc->t", b, b, w) - mean_b**2
     scale = np.sqrt(np.maximum(variance * float((wa * a).sum()), 0))
-    ncc: FloatArray = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0)
+    ncc: AnyArray = np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0)
     return ncc
 
 
-def _otsu(values: FloatArray) -> float:
+def _otsu(values: AnyArray) -> float:
     """Otsu's threshold of all values."""
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.Execute(sitk.GetImageFromArray(values.reshape(1, -1)))
     return float(otsu.GetThreshold())
 
 
-def _principal_components(stack: FloatArray, weight: FloatArray) -> list[FloatArray]:
+def _principal_components(stack: AnyArray, weight: AnyArray) -> list[AnyArray]:
     """Scores (T,) of the first components of the weighted frames, of standard deviation 1 (0 where there is none)."""
     rows = ((stack - stack.mean(axis=0)) * np.sqrt(weight)).reshape(len(stack), -1)  # (T, N)
     values, vectors = np.linalg.eigh(rows @ rows.T)  # ascending
@@ -184,7 +183,7 @@ def _unit(score: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return (score - score.mean()) / deviation if deviation > 1e-9 else np.zeros_like(score)
 
 
-def _oriented(score: FloatArray, displacement: FloatArray, dark: FloatArray) -> FloatArray:
+def _oriented(score: AnyArray, displacement: AnyArray, dark: AnyArray) -> AnyArray:
     """The score, turned to rise with the displacement, or with the dark fraction where it ignores the displacement."""
     agreement = [float((_unit(score) * _unit(anchor)).mean()) for anchor in (displacement, dark)]
     return -score if next((r for r in agreement if abs(r) >= 0.1), 0) < 0 else score

@@ -26,9 +26,9 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from medseg.data.payload import truncated
-from medseg.data.payload_photo import Short, require, size_of
 from medseg.errors import ImageError
+from medseg.io.integrity.photo import Short, require, size_of
+from medseg.io.integrity.verify import truncated
 
 UNDEFINED = 0xFFFFFFFF  # length of compressed pixel data
 SEQUENCE_END = (0xFFFE, 0xE0DD)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.data.dicom_header import Slice
+from medseg.io.dicom.header import Slice
 
 PHYSICAL = ("CT", "PT")  # HU, activity: low is not bright because a display shows it so
 

@@ -11,8 +11,8 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.uid import SegmentationStorage
 
-from medseg.data.dicom_header import BROKEN, read_header
 from medseg.errors import ImageError
+from medseg.io.dicom.header import BROKEN, read_header
 
 NEAR = 0.01  # voxels; positions are written with ten digits
 

@@ -25,11 +25,11 @@ from pydicom.uid import PYDICOM_ROOT_UID, UID, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from medseg import __version__
-from medseg.data.dicom import series_stacks
-from medseg.data.dicom_header import is_uid, read_header
-from medseg.data.dicom_stack import Stack
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
+from medseg.io.dicom.header import is_uid, read_header
+from medseg.io.dicom.series import series_stacks
+from medseg.io.dicom.stack import Stack
+from medseg.io.labels import Labels
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription

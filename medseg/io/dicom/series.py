@@ -16,11 +16,11 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.pixels.utils import pixel_array
 
-from medseg.data import itk
-from medseg.data.dicom_header import BROKEN, Slice, holds_dicom, is_candidate, read_header
-from medseg.data.dicom_stack import Stack, refuse, stacks
-from medseg.data.dicom_values import mended, rescaled
 from medseg.errors import ImageError
+from medseg.io import itk
+from medseg.io.dicom.header import BROKEN, Slice, holds_dicom, is_candidate, read_header
+from medseg.io.dicom.pixel_values import mended, rescaled
+from medseg.io.dicom.stack import Stack, refuse, stacks
 
 __all__ = ["holds_dicom", "read_series", "series_stacks"]
 

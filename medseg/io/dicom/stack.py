@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from medseg.data.dicom_header import CONTRASTS, MOMENTS, Slice
 from medseg.errors import ImageError
+from medseg.io.dicom.header import CONTRASTS, MOMENTS, Slice
 
 SPACING_TOLERANCE = 0.1  # of the gap; positions are often rounded to 0.1 mm
 DRIFT_TOLERANCE = 0.5  # pixels; how far a stack may lean before straightening it would show

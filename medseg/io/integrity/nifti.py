@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from medseg.data.payload_photo import SpaceError, require
 from medseg.errors import ImageError
+from medseg.io.integrity.photo import SpaceError, require
 
 NIFTI1, NIFTI2 = 348, 540  # header lengths, which are also the first number of the header
 FLOATS = {16: "f4", 32: "f4", 64: "f8", 1792: "f8"}  # by datatype; 32 and 1792 are pairs (complex)

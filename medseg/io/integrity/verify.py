@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from medseg.data.payload_nifti import NIFTI2, Floats, layout
-from medseg.data.payload_photo import (
+from medseg.errors import ImageError
+from medseg.io.integrity.nifti import NIFTI2, Floats, layout
+from medseg.io.integrity.photo import (
     AT_MOST,
     CHUNK,
     DEFLATE_MOST,
@@ -33,7 +34,6 @@ from medseg.data.payload_photo import (
     require,
     size_of,
 )
-from medseg.errors import ImageError
 
 HEADER_LIMIT = 1 << 16  # bytes; text headers of MetaImage and NRRD are far shorter
 EXCESS = 4  # times the promised bytes: something appended is nobody's business, more is a bomb

@@ -11,10 +11,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ConfigError
+from medseg.typing import BoolArray, Float32Array
 
 Field = Callable[[sitk.Image], sitk.Image]
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 Appearance = dict[str, str | int]
 
 BLUE = 2  # of RGB: melanin stands out most (FORMULAS of the field: Otsu on blue beats grey)
@@ -25,9 +24,9 @@ PIECE = 0.02  # of the largest: smaller pieces of a pair are noise
 class Scene:
     """One image, shrunken: `value` (Z, Y, X) is what is thresholded, `colours` (Z, Y, X, C), `field` where to look."""
 
-    value: Floats
-    colours: Floats
-    field: Bools
+    value: Float32Array
+    colours: Float32Array
+    field: BoolArray
 
 
 class Classical:
@@ -51,7 +50,7 @@ class Classical:
             )
         self.appearance, self.field, self.side = appearance, field, side
 
-    def predict(self, images: dict[str, sitk.Image]) -> Floats:
+    def predict(self, images: dict[str, sitk.Image]) -> Float32Array:
         """The first channel in 0..1, 2D or 3D → probabilities (K+1, Z, Y, X), background first."""
         image = next(iter(images.values()))
         scene, small = self._scene(image)
@@ -70,7 +69,7 @@ class Classical:
         """Whether the labels are tissues in order of brightness."""
         return not isinstance(next(iter(self.appearance.values())), str)
 
-    def region(self, scene: Scene) -> Bools:
+    def region(self, scene: Scene) -> BoolArray:
         """Where the dark structure is (Z, Y, X)."""
         raise NotImplementedError
 
@@ -78,7 +77,7 @@ class Classical:
         """0 outside the field, 1..count by rising brightness (Z, Y, X)."""
         raise NotImplementedError
 
-    def _ranked_layers(self, scene: Scene) -> list[Bools]:
+    def _ranked_layers(self, scene: Scene) -> list[BoolArray]:
         found = self.tissues(scene, len(self.appearance))
         return [np.asarray(found == rank) for rank in self.appearance.values()]
 
@@ -101,7 +100,7 @@ class Classical:
         return Scene(smooth, array, field), small
 
 
-def centred_piece(mask: Bools, centre: float) -> Bools:
+def centred_piece(mask: BoolArray, centre: float) -> BoolArray:
     """The piece of a picture (Y, X) of most pixels, those far from the middle counting less; holes filled.
 
     A pixel's weight falls as a Gaussian of `centre` times half the picture; 0: all alike. A dermatologist puts the
@@ -118,13 +117,13 @@ def centred_piece(mask: Bools, centre: float) -> Bools:
     return np.asarray(ndimage.binary_fill_holes(parts == int(np.argmax(scores))))
 
 
-def grown(mask: Bools, share: float) -> Bools:
+def grown(mask: BoolArray, share: float) -> BoolArray:
     """A region wider by `share` of its diameter: people draw the outer end of a soft border, thresholds its middle."""
     steps = round(share * 2 * float(np.sqrt(mask.sum() / np.pi)))
     return np.asarray(ndimage.binary_dilation(mask, iterations=steps)) if steps else mask
 
 
-def sides(region: Bools, image: sitk.Image) -> list[Bools]:
+def sides(region: BoolArray, image: sitk.Image) -> list[BoolArray]:
     """Right and left of a region by its pieces' centres along the patient's lateral axis (LPS: right is lower x)."""
     parts, count = ndimage.label(region)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
@@ -148,7 +147,7 @@ def _lateral(image: sitk.Image, index: npt.NDArray[np.float64]) -> float:
     return float(point[0])
 
 
-def _enlarged(layer: Bools, small: sitk.Image, image: sitk.Image) -> Floats:
+def _enlarged(layer: BoolArray, small: sitk.Image, image: sitk.Image) -> Float32Array:
     """A layer on the image's own grid (Z, Y, X), soft at its border."""
     flat = image.GetDimension() == 2
     part = sitk.GetImageFromArray((layer[0] if flat else layer).astype(np.float32))
@@ -158,5 +157,5 @@ def _enlarged(layer: Bools, small: sitk.Image, image: sitk.Image) -> Floats:
     reference.CopyInformation(image)
     padded = sitk.ZeroFluxNeumannPad(part, border, border)
     array = sitk.GetArrayFromImage(sitk.Resample(padded, reference, sitk.Transform(), sitk.sitkLinear, 0.0))
-    result: Floats = array[None] if flat else array
+    result: Float32Array = array[None] if flat else array
     return result

@@ -8,8 +8,9 @@ from scipy import ndimage
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from medseg.segmentation.classical import Bools, Floats, Scene
-from medseg.segmentation.otsu import Otsu
+from medseg.segmentation.classical.base import Scene
+from medseg.segmentation.classical.otsu import Otsu
+from medseg.typing import BoolArray, Float32Array
 
 SAMPLE = 6000  # pixels that a mixture of a few Gaussians is fitted to
 
@@ -22,7 +23,7 @@ class EM(Otsu):
 
     smooth = 1.5
 
-    def region(self, scene: Scene) -> Bools:
+    def region(self, scene: Scene) -> BoolArray:
         """Pixels of the darker of two Gaussians (Z, Y, X)."""
         first = super().region(scene)
         values = np.stack([ndimage.gaussian_filter(part, (1, 1, 0)) for part in scene.colours])  # (Z, Y, X, C)
@@ -43,8 +44,8 @@ class EM(Otsu):
         return np.asarray(np.where(scene.field, found.argmax(axis=0) + 1, 0))
 
     def _probabilities(
-        self, values: Floats, field: Bools, start: list[npt.NDArray[np.float32]], blur: float | None = None
-    ) -> Floats:
+        self, values: Float32Array, field: BoolArray, start: list[npt.NDArray[np.float32]], blur: float | None = None
+    ) -> Float32Array:
         """(K, Z, Y, X) of the Gaussians in the order of `start`, smoothed within slices."""
         pixels = values[field]
         rng = np.random.default_rng(0)

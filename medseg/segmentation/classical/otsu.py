@@ -8,7 +8,8 @@ from scipy import ndimage
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
 from medseg.errors import ImageError
-from medseg.segmentation.classical import Appearance, Bools, Classical, Field, Scene, centred_piece, grown
+from medseg.segmentation.classical.base import Appearance, Classical, Field, Scene, centred_piece, grown
+from medseg.typing import BoolArray
 
 
 class Otsu(Classical):
@@ -24,12 +25,12 @@ class Otsu(Classical):
         super().__init__(appearance, field, no_classical)
         self.opening, self.centre, self.grow = opening, centre, grow
 
-    def region(self, scene: Scene) -> Bools:
+    def region(self, scene: Scene) -> BoolArray:
         """Dark pixels of the field (Z, Y, X)."""
         dark = (scene.value < threshold(scene)) & scene.field
         return self.tidy(dark, scene)
 
-    def tidy(self, dark: Bools, scene: Scene) -> Bools:
+    def tidy(self, dark: BoolArray, scene: Scene) -> BoolArray:
         """One solid piece of a picture, slightly grown; of a volume every piece."""
         if len(dark) > 1 or len(self.appearance) > 1:
             return np.asarray(ndimage.binary_opening(dark))

@@ -7,8 +7,9 @@ import numpy.typing as npt
 from skimage.filters import threshold_otsu
 from skimage.segmentation import slic
 
-from medseg.segmentation.classical import Bools, Scene
-from medseg.segmentation.otsu import Otsu, thresholds
+from medseg.segmentation.classical.base import Scene
+from medseg.segmentation.classical.otsu import Otsu, thresholds
+from medseg.typing import BoolArray
 
 
 class Superpixels(Otsu):
@@ -16,7 +17,7 @@ class Superpixels(Otsu):
 
     count = 400
 
-    def region(self, scene: Scene) -> Bools:
+    def region(self, scene: Scene) -> BoolArray:
         """Superpixels darker than Otsu's threshold between them (Z, Y, X)."""
         parts, means, sizes = self._superpixels(scene)
         drawn = _drawn(means, sizes, 20)

@@ -7,8 +7,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from medseg.segmentation.classical import Bools, Scene
-from medseg.segmentation.otsu import Otsu, threshold
+from medseg.segmentation.classical.base import Scene
+from medseg.segmentation.classical.otsu import Otsu, threshold
+from medseg.typing import BoolArray
 
 
 class Watershed(Otsu):
@@ -17,7 +18,7 @@ class Watershed(Otsu):
 
     blur = 2.0
 
-    def region(self, scene: Scene) -> Bools:
+    def region(self, scene: Scene) -> BoolArray:
         """The basin of the inner marker (Z, Y, X)."""
         first = super().region(scene)
         if not first.any():

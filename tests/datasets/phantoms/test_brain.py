@@ -9,14 +9,15 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation
 
-from medseg.data.folders import read_cases
-from medseg.data.image import grid_difference, read_image, read_mask
-from medseg.data.labels import Labels
-from medseg.data.phantoms.brain import brain_phantom, make_cohort
-from medseg.data.phantoms.brain_anatomy import Tissues, sample_anatomy, tube
-from medseg.data.phantoms.canvas import Grid
-from medseg.data.truth import read_truth
+from medseg.data.ground_truth import read_truth
+from medseg.data.readers import read_cases
+from medseg.datasets.phantoms.brain import brain_phantom, make_cohort
+from medseg.datasets.phantoms.brain_anatomy import Tissues, sample_anatomy, tube
+from medseg.datasets.phantoms.canvas import Grid
 from medseg.errors import DataError
+from medseg.io.geometry import grid_difference
+from medseg.io.image import read_image, read_mask
+from medseg.io.labels import Labels
 
 CSF, GM, WM = 1, 2, 3
 OEDEMA, CORE, ENHANCING = 1, 2, 3

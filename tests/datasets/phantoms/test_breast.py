@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.data.phantoms import breast
-from medseg.data.phantoms.breast import FAT, GLAND, Mass
+from medseg.datasets.phantoms import breast
+from medseg.datasets.phantoms.breast import FAT, GLAND, Mass
 
 
 @pytest.mark.parametrize("label", ["benign", "malignant"])

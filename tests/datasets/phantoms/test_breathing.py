@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.phantoms.breathing import (
+from medseg.datasets.phantoms.breathing import (
     REST_PER_S,
     breathing_states,
     deform,
@@ -16,8 +16,8 @@ from medseg.data.phantoms.breathing import (
     soften,
     synthetic_trace,
 )
-from medseg.data.phantoms.lung import static_phantom
-from medseg.data.phantoms.lung_anatomy import sample_anatomy
+from medseg.datasets.phantoms.lung import static_phantom
+from medseg.datasets.phantoms.lung_anatomy import sample_anatomy
 from medseg.errors import ImageError
 
 

@@ -10,11 +10,11 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation, binary_fill_holes
 
-from medseg.data.phantoms.breathing import harden
-from medseg.data.phantoms.canvas import Canvas
-from medseg.data.phantoms.lung import COLUMNS, lung_phantom, make_cohort, static_phantom
-from medseg.data.phantoms.lung_anatomy import sample_anatomy
-from medseg.data.phantoms.vessels import grow_tree, radii
+from medseg.datasets.phantoms.breathing import harden
+from medseg.datasets.phantoms.canvas import Canvas
+from medseg.datasets.phantoms.lung import COLUMNS, lung_phantom, make_cohort, static_phantom
+from medseg.datasets.phantoms.lung_anatomy import sample_anatomy
+from medseg.datasets.phantoms.vessels import grow_tree, radii
 
 
 def volumes_ml(mask):

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.data.folders import read_cases
-from medseg.data.image import read_image
-from medseg.data.labels import Labels
-from medseg.data.phantoms import breast, retina, skin
-from medseg.data.phantoms.picture import Stroke, as_bytes, blob, cells, cloud, places, strokes, wavy
-from medseg.data.truth import read_truth
+from medseg.data.ground_truth import read_truth
+from medseg.data.readers import read_cases
+from medseg.datasets.phantoms import breast, retina, skin
+from medseg.datasets.phantoms.photo_canvas import Stroke, as_bytes, blob, cells, cloud, places, strokes, wavy
 from medseg.errors import DataError
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
 
 MAKERS = {"breast": breast.make_cohort, "retina": retina.make_cohort, "skin": skin.make_cohort}
 LABELS = {

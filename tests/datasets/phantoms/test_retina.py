@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.data.phantoms import retina
-from medseg.data.phantoms.retina import LESIONS, SEVERE, Plan, Spot, icdr, plan_lesions
-from medseg.data.phantoms.retina_anatomy import Eye, sample_eye
+from medseg.datasets.phantoms import retina
+from medseg.datasets.phantoms.retina import LESIONS, SEVERE, Plan, Spot, icdr, plan_lesions
+from medseg.datasets.phantoms.retina_anatomy import Eye, sample_eye
 
 EYE = Eye(1, (0.35, 0.0), (0.0, 0.0))
 

@@ -4,10 +4,18 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.data.phantoms import retina
-from medseg.data.phantoms.picture import places
-from medseg.data.phantoms.retina_anatomy import ABSORBED, AVASCULAR, DISC, Eye, paint_ground, paint_vessels, sample_eye
-from medseg.features.landmarks import find_landmarks
+from medseg.datasets.phantoms import retina
+from medseg.datasets.phantoms.photo_canvas import places
+from medseg.datasets.phantoms.retina_anatomy import (
+    ABSORBED,
+    AVASCULAR,
+    DISC,
+    Eye,
+    paint_ground,
+    paint_vessels,
+    sample_eye,
+)
+from medseg.features.fundus.landmarks import find_landmarks
 
 EYE = Eye(1, (0.31, -0.03), (-0.04, 0.01))
 

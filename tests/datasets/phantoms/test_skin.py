@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.data.phantoms import skin
+from medseg.datasets.phantoms import skin
 
 
 def test_hair_is_the_only_difference_between_the_twins() -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
-from medseg.data.phantoms.picture import places
-from medseg.data.phantoms.skin_lesion import COLOURS, Lesion, paint_lesion, sample_lesion
+from medseg.datasets.phantoms.photo_canvas import places
+from medseg.datasets.phantoms.skin_lesion import COLOURS, Lesion, paint_lesion, sample_lesion
 
 GRID = places(192, 144)
 SKIN = np.full((144, 192, 3), 0.8, np.float32)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.features.lesion_view import Lesion, lesions
-from medseg.features.six_colours import REFERENCES
+from medseg.features.dermoscopy.colours import REFERENCES
+from medseg.features.dermoscopy.lesion import Lesion, lesions
+from medseg.typing import BoolArray, FloatArray
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 Colour = tuple[int, int, int]
 SKIN = (224, 186, 164)
 BROWN = REFERENCES["light_brown"]
@@ -18,10 +16,10 @@ SIZE = 240
 RADIUS = 70
 Y, X = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
 R, ANGLE = np.hypot(Y, X), np.arctan2(Y, X)
-DISC: Bools = R < RADIUS
+DISC: BoolArray = R < RADIUS
 
 
-def colours(inside: Bools, *patches: tuple[Bools, Colour]) -> Floats:
+def colours(inside: BoolArray, *patches: tuple[BoolArray, Colour]) -> FloatArray:
     """Brown inside, skin around, then the patches in order where they lie inside, (Y, X, 3) of 0..255."""
     values = np.where(inside[..., None], np.array(BROWN), np.array(SKIN)).astype(float)
     for where, colour in patches:
@@ -29,25 +27,25 @@ def colours(inside: Bools, *patches: tuple[Bools, Colour]) -> Floats:
     return values
 
 
-def picture(values: Floats, noise: float = 0.0) -> sitk.Image:
+def picture(values: FloatArray, noise: float = 0.0) -> sitk.Image:
     """RGB image of colours (Y, X, 3) of 0..255, with grain of this standard deviation."""
     noisy = values + np.random.default_rng(0).normal(0, 1, values.shape) * noise
     return sitk.GetImageFromArray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), isVector=True)
 
 
-def mask_of(inside: Bools) -> sitk.Image:
+def mask_of(inside: BoolArray) -> sitk.Image:
     """Mask with label 1."""
     return sitk.GetImageFromArray(inside.astype(np.uint8))
 
 
-def view(values: Floats, inside: Bools = DISC) -> Lesion:
+def view(values: FloatArray, inside: BoolArray = DISC) -> Lesion:
     """The lesion that is drawn, as the measures see it."""
     ((_, lesion),) = lesions(picture(values), mask_of(inside), {"m": 1})
     assert lesion is not None
     return lesion
 
 
-def spots(count: int, across: float, far: float = 0.5) -> Bools:
+def spots(count: int, across: float, far: float = 0.5) -> BoolArray:
     """Round spots on a circle about the middle; sizes and distance as shares of the radius."""
     found = np.zeros_like(DISC)
     for turn in np.arange(count) * 2 * np.pi / count + 0.3:
@@ -55,7 +53,7 @@ def spots(count: int, across: float, far: float = 0.5) -> Bools:
     return found
 
 
-def spokes(count: int, wide: float, start: float = 0.7, end: float = 1.0) -> Bools:
+def spokes(count: int, wide: float, start: float = 0.7, end: float = 1.0) -> BoolArray:
     """Lines that run outwards, `wide` pixels, between two distances from the middle as shares of the radius."""
     found = np.zeros_like(DISC)
     for turn in np.arange(count) * 2 * np.pi / count + 0.2:
@@ -64,7 +62,7 @@ def spokes(count: int, wide: float, start: float = 0.7, end: float = 1.0) -> Boo
     return found
 
 
-def meshes(apart: float = 0.2, hole: float = 0.065) -> Bools:
+def meshes(apart: float = 0.2, hole: float = 0.065) -> BoolArray:
     """A network: all but round holes in rows set off by half, as shares of the radius."""
     holes = np.zeros_like(DISC)
     for row in range(-8, 9):

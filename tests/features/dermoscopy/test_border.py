@@ -2,10 +2,19 @@
 
 import numpy as np
 import pytest
-
-from medseg.features.border import ABRUPT, BAND, SECTORS, UNITS, border, border_profile, sector_cutoffs, sectors
-from medseg.preprocess.colour import to_lab
 from tests.features.drawn import ANGLE, BROWN, DISC, RADIUS, SIZE, SKIN, R, X, Y, colours, view
+
+from medseg.features.dermoscopy.border import (
+    ABRUPT,
+    BAND,
+    SECTORS,
+    UNITS,
+    border,
+    border_profile,
+    sector_cutoffs,
+    sectors,
+)
+from medseg.preprocess.colour import to_lab
 
 
 def lightness(colour):

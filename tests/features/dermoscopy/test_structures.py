@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-
-from medseg.features.six_colours import REFERENCES
-from medseg.features.structures import UNITS, diameter, structures
 from tests.features.drawn import ANGLE, DISC, RADIUS, R, X, Y, colours, meshes, picture, spokes, spots, view
+
+from medseg.features.axial import diameter
+from medseg.features.dermoscopy.colours import REFERENCES
+from medseg.features.dermoscopy.structures import UNITS, structures
 
 BLACK, DARK = REFERENCES["black"], REFERENCES["dark_brown"]
 
@@ -78,8 +79,9 @@ def test_grain_is_not_the_border():
 
 
 def view_of_noise(noise):
-    from medseg.features.lesion_view import lesions
     from tests.features.drawn import mask_of
+
+    from medseg.features.dermoscopy.lesion import lesions
 
     return next(lesion for _, lesion in lesions(picture(colours(DISC), noise), mask_of(DISC), {"m": 1}))
 

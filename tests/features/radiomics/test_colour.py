@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 from skimage import color
 
-from medseg.features import colour
+from medseg.features.radiomics import colour
 
 LABELS = {"a": 1, "b": 2}
 BROWN, PINK = (120, 70, 40), (230, 180, 160)

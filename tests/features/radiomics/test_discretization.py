@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import ImageError
-from medseg.features.levels import Levels, directions, discretise, pairs, planes
+from medseg.features.radiomics.discretization import Levels, directions, discretise, pairs, planes
 
 VALUES = np.array([[0.0, 1.0, 4.0], [9.0, 10.0, 99.0]])
 INSIDE = np.array([[True, True, True], [True, True, False]])

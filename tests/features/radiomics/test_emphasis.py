@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.features.emphasis import Elements, emphasis, table
+from medseg.features.radiomics.emphasis import Elements, emphasis, table
 
 
 def test_two_elements_by_hand():

@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import stats
 
-from medseg.features import intensity
+from medseg.features.radiomics import first_order
 
 PUBLISHED = {
     "mean": 2.15,
@@ -29,14 +29,14 @@ PUBLISHED = {
 @pytest.mark.parametrize("width", [None, 1.0])
 def test_the_phantom_has_its_published_statistics(phantom, agree, width):
     """IBSI reference manual, sections 3.3 and 3.4.18 and 3.4.19."""
-    found = intensity.frame_features(*phantom, {"a": 1}, bin_width=width)
+    found = first_order.frame_features(*phantom, {"a": 1}, bin_width=width)
     agree(found, {f"a.intensity_{name}": value for name, value in PUBLISHED.items()})
-    assert {key.split(".")[1] for key in found} == set(intensity.UNITS)
+    assert {key.split(".")[1] for key in found} == set(first_order.UNITS)
 
 
 def test_moments_are_those_of_scipy():
     values = np.random.default_rng(0).gamma(2.0, 3.0, 500)
-    found = intensity.statistics(values)
+    found = first_order.statistics(values)
     assert found["intensity_sd"] == pytest.approx(values.std())
     assert found["intensity_skewness"] == pytest.approx(stats.skew(values))
     assert found["intensity_kurtosis"] == pytest.approx(stats.kurtosis(values))
@@ -48,7 +48,7 @@ def test_contrast_is_to_the_ring_and_not_to_what_lies_farther_off(shape):
     values = np.select([far <= 8, far <= 12], [50.0, 20.0], 1000.0)
     values[far <= 12] += np.indices(shape).sum(axis=0)[far <= 12] % 2 - 0.5
     images = sitk.GetImageFromArray(values), sitk.GetImageFromArray(np.uint8(far <= 8))
-    found = intensity.frame_features(*images, {"a": 1})
+    found = first_order.frame_features(*images, {"a": 1})
     assert found["a.intensity_contrast"] == pytest.approx(30, abs=0.1)
     assert found["a.intensity_contrast_to_noise"] == pytest.approx(60, rel=0.01)
 
@@ -59,15 +59,15 @@ def test_a_label_too_small_or_flat_gives_no_number(dimension):
     mask[(0,) * dimension] = 1
     mask[(slice(2, 4),) * dimension] = 3
     images = sitk.GetImageFromArray(np.full(mask.shape, 0.1)), sitk.GetImageFromArray(mask)
-    found = intensity.frame_features(*images, {"one": 1, "absent": 2, "flat": 3})
-    assert np.isnan([found[f"{name}.{key}"] for name in ("one", "absent") for key in intensity.UNITS]).all()
+    found = first_order.frame_features(*images, {"one": 1, "absent": 2, "flat": 3})
+    assert np.isnan([found[f"{name}.{key}"] for name in ("one", "absent") for key in first_order.UNITS]).all()
     undefined = ("skewness", "kurtosis", "contrast_to_noise")
-    assert {key for key in intensity.UNITS if np.isnan(found[f"flat.{key}"])} == {f"intensity_{n}" for n in undefined}
+    assert {key for key in first_order.UNITS if np.isnan(found[f"flat.{key}"])} == {f"intensity_{n}" for n in undefined}
     assert found["flat.intensity_variance"] == found["flat.intensity_entropy"] == 0
 
 
 def test_a_label_that_fills_the_image_has_no_contrast():
     whole = sitk.GetImageFromArray(np.arange(12, dtype=np.uint8).reshape(3, 4))
-    found = intensity.frame_features(whole, sitk.GetImageFromArray(np.ones((3, 4), np.uint8)), {"a": 1})
+    found = first_order.frame_features(whole, sitk.GetImageFromArray(np.ones((3, 4), np.uint8)), {"a": 1})
     assert found["a.intensity_mean"] == pytest.approx(5.5)
     assert np.isnan(found["a.intensity_contrast"])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from skimage.feature import graycomatrix
 
-from medseg.features.cooccurrence import UNITS, cooccurrence, matrix
-from medseg.features.levels import Levels
+from medseg.features.radiomics.discretization import Levels
+from medseg.features.radiomics.glcm import UNITS, cooccurrence, matrix
 
 
 def test_pairs_are_counted_as_scikit_image_counts_them():

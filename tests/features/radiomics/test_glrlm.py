@@ -4,8 +4,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from medseg.features.levels import Levels, directions
-from medseg.features.runlength import runs
+from medseg.features.radiomics.discretization import Levels, directions
+from medseg.features.radiomics.glrlm import runs
 
 
 def by_hand(array):

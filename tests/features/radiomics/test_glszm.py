@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from medseg.features.levels import Levels
-from medseg.features.zones import UNITS, zones
+from medseg.features.radiomics.discretization import Levels
+from medseg.features.radiomics.glszm import UNITS, zones
 
 
 def test_zones_hang_together_by_corners_and_end_at_another_level():

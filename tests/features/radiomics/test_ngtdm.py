@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from medseg.features.levels import Levels
-from medseg.features.neighbours import UNITS, dependences, differences, neighbours
+from medseg.features.radiomics.discretization import Levels
+from medseg.features.radiomics.ngtdm import UNITS, dependences, differences, neighbours
 
 CROSS = np.array([[0, 1, 0], [1, 3, 1], [0, 1, 0]], np.uint8)
 

@@ -4,7 +4,7 @@ import pytest
 import SimpleITK as sitk
 from skimage.measure import perimeter_crofton, regionprops
 
-from medseg.features import form
+from medseg.features.radiomics import shape
 
 LABELS = {"a": 1, "b": 2}
 
@@ -12,7 +12,7 @@ LABELS = {"a": 1, "b": 2}
 def measured(inside, spacing=None):
     mask = sitk.GetImageFromArray(np.uint8(inside))
     mask.SetSpacing(spacing or (1,) * np.ndim(inside))
-    return {key.split(".form_")[1]: value for key, value in form.frame_features(mask, mask, {"a": 1}).items()}
+    return {key.split(".form_")[1]: value for key, value in shape.frame_features(mask, mask, {"a": 1}).items()}
 
 
 def ball(radius, ndim, stretch=1.0):
@@ -39,7 +39,7 @@ def koch(size):
 
 def test_the_phantom_has_its_published_form(phantom, agree):
     """IBSI reference manual, section 3.1."""
-    found = form.frame_features(*phantom, {"a": 1})
+    found = shape.frame_features(*phantom, {"a": 1})
     published = {
         "volume": 556,
         "voxel_volume": 592,
@@ -137,7 +137,7 @@ def test_a_label_of_no_or_one_voxel_is_only_counted(shape):
     mask = np.zeros(shape, np.uint8)
     mask[(2,) * len(shape)] = 1
     image = sitk.GetImageFromArray(mask)
-    found = form.frame_features(image, image, LABELS)
+    found = shape.frame_features(image, image, LABELS)
     sizes = ("form_area",) if len(shape) == 2 else ("form_voxel_volume",)
     for name, count in (("a", 1), ("b", 0)):
         known = {key: found[f"{name}.{key}"] for key in (*sizes, "form_components")}
@@ -155,4 +155,4 @@ def test_two_voxels_are_a_line(line):
 
 
 def test_every_measure_has_its_unit():
-    assert {*measured(ball(5, 2)), *measured(ball(5, 3))} == {key.removeprefix("form_") for key in form.UNITS}
+    assert {*measured(ball(5, 2)), *measured(ball(5, 3))} == {key.removeprefix("form_") for key in shape.UNITS}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.labels import Labels
-from medseg.features import texture
+from medseg.features.radiomics import texture
+from medseg.io.labels import Labels
 
 # in the order of each matrix's measures: 3D merged (IAZD, 9QMG, KOBO), then 2D slice-merged (SUJT, 8QNN)
 PUBLISHED = {

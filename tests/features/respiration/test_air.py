@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.features import air
+from medseg.features.respiration import air
 
 
 def volume(values, mask):

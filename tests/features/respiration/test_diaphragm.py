@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.features.dome import frame_features
+from medseg.features.respiration.diaphragm import frame_features
 
 SPACING = (1.0, 1.0, 2.5)
 

@@ -4,7 +4,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
-from medseg.features.motion import UNITS, motion_features
+from medseg.features.respiration.motion import UNITS, motion_features
 
 SHIFT = 4 * np.sin(np.arange(24) * 2 * np.pi / 12)  # rows, down positive
 

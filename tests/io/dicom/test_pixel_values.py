@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import ImplicitVRLittleEndian
 
-from medseg.data.image import read_image
+from medseg.io.image import read_image
 from tests.dicom_files import stored, write_enhanced, write_series, write_slice
 
 TYPES = [(16, 16, 0), (16, 12, 0), (16, 16, 1), (8, 8, 0)]  # bits allocated, bits stored, signed

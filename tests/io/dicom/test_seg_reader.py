@@ -7,11 +7,12 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.dicom_seg import Origin, write_seg
-from medseg.data.dicom_seg_read import read_seg
-from medseg.data.image import grid_difference, read_image
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
+from medseg.io.dicom.seg_reader import read_seg
+from medseg.io.dicom.seg_writer import Origin, write_seg
+from medseg.io.geometry import grid_difference
+from medseg.io.image import read_image
+from medseg.io.labels import Labels
 from tests.dicom_files import NAME, ROTATION, write_enhanced, write_series
 
 LABELS = Labels({"one": 1, "two": 2, "three": 3})

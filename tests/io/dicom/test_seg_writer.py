@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk
 
 import medseg
-from medseg.data.dicom_seg import Origin, write_seg
-from medseg.data.image import find_images, read_image
-from medseg.data.labels import Labels
 from medseg.errors import ImageError
+from medseg.io.dicom.seg_writer import Origin, write_seg
+from medseg.io.image import find_images, read_image
+from medseg.io.labels import Labels
 from tests.dicom_files import NAME, ROTATION, SERIES, write_enhanced, write_series
 
 LUNGS = Labels({"right_lung": 1, "left_lung": 2}, codes={"left_lung": ("91723000 Anatomy", "44029006 Left lung")})

@@ -24,8 +24,9 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
 )
 
-from medseg.data.image import find_images, grid_difference, read_image, write_image
 from medseg.errors import ImageError
+from medseg.io.geometry import grid_difference
+from medseg.io.image import find_images, read_image, write_image
 from tests.dicom_files import NAME, ROTATION, SERIES, stored, write_enhanced, write_series, write_slice
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.dicom import series_stacks
-from medseg.data.image import read_image
 from medseg.errors import ImageError
+from medseg.io.dicom.series import series_stacks
+from medseg.io.image import read_image
 from tests.dicom_files import EVEN, NAME, SERIES, stored, write_series
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.image import grid_difference, read_image
-from medseg.data.payload_nifti import layout
-from medseg.data.payload_photo import SpaceError
+from medseg.io.geometry import grid_difference
+from medseg.io.image import read_image
+from medseg.io.integrity.nifti import layout
+from medseg.io.integrity.photo import SpaceError
 from tests.zoo.kind import VOLUME, volume
 from tests.zoo.volumes import floats, nifti
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data import payload
-from medseg.data.image import SUFFIXES, image_suffix, read_image
 from medseg.errors import ImageError
+from medseg.io.image import SUFFIXES, image_suffix, read_image
+from medseg.io.integrity import verify
 
 VOLUME = sitk.GetImageFromArray(np.random.default_rng(0).integers(-900, 900, (3, 6, 7), dtype=np.int16))
 GREY = sitk.GetImageFromArray(np.random.default_rng(1).integers(0, 255, (9, 11), dtype=np.uint8))
@@ -107,7 +107,7 @@ def sample(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_every_suffix_has_its_check() -> None:
-    assert set(payload._CHECKS) == set(SUFFIXES)
+    assert set(verify._CHECKS) == set(SUFFIXES)
 
 
 def test_whole_file_is_read(sample: tuple[Path, Path]) -> None:
@@ -122,7 +122,7 @@ def test_file_cut_anywhere_is_truncated(sample: tuple[Path, Path], capfd: pytest
     for length in sorted({*range(1, min(60, end)), *range(60, end, 17), *range(end - 12, end)}):
         cut.write_bytes(data[:length])
         with pytest.raises(ImageError) as caught:
-            payload.verify(path, image_suffix(path))
+            verify.verify(path, image_suffix(path))
         assert caught.value.code == "image-truncated", (length, str(caught.value))
         assert str(caught.value).startswith(f"{path}: the file is truncated")
     with pytest.raises(ImageError, match=r"\d+ bytes expected, \d+ found; copy or download it again"):
@@ -207,20 +207,20 @@ def test_nifti2(tmp_path: Path) -> None:
     struct.pack_into("<q", header, 168, 544)
     path = tmp_path / "a.nii"
     path.write_bytes(bytes(header) + bytes(240))
-    payload.verify(path, ".nii")
+    verify.verify(path, ".nii")
     path.write_bytes(bytes(header) + bytes(239))
     with pytest.raises(ImageError, match="784 bytes expected, 783 found"):
-        payload.verify(path, ".nii")
+        verify.verify(path, ".nii")
 
 
 def test_big_tiff_tile(tmp_path: Path) -> None:
     write_big_tiff(tmp_path / "a.tif")
-    payload.verify(tmp_path / "a.tif", ".tif")
+    verify.verify(tmp_path / "a.tif", ".tif")
     data = bytearray((tmp_path / "a.tif").read_bytes())
     data[-9] = 255  # the tile's length
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(ImageError, match=f"{16 + 255} bytes expected, {len(data)} found"):
-        payload.verify(tmp_path / "a.tif", ".tif")
+        verify.verify(tmp_path / "a.tif", ".tif")
 
 
 def test_tiff_pages_of_different_sizes(tmp_path: Path) -> None:
@@ -238,13 +238,13 @@ def test_bytes_after_the_promised_ones_are_nobodys_business(tmp_path: Path) -> N
     write(sitk.Cast(VOLUME, sitk.sitkFloat32))(tmp_path / "a.nii")
     data = (tmp_path / "a.nii").read_bytes()
     (tmp_path / "a.nii").write_bytes(data + b"\xff" * 8)  # as floats these are NaN
-    payload.verify(tmp_path / "a.nii", ".nii")
+    verify.verify(tmp_path / "a.nii", ".nii")
 
 
 def test_gzip_is_streamed_not_held(tmp_path: Path) -> None:
     write(sitk.Image([256, 256, 256], sitk.sitkUInt8))(tmp_path / "a.nii.gz")  # 16 MiB of zeros, 16 KiB on disk
     tracemalloc.start()
-    payload.verify(tmp_path / "a.nii.gz", ".nii.gz")
+    verify.verify(tmp_path / "a.nii.gz", ".nii.gz")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 << 20

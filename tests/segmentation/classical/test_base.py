@@ -5,11 +5,11 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ConfigError, ImageError
-from medseg.segmentation.classical import Classical, centred_piece, grown, sides
-from medseg.segmentation.em import EM
-from medseg.segmentation.otsu import Otsu
-from medseg.segmentation.superpixels import Superpixels
-from medseg.segmentation.watershed import Watershed
+from medseg.segmentation.classical.base import Classical, centred_piece, grown, sides
+from medseg.segmentation.classical.gaussian_mixture import EM
+from medseg.segmentation.classical.otsu import Otsu
+from medseg.segmentation.classical.superpixels import Superpixels
+from medseg.segmentation.classical.watershed import Watershed
 
 METHODS: list[type[Otsu]] = [Otsu, Watershed, EM, Superpixels]
 Y, X = np.indices((120, 160)).astype(np.float32)

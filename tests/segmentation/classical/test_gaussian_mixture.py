@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from medseg.segmentation.classical import Scene
-from medseg.segmentation.em import EM
+from medseg.segmentation.classical.base import Scene
+from medseg.segmentation.classical.gaussian_mixture import EM
 
 
 def test_gaussians_of_unlike_spread_are_told_apart_where_a_threshold_is_not() -> None:

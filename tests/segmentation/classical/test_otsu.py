@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medseg.segmentation.classical import Scene
-from medseg.segmentation.otsu import Otsu, threshold
+from medseg.segmentation.classical.base import Scene
+from medseg.segmentation.classical.otsu import Otsu, threshold
 
 
 def scene(values: np.ndarray, field: np.ndarray | None = None) -> Scene:

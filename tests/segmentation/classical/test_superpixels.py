@@ -1,7 +1,7 @@
 import numpy as np
 
-from medseg.segmentation.classical import Scene
-from medseg.segmentation.superpixels import Superpixels
+from medseg.segmentation.classical.base import Scene
+from medseg.segmentation.classical.superpixels import Superpixels
 
 
 def scene(values: np.ndarray, field: np.ndarray | None = None) -> Scene:

@@ -1,8 +1,8 @@
 import numpy as np
 from scipy import ndimage
 
-from medseg.segmentation.classical import Scene
-from medseg.segmentation.watershed import Watershed
+from medseg.segmentation.classical.base import Scene
+from medseg.segmentation.classical.watershed import Watershed
 
 
 def scene(values: np.ndarray, field: np.ndarray | None = None) -> Scene:

@@ -1,0 +1,1 @@
+"""Run cases one by one: case log, resume, worker processes, interrupts."""

@@ -1,0 +1,1 @@
+"""The command line (Typer). Errors become messages and exit statuses in `app.main`."""

@@ -1,0 +1,1 @@
+"""Compose, check and build settings; the only user of hydra and omegaconf."""

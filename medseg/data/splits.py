@@ -1,0 +1,99 @@
+"""Split cases into training and held-out patients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from medseg.data.cases import Case
+from medseg.errors import DataError
+
+
+def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
+    """Cases with a split each, by patient: the given one, else `holdout` of the patients to test, per class alike.
+
+    With `holdout` 1 every case is tested, whatever split it has: for rules that learn nothing.
+
+    Raises `DataError` where a patient stands on both sides or a side is empty.
+    """
+    if holdout == 1:
+        return [replace(case, split="test") for case in cases]
+    if any(case.split for case in cases):
+        cases = [replace(case, split=case.split or "train") for case in cases]
+    else:
+        held = _hold_out(cases, holdout, seed)
+        cases = [replace(case, split="test" if case.patient in held else "train") for case in cases]
+    sides: dict[str, set[str]] = {}
+    for case in cases:
+        sides.setdefault(case.patient, set()).add(str(case.split))
+    torn = [patient for patient, names in sides.items() if len(names) > 1]
+    if torn:
+        raise DataError(
+            f"patient {torn[0]} is in {' and '.join(sorted(sides[torn[0]]))}: a patient must be on one side"
+        )
+    if not any(case.split == "train" for case in cases):
+        raise DataError(
+            "no case is in split 'train'; data.split_column=none draws who is held out, and data.holdout=1 measures a "
+            "segmenter that learns nothing on all"
+        )
+    return cases
+
+
+def fold_cases(cases: list[Case], folds: int, fold: int, seed: int) -> list[Case]:
+    """Cases with `fold` of `folds` in split test and the rest in train, by patient; each patient is tested once.
+
+    As many folds as patients is leave one patient out. Raises `DataError` where there are fewer patients than folds.
+    """
+    patients = sorted({case.patient for case in cases})
+    if not 0 <= fold < folds <= len(patients):
+        raise DataError(f"data.fold={fold} of data.folds={folds}: {len(patients)} patients allow folds 0 to fewer")
+    held: set[str] = set()
+    offset = 0
+    for group in _classes(cases):  # classes one after the other, so that each fold has its share of each
+        shuffled = np.random.default_rng(seed).permutation(group)
+        held |= {str(name) for place, name in enumerate(shuffled, offset) if place % folds == fold}
+        offset += len(group)
+    return [replace(case, split="test" if case.patient in held else "train") for case in cases]
+
+
+def report_split(cases: list[Case]) -> str | None:
+    """The split whose numbers are reported: test, else valid, else none."""
+    names = {case.split for case in cases}
+    return next((name for name in ("test", "valid") if name in names), None)
+
+
+def _classes(cases: list[Case]) -> list[list[str]]:
+    """Patients of each class; a class is the patient's set of labels."""
+    classes: dict[str, set[str]] = {}
+    for case in cases:
+        classes.setdefault(case.patient, set()).add(case.label or "")
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for patient, labels in sorted(classes.items()):
+        groups.setdefault(tuple(sorted(labels)), []).append(patient)
+    return [patients for _, patients in sorted(groups.items())]
+
+
+def _hold_out(cases: list[Case], share: float, seed: int) -> set[str]:
+    """Patients held out, drawn from each class alike."""
+    groups = _classes(cases)
+    rng = np.random.default_rng(seed)
+    held: set[str] = set()
+    for patients in groups:
+        wanted = round(share * len(patients))
+        held |= {str(name) for name in rng.permutation(patients)[:wanted]}
+    everyone = sorted(name for patients in groups for name in patients)
+    if not held and share > 0 and len(everyone) > 1:
+        held = {str(rng.permutation(everyone)[0])}
+    return held
+
+
+def split_table(cases: list[Case]) -> pd.DataFrame:
+    """split.csv: where each case stood, with its files."""
+    rows = [
+        {"case": c.id, "patient": c.patient, "frame": c.frame, "split": c.split, "image": str(c.image.resolve()),
+         "mask": ";".join(str(path.resolve()) for path in c.truth_files()) or None, "label": c.label}
+        for c in cases
+    ]  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""Metrics and confidence intervals: arrays in, numbers out."""

@@ -1,0 +1,186 @@
+"""Scores of predicted classes and signals, case by case and pooled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import rankdata
+
+from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_statistic, estimate
+from medseg.typing import FloatArray
+
+Period = Callable[[FloatArray, FloatArray], float]
+
+STATE_SCORES = {  # each with the reason where no case has it
+    "accuracy": "no frame has a label",
+    "balanced_accuracy": "no frame has a label",
+    "auc": "no probabilities, or no case with two classes",
+    "signal_correlation": "no case with a true and a predicted signal that moves",
+    "signal_nrmse": "no case with a true and a predicted signal that moves",
+    "period_error_s": "no case whose true signal has times and a period",
+}
+
+
+def accuracy(truth: Sequence[object], predicted: Sequence[object]) -> float:
+    """Share of frames whose state is right."""
+    return float(np.mean([a == b for a, b in zip(truth, predicted, strict=True)]))
+
+
+def balanced_accuracy(truth: Sequence[object], predicted: Sequence[object]) -> float:
+    """Mean over the classes present in `truth` of the share of their frames that is right."""
+    pairs = list(zip(truth, predicted, strict=True))
+    return float(np.mean([np.mean([b == name for a, b in pairs if a == name]) for name in set(truth)]))
+
+
+def auc(truth: Sequence[object], probabilities: npt.ArrayLike, classes: Sequence[str]) -> float:
+    """Area under the ROC curve, one class against the rest, mean over classes with both sides; NaN where none has.
+
+    `probabilities` (N, K) in the order of `classes`. By ranks (Mann–Whitney), ties count one half.
+    """
+    table = np.asarray(probabilities, dtype=np.float64)  # (N, K)
+    areas = []
+    for k, name in enumerate(classes):
+        positive = np.array([value == name for value in truth])
+        n, m = int(positive.sum()), int((~positive).sum())
+        if n and m:
+            areas.append((rankdata(table[:, k])[positive].sum() - n * (n + 1) / 2) / (n * m))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def correlation(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Pearson's r. NaN where truth is constant; 0 where only the prediction is: a flat guess follows nothing."""
+    a, b = (np.asarray(values, dtype=np.float64) for values in (truth, predicted))
+    if np.ptp(a) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(b) > 0 else 0.0
+
+
+def nrmse(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Root mean square error over the standard deviation of truth: guessing the mean scores 1. NaN if constant."""
+    a, b = (np.asarray(values, dtype=np.float64) for values in (truth, predicted))
+    return float(np.sqrt(np.mean((a - b) ** 2)) / a.std()) if np.ptp(a) > 0 else float("nan")
+
+
+def never_predicted(classes: Sequence[str], predicted: Iterable[object]) -> list[str]:
+    """The classes that stand in no prediction at all: said aloud, since a mean may hide them."""
+    seen = {str(value) for value in predicted}
+    return [name for name in classes if name not in seen]
+
+
+def confusion(truth: Sequence[object], predicted: Sequence[object], classes: Sequence[str]) -> dict[str, Any]:
+    """Per true class: n, how many of each predicted class and their share of n, sensitivity; precision of the class
+    where it is what was predicted. None where there is nothing to divide by.
+    """
+    pairs = Counter((str(a), str(b)) for a, b in zip(truth, predicted, strict=True))
+    found: dict[str, Any] = {}
+    for name in classes:
+        row = {other: pairs[name, other] for other in classes}
+        n, called = sum(row.values()), sum(pairs[other, name] for other in classes)
+        found[name] = {
+            "n": n,
+            "predicted": {other: {"n": count, "share": count / n if n else None} for other, count in row.items()},
+            "sensitivity": row[name] / n if n else None,
+            "precision": row[name] / called if called else None,
+        }
+    return found
+
+
+def confusions(frames: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
+    """`confusion` of each model over all frames with a label; columns as in `summarise_states`."""
+    known = frames.dropna(subset=["label"])
+    columns = {model: "predicted" if model == models[0] else f"predicted_{model}" for model in models}
+    return {
+        model: confusion(known["label"].tolist(), known[column].tolist(), classes) for model, column in columns.items()
+    }
+
+
+def summarise_states(
+    frames: pd.DataFrame,
+    classes: Sequence[str],
+    models: Sequence[str] = ("lstm", "linear"),
+    period: Period | None = None,
+) -> dict[str, Any]:
+    """The metrics.json of a diagnosis from the columns of predictions.csv (one row per frame).
+
+    The first of `models` owns the columns without a suffix (predicted, p_<class>, signal_predicted), each other one
+    predicted_<model>, p_<class>_<model>, signal_<model>. Scores are computed per case and averaged over cases, with
+    intervals by patient. Where no case has two frames, a case is one answer: balanced accuracy and AUC are then
+    computed over all cases at once. `period(signal, time in s)` gives the period in s, NaN where there is none; a
+    prediction without a period errs by the whole period. Which split was reported is the caller's to add.
+    """
+    classes = [str(name) for name in classes]  # grades are numbers in a configuration, text in a table
+    patients = frames.groupby("case")["patient"].first()
+    results: dict[str, Any] = {}
+    for model in models:
+        table = _model_frames(frames, model, classes, main=model == models[0])
+        scores = {case: _score_case(part, classes, period) for case, part in table.groupby("case")}
+        per_case = pd.DataFrame.from_dict(scores, orient="index", columns=list(STATE_SCORES)).reindex(patients.index)
+        results[model] = {key: estimate(per_case[key], patients, why) for key, why in STATE_SCORES.items()}
+        if len(patients) == len(frames):
+            results[model] |= _score_pooled(table.dropna(subset=["label"]), classes)
+    return {
+        "task": "diagnosis",
+        "n_cases": len(patients),
+        "n_patients": int(patients.nunique()),
+        "n_frames": len(frames),
+        "classes": classes,
+        "models": results,
+        "confusion": confusions(frames, classes, models),
+        "never_predicted": {
+            model: never_predicted(classes, frames["predicted" if model == models[0] else f"predicted_{model}"])
+            for model in models
+        },
+    }
+
+
+def _model_frames(frames: pd.DataFrame, model: str, classes: Sequence[str], main: bool) -> pd.DataFrame:
+    """The columns of one model under common names, frames in order; a column that is not there is NaN."""
+    end = "" if main else f"_{model}"
+    names = {f"predicted{end}": "predicted", "signal_predicted" if main else f"signal{end}": "guess"}
+    names |= {f"p_{name}{end}": f"p_{name}" for name in classes}
+    kept = frames.reindex(columns=["case", "patient", "frame", "time", "label", "signal", *names])
+    return kept.rename(columns=names).sort_values(["case", "frame"])
+
+
+def _score_case(table: pd.DataFrame, classes: Sequence[str], period: Period | None) -> dict[str, float]:
+    """The scores of one sequence of frames; those that cannot be computed are left out."""
+    scores: dict[str, float] = {}
+    known = table.dropna(subset=["label"])
+    if len(known):
+        truth, predicted = known["label"].astype(str).tolist(), known["predicted"].astype(str).tolist()
+        scores = {"accuracy": accuracy(truth, predicted), "balanced_accuracy": balanced_accuracy(truth, predicted)}
+        scores["auc"] = auc(truth, known[[f"p_{name}" for name in classes]], classes)
+    both = table.dropna(subset=["signal", "guess"])
+    if len(both) > 1:
+        scores["signal_correlation"] = correlation(both["signal"], both["guess"])
+        scores["signal_nrmse"] = nrmse(both["signal"], both["guess"])
+    timed = both.dropna(subset=["time"])
+    if period and len(timed) > 1:
+        time, signal, guess = (timed[name].to_numpy(dtype=np.float64) for name in ("time", "signal", "guess"))
+        found = period(guess, time)
+        scores["period_error_s"] = abs(period(signal, time) - (0.0 if np.isnan(found) else found))
+    return scores
+
+
+def _score_pooled(known: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    """Balanced accuracy and AUC over all frames at once, drawn by patient for the intervals."""
+    truth, patients = known["label"].astype(str).to_numpy(), known["patient"].to_numpy()
+    right = (known["predicted"].astype(str) == truth).to_numpy(dtype=np.float64)
+    hits = np.where(truth[:, None] == np.array(classes), right[:, None], np.nan)  # (N, K): recalls are column means
+    table = known[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64)  # (N, K)
+
+    def area(rows: npt.NDArray[np.intp]) -> float:
+        return auc(truth[rows].tolist(), table[rows], classes)
+
+    result = {"balanced_accuracy": estimate(hits, patients, STATE_SCORES["balanced_accuracy"])}
+    mean = area(np.arange(len(truth)))
+    if np.isnan(mean):
+        return result | {"auc": {"mean": None, "ci95": None, "n": 0, "reason": STATE_SCORES["auc"]}}
+    interval = bootstrap_statistic(area, patients)
+    found = {"mean": mean, "ci95": list(interval) if interval else None, "n": len(truth)}
+    return result | {"auc": found if interval else {**found, "reason": ONE_PATIENT}}

@@ -1,0 +1,1 @@
+"""Asymmetry, border, colours and structures of skin lesions."""

@@ -1,0 +1,1 @@
+"""Landmarks and lesions of the retina."""

@@ -1,0 +1,1 @@
+"""First-order, shape and texture features as IBSI defines them."""

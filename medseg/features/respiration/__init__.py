@@ -1,0 +1,1 @@
+"""Air, diaphragm and motion of the lungs in a sequence."""

@@ -1,0 +1,1 @@
+"""Image files to SimpleITK images and back; geometry, integrity, labels."""

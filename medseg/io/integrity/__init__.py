@@ -1,0 +1,1 @@
+"""Is a file whole? Checks that stream and never decode a bomb."""

@@ -1,0 +1,1 @@
+"""Image quality checks and out-of-distribution detection."""

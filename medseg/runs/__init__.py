@@ -1,0 +1,1 @@
+"""A run folder is a model; its archive is a package."""

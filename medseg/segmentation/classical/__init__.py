@@ -1,0 +1,1 @@
+"""Segmentation without training: Otsu, Gaussian mixture, superpixels, watershed."""

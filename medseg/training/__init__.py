@@ -1,0 +1,1 @@
+"""Lightning trainer, callbacks, checkpoints, planning."""

@@ -1,0 +1,85 @@
+"""The dataset of a training: where it lies, how it is read and split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from medseg.config.compose import Config, build, to_dict
+from medseg.config.targets import PHANTOMS
+from medseg.data.cache import whole_folder
+from medseg.data.cases import Case, Columns
+from medseg.data.readers import FEATURES, measured_cases, read_cases, split_name
+from medseg.data.splits import fold_cases, split_cases
+from medseg.data.tables import read_table
+from medseg.errors import DataError
+from medseg.runs.run import Run
+from medseg.utils.console import banner, say
+
+SYNTHETIC = (
+    "No data.root was given: this model learns from SYNTHETIC PHANTOMS. It shows that everything works; "
+    "it is of no use on real images. Train on yours with data.root=FOLDER."
+)
+
+
+def divide(config: Config, cases: list[Case]) -> list[Case]:
+    """Cases with their side: of the folds asked for, else as given, else by `data.holdout`."""
+    if config.data.folds is not None:
+        return fold_cases(cases, config.data.folds, config.data.fold, config.seed)
+    return split_cases(cases, config.data.holdout, config.seed)
+
+
+def as_before(cases: list[Case], run: Run) -> list[Case]:
+    """Each case on the side where a run had it: a new draw would report on patients already learnt from."""
+    table = read_table(run.file("split.csv"))
+    if "sha256" in table:
+        raise DataError(
+            f"{run.named}: came as a package, which calls its cases by numbers, so nobody can tell which are learnt "
+            "from; name the run folder that `medseg train` wrote"
+        )
+    sides = {str(row["case"]): str(row["split"]) for row in table.to_dict("records")}
+    if sides.keys() != {case.id for case in cases}:
+        raise DataError(f"the dataset has other cases than when {run.path} began; train in a new run_dir")
+    return [replace(case, split=sides[case.id]) for case in cases]
+
+
+def dataset(config: Config) -> tuple[Path, bool]:
+    """The dataset's folder, and whether it is synthetic; makes phantoms where no data were named."""
+    if config.data.root is not None:
+        root = Path(config.data.root)
+        return root, (root / "phantom.json").is_file()
+    banner(SYNTHETIC)
+    moving = config.task == "diagnosis" and config.organ.label_level == "frame"
+    frames = config.data.phantom_frames or (20 if moving else 1)
+    wanted = {"patients": config.data.phantom_patients, "frames": frames, "seed": config.seed}
+    made = {**wanted, **{key: value for key, value in config.organ.phantom.items() if key != "_target_"}}
+    name = "-".join([config.organ.name, *(f"{key}{value}" for key, value in made.items())])
+    folder = Path(config.data.cache) / "phantoms" / name
+    if not (folder / "cases.csv").is_file():
+        say(f"making phantoms in {folder}")
+        with whole_folder(folder, "cases.csv") as part:
+            build(config.organ.phantom, PHANTOMS, folder=part, **wanted)
+    return folder, True
+
+
+def read_dataset(config: Config, root: Path) -> list[Case]:
+    """The cases of a dataset folder, as the settings say that its tables and masks are to be read."""
+    data = to_dict(config)["data"]
+    columns = Columns(
+        data["split_column"], data["label_column"], data["patient_column"], data["mask_suffix"],
+        data["missing_mask"], data["mask_values"],
+    )  # fmt: skip
+    if config.task == "diagnosis" and (root / FEATURES).is_file():
+        cases = _with_sides(measured_cases(root / FEATURES, columns), root / "cases.csv", columns.split)
+    else:
+        cases = read_cases(root, list(config.organ.channels), columns)
+    return [case for case in cases if case.label not in {str(label) for label in data["leave_out"]}]
+
+
+def _with_sides(cases: list[Case], file: Path, column: str) -> list[Case]:
+    """Measured cases with the splits that a table of cases beside their measures states, where those state none."""
+    table = read_table(file) if file.is_file() and not any(case.split for case in cases) else None
+    if table is None or not {"case", column} <= set(table):  # such as a run's ledger
+        return cases
+    sides = {row["case"]: split_name(row[column] or None, f"{file}: {row['case']}") for row in table.to_dict("records")}
+    return [replace(case, split=sides.get(case.id)) for case in cases]

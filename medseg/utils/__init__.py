@@ -1,0 +1,1 @@
+"""Console, devices, files, locks."""

@@ -1,0 +1,101 @@
+"""Atomic writes, appends and digests of files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import OutputError
+
+DRAFT = ".writing-"  # how the names of half-written files and folders begin
+
+
+def beside(out: Path, ending: str) -> Path:
+    """features.csv, "_steps.csv" → features_steps.csv."""
+    return out.with_name(out.name.removesuffix(".csv") + ending)
+
+
+def draft_of(path: Path) -> str:
+    """How the name of a file begins that is being written, to become `path`."""
+    return f"{DRAFT}{path.name[:80]}."
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """The whole content or the old file, never a part: temporary file, fsync, rename, fsync of the folder.
+
+    Raises `OutputError`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_of(path))
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a file, at once and to stay; what cannot be added whole is taken back. Raises `OutputError`."""
+    left = memoryview(text.encode(errors="backslashreplace"))
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror}); make room or mend the rights, or choose another place"
+    )
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """`atomic_write_bytes` in UTF-8; names of files that are not, with escapes."""
+    atomic_write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented JSON, written atomically; NaN is refused, since it is no JSON."""
+    atomic_write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes; OSError for a pipe or a device, which have no end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -81,10 +81,13 @@ def reproduce(
 @app.command()
 def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the resolved settings that a command line means, as YAML."""
+    from medseg.config.components import check_components
     from medseg.config.compose import compose
     from medseg.config.load import to_yaml
 
-    typer.echo(to_yaml(compose(overrides or [], config_dir)), nl=False)
+    settings = compose(overrides or [], config_dir)
+    check_components(settings)
+    typer.echo(to_yaml(settings), nl=False)
 
 
 @app.command()

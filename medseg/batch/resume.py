@@ -48,7 +48,7 @@ def key_of(runs: Sequence[Run], settings: dict[str, Any]) -> str:
 
 def named_from(folder: Path, files: Sequence[Path]) -> str:
     """Files as seen from the ledger's folder, a line each, so that they are found again from any other."""
-    return "\n".join(str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files)
+    return "\n".join((file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix() for file in files)
 
 
 class Before:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -28,6 +27,7 @@ from medseg.errors import ImageError
 from medseg.io.detached import detached
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
+from medseg.utils.files import sync
 
 VERSION = 6
 DRAFT = ".part-"  # how folders begin that are not whole yet
@@ -58,7 +58,7 @@ class CachedCase:
 
     def facts(self) -> dict[str, Any]:
         """Spacing, size, label counts, intensities: what the fingerprint is made of."""
-        content: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
+        content: dict[str, Any] = json.loads((self.folder / "facts.json").read_text(encoding="utf-8"))
         return content
 
     def locations(self) -> dict[str, npt.NDArray[np.int32]]:
@@ -108,7 +108,7 @@ def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
         np.save(part / "image.npy", array.astype(np.float16))
         np.save(part / "mask.npy", coded.astype(np.uint8))
         np.savez(part / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
-        (part / "facts.json").write_text(json.dumps(facts))
+        (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     return done
 
 
@@ -125,8 +125,7 @@ def whole_folder(target: Path, sign: str) -> Iterator[Path]:
         part.mkdir()
         yield part
         for file in filter(Path.is_file, part.rglob("*")):
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
+            sync(file)
         try:
             part.replace(target)
         except OSError:

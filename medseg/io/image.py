@@ -25,6 +25,7 @@ from medseg.io.dicom import series as dicom
 from medseg.io.geometry import grid_difference, require_space
 from medseg.io.integrity import nifti as payload_nifti
 from medseg.io.integrity import verify as payload
+from medseg.utils.files import sync
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -207,8 +208,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
                 sitk.WriteImage(image, str(draft), useCompression=suffix in (".nii.gz", ".mha", ".nrrd"))
             payload.verify(draft, suffix)  # a full disk does not always raise
             for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
+                sync(part)
                 part.replace(path if part == draft else path.parent / part.name)
     except (RuntimeError, OSError, ImageError) as error:
         why = f"could not be written: {itk.reason(error)}; check the free space and the rights"

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,22 @@ from typing import Any
 from medseg.errors import OutputError
 
 DRAFT = ".writing-"  # how the names of half-written files and folders begin
+WINDOWS = os.name == "nt"
+# characters that no name has on Windows, ends that it drops, and names that are devices there whatever their ending
+_UNFIT = re.compile(
+    r'.*[<>:"|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?', re.IGNORECASE
+)
 
 
 def beside(out: Path, ending: str) -> Path:
     """features.csv, "_steps.csv" → features_steps.csv."""
     return out.with_name(out.name.removesuffix(".csv") + ending)
+
+
+def unfit_name(name: str) -> bool:
+    """Whether Windows can make no file below a folder of this name, "/" between its parts; elsewhere all do."""
+    parts = re.split(r"[/\\]", name)
+    return WINDOWS and any(part == "" or _UNFIT.fullmatch(part) for part in parts)
 
 
 def draft_of(path: Path) -> str:
@@ -58,6 +70,12 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Make a file that was written by others outlast a power cut; open for writing, since Windows syncs no other."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def append_text(path: Path, text: str) -> None:

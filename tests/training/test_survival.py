@@ -1,5 +1,6 @@
 """A training that is killed anywhere, and goes on: the same weights, history and scores as if it had not been."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +20,13 @@ from tests.conftest import TINY, TINY_UNET
 from tests.killing import Killing
 
 RESULTS = ("model.safetensors", "history.csv", "metrics.json", "split.csv")
-KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+KILL, TERM, INT = getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM, signal.SIGINT
 
 
 @pytest.fixture(scope="module")
 def killing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killing]:
+    if not hasattr(os, "fork"):
+        pytest.skip("its processes are forks, which Windows has not")
     with Killing(tmp_path_factory.mktemp("killing") / "log") as made:
         yield made
 

@@ -19,7 +19,7 @@ import yaml
 from accuracy_breathing import BREATHS, breathing, breaths
 from accuracy_page import DIAGNOSIS, PAGE, done, section_of
 
-from medseg.evaluation.probabilities import judge_probabilities
+from medseg.evaluation.probabilities import probability_metrics
 
 MODELS = {"stack": "stack", "logistic": "logistic regression", "ensemble": "ensemble", "lstm": "LSTM", "rule": "rule"}
 
@@ -201,7 +201,7 @@ def section(diagnosis: Diagnosis, out: Path) -> list[str]:
     for model in [name for name in MODELS if name in models]:
         end = "" if model == models[0] else f"_{model}"
         chances = found[[f"p_{name}{end}" for name in classes]].to_numpy(np.float64)
-        scores = judge_probabilities(chances, truth, found["patient"].tolist(), ill)
+        scores = probability_metrics(chances, truth, found["patient"].tolist(), ill)
         cells = [text(scores.get(key)) for key in ("auc_positive", "qwk", "ece", "nll")]
         rows.append("| " + " | ".join([MODELS[model], *cells]) + " |")
     command = f"medseg train {' '.join(diagnosis.settings)} task=diagnosis data.folds={diagnosis.folds} data.fold=K"

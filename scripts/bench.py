@@ -67,9 +67,9 @@ def steps() -> None:
     import torch
 
     from medseg.segmentation.losses import DiceCrossEntropy
-    from medseg.utils.devices import autocast, use_threads
+    from medseg.utils.devices import autocast, set_num_threads
 
-    use_threads("auto")
+    set_num_threads("auto")
     for dimensions, shape in ((2, (4, 3, 256, 256)), (3, (2, 1, 32, 96, 96))):
         image, target = torch.rand(shape), torch.zeros(shape[0], *shape[2:], dtype=torch.long)
         networks = {"ours": unet(dimensions, shape[1], ours=True), "torch's": unet(dimensions, shape[1], ours=False)}

@@ -10,7 +10,7 @@ import torch
 from medseg.config.compose import Config, build, compose, config_dir, group_choices
 from medseg.data.augmentation import Augment
 from medseg.errors import ConfigError
-from medseg.inference.preprocessor import Preprocess
+from medseg.inference.preprocessor import Preprocessor
 from medseg.inference.segmenter import input_channels, make_network
 
 CHOICES = group_choices()
@@ -66,7 +66,7 @@ def test_every_augmentation_is_known_to_albumentations(organ: str, number: int) 
 def test_every_preprocessing_builds(organ: str, number: int) -> None:
     config = composed(organ, number)
     if "auto" not in config.preprocess.values():  # a plan fills that one in
-        assert Preprocess(config).steps
+        assert Preprocessor(config).steps
 
 
 @pytest.mark.parametrize("file", sorted(config_dir().rglob("*.yaml")), ids=lambda p: str(p.relative_to(config_dir())))

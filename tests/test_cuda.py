@@ -15,7 +15,7 @@ from medseg.config.compose import compose
 from medseg.errors import MedsegError
 from medseg.runs.run import Run
 from medseg.training.train import train
-from medseg.utils.devices import machine
+from medseg.utils.devices import describe_machine
 from tests.conftest import TINY_UNET, Result
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
@@ -124,5 +124,5 @@ def test_a_plan_counts_the_gpus_memory_and_time(medseg: Command, cohort: Path, t
     )
     assert result.status == 0
     assert "(cuda)" in (tmp_path / "plan" / "plan.yaml").read_text()
-    assert machine("cuda", "auto")["precision"] in ("bf16-mixed", "32-true")
+    assert describe_machine("cuda", "auto")["precision"] in ("bf16-mixed", "32-true")
     assert "the processor is used" not in medseg("doctor").out

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.commands.diagnose import Request, diagnose_folder
+from medseg.commands.diagnose import DiagnoseRequest, diagnose_folder
 from medseg.runs.run import open_run
 from tests.dicom_files import SERIES, write_slice
 
@@ -54,7 +54,7 @@ def test_a_sequence_is_one_case_however_it_is_kept(
     kept = [k for k in range(8) if k not in gone]
     save(phases(breathing, "images"), tmp_path / "images", how, kept)
     save(phases(breathing, "masks"), tmp_path / "masks", "folders" if how == "series" else how, kept)
-    request = Request(tmp_path / "images", tmp_path / "out.csv", tmp_path / "masks")
+    request = DiagnoseRequest(tmp_path / "images", tmp_path / "out.csv", tmp_path / "masks")
     assert diagnose_folder(request, open_run(diagnoser)).exit_status() == 0
     found = pd.read_csv(tmp_path / "out.csv")
     assert found["case"].nunique() == 1

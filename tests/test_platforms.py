@@ -180,8 +180,8 @@ def test_platforms_an_output_is_locked_until_its_process_is_dead(elsewhere: Run,
 import os, subprocess, sys
 from pathlib import Path
 from medseg.errors import MedsegError
-from medseg.utils.locks import only_one
-with only_one(Path("out")):
+from medseg.utils.locks import lock_output
+with lock_output(Path("out")):
     if sys.argv[1] == "first":
         done = subprocess.run([sys.executable, *sys.orig_argv[1:-1], "second"], capture_output=True, text=True)
         print(done.stderr.strip().splitlines()[-1])

@@ -13,7 +13,7 @@ from typing import Any, Self
 from medseg.errors import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_SOME, MedsegError, OutputError
 from medseg.utils.files import append_text, atomic_write_text, write_json
 
-DONE = ("ok", "review")
+SUCCEEDED = ("ok", "review")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Entry:
     output_hash: str = ""
 
 
-class Ledger:
+class CaseLog:
     """Entries of a batch, added to a CSV file as they come, so that a killed run leaves what it did.
 
     While it runs, the file may hold an earlier run's line of a case above its new one: the later one counts. `close`
@@ -81,7 +81,7 @@ class Ledger:
         self.amend(
             [
                 replace(entry, status="review", code="look", message=reasons[entry.case])
-                if reasons.get(entry.case) and entry.status in DONE
+                if reasons.get(entry.case) and entry.status in SUCCEEDED
                 else entry
                 for entry in self.entries
             ]
@@ -126,7 +126,7 @@ class Ledger:
         counts = self.counts
         if not counts.get("failed"):
             return EXIT_OK
-        return EXIT_SOME if any(counts.get(status) for status in DONE) else EXIT_NOTHING
+        return EXIT_SOME if any(counts.get(status) for status in SUCCEEDED) else EXIT_NOTHING
 
     def summary(self) -> dict[str, Any]:
         """For `--json`: counts, exit status and every entry."""
@@ -139,7 +139,7 @@ class Ledger:
         }
 
 
-def failure(case: str, path: Path, error: Exception, seconds: float) -> Entry:
+def failed_entry(case: str, path: Path, error: Exception, seconds: float) -> Entry:
     """The entry of a case that could not be used; its message names the file."""
     code, text = "case-error", f"{type(error).__name__}: {str(error).strip()[-300:]}"
     if isinstance(error, MedsegError):

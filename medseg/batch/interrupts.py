@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 from medseg.errors import EXIT_INTERRUPTED
 
-GRACE = 3.0  # seconds in which the main thread may end by itself
+GRACE_S = 3.0  # seconds in which the main thread may end by itself
 
 
 @contextmanager
-def prompt_stop(grace: float = GRACE) -> Iterator[None]:
+def force_exit_after(grace: float = GRACE_S) -> Iterator[None]:
     """End the process `grace` seconds after SIGINT or SIGTERM where its own handler did not come to it.
 
     A handler runs between two instructions of Python, and one filter of a large volume may take minutes. Only for work

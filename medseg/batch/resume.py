@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import medseg
-from medseg.batch.case_log import DONE, Entry
-from medseg.config.compose import load, placeless, to_yaml
+from medseg.batch.case_log import SUCCEEDED, Entry
+from medseg.config.compose import load, to_yaml, without_paths
 from medseg.errors import ConfigError
-from medseg.runs.run import ANSWERS, Run
+from medseg.runs.run import MODEL_FILES, Run
 from medseg.utils.files import append_text, atomic_write_text, sha256
 from medseg.utils.locks import ROWS
 
 
-def content_of(paths: Sequence[Path], facts: Any = None) -> str:
+def hash_content(paths: Sequence[Path], facts: Any = None) -> str:
     """Digest of files, or of all files below folders, and of plain values; blank where a file cannot be read."""
     digest = hashlib.sha256()
     try:
@@ -34,24 +34,24 @@ def content_of(paths: Sequence[Path], facts: Any = None) -> str:
     return digest.hexdigest()
 
 
-def key_of(runs: Sequence[Run], settings: dict[str, Any]) -> str:
+def settings_key(runs: Sequence[Run], settings: dict[str, Any]) -> str:
     """Digest of what models answer with, settings and medseg's version; a package has that of the run it was made
     from."""
     models = []
     for run in runs:
         hashes = run.read_json("manifest.json")["sha256"]
-        answers = {name: hashes[name] for name in ANSWERS if name in hashes}
-        models.append([answers, to_yaml(placeless(load(run.file("config.yaml"))))])
+        answers = {name: hashes[name] for name in MODEL_FILES if name in hashes}
+        models.append([answers, to_yaml(without_paths(load(run.file("config.yaml"))))])
     text = json.dumps([medseg.__version__, models, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def named_from(folder: Path, files: Sequence[Path]) -> str:
+def paths_relative_to(folder: Path, files: Sequence[Path]) -> str:
     """Files as seen from the ledger's folder, a line each, so that they are found again from any other."""
     return "\n".join((file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix() for file in files)
 
 
-class Before:
+class PreviousRun:
     """What an earlier run of the same command left: entries by case, and rows of its other tables.
 
     `rows`: the file that keeps those, else the folder's. Raises `ConfigError`: mixed, where there are other cases than
@@ -77,17 +77,17 @@ class Before:
     def kept(self, case: str, inputs: str, key: str) -> Entry | None:
         """The entry of a case that need not be made again: all is as it was, and its files and rows are whole."""
         entry = self.entries.get(case)
-        if entry is None or entry.status not in DONE or not inputs or not entry.output_hash:
+        if entry is None or entry.status not in SUCCEEDED or not inputs or not entry.output_hash:
             return None
         if (entry.input_hash, entry.key) != (inputs, key):
             return None
         files = self._outputs(entry)
-        whole = [content_of(files)] if files else []
-        return entry if entry.output_hash in (*whole, content_of(files, self.rows(case) or None)) else None
+        whole = [hash_content(files)] if files else []
+        return entry if entry.output_hash in (*whole, hash_content(files, self.rows(case) or None)) else None
 
     def aged(self, key: str) -> int:
         """How many cases were done by another model, with other settings or another version."""
-        return sum(entry.status in DONE and entry.key != key for entry in self.entries.values())
+        return sum(entry.status in SUCCEEDED and entry.key != key for entry in self.entries.values())
 
     def rows(self, case: str) -> dict[str, Any]:
         """What the other tables said of a case, by table."""
@@ -113,7 +113,7 @@ class Before:
 
     def _settle(self) -> None:
         """Leave one whole line a case that is done in the file of rows: nothing may be appended to half a line."""
-        done = {case for case, entry in self.entries.items() if entry.status in DONE}
+        done = {case for case, entry in self.entries.items() if entry.status in SUCCEEDED}
         self._rows = {case: line for case, line in self._rows.items() if case in done}
         text = "".join(line + "\n" for line in self._rows.values())
         if self._file.is_file() and self._file.read_bytes() != text.encode(errors="backslashreplace"):
@@ -140,7 +140,7 @@ def _entries(file: Path) -> tuple[dict[str, Entry], set[str]]:
 
     A line that a killed process did not finish is left out.
     """
-    require_ledger(file)
+    require_case_log(file)
     if not file.is_file():
         return {}, set()
     names = [field.name for field in fields(Entry)]
@@ -154,7 +154,7 @@ def _entries(file: Path) -> tuple[dict[str, Entry], set[str]]:
     return entries, set(entries)
 
 
-def require_ledger(file: Path) -> None:
+def require_case_log(file: Path) -> None:
     """`ConfigError` where a ledger would be written over a table that is none."""
     if not file.is_file():
         return

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.batch.case_log import Entry, Ledger, failure
-from medseg.batch.resume import Before, content_of, named_from
-from medseg.batch.workers import Death
+from medseg.batch.case_log import CaseLog, Entry, failed_entry
+from medseg.batch.resume import PreviousRun, hash_content, paths_relative_to
+from medseg.batch.workers import WorkerCrash
 from medseg.errors import ImageError, MedsegError, OutputError
 from medseg.utils.console import Progress, progress, warn
-from medseg.utils.files import beside
-from medseg.utils.locks import ROWS, hidden, only_table
+from medseg.utils.files import sibling_path
+from medseg.utils.locks import ROWS, hidden_path, lock_table
 
 Rows = dict[str, Any]
-ROOM = 1 << 20  # bytes that a folder must still take
+MAX_QUEUED = 1 << 20  # bytes that a folder must still take
 _shown: set[str] = set()  # places of unforeseen errors
 
 
@@ -41,7 +41,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Made:
+class CaseResult:
     """What became of a case: rows for tables, files that were written, and what to say of it."""
 
     rows: Rows = field(default_factory=dict)
@@ -52,56 +52,58 @@ class Made:
     output: str = ""  # the file that a person looks at
 
 
-Said = tuple[Entry, Made]
-Team = Callable[[Iterator[Job]], Iterator[tuple[Job, Said | Death]]]  # jobs → each with what became of it
+CaseOutcome = tuple[Entry, CaseResult]
+Team = Callable[[Iterator[Job]], Iterator[tuple[Job, CaseOutcome | WorkerCrash]]]  # jobs → each with what became of it
 
 
 @dataclass(frozen=True)
-class Book:
+class BatchLog:
     """Where a batch is written down.
 
     key: digest of model, settings and version; blank where nobody asks for hashes. before: what need not be made again.
     """
 
-    ledger: Ledger
+    ledger: CaseLog
     key: str = ""
-    before: Before | None = None
+    before: PreviousRun | None = None
     fail_fast: bool = False
 
 
 @dataclass(frozen=True)
-class Ways:
+class BatchOptions:
     """How a batch is to go: end at the first failure; drop what an earlier run left of other cases."""
 
     fail_fast: bool = False
     replace: bool = False
 
 
-PLAIN = Ways()
+DEFAULT_OPTIONS = BatchOptions()
 
 
 @contextmanager
-def table_book(out: Path, cases: Sequence[str], key: str, ways: Ways, endings: Sequence[str]) -> Iterator[Book]:
+def open_batch_log(
+    out: Path, cases: Sequence[str], key: str, ways: BatchOptions, endings: Sequence[str]
+) -> Iterator[BatchLog]:
     """The book of a table OUT.csv: the ledger OUT_cases.csv and .json, and a hidden file of rows to go on from.
 
     `endings`: what the command writes, ".csv" for the table. Held against a second process. Where no case could be
     used, what an earlier run wrote is removed: the tables hold what the ledger says, and nothing older.
     """
-    with only_table(out, [*endings, "_cases.csv", "_cases.json"]):
-        file = beside(out, "_cases.csv")
-        before = Before(file, cases, ways.replace, hidden(out, ROWS))
-        tell_aged(before, key, out)
+    with lock_table(out, [*endings, "_cases.csv", "_cases.json"]):
+        file = sibling_path(out, "_cases.csv")
+        before = PreviousRun(file, cases, ways.replace, hidden_path(out, ROWS))
+        warn_outdated(before, key, out)
         older = endings if before.entries else ()
-        with Ledger(file, before.entries) as ledger:
+        with CaseLog(file, before.entries) as ledger:
             try:
-                yield Book(ledger, key, before, ways.fail_fast)
+                yield BatchLog(ledger, key, before, ways.fail_fast)
             except ImageError as error:
                 for ending in older if error.code == "nothing" else ():
-                    beside(out, ending).unlink(missing_ok=True)
+                    sibling_path(out, ending).unlink(missing_ok=True)
                 raise
 
 
-def tell_aged(before: Before, key: str, out: Path) -> None:
+def warn_outdated(before: PreviousRun, key: str, out: Path) -> None:
     """Say that what another model or other settings made is replaced, before it is."""
     if aged := before.aged(key):
         warn(
@@ -110,30 +112,32 @@ def tell_aged(before: Before, key: str, out: Path) -> None:
         )
 
 
-def go_through(jobs: Sequence[Job], make: Callable[[Job], Made], book: Book, label: str) -> Iterator[tuple[str, Rows]]:
+def run_serial(
+    jobs: Sequence[Job], make: Callable[[Job], CaseResult], book: BatchLog, label: str
+) -> Iterator[tuple[str, Rows]]:
     """`work_through` in this process, in the order of the jobs."""
 
-    def team(waiting: Iterator[Job]) -> Iterator[tuple[Job, Said | Death]]:
-        return ((job, attempt(make, job)) for job in waiting)
+    def team(waiting: Iterator[Job]) -> Iterator[tuple[Job, CaseOutcome | WorkerCrash]]:
+        return ((job, run_case(make, job)) for job in waiting)
 
-    return work_through(jobs, team, book, label)
+    return run_cases(jobs, team, book, label)
 
 
-def work_through(jobs: Sequence[Job], team: Team, book: Book, label: str) -> Iterator[tuple[str, Rows]]:
+def run_cases(jobs: Sequence[Job], team: Team, book: BatchLog, label: str) -> Iterator[tuple[str, Rows]]:
     """Have every case made; yields the rows of those that have some, by name, as they are ready.
 
     A case that fails is named and the others go on. What is kept from an earlier run is not made again. Raises
     `OutputError` where nothing can be written.
     """
     with progress(label, len(jobs)) as bar:
-        desk = _Desk(book, bar)
+        desk = _Recorder(book, bar)
         for job, said in team(desk.to_do(jobs)):
             desk.take(job, said)
             yield from desk.ready()
         yield from desk.ready()
 
 
-def attempt(make: Callable[[Job], Made], job: Job) -> Said:
+def run_case(make: Callable[[Job], CaseResult], job: Job) -> CaseOutcome:
     """Make a case; its line says how that went. `OutputError` where results cannot be written."""
     started = time.monotonic()
     try:
@@ -143,7 +147,7 @@ def attempt(make: Callable[[Job], Made], job: Job) -> Said:
     except Exception as error:  # noqa: BLE001  # a file that nobody foresaw, or a bug: the other cases go on
         if not isinstance(error, MedsegError | MemoryError | RuntimeError):  # ITK and torch raise RuntimeError
             _show(error)
-        return failure(job.name, job.input, error, time.monotonic() - started), Made()
+        return failed_entry(job.name, job.input, error, time.monotonic() - started), CaseResult()
     seconds = round(time.monotonic() - started, 3)
     return Entry(job.name, made.status, made.code, made.message, seconds, str(job.input), made.output), made
 
@@ -156,10 +160,10 @@ def _show(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-class _Desk:
+class _Recorder:
     """What becomes of the cases, an earlier run's and this one's. Only the batch's own process writes it down."""
 
-    def __init__(self, book: Book, bar: Progress) -> None:
+    def __init__(self, book: BatchLog, bar: Progress) -> None:
         self.book, self.bar = book, bar
         self._ready: list[tuple[str, Rows]] = []
         self._stopped = False
@@ -168,7 +172,7 @@ class _Desk:
         """The jobs that are to be done; the others are written down on the way."""
         book = self.book
         for job in jobs:
-            inputs = content_of(job.reads, job.facts) if book.key else ""
+            inputs = hash_content(job.reads, job.facts) if book.key else ""
             if book.before is not None and (kept := book.before.kept(job.name, inputs, book.key)):
                 book.ledger.kept += 1
                 self._tell(kept, book.before.rows(job.name))
@@ -180,9 +184,9 @@ class _Desk:
             else:
                 yield dataclasses.replace(job, inputs=inputs)
 
-    def take(self, job: Job, said: Said | Death) -> None:
+    def take(self, job: Job, said: CaseOutcome | WorkerCrash) -> None:
         """Write down how a job went; `OutputError` where the ledger's folder takes no more."""
-        entry, made = _lost(job, said) if isinstance(said, Death) else said
+        entry, made = _lost(job, said) if isinstance(said, WorkerCrash) else said
         book, folder = self.book, self.book.ledger.file.parent if self.book.ledger.file else Path()
         if entry.code == "image-write":
             _require_room(folder)
@@ -192,8 +196,8 @@ class _Desk:
             if made.rows:
                 book.before.note(job.name, made.rows)
         if book.key and (made.rows or made.files):
-            digest = content_of(made.files, made.rows or None)
-            entry = dataclasses.replace(entry, outputs=named_from(folder, made.files), output_hash=digest)
+            digest = hash_content(made.files, made.rows or None)
+            entry = dataclasses.replace(entry, outputs=paths_relative_to(folder, made.files), output_hash=digest)
         self._tell(entry, made.rows)
         self._stopped = self._stopped or (book.fail_fast and entry.status == "failed")
 
@@ -213,20 +217,20 @@ class _Desk:
         self.bar.advance(1, entry.case)
 
 
-def _lost(job: Job, death: Death) -> Said:
+def _lost(job: Job, death: WorkerCrash) -> CaseOutcome:
     error = MedsegError(
         f"{job.input}: the worker that had it {death.reason}: out of memory, or a fault in a library; the same command "
         "tries it again, with fewer --workers each has more memory",
         code="worker-died",
     )
-    return failure(job.name, job.input, error, 0.0), Made()
+    return failed_entry(job.name, job.input, error, 0.0), CaseResult()
 
 
 def _require_room(folder: Path) -> None:
     """`OutputError` where a folder takes no more files: then all cases that are left would fail one by one."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(MAX_QUEUED))
             file.flush()
     except OSError as error:
         raise OutputError(

@@ -22,13 +22,13 @@ from medseg.errors import MedsegError
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that do not live on in it
 STOPS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 1.0  # seconds for a process that closed its pipe to end, so that its own exit status is known
+JOIN_TIMEOUT_S = 1.0  # seconds for a process that closed its pipe to end, so that its own exit status is known
 
 Load = Callable[..., tuple[Any, Callable[[Any], Any]]]  # arguments → facts about what was loaded, and job → result
 
 
 @dataclass(frozen=True)
-class Death:
+class WorkerCrash:
     """How a process ended while it had a job."""
 
     reason: str
@@ -46,7 +46,7 @@ class InProcess:
 
 
 @contextmanager
-def crew(count: int, load: Load, *arguments: Any) -> Iterator[InProcess | Workers]:
+def open_workers(count: int, load: Load, *arguments: Any) -> Iterator[InProcess | Workers]:
     """`count` processes that each call `load(*arguments)`, one of the module's top level, and then work.
 
     None is left behind, however this ends. With 0 or 1 it is done in this process. A `MedsegError` of `load` is raised
@@ -68,7 +68,7 @@ class Workers:
 
     def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
         self._start = (load, arguments)
-        self._hands: list[_Hand] = []
+        self._hands: list[_Worker] = []
         self._returned: deque[Any] = deque()  # jobs that never reached a process
         self.facts: Any = None
 
@@ -76,7 +76,7 @@ class Workers:
         """Start the processes and wait for the first that is ready."""
         for _ in range(count):
             with _undisturbed():
-                self._hands.append(_Hand(*self._start))
+                self._hands.append(_Worker(*self._start))
         while not any(hand.ready for hand in self._hands):
             for _ in self._news():
                 pass
@@ -102,7 +102,7 @@ class Workers:
                 self._give(hand, job)
             yield from self._news()
 
-    def _give(self, hand: _Hand, job: Any) -> None:
+    def _give(self, hand: _Worker, job: Any) -> None:
         try:
             hand.give(job)
         except OSError:  # it died while idle: the job is not to blame
@@ -122,7 +122,7 @@ class Workers:
                 else:
                     self._replace(hand)
                 if hand.busy:
-                    yield hand.job, Death(reason)
+                    yield hand.job, WorkerCrash(reason)
                 continue
             if hand.ready:
                 job = hand.done()
@@ -132,11 +132,11 @@ class Workers:
             else:
                 hand.ready, self.facts = True, message
 
-    def _replace(self, hand: _Hand) -> None:
+    def _replace(self, hand: _Worker) -> None:
         with _undisturbed():
-            self._hands[self._hands.index(hand)] = _Hand(*self._start)
+            self._hands[self._hands.index(hand)] = _Worker(*self._start)
 
-    def _lose(self, hand: _Hand, reason: str) -> None:
+    def _lose(self, hand: _Worker, reason: str) -> None:
         """One that could not even load is not tried again; the others go on."""
         self._hands.remove(hand)
         if not self._hands:
@@ -146,7 +146,7 @@ class Workers:
             )
 
 
-class _Hand:
+class _Worker:
     """A process as its parent sees it."""
 
     def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
@@ -167,7 +167,7 @@ class _Hand:
 
     def end(self) -> str:
         """Wait for a process that died; how it did."""
-        self.process.join(PATIENCE)
+        self.process.join(JOIN_TIMEOUT_S)
         self.process.kill()
         self.process.join()
         code = self.process.exitcode or 0

@@ -72,18 +72,18 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """Train a run again from its own settings and split, and compare: 0 where weights and scores are equal, else 3."""
-    from medseg.config.compose import values_of
+    from medseg.config.compose import parse_overrides
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
     from medseg.commands.reproduce import reproduce as task
     from medseg.runs.run import open_run
 
-    raise typer.Exit(task(open_run(run), out, values_of(overrides or [])))
+    raise typer.Exit(task(open_run(run), out, parse_overrides(overrides or [])))
 
 
 @app.command()
-def show(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
+def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the resolved settings that a command line means, as YAML."""
     from medseg.config.compose import compose, to_yaml
 
@@ -122,15 +122,15 @@ def associate(
 
 
 @app.command()
-def choose(
+def tune_postprocessing(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with held-out cases, best one per fold.")],
     out: Annotated[Path, typer.Option("--out", help="The YAML file to write.")] = Path("postprocess/chosen.yaml"),
 ) -> None:
     """Find the rules of post-processing that make no label worse on patients the models never saw."""
-    from medseg.commands.tune_postprocessing import choose_rules
+    from medseg.commands.tune_postprocessing import tune_postprocessing
     from medseg.runs.run import open_run
 
-    choose_rules([open_run(path) for path in runs], out)
+    tune_postprocessing([open_run(path) for path in runs], out)
 
 
 @app.command()
@@ -164,17 +164,17 @@ def explain(
     ] = None,
 ) -> None:
     """Say what an error code means and the ways out."""
-    from medseg.commands.explain import explain as meaning
+    from medseg.commands.explain import explain_code
 
-    typer.echo(meaning(code))
+    typer.echo(explain_code(code))
 
 
 @app.command()
 def doctor() -> None:
     """Say what this machine and installation can do."""
-    from medseg.commands.doctor import examine
+    from medseg.commands.doctor import check_installation
 
-    raise typer.Exit(examine())
+    raise typer.Exit(check_installation())
 
 
 @app.command(hidden=True)

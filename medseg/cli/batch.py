@@ -12,18 +12,18 @@ from medseg.cli.options import (
     AsJson,
     Device,
     FailFast,
-    Format,
+    FailOnQuality,
     Glob,
-    KeepIdentity,
+    KeepPatientData,
     MaxRam,
     Model,
     Models,
     OutOfFold,
+    OutputFormat,
+    Overwrite,
     Quiet,
-    Replace,
-    Strict,
     Workers,
-    finish,
+    finish_batch,
 )
 
 batch_app = typer.Typer()
@@ -44,12 +44,12 @@ def segment(
     model: Models,
     pattern: Glob = None,
     series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
-    suffix: Format = None,
+    suffix: OutputFormat = None,
     out_of_fold: OutOfFold = False,
     fail_fast: FailFast = False,
-    strict: Strict = False,
-    replace: Replace = False,
-    keep_identity: KeepIdentity = False,
+    strict: FailOnQuality = False,
+    replace: Overwrite = False,
+    keep_identity: KeepPatientData = False,
     workers: Workers = 1,
     max_ram: MaxRam = None,
     device: Device = "auto",
@@ -63,17 +63,17 @@ def segment(
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.batch.interrupts import prompt_stop
+    from medseg.batch.interrupts import force_exit_after
 
-    with prompt_stop():
-        from medseg.commands.segment import Batch, segment_folder
+    with force_exit_after():
+        from medseg.commands.segment import SegmentRequest, segment_folder
         from medseg.runs.run import open_run
 
-        batch = Batch(
+        batch = SegmentRequest(
             source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity, max_ram
         )
         ledger = segment_folder(batch, [open_run(path) for path in model], device, workers)
-    finish(ledger, as_json)
+    finish_batch(ledger, as_json)
 
 
 @batch_app.command("extract-features")
@@ -94,7 +94,7 @@ def extract_features(
     ] = "",
     pattern: Glob = None,
     fail_fast: FailFast = False,
-    replace: Replace = False,
+    replace: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -105,11 +105,11 @@ def extract_features(
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.batch.runner import Ways
-    from medseg.commands.extract_features import Extraction, extract_folder
+    from medseg.batch.runner import BatchOptions
+    from medseg.commands.extract_features import ExtractRequest, extract_folder
 
-    request = Extraction(images, masks, out, features, pattern, Ways(fail_fast, replace))
-    finish(extract_folder(request), as_json)
+    request = ExtractRequest(images, masks, out, features, pattern, BatchOptions(fail_fast, replace))
+    finish_batch(extract_folder(request), as_json)
 
 
 @batch_app.command()
@@ -123,8 +123,8 @@ def diagnose(
     ] = None,
     pattern: Glob = None,
     fail_fast: FailFast = False,
-    replace: Replace = False,
-    strict: Strict = False,
+    replace: Overwrite = False,
+    strict: FailOnQuality = False,
     shape: Annotated[
         str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
     ] = "table",
@@ -141,16 +141,16 @@ def diagnose(
     if shape not in ("table", "json") or (shape == "json" and as_json):
         raise ConfigError(f"--format {shape}: must be table or json, and json without --json, which prints the ledger")
     be_quiet(quiet or shape == "json")
-    from medseg.batch.runner import Ways
-    from medseg.commands.diagnose import Request, diagnose_folder
+    from medseg.batch.runner import BatchOptions
+    from medseg.commands.diagnose import DiagnoseRequest, diagnose_folder
     from medseg.runs.run import open_run
 
-    ways = Ways(fail_fast, replace)
-    request = Request(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways, strict)
+    ways = BatchOptions(fail_fast, replace)
+    request = DiagnoseRequest(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways, strict)
     ledger = diagnose_folder(request, open_run(model))
     if shape == "json":
         typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)
-    finish(ledger, as_json)
+    finish_batch(ledger, as_json)
 
 
 @batch_app.command()

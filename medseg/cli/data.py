@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import AsJson, Overrides, complete, finish
+from medseg.cli.options import AsJson, Overrides, complete, finish_batch
 
 data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; prepare a public dataset; check one.")
 
@@ -48,7 +48,7 @@ def prepare(
     """Turn a public dataset in its official layout into one that medseg reads; duplicates are reported."""
     from medseg.commands.prepare_dataset import prepare_dataset
 
-    finish(prepare_dataset(name, raw, out), as_json)
+    finish_batch(prepare_dataset(name, raw, out), as_json)
 
 
 @data_app.command("check")
@@ -65,4 +65,4 @@ def check(
     from medseg.commands.check_dataset import check_dataset
     from medseg.config.compose import compose
 
-    finish(check_dataset(compose([*(overrides or []), f"data.root={root}"]), out), as_json)
+    finish_batch(check_dataset(compose([*(overrides or []), f"data.root={root}"]), out), as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from medseg.batch.case_log import Ledger
+    from medseg.batch.case_log import CaseLog
 
 
 def complete(incomplete: str) -> list[str]:
@@ -55,7 +55,7 @@ Models = Annotated[
 Workers = Annotated[
     int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
 ]
-Format = Annotated[
+OutputFormat = Annotated[
     str | None,
     typer.Option(
         "--format",
@@ -63,7 +63,7 @@ Format = Annotated[
         "the slices by UID and leaves name, ID, birth date and dates blank.",
     ),
 ]
-KeepIdentity = Annotated[
+KeepPatientData = Annotated[
     bool, typer.Option("--keep-identity", help="A DICOM SEG says the name, ID, birth date and study of its images.")
 ]
 MaxRam = Annotated[
@@ -77,12 +77,12 @@ OutOfFold = Annotated[
         "--out-of-fold", help="Of several models of folds, each case by one that saw neither it nor its patient."
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")]
+FailOnQuality = Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]
+Overwrite = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]
 
 
-def finish(ledger: Ledger, as_json: bool) -> None:
+def finish_batch(ledger: CaseLog, as_json: bool) -> None:
     """Say how a batch went, in words or JSON, and end with its exit status."""
     from medseg.utils.console import say
 

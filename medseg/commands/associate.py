@@ -12,9 +12,9 @@ from medseg.errors import DataError
 from medseg.evaluation.association import associate
 from medseg.features.sequences import feature_columns
 from medseg.features.tables import read_tables
-from medseg.reports.diagnosis_plots import forest
+from medseg.reports.diagnosis_plots import plot_forest
 from medseg.utils.console import say, table, warn
-from medseg.utils.files import atomic_write_text, beside
+from medseg.utils.files import atomic_write_text, sibling_path
 
 SHOWN = 20  # measures on the screen and in the picture
 
@@ -41,7 +41,7 @@ def associate_files(features: Path, labels: Path, column: str, positive: float, 
         warn(f"{missing} of {len(means)} cases have no {column} in {labels} and are left out")
     found = associate(both[names], both["grade"].to_numpy(np.float64), positive, both["patient"].tolist())
     atomic_write_text(out, found.to_csv(index=False))
-    forest(found.dropna(subset=["rho"]).head(SHOWN), beside(out, ".png"), f"{column} ({len(both)} cases)")
+    plot_forest(found.dropna(subset=["rho"]).head(SHOWN), sibling_path(out, ".png"), f"{column} ({len(both)} cases)")
     rows = [[row.measure, row.rho, f"{row.rho_low:.2f}–{row.rho_high:.2f}", row.q, row.odds_ratio, row.auc]
             for row in found.head(SHOWN).itertuples()]  # fmt: skip
     table(f"{column} in {len(both)} cases", ["measure", "rho", "95 % CI", "q", "odds ratio a SD", "AUC"], rows)

@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.batch.case_log import Entry, Ledger
-from medseg.batch.resume import key_of, require_ledger
-from medseg.batch.runner import Book, Job, Made, go_through
-from medseg.config.compose import Config, did_you_mean, labels_of
+from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.resume import require_case_log, settings_key
+from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
+from medseg.config.compose import Config, did_you_mean, get_labels
 from medseg.data.cases import Case
-from medseg.data.duplicates import Fingerprints
-from medseg.data.ground_truth import Truth, read_truth
-from medseg.data.readers import MASK_FOLDERS, by_name
+from medseg.data.duplicates import PerceptualHashes
+from medseg.data.ground_truth import GroundTruth, read_ground_truth
+from medseg.data.readers import MASK_FOLDERS, index_by_stem
 from medseg.data.tables import read_table
 from medseg.errors import ImageError
 from medseg.io.dicom.seg_writer import SUFFIX as SEG
 from medseg.io.geometry import grid_difference
 from medseg.io.image import is_image, read_image, stem
-from medseg.io.labels import Labels, plain
+from medseg.io.labels import Labels, normalize_name
 from medseg.training.dataset import read_dataset
 from medseg.utils.console import warn
-from medseg.utils.locks import only_table
+from medseg.utils.locks import lock_table
 
 FAR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
 NOISE = 1e-6  # of a voxel: below, nobody would call it a difference
@@ -35,40 +35,40 @@ Grid = tuple[Path, sitk.Image] | None  # whose it is
 
 
 @dataclass
-class Findings:
+class DatasetFindings:
     """What is seen while cases are read, to be compared when all are."""
 
     remarks: dict[str, list[str]] = field(default_factory=dict)
     spacings: dict[str, list[float]] = field(default_factory=dict)
     sizes: dict[str, list[int]] = field(default_factory=dict)
     components: dict[str, int] = field(default_factory=dict)
-    prints: Fingerprints = field(default_factory=Fingerprints)
+    prints: PerceptualHashes = field(default_factory=PerceptualHashes)
 
     def note(self, case: str, remark: str) -> None:
         """Something to look at."""
         self.remarks.setdefault(case, []).append(remark)
 
 
-def check_dataset(config: Config, out: Path = Path("data_check.csv")) -> Ledger:
+def check_dataset(config: Config, out: Path = Path("data_check.csv")) -> CaseLog:
     """One entry a case in the ledger `out` (.csv, and .json beside it): ok, review (usable, look at it) or failed.
 
     What concerns the whole set stands in an entry of its own, named (dataset). Raises `DataError` where the tables
     themselves cannot be read, `ConfigError` where `out` is another table.
     """
-    require_ledger(out)
+    require_case_log(out)
     cases = read_dataset(config, Path(config.data.root))
-    labels, found = labels_of(config), Findings()
+    labels, found = get_labels(config), DatasetFindings()
     named = {case.name: case for case in cases}
 
-    def look(job: Job) -> Made:
+    def look(job: Job) -> CaseResult:
         _look(named[job.name], labels, found)
         remarks = found.remarks.get(job.name, [])
-        return Made(status="review", code="look", message="; ".join(remarks)) if remarks else Made()
+        return CaseResult(status="review", code="look", message="; ".join(remarks)) if remarks else CaseResult()
 
     settings = {"labels": [dict(labels.numbers), labels.exclusive], "classes": list(map(str, config.organ.classes))}
     jobs = [Job(case.name, case.image, [*case.images.values(), *case.truth_files()]) for case in cases]
-    with only_table(out, (".csv", ".json")), Ledger(out) as ledger:
-        for _ in go_through(jobs, look, Book(ledger, key_of([], settings)), "check"):
+    with lock_table(out, (".csv", ".json")), CaseLog(out) as ledger:
+        for _ in run_serial(jobs, look, BatchLog(ledger, settings_key([], settings)), "check"):
             pass
         seen = {entry.case: entry for entry in ledger.entries}
         _repeated(cases, found)
@@ -89,7 +89,7 @@ def _told(entry: Entry, remarks: list[str]) -> Entry:
     return replace(entry, status="review", code="look", message="; ".join(remarks)) if remarks else entry
 
 
-def _look(case: Case, labels: Labels, found: Findings) -> None:
+def _look(case: Case, labels: Labels, found: DatasetFindings) -> None:
     """Read everything of a case; raises one `ImageError` that names all that keeps it from being used."""
     faults: list[ImageError] = []
     images: dict[Path, sitk.Image] = {}
@@ -123,7 +123,7 @@ def _off_grid(path: Path, image: sitk.Image, grid: Grid, code: str) -> list[Imag
     return [ImageError(why, code=code)]
 
 
-def _mask_faults(case: Case, labels: Labels, found: Findings, grid: Grid) -> list[ImageError]:
+def _mask_faults(case: Case, labels: Labels, found: DatasetFindings, grid: Grid) -> list[ImageError]:
     """What is wrong with the masks of a case; of sound ones, what to look at is noted."""
     if not case.annotated:
         found.note(case.name, "no mask")
@@ -131,13 +131,13 @@ def _mask_faults(case: Case, labels: Labels, found: Findings, grid: Grid) -> lis
     error: list[ImageError] = []
     if grid is not None and grid[0] == case.image:
         try:
-            _note_truth(case, read_truth(case, grid[1], labels), labels, found)
+            _note_truth(case, read_ground_truth(case, grid[1], labels), labels, found)
         except ImageError as first:  # there may be more
             error = [first]
         else:
             return []
-    ours = set(map(plain, labels.numbers))
-    files = {name: path for name, path in case.masks.items() if path is not None and plain(name) in ours}
+    ours = set(map(normalize_name, labels.numbers))
+    files = {name: path for name, path in case.masks.items() if path is not None and normalize_name(name) in ours}
     parts = [replace(case, masks={})] if case.mask is not None else []
     parts += [replace(case, mask=None, masks={name: path}) for name, path in files.items()]
     return [fault for part in parts for fault in _faults_of_one(part, labels, grid)] or error
@@ -157,14 +157,14 @@ def _faults_of_one(part: Case, labels: Labels, grid: Grid) -> list[ImageError]:
     except ImageError as error:
         return [error]
     try:
-        read_truth(part, own, labels)
+        read_ground_truth(part, own, labels)
     except ImageError as error:
         if error.code != "mask-missing":  # other files of the case may have labels
             faults.append(error)
     return faults
 
 
-def _note_truth(case: Case, truth: Truth, labels: Labels, found: Findings) -> None:
+def _note_truth(case: Case, truth: GroundTruth, labels: Labels, found: DatasetFindings) -> None:
     """What a person should know of masks that can be used."""
     if truth.mask.GetDimension() == 3:  # photographs lie nowhere
         _note_noise(case, truth, found)
@@ -180,14 +180,14 @@ def _note_truth(case: Case, truth: Truth, labels: Labels, found: Findings) -> No
         found.note(case.name, f"{', '.join(unknown)} not annotated: gives no loss there")
 
 
-def _note_noise(case: Case, truth: Truth, found: Findings) -> None:
+def _note_noise(case: Case, truth: GroundTruth, found: DatasetFindings) -> None:
     """Say where a mask lies a little off its image, as headers of other precision make it; more is an error before."""
     for path, apart in truth.apart.items():
         if apart > NOISE:
             found.note(case.name, f"{path}: lies {apart:.1g} of a voxel off its image, which is tolerated")
 
 
-def _repeated(cases: list[Case], found: Findings) -> None:
+def _repeated(cases: list[Case], found: DatasetFindings) -> None:
     """Cases that show the same as another one."""
     by_name = {case.name: case for case in cases}
     for twin in found.prints.twins():
@@ -200,7 +200,7 @@ def _repeated(cases: list[Case], found: Findings) -> None:
             found.note(a.name, ", ".join([f"{twin.kind} duplicate of {b.name}", *facts]))
 
 
-def _outliers(found: Findings) -> None:
+def _outliers(found: DatasetFindings) -> None:
     """Images that are of another kind than most, or far from the median in spacing or size."""
     if not found.components:
         return
@@ -284,5 +284,5 @@ def _names(images: Path, cases: list[Case]) -> set[str]:
     """What a row may call an image: its path below the folder without ending and channel, or the last part of that."""
     files = {path: channel for case in cases for channel, path in case.images.items()}
     ends = {path: f"_{channel}" if len(set(files.values())) > 1 else "" for path, channel in files.items()}
-    names = {name.removesuffix(ends[path]) for name, path in by_name(images, files).items()}
+    names = {name.removesuffix(ends[path]) for name, path in index_by_stem(images, files).items()}
     return names | {name.rpartition("/")[2] for name in names}

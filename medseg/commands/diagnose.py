@@ -11,52 +11,52 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.case_log import Entry, Ledger
-from medseg.batch.resume import content_of, key_of
-from medseg.batch.runner import PLAIN, Book, Ways, table_book
-from medseg.config.compose import Config, labels_of, load
+from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.resume import hash_content, settings_key
+from medseg.batch.runner import DEFAULT_OPTIONS, BatchLog, BatchOptions, open_batch_log
+from medseg.config.compose import Config, get_labels, load
 from medseg.data.cases import Case
-from medseg.data.masks import MaskFolder, MaskOf, true_masks
+from medseg.data.masks import MaskFolder, MaskOf, ground_truth_masks
 from medseg.data.readers import read_cases
 from medseg.diagnosis.respiratory_signal import describe
 from medseg.errors import ConfigError
 from medseg.features.tables import Tables, read_tables, write_tables
-from medseg.inference.diagnosis_scores import judge, judge_sequences
+from medseg.inference.diagnosis_scores import evaluate_frames, evaluate_sequences
 from medseg.inference.encoder import encoder_kept
-from medseg.inference.extractor import Around, Extractor, extract_cases
-from medseg.inference.feature_inputs import Inputs, require_diagnosis, withheld
-from medseg.inference.multi_model import opened
-from medseg.inference.quality_gate import Gate
-from medseg.inference.review import Doubts
+from medseg.inference.extractor import ExtractionContext, Extractor, extract_cases
+from medseg.inference.feature_inputs import FeatureSchema, require_diagnosis, withhold_undefined
+from medseg.inference.multi_model import load_segmenter
+from medseg.inference.quality_gate import QualityGate
+from medseg.inference.review import ReviewReasons
 from medseg.inference.segmenter import Segmenter
-from medseg.inference.sequence_classifier import Diagnoser
-from medseg.inference.sequence_results import told
-from medseg.inference.stacked_classifier import Classifier, load_classifier
+from medseg.inference.sequence_classifier import SequenceClassifier
+from medseg.inference.sequence_results import result_json
+from medseg.inference.stacked_classifier import StackedClassifier, load_classifier
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
-from medseg.reports.overlays import pictured
+from medseg.reports.overlays import with_overlays
 from medseg.runs.run import ENCODER, Run
 from medseg.runs.synthetic import warn_synthetic
 from medseg.utils.console import say, table, warn
-from medseg.utils.devices import use_threads
-from medseg.utils.files import atomic_write_text, beside, write_json
+from medseg.utils.devices import set_num_threads
+from medseg.utils.files import atomic_write_text, sibling_path, write_json
 
 SHOWN = 50  # cases printed
 MEASURED = ("_features.csv", "_features_steps.csv", "_features_units.json")
 WRITTEN = (".json", "_signal.csv", "_metrics.json", *MEASURED)  # beside OUT.csv
 
 
-def open_diagnoser(run: Run, config: Config) -> Diagnoser | Classifier:
+def open_classifier(run: Run, config: Config) -> SequenceClassifier | StackedClassifier:
     """What a finished run diagnoses with."""
     with run.reading():
         if "use" not in config.diagnoser:
-            return Diagnoser.from_run(run)
+            return SequenceClassifier.from_run(run)
         require_diagnosis(run, config)
-        return load_classifier(run, config, Inputs.read(run.read_json("diagnoser.json")))
+        return load_classifier(run, config, FeatureSchema.read(run.read_json("diagnoser.json")))
 
 
 @dataclass(frozen=True)
-class Request:
+class DiagnoseRequest:
     """What to diagnose, and where the masks come from."""
 
     source: Path
@@ -64,11 +64,11 @@ class Request:
     masks: Path | None = None
     segmenter: Run | None = None
     pattern: str | None = None
-    ways: Ways = PLAIN
+    ways: BatchOptions = DEFAULT_OPTIONS
     strict: bool = False  # an image that a quality gate doubts fails
 
 
-def diagnose_folder(request: Request, run: Run) -> Ledger:
+def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
     """The command. OUT.csv: a row a frame or case; OUT.json: all that is said of each; OUT_cases.csv: the ledger.
 
     Where images are measured also OUT_features.csv, and in OUT_pictures/ each case with its mask's outlines. A case
@@ -78,22 +78,22 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
     """
     with run.reading():
         config = load(run.file("config.yaml"))
-        use_threads(config.executor.threads)
-        gate = Gate.of_run(run, config).of(str(config.organ.channels[0]))
+        set_num_threads(config.executor.threads)
+        gate = QualityGate.of_run(run, config).of(str(config.organ.channels[0]))
     if request.out.resolve() == request.source.resolve():
         raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
-    diagnoser = open_diagnoser(run, config)
+    diagnoser = open_classifier(run, config)
     warn_synthetic(run, request.source)
-    doubts = Doubts(gate, strict=request.strict)
+    doubts = ReviewReasons(gate, strict=request.strict)
     given = _given(request, config)
     names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
     measure = _measuring(request, (config, run), given, doubts)
-    with table_book(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as book:
+    with open_batch_log(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as book:
         tables = measure(book)
         if isinstance(given, list):
-            write_tables(tables, beside(request.out, "_features.csv"))
+            write_tables(tables, sibling_path(request.out, "_features.csv"))
         found = _reviewed(diagnoser(tables), doubts)
-        shown = withheld(found)
+        shown = withhold_undefined(found)
         if not isinstance(given, list):
             _enter(request.source, given, shown, book)
         book.ledger.review({str(case): _once(part["review"]) for case, part in shown.groupby("case")})
@@ -105,32 +105,32 @@ def diagnose_folder(request: Request, run: Run) -> Ledger:
             "synthetic": run.synthetic,
             "not_diagnosed": [{"case": entry.case, "why": entry.message} for entry in lost],
         }
-        write_json(request.out.with_suffix(".json"), {**facts, **told(diagnoser, tables, shown)})
+        write_json(request.out.with_suffix(".json"), {**facts, **result_json(diagnoser, tables, shown)})
     return book.ledger
 
 
-def _given(request: Request, config: Config) -> list[Case] | Tables:
+def _given(request: DiagnoseRequest, config: Config) -> list[Case] | Tables:
     """Cases whose images are to be measured, or what was measured already."""
     if request.source.suffix.lower() == ".csv":
         return read_tables(request.source)
     return read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
 
 
-def _reviewed(found: pd.DataFrame, doubts: Doubts) -> pd.DataFrame:
+def _reviewed(found: pd.DataFrame, doubts: ReviewReasons) -> pd.DataFrame:
     """The diagnoses with what the gates doubt of each image before the model's own doubts."""
     both = zip(found["case"], found["review"], strict=True)
     return found.assign(review=["; ".join(filter(None, (doubts.reasons.get(str(c), ""), text))) for c, text in both])
 
 
-def _key(request: Request, config: Config, run: Run) -> str:
+def _key(request: DiagnoseRequest, config: Config, run: Run) -> str:
     """Digest of all models that a case goes through."""
     runs = [run, *([request.segmenter] if request.segmenter else [])]
     if config.data.get("encoder") is not None:
         runs.append(Run(run.file(ENCODER)))
-    return key_of(runs, {"given_masks": request.masks is not None, "strict": request.strict})
+    return settings_key(runs, {"given_masks": request.masks is not None, "strict": request.strict})
 
 
-def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: Book) -> None:
+def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: BatchLog) -> None:
     """A line in the ledger for each case of a table, with hashes of what it says of the case and of what is answered.
 
     The table is read again each time: there is nothing to be saved.
@@ -139,7 +139,7 @@ def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: Book) -> Non
     steps = dict(iter(tables.steps.groupby("case", sort=False))) if tables.steps is not None else {}
     for name, part in tables.frames.groupby("case", sort=False):
         given = [part.to_csv(index=False), steps[name].to_csv(index=False) if name in steps else ""]
-        read, made = content_of([], given), content_of([], answers[name].to_csv(index=False))
+        read, made = hash_content([], given), hash_content([], answers[name].to_csv(index=False))
         book.ledger.add(Entry(str(name), "ok", input=str(source), input_hash=read, key=book.key, output_hash=made))
 
 
@@ -148,14 +148,16 @@ def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
     unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
     atomic_write_text(out, found.drop(columns=unknown).to_csv(index=False))
     if "signal_predicted" in found and "time" not in unknown:
-        atomic_write_text(beside(out, "_signal.csv"), describe_signals(found).to_csv(index=False))
+        atomic_write_text(sibling_path(out, "_signal.csv"), describe_signals(found).to_csv(index=False))
     else:
-        beside(out, "_signal.csv").unlink(missing_ok=True)
+        sibling_path(out, "_signal.csv").unlink(missing_ok=True)
     say(f"{len(found)} rows in {out}")
     _show(found, classes)
 
 
-def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame, config: Config) -> None:
+def _judge(
+    out: Path, diagnoser: SequenceClassifier | StackedClassifier, tables: Tables, found: pd.DataFrame, config: Config
+) -> None:
     """OUT_metrics.json, where labels are known; an earlier run's goes where they are not."""
     classes = diagnoser.inputs.classes
     if strange := sorted(set(found["label"].dropna().astype(str)) - set(classes)):
@@ -164,14 +166,14 @@ def _judge(out: Path, diagnoser: Diagnoser | Classifier, tables: Tables, found: 
         tables = tables._replace(frames=tables.frames.assign(label=tables.frames["label"].where(known, None)))
         found = found.assign(label=found["label"].where(found["label"].astype(str).isin(classes), None))
     if found["label"].isna().all():
-        beside(out, "_metrics.json").unlink(missing_ok=True)
+        sibling_path(out, "_metrics.json").unlink(missing_ok=True)
         return
     positive = list(map(str, config.organ.positive))
-    if isinstance(diagnoser, Classifier):
-        summary, use = judge(diagnoser, tables, diagnoser(tables, baseline=True), positive), diagnoser.use
+    if isinstance(diagnoser, StackedClassifier):
+        summary, use = evaluate_frames(diagnoser, tables, diagnoser(tables, baseline=True), positive), diagnoser.use
     else:
-        summary, use = judge_sequences(diagnoser, tables, found, ["lstm"], positive), "lstm"
-    write_json(beside(out, "_metrics.json"), summary)
+        summary, use = evaluate_sequences(diagnoser, tables, found, ["lstm"], positive), "lstm"
+    write_json(sibling_path(out, "_metrics.json"), summary)
     told = [[key, value["mean"]] for key, value in summary["models"][use].items() if isinstance(value, dict)]
     table("against the labels given", ["score", "mean"], told)
 
@@ -186,24 +188,24 @@ def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measuring(
-    request: Request, model: tuple[Config, Run], given: list[Case] | Tables, doubts: Doubts
-) -> Callable[[Book], Tables]:
+    request: DiagnoseRequest, model: tuple[Config, Run], given: list[Case] | Tables, doubts: ReviewReasons
+) -> Callable[[BatchLog], Tables]:
     """What measures the cases, or has their measures; `ConfigError` where masks are needed and none are named."""
     if not isinstance(given, list):
         return lambda _: given
     config, run = model
-    labels = labels_of(config)
+    labels = get_labels(config)
     extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
     if not extractor.needs_masks:
-        return partial(extract_cases, given, extractor, None, around=Around(_nothing))
+        return partial(extract_cases, given, extractor, None, around=ExtractionContext(_nothing))
     source, reads = _mask_source(request, given, labels, doubts)
-    folder = beside(request.out, "_pictures")
-    masks = pictured(doubts.watching(source), folder, labels, {case.id for case in given})
-    return partial(extract_cases, given, extractor, masks, around=Around(reads, doubts, folder))
+    folder = sibling_path(request.out, "_pictures")
+    masks = with_overlays(doubts.watching(source), folder, labels, {case.id for case in given})
+    return partial(extract_cases, given, extractor, masks, around=ExtractionContext(reads, doubts, folder))
 
 
 def _mask_source(
-    request: Request, cases: list[Case], labels: Labels, doubts: Doubts
+    request: DiagnoseRequest, cases: list[Case], labels: Labels, doubts: ReviewReasons
 ) -> tuple[MaskOf, Callable[[Case], list[Path]]]:
     """Where masks come from, and the files that are read for one."""
     if request.masks is not None:
@@ -211,12 +213,12 @@ def _mask_source(
         return masks, masks.files
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
-        segmenter = opened(request.segmenter, "auto")
+        segmenter = load_segmenter(request.segmenter, "auto")
         doubts.checks.append(segmenter.gate.of(segmenter.channels[0]))
-        return segmented_by(segmenter), _nothing
+        return segment_with(segmenter), _nothing
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
-        return true_masks(labels), Case.truth_files
+        return ground_truth_masks(labels), Case.truth_files
     raise ConfigError("this model measures inside masks: give --masks FOLDER, or --segmenter RUN to make them")
 
 
@@ -224,7 +226,7 @@ def _nothing(_: Case) -> list[Path]:
     return []
 
 
-def segmented_by(segmenter: Segmenter) -> MaskOf:
+def segment_with(segmenter: Segmenter) -> MaskOf:
     """Masks made on the way by a segmentation model."""
 
     def make(case: Case, image: sitk.Image) -> sitk.Image:

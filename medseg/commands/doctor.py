@@ -19,7 +19,7 @@ from medseg.utils.devices import free_cores, has_bf16
 LEAST_MEMORY, LEAST_DISK = 4.0, 2.0  # GB: below, training or caching may fail
 
 
-def examine() -> int:
+def check_installation() -> int:
     """Print the findings; 0, or 1 where something would keep medseg from working well."""
     memory = psutil.virtual_memory().available / 1e9
     disk = shutil.disk_usage(".").free / 1e9

@@ -11,27 +11,27 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.case_log import Entry, Ledger
-from medseg.batch.resume import key_of
-from medseg.batch.runner import Book, Job, Made, go_through
-from medseg.data.readers import by_name
+from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.resume import settings_key
+from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
+from medseg.data.readers import index_by_stem
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
 from medseg.evaluation.overlap import SCORES, compare_masks, summarise
 from medseg.io.dicom.seg_writer import SUFFIX as SEG
 from medseg.io.geometry import grid_difference
 from medseg.io.image import find_images, frames, read_mask
-from medseg.io.label_names import labels_found, stated_labels, values_of
+from medseg.io.label_names import infer_labels, read_label_names, values_of
 from medseg.utils.console import table, warn
 from medseg.utils.files import atomic_write_text, write_json
-from medseg.utils.locks import only_one
+from medseg.utils.locks import lock_output
 
 WRITTEN = ("evaluation.csv", "metrics.json")
 EACH_CASE = "Each case counts as a patient: no cases.csv with the columns patient and mask stands by the truth."
 
 
 def evaluate_folders(
-    masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float, ledger: Ledger | None = None
+    masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float, ledger: CaseLog | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
     """Evaluation rows, their summary (metrics.json) and what went wrong, for masks paired with truth by name.
 
@@ -41,25 +41,25 @@ def evaluate_folders(
     mask is an entry of `ledger`. Raises DataError where no name is shared, MedsegError (exit status 1) where no pair
     could be compared.
     """
-    ledger = ledger or Ledger(None)
+    ledger = ledger or CaseLog(None)
     predicted, wanted = _pair(masks, truth)
-    named = labels or stated_labels(masks) or labels_found([*predicted.values(), *wanted.values()])
+    named = labels or read_label_names(masks) or infer_labels([*predicted.values(), *wanted.values()])
     layered = all(_ending(name, named) for name in wanted)
     patients = _patients(truth)
 
-    def compare(job: Job) -> Made:
+    def compare(job: Job) -> CaseResult:
         case, own = _layer(job.name, named, layered)
         who = patients.get(job.input.resolve(), job.name)
         found = _compare(predicted.get(job.name), job.input, own, tolerance_mm)
         made = {"rows": [{"case": case + frame, "patient": who} | row for frame, row in found]}
         if job.name in predicted:
-            return Made(made)
+            return CaseResult(made)
         text = f"{job.input}: has no mask of this name in {masks}; counted as missed"
-        return Made(made, status="failed", code="no-prediction", message=text)
+        return CaseResult(made, status="failed", code="no-prediction", message=text)
 
-    book = Book(ledger, key_of([], {"labels": dict(named), "tolerance_mm": tolerance_mm}))
+    book = BatchLog(ledger, settings_key([], {"labels": dict(named), "tolerance_mm": tolerance_mm}))
     jobs = [Job(name, path, [*([predicted[name]] if name in predicted else []), path]) for name, path in wanted.items()]
-    rows = [row for _, made in go_through(jobs, compare, book, "evaluate") for row in made["rows"]]
+    rows = [row for _, made in run_serial(jobs, compare, book, "evaluate") for row in made["rows"]]
     if not rows:
         raise MedsegError(f"no pair could be compared; the first: {ledger.entries[0].message}", code="nothing-compared")
     n_failed = sum(entry.status == "failed" and entry.code != "no-prediction" for entry in ledger.entries)
@@ -70,7 +70,7 @@ def evaluate_folders(
     return frame, summary if patients else summary | {"note": EACH_CASE}, problems
 
 
-def _surplus(predicted: Mapping[str, Path], wanted: Mapping[str, Path], truth: Path, ledger: Ledger) -> None:
+def _surplus(predicted: Mapping[str, Path], wanted: Mapping[str, Path], truth: Path, ledger: CaseLog) -> None:
     """Masks that have no truth are named, not counted."""
     for name in sorted(predicted.keys() - wanted.keys()):
         text = f"{predicted[name]}: has no truth of this name in {truth}; not counted"
@@ -95,7 +95,7 @@ def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm:
     Gives the summary and the exit status.
     """
     if out is None:
-        ledger = Ledger(None)
+        ledger = CaseLog(None)
         _, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
     else:
         summary, problems, ledger = _evaluate_into(out, masks, truth, tolerance_mm)
@@ -113,13 +113,13 @@ def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm:
 
 def _evaluate_into(
     out: Path, masks: Path, truth: Path, tolerance_mm: float
-) -> tuple[dict[str, Any], list[Entry], Ledger]:
+) -> tuple[dict[str, Any], list[Entry], CaseLog]:
     if (out / "manifest.json").is_file():
         raise ConfigError(f"{out}: is a model, whose metrics.json would be written over; choose another --out")
     file = out / "evaluation_cases.csv"
-    with only_one(out):
+    with lock_output(out):
         before = file.is_file()
-        with Ledger(file) as ledger:
+        with CaseLog(file) as ledger:
             try:
                 rows, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
             except MedsegError as error:
@@ -138,7 +138,7 @@ def write_evaluation(rows: pd.DataFrame, summary: Mapping[str, Any], out: Path) 
 
 def _pair(masks: Path, truth: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """The masks and the truths by name; two single files share the truth's name."""
-    predicted, wanted = (by_name(root, find_images(root)) for root in (masks, truth))
+    predicted, wanted = (index_by_stem(root, find_images(root)) for root in (masks, truth))
     for root, found in ((masks, predicted), (truth, wanted)):
         if root.name.endswith(SEG) or (not found and next(root.rglob(f"*{SEG}"), None)):
             raise DataError(

@@ -122,7 +122,7 @@ CODES: dict[str, str] = {
 }  # fmt: skip
 
 
-def explain(code: str | None = None) -> str:
+def explain_code(code: str | None = None) -> str:
     """Meaning and ways out of a code, or of all, a line each; `ConfigError` with the nearest where there is none."""
     if code is None:
         return "\n".join(f"{name}: {text.partition('|')[0]}" for name, text in sorted(CODES.items()))

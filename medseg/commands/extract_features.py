@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.batch.case_log import Ledger
-from medseg.batch.resume import key_of
-from medseg.batch.runner import PLAIN, Ways, table_book
-from medseg.config.compose import feature_settings, own_features, to_dict
+from medseg.batch.case_log import CaseLog
+from medseg.batch.resume import settings_key
+from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_batch_log
+from medseg.config.compose import feature_settings, features_for_labels, to_dict
 from medseg.data.masks import MaskFolder, labels_in
 from medseg.data.readers import read_cases
 from medseg.features.tables import write_tables
-from medseg.inference.extractor import Around, Extractor, extract_cases
+from medseg.inference.extractor import ExtractionContext, Extractor, extract_cases
 
 if TYPE_CHECKING:
     pass
@@ -22,7 +22,7 @@ WRITTEN = ("_steps.csv", "_units.json")  # beside a table
 
 
 @dataclass(frozen=True)
-class Extraction:
+class ExtractRequest:
     """What to measure, and where the table goes."""
 
     images: Path
@@ -30,21 +30,21 @@ class Extraction:
     out: Path
     features: str = ""  # that of the organ with these labels
     pattern: str | None = None
-    ways: Ways = PLAIN
+    ways: BatchOptions = DEFAULT_OPTIONS
 
 
-def extract_folder(request: Extraction) -> Ledger:
+def extract_folder(request: ExtractRequest) -> CaseLog:
     """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger.
 
     Cases whose images, masks, features and version are as in an earlier run are taken over from it.
     """
     labels, out = labels_in(request.masks), request.out
-    settings = feature_settings(request.features or own_features(labels.numbers))
+    settings = feature_settings(request.features or features_for_labels(labels.numbers))
     extractor = Extractor(settings, labels)
     cases = read_cases(request.images, ["image"], pattern=request.pattern)
     masks = MaskFolder(request.images, request.masks, labels)
-    key = key_of([], {"features": to_dict(settings), "labels": [dict(labels.numbers), labels.exclusive]})
-    with table_book(out, [case.id for case in cases], key, request.ways, (".csv", *WRITTEN)) as book:
-        tables = extract_cases(cases, extractor, masks, book, Around(masks.files))
+    key = settings_key([], {"features": to_dict(settings), "labels": [dict(labels.numbers), labels.exclusive]})
+    with open_batch_log(out, [case.id for case in cases], key, request.ways, (".csv", *WRITTEN)) as book:
+        tables = extract_cases(cases, extractor, masks, book, ExtractionContext(masks.files))
         write_tables(tables, out)
     return book.ledger

@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from medseg.config.compose import labels_of, load, placeless, to_dict, to_yaml
+from medseg.config.compose import get_labels, load, to_dict, to_yaml, without_paths
 from medseg.config.targets import check_targets
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError, ModelError
 from medseg.runs import archive
 from medseg.runs.archive import MANIFEST
-from medseg.runs.run import ENCODER, HASHED, MEMBERS, Run, digest_of, open_run, write_members
+from medseg.runs.run import ENCODER, HASHED, STACK_FILES, Run, hash_run_input, open_run, write_members
 from medseg.utils.console import warn
 from medseg.utils.files import atomic_write_bytes
 
@@ -54,7 +54,7 @@ def import_model(file: Path, folder: Path) -> Run:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as draft:
             whole = Path(draft) / "model"
-            write_members(archive.unpack(file, MEMBERS), whole)
+            write_members(archive.unpack(file, STACK_FILES), whole)
             whole.replace(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
@@ -99,7 +99,7 @@ def describe_model(run: Run) -> dict[str, Any]:
             "organ": config.organ.name,
             "task": config.task,
             "channels": list(config.organ.channels),
-            "labels": dict(labels_of(config).numbers),
+            "labels": dict(get_labels(config).numbers),
             "classes": [str(name) for name in config.organ.classes] if config.task == "diagnosis" else [],
             "licence": manifest.get("package", {}).get("licence", UNSPECIFIED),
             "synthetic": run.synthetic,
@@ -139,8 +139,8 @@ def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str
     """The members of a run, `more` that lie in it, and the manifest of all of them."""
     members = {name: run.file(name).read_bytes() for name in HASHED if run.file(name).is_file()} | more
     if "split.csv" in members:
-        members["split.csv"] = nameless(run).to_csv(index=False, lineterminator="\n").encode()
-    members["config.yaml"] = to_yaml(placeless(load(run.file("config.yaml")))).encode()
+        members["split.csv"] = anonymised_split(run).to_csv(index=False, lineterminator="\n").encode()
+    members["config.yaml"] = to_yaml(without_paths(load(run.file("config.yaml")))).encode()
     manifest = run.read_json(MANIFEST) | {
         "package": {"schema": archive.SCHEMA, "licence": licence},
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())},
@@ -150,7 +150,7 @@ def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str
     yield from members.items()
 
 
-def nameless(run: Run) -> pd.DataFrame:
+def anonymised_split(run: Run) -> pd.DataFrame:
     """split.csv without names and paths: case, patient (numbers), split, and the digest of the image's content.
 
     The digest lets `--out-of-fold` know an image again, though not another one of its patient; who has not the image
@@ -159,7 +159,7 @@ def nameless(run: Run) -> pd.DataFrame:
     table = read_table(run.file("split.csv"))
     if "sha256" in table:
         return table
-    table["sha256"] = [digest_of(Path(path)) if path else "" for path in table["image"]]
+    table["sha256"] = [hash_run_input(Path(path)) if path else "" for path in table["image"]]
     if gone := int((table["sha256"] == "").sum()):
         warn(f"{run.named}: {gone} of {len(table)} images that split.csv names are gone; out of fold they are unknown")
     hidden = table[["case", "patient", "split"]].astype(str).agg("\n".join, axis=1).map(_hash)

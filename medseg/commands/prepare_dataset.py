@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from medseg.batch.case_log import Ledger
-from medseg.batch.runner import Job, Made, attempt
+from medseg.batch.case_log import CaseLog
+from medseg.batch.runner import CaseResult, Job, run_case
 from medseg.config.compose import did_you_mean
-from medseg.data.duplicates import Fingerprints
-from medseg.datasets.base import Source, cases_csv, place
+from medseg.data.duplicates import PerceptualHashes
+from medseg.datasets.base import DatasetIndex, cases_csv, write_case
 from medseg.datasets.brain_mri import read_brats, read_ibsr18, read_mrbrains
 from medseg.datasets.breast_ultrasound import read_busbra, read_busi
 from medseg.datasets.fundus import read_diaretdb1, read_drive, read_idrid_grading, read_idrid_seg
@@ -22,7 +22,7 @@ from medseg.errors import DataError
 from medseg.utils.console import progress, say, warn
 from medseg.utils.files import DRAFT, atomic_write_text, write_json
 
-SOURCES: dict[str, Callable[[Path], Source]] = {
+SOURCES: dict[str, Callable[[Path], DatasetIndex]] = {
     "isic2016": read_isic, "isic2017": read_isic, "isic2018": read_isic, "ph2": read_ph2,
     "idrid_seg": read_idrid_seg, "idrid_grading": read_idrid_grading, "diaretdb1": read_diaretdb1, "drive": read_drive,
     "busi": read_busi, "busbra": read_busbra, "brats": read_brats, "ibsr18": read_ibsr18, "mrbrains": read_mrbrains,
@@ -31,7 +31,7 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
 MADE = ("images", "masks", "labels.json", "prepare.csv", "prepare.json", "duplicates.csv")  # in OUT, before cases.csv
 
 
-def prepare_dataset(name: str, raw: Path, out: Path) -> Ledger:
+def prepare_dataset(name: str, raw: Path, out: Path) -> CaseLog:
     """Write OUT: images/ and masks/ (links where the files can stand as they are), cases.csv, labels.json.
 
     One entry a case in OUT/prepare.csv: failed where it cannot be used, review where it repeats another patient's
@@ -46,17 +46,17 @@ def prepare_dataset(name: str, raw: Path, out: Path) -> Ledger:
     source = SOURCES[name](raw)
     for path in left:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    ledger, lines, prints = Ledger(out / "prepare.csv"), [], Fingerprints()
+    ledger, lines, prints = CaseLog(out / "prepare.csv"), [], PerceptualHashes()
     ledger.amend([])  # from here on OUT is known as begun
 
-    def make(job: Job) -> Made:
-        lines.append(place(job.work, out))
+    def make(job: Job) -> CaseResult:
+        lines.append(write_case(job.work, out))
         prints.add(job.name, job.work.facts.get("patient", job.name), job.input)
-        return Made()
+        return CaseResult()
 
     with progress("prepare", len(source.rows)) as bar:
         for row in source.rows:
-            entry, _ = attempt(make, Job(row.case, next(iter(row.images.values())), (), work=row))
+            entry, _ = run_case(make, Job(row.case, next(iter(row.images.values())), (), work=row))
             ledger.add(entry)
             if entry.status == "failed":
                 warn(entry.message)
@@ -66,7 +66,7 @@ def prepare_dataset(name: str, raw: Path, out: Path) -> Ledger:
         return ledger
     if source.values:
         write_json(out / "labels.json", dict(source.values))
-    report_twins(prints, out / "duplicates.csv", ledger)
+    report_duplicates(prints, out / "duplicates.csv", ledger)
     atomic_write_text(out / "cases.csv", cases_csv(lines))  # last: it says that the dataset is whole
     say(f"{len(lines)} cases in {out / 'cases.csv'}; look at them with medseg data check {out} organ=NAME")
     return ledger
@@ -85,7 +85,7 @@ def _left_behind(out: Path) -> list[Path]:
     return found
 
 
-def report_twins(prints: Fingerprints, file: Path, ledger: Ledger) -> None:
+def report_duplicates(prints: PerceptualHashes, file: Path, ledger: CaseLog) -> None:
     """Write the pairs that show the same, and mark cases that repeat another patient's image."""
     twins = prints.twins()
     if not twins:

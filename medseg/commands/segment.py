@@ -13,35 +13,35 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from medseg.batch.case_log import Ledger
-from medseg.batch.resume import Before, key_of
-from medseg.batch.runner import Book, Job, Made, Rows, Said, attempt, tell_aged, work_through
-from medseg.batch.workers import crew
+from medseg.batch.case_log import CaseLog
+from medseg.batch.resume import PreviousRun, settings_key
+from medseg.batch.runner import BatchLog, CaseOutcome, CaseResult, Job, Rows, run_case, run_cases, warn_outdated
+from medseg.batch.workers import open_workers
 from medseg.config.compose import load as load_config
 from medseg.data.cases import Case, Columns
 from medseg.data.ground_truth import mask_files, mask_suffix, write_masks
-from medseg.data.readers import PLAIN, read_cases
+from medseg.data.readers import DEFAULT_COLUMNS, read_cases
 from medseg.errors import ConfigError, ImageError
-from medseg.inference.memory import GB, announce, limit_of, tiles_for
+from medseg.inference.memory import GB, choose_tiling, log_memory_estimate, memory_limit
 from medseg.io.dicom.seg_writer import SUFFIX, Origin
 from medseg.io.image import image_suffix, read_image, stem
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
 from medseg.runs.synthetic import warn_synthetic
 from medseg.utils.files import atomic_write_text, write_json
-from medseg.utils.locks import only_one
+from medseg.utils.locks import lock_output
 
 if TYPE_CHECKING:
-    from medseg.inference.multi_model import Panel
-    from medseg.inference.out_of_fold import Folds
+    from medseg.inference.multi_model import ModelEnsemble
+    from medseg.inference.out_of_fold import OutOfFoldPredictor
     from medseg.inference.segmenter import Segmenter
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_2D_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TABLES = ("agreement", "candidates", "provenance")
 
 
 @dataclass(frozen=True)
-class Batch:
+class SegmentRequest:
     """What a batch reads and writes."""
 
     source: Path
@@ -63,14 +63,14 @@ class Batch:
         return {**settings, "strict": self.strict, "keep_identity": self.keep_identity}
 
 
-class Work(NamedTuple):
+class SegmentJob(NamedTuple):
     """A case, and where its mask goes."""
 
     case: Case
     target: Path
 
 
-class Facts(NamedTuple):
+class ModelFacts(NamedTuple):
     """What the batch must know of its models."""
 
     channels: list[str]
@@ -79,7 +79,7 @@ class Facts(NamedTuple):
     models: dict[str, Segmenter] | None  # None: other processes hold them
 
 
-def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers: int = 1) -> Ledger:
+def segment_folder(batch: SegmentRequest, runs: list[Run], device: str = "auto", workers: int = 1) -> CaseLog:
     """Segment every image below `source` into the same tree below `out`; one entry a case in out/cases.csv.
 
     A case that fails is named and the others go on. labels.json with the label names is written beside the masks.
@@ -95,40 +95,42 @@ def segment_folder(batch: Batch, runs: list[Run], device: str = "auto", workers:
         batch = dataclasses.replace(batch, suffix=mask_suffix(batch.suffix))
     if batch.keep_identity and batch.suffix != SUFFIX:
         raise ConfigError("--keep-identity: only a DICOM SEG (--format dicom-seg) can hold the patient's identity")
-    with crew(workers, load, batch, runs, device, workers) as team:
-        facts: Facts = team.facts
+    with open_workers(workers, load_models, batch, runs, device, workers) as team:
+        facts: ModelFacts = team.facts
         cases = read_cases(batch.source, facts.channels, _columns(batch, runs), batch.pattern)
         for run in runs:
             warn_synthetic(run, batch.source)
         jobs = [
-            Job(case.name, case.image, list(case.images.values()), work=Work(case, target))
+            Job(case.name, case.image, list(case.images.values()), work=SegmentJob(case, target))
             for case, target in zip(cases, _targets(cases, batch), strict=True)
         ]
         names = [case.name for case in cases]
-        key = key_of(runs, {**batch.settings, **_places(batch, runs, facts)})
-        with only_one(batch.out):
-            before = Before(batch.out / "cases.csv", names, batch.replace)
-            tell_aged(before, key, batch.out)
+        key = settings_key(runs, {**batch.settings, **_places(batch, runs, facts)})
+        with lock_output(batch.out):
+            before = PreviousRun(batch.out / "cases.csv", names, batch.replace)
+            warn_outdated(before, key, batch.out)
             _introduce(batch, runs, facts)
             if facts.models is not None:
-                announce(facts.models, cases, limit_of(batch.max_ram))
-            with Ledger(batch.out / "cases.csv", before.entries) as ledger:
+                log_memory_estimate(facts.models, cases, memory_limit(batch.max_ram))
+            with CaseLog(batch.out / "cases.csv", before.entries) as ledger:
                 older = bool(before.entries)
-                rows = dict(work_through(jobs, team, Book(ledger, key, before, batch.fail_fast), "segment"))
+                rows = dict(run_cases(jobs, team, BatchLog(ledger, key, before, batch.fail_fast), "segment"))
                 by_name = {entry.case: entry for entry in ledger.entries}
                 ledger.amend([by_name[name] for name in names])
                 _write_tables(batch.out, [rows[name] for name in names if name in rows], older)
     return ledger
 
 
-def _columns(batch: Batch, runs: list[Run]) -> Columns:
+def _columns(batch: SegmentRequest, runs: list[Run]) -> Columns:
     """How a table beside the images names things: out of fold patients stand where the model's dataset had them."""
     if not batch.out_of_fold:
-        return PLAIN
-    return Columns(patient=str(load_config(runs[0].file("config.yaml")).data.get("patient_column") or PLAIN.patient))
+        return DEFAULT_COLUMNS
+    return Columns(
+        patient=str(load_config(runs[0].file("config.yaml")).data.get("patient_column") or DEFAULT_COLUMNS.patient)
+    )
 
 
-def _introduce(batch: Batch, runs: list[Run], facts: Facts) -> None:
+def _introduce(batch: SegmentRequest, runs: list[Run], facts: ModelFacts) -> None:
     """What the output folder says of itself: names of the labels, and whose masks out of fold they are."""
     for folder in facts.folders:
         write_json(batch.out / folder / "labels.json", dict(facts.labels.numbers))
@@ -145,33 +147,35 @@ def _write_tables(out: Path, found: list[Rows], older: bool) -> None:
             (out / f"{name}.csv").unlink(missing_ok=True)
 
 
-def _places(batch: Batch, runs: list[Run], facts: Facts) -> dict[str, Any]:
+def _places(batch: SegmentRequest, runs: list[Run], facts: ModelFacts) -> dict[str, Any]:
     """What decides, beside the models' answers, where masks go or which model makes them."""
     splits = [run.read_json("manifest.json")["sha256"].get("split.csv") for run in runs]
     return {"folders": facts.folders, "splits": splits if batch.out_of_fold else None}
 
 
-def load(batch: Batch, runs: list[Run], device: str, processes: int) -> tuple[Facts, Callable[[Job], Said]]:
+def load_models(
+    batch: SegmentRequest, runs: list[Run], device: str, processes: int
+) -> tuple[ModelFacts, Callable[[Job], CaseOutcome]]:
     """The models in one of `processes`: facts about them, and what segments a case."""
-    from medseg.inference.multi_model import Panel
-    from medseg.inference.out_of_fold import Folds
-    from medseg.utils.devices import share_threads
+    from medseg.inference.multi_model import ModelEnsemble
+    from medseg.inference.out_of_fold import OutOfFoldPredictor
+    from medseg.utils.devices import divide_threads
 
-    panel = Folds(runs, device) if batch.out_of_fold else Panel(runs, device)
+    panel = OutOfFoldPredictor(runs, device) if batch.out_of_fold else ModelEnsemble(runs, device)
     if processes > 1:
-        share_threads(processes)
-        whole = limit_of(None) / GB if batch.max_ram is None else batch.max_ram
+        divide_threads(processes)
+        whole = memory_limit(None) / GB if batch.max_ram is None else batch.max_ram
         batch = dataclasses.replace(batch, max_ram=whole / processes)
     models = None if processes > 1 else panel.models
     make = partial(_segment_one, batch, panel)
-    return Facts(panel.channels, panel.labels, panel.folders, models), partial(attempt, make)
+    return ModelFacts(panel.channels, panel.labels, panel.folders, models), partial(run_case, make)
 
 
-def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Made:
+def _segment_one(batch: SegmentRequest, panel: ModelEnsemble | OutOfFoldPredictor, job: Job) -> CaseResult:
     case, target = job.work
     if origin := _origin(case, batch):
         origin.stack()  # refused before anything is computed
-    tiles = tiles_for(panel.models, case, limit_of(batch.max_ram))
+    tiles = choose_tiling(panel.models, case, memory_limit(batch.max_ram))
     images = {channel: read_image(path, batch.series) for channel, path in case.images.items()}
     doubts = panel.doubts(images)
     if doubts and batch.strict:
@@ -194,10 +198,10 @@ def _segment_one(batch: Batch, panel: Panel | Folds, job: Job) -> Made:
     rows = {name: [{"case": case.name, **row} for row in getattr(found, name)] for name in TABLES}
     status, code = ("review", "quality") if doubts else ("ok", "")
     told = {name: table for name, table in rows.items() if table}
-    return Made(told, written, status, code, "; ".join(doubts), str(target))
+    return CaseResult(told, written, status, code, "; ".join(doubts), str(target))
 
 
-def _origin(case: Case, batch: Batch, models: Sequence[str] = ()) -> Origin | None:
+def _origin(case: Case, batch: SegmentRequest, models: Sequence[str] = ()) -> Origin | None:
     """What a DICOM SEG refers to; other masks refer to nothing."""
     if batch.suffix != SUFFIX:
         return None
@@ -205,7 +209,7 @@ def _origin(case: Case, batch: Batch, models: Sequence[str] = ()) -> Origin | No
     return Origin(case.image, batch.series, names, batch.keep_identity)
 
 
-def _targets(cases: list[Case], batch: Batch) -> list[Path]:
+def _targets(cases: list[Case], batch: SegmentRequest) -> list[Path]:
     """Where each mask goes: the image's path below the source, else its name; never onto an input."""
     targets: list[Path] = []
     for case in cases:
@@ -221,9 +225,9 @@ def _targets(cases: list[Case], batch: Batch) -> list[Path]:
     return targets
 
 
-def _target(case: Case, batch: Batch) -> Path:
+def _target(case: Case, batch: SegmentRequest) -> Path:
     path = case.image
-    suffix = batch.suffix or (".png" if image_suffix(path) in PICTURES else ".nii.gz")
+    suffix = batch.suffix or (".png" if image_suffix(path) in IMAGE_2D_SUFFIXES else ".nii.gz")
     if path == batch.source:
         return batch.out / (stem(path.resolve()) + suffix)
     if len(case.images) > 1 or not path.is_relative_to(batch.source) or ".." in path.parts[len(batch.source.parts) :]:

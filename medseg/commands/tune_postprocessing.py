@@ -9,12 +9,12 @@ import numpy as np
 import SimpleITK as sitk
 import yaml
 
-from medseg.config.compose import build, config_dir, labels_of, load
+from medseg.config.compose import build, config_dir, get_labels, load
 from medseg.data.ground_truth import read_masks
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.overlap import dice
-from medseg.inference.segmenter import clean
+from medseg.inference.segmenter import postprocess
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
 from medseg.segmentation.postprocessing import MinimumSize
@@ -25,10 +25,10 @@ Pairs = list[tuple[sitk.Image, sitk.Image]]
 Rules = dict[str, dict[str, Any]]
 Sizes = dict[str, dict[str, float]]
 # of a label's size: a piece below the first is rarely one of a few organs, below the second a speck
-SHARES = (0.1, 0.01)
+SIZE_FRACTIONS = (0.1, 0.01)
 
 
-def choose_rules(runs: list[Run], out: Path) -> list[str]:
+def tune_postprocessing(runs: list[Run], out: Path) -> list[str]:
     """Try every rule of the group `postprocess` on the held-out predictions of `runs`; write the helpful ones as YAML.
 
     A rule is kept where no label's mean Dice falls and one rises, on top of the rules kept before it. A minimum size
@@ -36,9 +36,9 @@ def choose_rules(runs: list[Run], out: Path) -> list[str]:
     Raises `ConfigError` where a run already has rules, or the runs have different labels.
     """
     settings = [load(run.file("config.yaml")) for run in runs]
-    labels = labels_of(settings[0])
+    labels = get_labels(settings[0])
     for run, config in zip(runs, settings, strict=True):
-        if labels_of(config) != labels:
+        if get_labels(config) != labels:
             raise ConfigError(f"{run.named}: has other labels than {runs[0].named}; choose for one organ at a time")
         if config.postprocess:
             raise ConfigError(f"{run.named}: was measured with rules already; train it with postprocess=none")
@@ -50,7 +50,7 @@ def choose_rules(runs: list[Run], out: Path) -> list[str]:
     with progress("choose", len(rules)) as bar:
         for name, rule in rules.items():
             found = scores(pairs, [*map(build, kept.values()), build(rule)], labels)
-            helps = helpful(best, found)
+            helps = improvements(best, found)
             rows.append([name, *map(_shown, found), "kept" if helps else "left out"])
             if helps:
                 kept[name], best = rule, found
@@ -67,7 +67,7 @@ def scores(pairs: Pairs, rules: list[Any], labels: Labels) -> list[float]:
     """Mean Dice of each label over the cases that show it, truth or prediction; NaN where none does."""
     table: list[list[float]] = []
     for mask, truth in pairs:
-        found = sitk.GetArrayFromImage(clean(mask, rules, labels))
+        found = sitk.GetArrayFromImage(postprocess(mask, rules, labels))
         wanted = sitk.GetArrayFromImage(truth)
         row = []
         for name in labels.numbers:
@@ -78,7 +78,7 @@ def scores(pairs: Pairs, rules: list[Any], labels: Labels) -> list[float]:
     return [float(np.nanmean(column)) if not np.isnan(column).all() else float("nan") for column in columns]
 
 
-def helpful(before: list[float], after: list[float], least: float = 1e-4) -> bool:
+def improvements(before: list[float], after: list[float], least: float = 1e-4) -> bool:
     """Whether no label got worse and one got better by at least `least`."""
     known = [(a, b) for a, b in zip(before, after, strict=True) if not (np.isnan(a) or np.isnan(b))]
     return all(b >= a - 1e-9 for a, b in known) and any(b >= a + least for a, b in known)
@@ -116,7 +116,7 @@ def _minima(name: str, rule: dict[str, Any], labels: Labels, sizes: Sizes) -> Ru
         f"{name}_{label}_{share:.0%}".rstrip("%"): rule | {unit: float(f"{share * size:.3g}"), "labels": [number]}
         for label, number in labels.numbers.items()
         for unit, size in sizes.get(label, {}).items()
-        for share in SHARES
+        for share in SIZE_FRACTIONS
     }
     return found or {name: rule}
 

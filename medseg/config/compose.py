@@ -19,9 +19,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import medseg
-from medseg.config.safe_yaml import require_plain
+from medseg.config.safe_yaml import require_plain_yaml
 from medseg.config.schema import AUTO, check_combinations, check_resume, check_values, flatten
-from medseg.config.targets import OWN, mappings, require_allowed
+from medseg.config.targets import OWN, iter_mappings, require_allowed
 from medseg.errors import ConfigError, ModelError
 from medseg.io.labels import Labels
 from medseg.runs.run import ENCODER
@@ -131,7 +131,7 @@ def with_values(config: Config, values: dict[str, Any]) -> Config:
     return copy
 
 
-def values_of(overrides: list[str]) -> dict[str, Any]:
+def parse_overrides(overrides: list[str]) -> dict[str, Any]:
     """``["data.root=scans", "executor.threads=1"]`` → ``{"data.root": "scans", "executor.threads": 1}``."""
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
@@ -140,7 +140,7 @@ def values_of(overrides: list[str]) -> dict[str, Any]:
     return {override.key_or_group: override.value() for override in parsed}
 
 
-def labels_of(config: Config) -> Labels:
+def get_labels(config: Config) -> Labels:
     """The organ's labels."""
     organ = config.organ
     numbers = {str(name): int(number) for name, number in organ.labels.items()}
@@ -165,7 +165,7 @@ def load(file: Path) -> Config:
     """The settings a run was made with. They may be a stranger's: only plain values are taken, see `plain`."""
     try:
         text = file.read_text(encoding="utf-8")
-        require_plain(text)
+        require_plain_yaml(text)
         config = OmegaConf.create(text)
     except (OSError, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
         raise ModelError(f"{file}: the run's settings cannot be read ({_first_line(error)})") from error
@@ -174,7 +174,7 @@ def load(file: Path) -> Config:
     return config
 
 
-def placeless(config: Config) -> Config:
+def without_paths(config: Config) -> Config:
     """The settings without the paths of the machine that trained."""
     found = config.copy()
     for part, values in ((found, LOCAL), (found.data, LOCAL_DATA)):
@@ -195,7 +195,7 @@ def feature_settings(choice: str) -> Config:
     return load(config_dir() / "features" / f"{choice}.yaml")
 
 
-def own_features(labels: Iterable[str]) -> str:
+def features_for_labels(labels: Iterable[str]) -> str:
     """The choice of the group `features` that the organ with just these labels makes; ConfigError where none has."""
     wanted, made = set(map(str, labels)), {}
     for organ in group_choices()["organ"]:
@@ -220,7 +220,7 @@ def build(node: Any, allowed: tuple[str, ...] = OWN, **arguments: Any) -> Any:
     except HydraException as error:
         cause = error.__cause__
         if isinstance(cause, TypeError | ValueError) or cause is None:
-            raise ConfigError(f"{next(mappings(plain))['_target_']}: {_first_line(cause or error)}") from error
+            raise ConfigError(f"{next(iter_mappings(plain))['_target_']}: {_first_line(cause or error)}") from error
         raise cause from error
 
 

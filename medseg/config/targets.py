@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-from medseg.config.safe_yaml import require_literal
+from medseg.config.safe_yaml import require_resolved
 from medseg.errors import ConfigError
 
 FEATURES = "medseg.features."
@@ -23,7 +23,7 @@ LOGGERS = ("pytorch_lightning.loggers.",)
 def require_allowed(plain: Any, allowed: tuple[str, ...]) -> None:
     """Raises `ConfigError` where plain settings name, at any depth, anything else than a class of what `allowed`
     begins with, or hold text that hydra would resolve once more."""
-    for node in mappings(plain):
+    for node in iter_mappings(plain):
         if "_target_" in node and not _is_own(node, allowed):
             raise ConfigError(
                 f"_target_: {node['_target_']} is not allowed; settings may name only classes of "
@@ -31,7 +31,7 @@ def require_allowed(plain: Any, allowed: tuple[str, ...]) -> None:
             )
     for text in _texts(plain):
         try:
-            require_literal(text)
+            require_resolved(text)
         except ValueError as error:
             raise ConfigError(f"a setting holds {error}") from error
 
@@ -46,12 +46,12 @@ def check_targets(settings: dict[str, Any]) -> None:
             require_allowed(part, LOGGERS if group == "logger" else OWN)
 
 
-def mappings(plain: Any) -> Iterator[dict[str, Any]]:
+def iter_mappings(plain: Any) -> Iterator[dict[str, Any]]:
     """Every mapping of a tree of plain values, from the outermost."""
     if isinstance(plain, dict):
         yield plain
     for value in _children(plain):
-        yield from mappings(value)
+        yield from iter_mappings(value)
 
 
 def _texts(plain: Any) -> Iterator[str]:

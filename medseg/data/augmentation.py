@@ -17,7 +17,7 @@ from medseg.errors import ConfigError
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
 
-Paint = Callable[[npt.NDArray[np.float32], npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.float32]]
+LesionPainter = Callable[[npt.NDArray[np.float32], npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.float32]]
 AXES = {"x": -1, "y": -2, "z": -3}
 
 
@@ -34,7 +34,7 @@ class Augment:
         mirror: dict[str, float],
         transforms: dict[str, dict[str, Any]],
         lateral_pairs: list[tuple[int, int]],
-        paint: Sequence[Paint] = (),
+        paint: Sequence[LesionPainter] = (),
     ) -> None:
         self.mirror, self.pairs, self.paint = mirror, lateral_pairs, paint
         self.compose = A.Compose([_transform(name, given) for name, given in transforms.items()])

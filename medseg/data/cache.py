@@ -19,10 +19,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.fingerprint import LOOKS, facts_of
-from medseg.data.ground_truth import fitting_mask as fitting_mask
-from medseg.data.ground_truth import own_mask as own_mask
-from medseg.data.ground_truth import read_truth
+from medseg.data.fingerprint import IMAGE_STATS, case_facts
+from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import ImageError
 from medseg.io.detached import detached
 from medseg.io.image import read_image, to_array
@@ -68,7 +66,7 @@ class CachedCase:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CacheRecipe:
     """How a case becomes arrays; `settings` is text that changes whenever the result would.
 
     `look` measures raw images.
@@ -81,7 +79,7 @@ class Recipe:
     look: Callable[[sitk.Image], dict[str, float]] | None = None
 
 
-def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
+def load_or_prepare(case: Case, folder: Path, recipe: CacheRecipe) -> CachedCase:
     """The case as the recipe makes it, from the cache where files and settings are the same as before.
 
     Raises `ImageError` where an image or mask cannot be used or the two do not fit.
@@ -95,16 +93,16 @@ def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
         raise ImageError(
             f"{case.image}: is a 4D sequence; to learn masks from it, save each frame alone", code="image-4d"
         )
-    truth = read_truth(case, next(iter(images.values())), recipe.labels)
+    truth = read_ground_truth(case, next(iter(images.values())), recipe.labels)
     ready = recipe.prepare(images)
     grid = next(iter(ready.values()))
     coded = sitk.GetArrayFromImage(match_coded(truth.mask, grid, recipe))
     coded = coded.reshape((-1, *coded.shape[-2:]))  # (Z, Y, X)
     array = np.concatenate([to_array(image) for image in ready.values()])  # (C, Z, Y, X)
-    facts = facts_of(images, truth, recipe.labels) | {"network_size": list(grid.GetSize())}
+    facts = case_facts(images, truth, recipe.labels) | {"network_size": list(grid.GetSize())}
     if recipe.look is not None:
-        facts[LOOKS] = {channel: recipe.look(image) for channel, image in images.items()}
-    with whole_folder(target, "facts.json") as part:
+        facts[IMAGE_STATS] = {channel: recipe.look(image) for channel, image in images.items()}
+    with atomic_directory(target, "facts.json") as part:
         np.save(part / "image.npy", array.astype(np.float16))
         np.save(part / "mask.npy", coded.astype(np.uint8))
         np.savez(part / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
@@ -113,7 +111,7 @@ def cached(case: Case, folder: Path, recipe: Recipe) -> CachedCase:
 
 
 @contextmanager
-def whole_folder(target: Path, sign: str) -> Iterator[Path]:
+def atomic_directory(target: Path, sign: str) -> Iterator[Path]:
     """A folder to fill, which becomes `target` when all of it is on the disk.
 
     Where another process was faster its folder stays, known by its file `sign`.
@@ -143,7 +141,7 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: Recipe) -> sitk.Image:
+def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: CacheRecipe) -> sitk.Image:
     """A coded mask on another grid; labels that may overlap go one by one."""
     if recipe.labels.exclusive:
         return recipe.match(coded, grid)
@@ -155,7 +153,7 @@ def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: Recipe) -> sitk.Ima
     return joined
 
 
-def _key(case: Case, recipe: Recipe) -> str:
+def _key(case: Case, recipe: CacheRecipe) -> str:
     named = {name: path is not None for name, path in case.masks.items()}
     facts = f"{VERSION} {recipe.settings} {recipe.labels} {list(case.images)} {case.values} {named}"
     digest = hashlib.sha256(facts.encode())

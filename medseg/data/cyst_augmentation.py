@@ -12,7 +12,7 @@ from medseg.errors import ConfigError
 from medseg.io.labels import Labels
 
 
-class Cysts:
+class SyntheticCysts:
     """Give part of a label the brightness of fluid in one channel, in a share `p` of the patches that show it.
 
     A dead core may be solid or fluid, and FLAIR blacks out fluid as it does in the ventricles: a network that saw only

@@ -23,7 +23,7 @@ DETAIL = 0.9  # and of what is left when the coarse picture is taken off: two ro
 
 
 @dataclass(frozen=True)
-class Twin:
+class DuplicatePair:
     """Two cases that show the same; kind: exact or near."""
 
     one: str
@@ -32,7 +32,7 @@ class Twin:
     same_patient: bool
 
 
-class Fingerprints:
+class PerceptualHashes:
     """Hashes and thumbnails of images, an image at a time; nothing else is kept."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Fingerprints:
         self._bits.append((tiny[:, 1:] > tiny[:, :-1]).ravel())
         self._small.append(cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
 
-    def twins(self) -> list[Twin]:
+    def twins(self) -> list[DuplicatePair]:
         """Every pair that shows the same, in the order of the cases."""
         found = []
         bits = np.array(self._bits, bool).reshape(len(self._cases), -1)
@@ -63,9 +63,9 @@ class Fingerprints:
             for offset in np.flatnonzero(same | (apart <= NEAR)):
                 other = one + 1 + int(offset)
                 exact = bool(same[offset])
-                if exact or alike(self._small[one], self._small[other]):
+                if exact or same_content(self._small[one], self._small[other]):
                     (a, first), (b, second) = self._cases[one], self._cases[other]
-                    found.append(Twin(a, b, "exact" if exact else "near", first == second))
+                    found.append(DuplicatePair(a, b, "exact" if exact else "near", first == second))
         return found
 
 
@@ -79,7 +79,7 @@ def thumbnail(image: sitk.Image, side: int) -> Float32Array:
     return np.asarray(cv2.resize(array, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def alike(one: Float32Array, other: Float32Array) -> bool:
+def same_content(one: Float32Array, other: Float32Array) -> bool:
     """Whether two thumbnails show the same, coarsely and in detail; never for pictures of one value."""
     detail = [part - cv2.GaussianBlur(part, (0, 0), 3) for part in (one, other)]
     return _correlation(one, other) >= ALIKE and _correlation(*detail) >= DETAIL

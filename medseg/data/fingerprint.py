@@ -11,23 +11,23 @@ import SimpleITK as sitk
 from medseg.errors import DataError
 
 if TYPE_CHECKING:
-    from medseg.data.ground_truth import Truth
+    from medseg.data.ground_truth import GroundTruth
     from medseg.io.labels import Labels
 
 Facts = dict[str, Any]
 UTMOST = 0.01  # of the cases, on either side of a range
 KINDS = ("axes", "components")  # numbers that stand for a kind
-LOOKS = "looks"  # what raw images are like, for telling at inference whether another is like them
+IMAGE_STATS = "looks"  # what raw images are like, for telling at inference whether another is like them
 
 
 def fingerprint(facts: list[Facts], patients: int, labels: Iterable[str], synthetic: bool) -> Facts:
     """The statistics of cached cases, at least one; `facts` is what `CachedCase.facts` has of each."""
-    found = {"synthetic": synthetic, "patients": patients, **summary_of(facts, labels)}
+    found = {"synthetic": synthetic, "patients": patients, **summarise_facts(facts, labels)}
     found |= {"network_size": _median([fact["network_size"] for fact in facts])}
-    return found | {LOOKS: known_looks([fact[LOOKS] for fact in facts if LOOKS in fact])}
+    return found | {IMAGE_STATS: image_ranges([fact[IMAGE_STATS] for fact in facts if IMAGE_STATS in fact])}
 
 
-def require_shown(facts: Facts, labels: Sequence[str]) -> None:
+def require_labels_present(facts: Facts, labels: Sequence[str]) -> None:
     """`DataError` where `facts`, a fingerprint of training cases, has no voxel of a label."""
     for name in labels:
         if not facts["voxels"][name]:
@@ -37,7 +37,7 @@ def require_shown(facts: Facts, labels: Sequence[str]) -> None:
             )
 
 
-def facts_of(images: dict[str, sitk.Image], truth: Truth, labels: Labels) -> Facts:
+def case_facts(images: dict[str, sitk.Image], truth: GroundTruth, labels: Labels) -> Facts:
     """Spacing (mm), size, voxels of each annotated label, and intensity of each channel inside the labels."""
     first = next(iter(images.values()))
     coded = sitk.GetArrayViewFromImage(truth.mask)
@@ -62,7 +62,7 @@ def facts_of(images: dict[str, sitk.Image], truth: Truth, labels: Labels) -> Fac
     }
 
 
-def summary_of(facts: list[Facts], labels: Iterable[str]) -> Facts:
+def summarise_facts(facts: list[Facts], labels: Iterable[str]) -> Facts:
     """Medians over cases of what `facts_of` found in each, and sums of the labels' voxels."""
     channels = facts[0]["intensity"]
     return {
@@ -81,7 +81,7 @@ def summary_of(facts: list[Facts], labels: Iterable[str]) -> Facts:
     }
 
 
-def known_looks(looks: Sequence[Mapping[str, Mapping[str, float]]]) -> Facts:
+def image_ranges(looks: Sequence[Mapping[str, Mapping[str, float]]]) -> Facts:
     """Of each channel the usual contrast, and the range of each measure over the cases; `looks` is channel → measure →
     value for each case. From a hundred cases on the utmost hundredth on either side is left out, but no kind."""
     found: Facts = {}

@@ -15,9 +15,9 @@ from medseg.errors import ConfigError, ImageError
 from medseg.io.dicom.seg_reader import read_seg
 from medseg.io.dicom.seg_writer import SUFFIX as SEG
 from medseg.io.dicom.seg_writer import Origin, write_seg
-from medseg.io.geometry import grid_difference, voxels_apart
+from medseg.io.geometry import grid_difference, max_grid_offset
 from medseg.io.image import SUFFIXES, find_images, image_suffix, read_mask, stem, write_image
-from medseg.io.labels import Labels, plain
+from medseg.io.labels import Labels, normalize_name
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "tiff": ".tif", "dicom-seg": SEG}
 BACKGROUND = "background"  # in data.mask_values: pixels that are no label
@@ -29,7 +29,7 @@ CROWD = 0.95  # of the pixels
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """A coded mask on its image's grid, and which labels were annotated; the others are unknown, not absent.
 
     apart: by file, how far its corners lie off the image's, in voxels, as headers of another precision make it.
@@ -42,14 +42,14 @@ class Truth:
     cut: tuple[Path, ...] = ()
 
 
-def own_mask(case: Case, image: sitk.Image) -> sitk.Image:
+def read_case_mask(case: Case, image: sitk.Image) -> sitk.Image:
     """The label map that the dataset names for a case, on the grid of its image; `ImageError` where there is none."""
     if case.mask is None:
         raise ImageError(f"{case.image}: has no mask in the dataset", code="mask-missing")
-    return fitting_mask(case.mask, image, case.image)
+    return read_mask_on_grid(case.mask, image, case.image)
 
 
-def fitting_mask(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+def read_mask_on_grid(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
     """The mask of `path`, which must lie on the grid of the image; `ImageError` says how far it is off."""
     if path.name.endswith(SEG):
         return read_seg(path, image)
@@ -63,7 +63,7 @@ def fitting_mask(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
     return mask
 
 
-def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
+def read_ground_truth(case: Case, image: sitk.Image, labels: Labels) -> GroundTruth:
     """The truth of a case on the grid of its image.
 
     Raises `ImageError`: mask-missing; mask-grid, with the numbers; mask-label for a pixel value no label has, with the
@@ -76,14 +76,14 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
     cut: list[Path] = []
 
     def fitting(path: Path) -> npt.NDArray[np.uint8]:
-        mask = fitting_mask(path, image, case.image)
-        apart[path] = voxels_apart(mask, image)
+        mask = read_mask_on_grid(path, image, case.image)
+        apart[path] = max_grid_offset(mask, image)
         array: npt.NDArray[np.uint8] = sitk.GetArrayFromImage(mask)
         return array
 
     def alone(array: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.bool_]:
         cut.extend([] if _two_valued(array) else [path])
-        return drawn(array, path)
+        return binarize(array, path)
 
     if case.mask is not None:
         array = fitting(case.mask)
@@ -92,7 +92,7 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
         else:
             layers = _layers(case, array, labels)
     for given, path in case.masks.items():
-        name = next((own for own in labels.numbers if plain(own) == plain(given)), None)
+        name = next((own for own in labels.numbers if normalize_name(own) == normalize_name(given)), None)
         if name is None:
             continue
         layers[name] = np.zeros(image.GetSize()[::-1], np.bool_) if path is None else alone(fitting(path), path)
@@ -100,7 +100,7 @@ def read_truth(case: Case, image: sitk.Image, labels: Labels) -> Truth:
         raise _unnamed(case, labels)
     coded = sitk.GetImageFromArray(labels.join(layers))
     coded.CopyInformation(image)
-    return Truth(coded, tuple(name for name in labels.numbers if name in layers), apart, tuple(cut))
+    return GroundTruth(coded, tuple(name for name in labels.numbers if name in layers), apart, tuple(cut))
 
 
 def _unnamed(case: Case, labels: Labels) -> ImageError:
@@ -111,7 +111,7 @@ def _unnamed(case: Case, labels: Labels) -> ImageError:
     )
 
 
-def drawn(array: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.bool_]:
+def binarize(array: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.bool_]:
     """Where the file of a single label shows it: what is not 0; of more than two values, what reaches half of 255.
 
     Raises `ImageError` (mask-values) where there are several values and none reaches half: no black and white, no soft
@@ -141,9 +141,12 @@ def _blurred(case: Case, array: npt.NDArray[np.uint8], labels: Labels) -> bool:
     """
     if len(labels.numbers) != 1 or _two_valued(array) or array.max() < HALF:
         return False
-    name = plain(next(iter(labels.numbers)))
+    name = normalize_name(next(iter(labels.numbers)))
     for given, values in (case.values or {}).items():  # the dataset's own words go first
-        if {value >= HALF for value in values} != {plain(given) == name} or plain(given) not in (name, BACKGROUND):
+        if {value >= HALF for value in values} != {normalize_name(given) == name} or normalize_name(given) not in (
+            name,
+            BACKGROUND,
+        ):
             return False
     if case.mask is not None and image_suffix(case.mask) in (".jpg", ".jpeg"):
         return True
@@ -157,28 +160,30 @@ def _layers(case: Case, array: npt.NDArray[np.uint8], labels: Labels) -> dict[st
     """Layers of a label map, by the dataset's own values where it states them, else by the labels' numbers."""
     found = {int(value) for value in np.unique(array)} - {0}
     if case.values is not None:
-        values = {plain(name): tuple(given) for name, given in case.values.items()}
+        values = {normalize_name(name): tuple(given) for name, given in case.values.items()}
     elif len(labels.numbers) == 1 and found == {WHITE}:  # black and white
-        values = {plain(next(iter(labels.numbers))): (WHITE,)}
+        values = {normalize_name(next(iter(labels.numbers))): (WHITE,)}
     else:
-        values = {plain(name): (number,) for name, number in labels.numbers.items()}
+        values = {normalize_name(name): (number,) for name, number in labels.numbers.items()}
     _require_known(case, found, values, labels)
     ignored = sorted(found.intersection(values.get(IGNORE, ())))
-    if ignored and IGNORE not in map(plain, labels.numbers):
-        listed = {name: list(values.get(plain(name), ())) for name in labels.numbers} | {BACKGROUND: ignored}
+    if ignored and IGNORE not in map(normalize_name, labels.numbers):
+        listed = {name: list(values.get(normalize_name(name), ())) for name in labels.numbers} | {BACKGROUND: ignored}
         raise ImageError(
             f"{case.mask}: holds {ignored}, pixels to be ignored, which would be learnt and judged as background here; "
             f"leave the case out, or, where that is meant, {_setting(listed)}",
             code="mask-label",
         )
-    return {name: np.isin(array, values[plain(name)]) for name in labels.numbers if plain(name) in values}
+    return {
+        name: np.isin(array, values[normalize_name(name)]) for name in labels.numbers if normalize_name(name) in values
+    }
 
 
 def _require_known(case: Case, found: set[int], values: Mapping[str, Sequence[int]], labels: Labels) -> None:
     unknown = sorted(found - {value for given in values.values() for value in given})
     if not unknown:
         return
-    listed = {name: list(values.get(plain(name), ())) for name in labels.numbers}
+    listed = {name: list(values.get(normalize_name(name), ())) for name in labels.numbers}
     way = f"e.g. {_setting(listed | {BACKGROUND: unknown})}"
     if len(listed) == 1:  # the one or the other
         name, known = next(iter(listed.items()))

@@ -8,10 +8,10 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.ground_truth import find_masks, fitting_mask, read_truth
+from medseg.data.ground_truth import find_masks, read_ground_truth, read_mask_on_grid
 from medseg.errors import DataError, ImageError
 from medseg.io.image import find_images, stem
-from medseg.io.label_names import labels_found, stated_labels
+from medseg.io.label_names import infer_labels, read_label_names
 from medseg.io.labels import Labels
 
 MaskOf = Callable[[Case, sitk.Image], sitk.Image]
@@ -22,10 +22,10 @@ def labels_in(masks: Path) -> Labels:
 
     Where files are named <image>_<label>, the labels may overlap.
     """
-    stated, files = stated_labels(masks), find_images(masks)
+    stated, files = read_label_names(masks), find_images(masks)
     names = {stem(path) for path in files}
     layered = [name for label in stated or () for name in names if name.endswith(f"_{label}")]
-    return Labels(stated or labels_found(files), exclusive=not layered)
+    return Labels(stated or infer_labels(files), exclusive=not layered)
 
 
 class MaskFolder:
@@ -50,7 +50,7 @@ class MaskFolder:
         for label, (path, wanted) in self._places(case).items():
             if path is None:
                 raise ImageError(f"{case.image}: has no mask {wanted}.* in {self.masks}", code="mask-missing")
-            layers[label] = fitting_mask(path, image, case.image)
+            layers[label] = read_mask_on_grid(path, image, case.image)
         if self.labels.exclusive:
             return layers[""]
         coded = sitk.GetImageFromArray(self.labels.join({n: sitk.GetArrayFromImage(m) > 0 for n, m in layers.items()}))
@@ -70,10 +70,10 @@ class MaskFolder:
         return places
 
 
-def true_masks(labels: Labels) -> MaskOf:
+def ground_truth_masks(labels: Labels) -> MaskOf:
     """The masks that the dataset itself names, coded by `labels`."""
 
     def find(case: Case, image: sitk.Image) -> sitk.Image:
-        return read_truth(case, image, labels).mask
+        return read_ground_truth(case, image, labels).mask
 
     return find

@@ -19,7 +19,7 @@ def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
     Raises `DataError` for a channel without a file, and for several in one file, which `as_source` splits.
     """
     files, masks = _found(root)
-    several = max(len(channels), len(stated_channels(root)))
+    several = max(len(channels), len(read_channel_names(root)))
     found = []
     for case, parts in files.items():
         if WHOLE in parts and several > 1:
@@ -58,7 +58,7 @@ def _found(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
     return files, masks
 
 
-def stated_channels(root: Path) -> list[str]:
+def read_channel_names(root: Path) -> list[str]:
     """Names of the channels in dataset.json, in order: nnU-Net's "channel_names" or MSD's "modality"."""
     try:
         content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
@@ -69,7 +69,7 @@ def stated_channels(root: Path) -> list[str]:
         raise DataError(f"{root / 'dataset.json'}: {why}") from error
 
 
-def stated_labels(root: Path) -> dict[str, Any] | None:
+def read_label_names(root: Path) -> dict[str, Any] | None:
     """Pixel values by label name from dataset.json, in nnU-Net's order (name: value) or MSD's (value: name)."""
     try:
         labels = json.loads((root / "dataset.json").read_text(encoding="utf-8")).get("labels")

@@ -16,7 +16,7 @@ from medseg.data.cache import CachedCase
 from medseg.io.labels import Labels
 
 
-class Sampling(NamedTuple):
+class PatchSampling(NamedTuple):
     """Where patches are cut and how they are varied; the same seed, the same patches."""
 
     foreground: float
@@ -32,7 +32,9 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
     case that shows it; the others anywhere.
     """
 
-    def __init__(self, cases: list[CachedCase], labels: Labels, patch: tuple[int, ...], sampling: Sampling) -> None:
+    def __init__(
+        self, cases: list[CachedCase], labels: Labels, patch: tuple[int, ...], sampling: PatchSampling
+    ) -> None:
         self.patch, self.sampling = patch, sampling
         self.names = [case.name for case in cases]
         self.images = [case.image() for case in cases]
@@ -114,7 +116,7 @@ def _crop(array: npt.NDArray[np.generic], starts: list[int], box: tuple[int, ...
     return result
 
 
-class PassSampler(Sampler[int]):
+class ResumableSampler(Sampler[int]):
     """Patch numbers of an epoch of `length`: epoch e gives e·length … (e+1)·length − 1, so no patch comes twice.
 
     Of a training that goes on, the numbers below `first` are left out.

@@ -19,11 +19,13 @@ from medseg.utils.files import unfit_name
 MASK_FOLDERS = ("masks", "labels")
 ABSENT = "absent"
 FEATURES = "features.csv"  # of a dataset that was measured already
-PLAIN = Columns()
+DEFAULT_COLUMNS = Columns()
 NUMBERS: dict[type, str] = {int: "whole number", float: "number"}
 
 
-def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, pattern: str | None = None) -> list[Case]:
+def read_cases(
+    root: Path, channels: list[str], columns: Columns = DEFAULT_COLUMNS, pattern: str | None = None
+) -> list[Case]:
     """Every case of `root`: a dataset folder, a bare folder of images or a single one.
 
     `pattern` is a glob that images must match. `DataError` names what is missing and the layouts that are read.
@@ -39,7 +41,7 @@ def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, patter
     elif (root / "images").is_dir():
         cases = _from_folders(root, channels, columns)
     else:
-        cases = _bare(_channels(by_name(root, find_images(root), strict=False), root, channels))
+        cases = _bare(_channels(index_by_stem(root, find_images(root), strict=False), root, channels))
     if pattern is not None:
         chosen = set(find_images(root, pattern))
         cases = [case for case in cases if case.image in chosen]
@@ -59,9 +61,9 @@ def read_cases(root: Path, channels: list[str], columns: Columns = PLAIN, patter
 def _stated_values(root: Path) -> Mapping[str, Any] | None:
     """Pixel values by label name from the dataset's labels.json or nnU-Net's dataset.json, where it has one."""
     if (root / "dataset.json").is_file() and not (root / "cases.csv").is_file():
-        from medseg.data.nnunet import stated_labels
+        from medseg.data.nnunet import read_label_names
 
-        return stated_labels(root)
+        return read_label_names(root)
     file = root / "labels.json"
     if not file.is_file():
         return None
@@ -100,14 +102,14 @@ def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]
                 frame=_number(row, "frame", where, int),
                 time=_number(row, "time", where, float),
                 signal=_number(row, "signal", where, float),
-                split=split_name(row.get(columns.split), where),
+                split=parse_split(row.get(columns.split), where),
             )
         )
     _refuse_twins([case.name for case in cases], file)
     return cases
 
 
-def measured_cases(file: Path, columns: Columns) -> list[Case]:
+def cases_from_features(file: Path, columns: Columns) -> list[Case]:
     """The cases of a table of features, a row or several each; their images need not be there."""
     header, rows = _records(file)
     if "case" not in header:
@@ -115,7 +117,7 @@ def measured_cases(file: Path, columns: Columns) -> list[Case]:
     first: dict[str, Case] = {}
     for where, row in rows:
         _require_case(row["case"], where)
-        label, split = row.get(columns.label), split_name(row.get(columns.split), where)
+        label, split = row.get(columns.label), parse_split(row.get(columns.split), where)
         patient = row.get(columns.patient) or row["case"]
         first.setdefault(row["case"], Case(row["case"], patient, {"table": file}, label=label, split=split))
     return list(first.values())
@@ -138,9 +140,9 @@ def _label_files(folder: Path, row: dict[str, Any]) -> dict[str, Path | None]:
 
 
 def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Case]:
-    images = _channels(by_name(root / "images", find_images(root / "images")), root / "images", channels)
+    images = _channels(index_by_stem(root / "images", find_images(root / "images")), root / "images", channels)
     folder = next((root / name for name in MASK_FOLDERS if (root / name).is_dir()), None)
-    files = by_name(folder, [p for p in folder.rglob("*") if is_image(p)]) if folder else {}
+    files = index_by_stem(folder, [p for p in folder.rglob("*") if is_image(p)]) if folder else {}
     masks = _masks_of(list(images), files, columns)
     if folder and not any(one or any(several.values()) for one, several in masks.values()):
         raise DataError(
@@ -168,7 +170,7 @@ def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Cas
                 mask=masks[name][0],
                 masks=masks[name][1],
                 label=row.get(columns.label),
-                split=split_name(row.get(columns.split), f"{root / 'labels.csv'}, {name}"),
+                split=parse_split(row.get(columns.split), f"{root / 'labels.csv'}, {name}"),
             )
         )
     return cases
@@ -206,7 +208,7 @@ def _masks_of(
     return {name: (None, row) for name, row in found.items()}
 
 
-def by_name(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str, Path]:
+def index_by_stem(root: Path, paths: Iterable[Path], strict: bool = True) -> dict[str, Path]:
     """Name of each file: its path below `root` without ending; two of one name are an error, or keep their endings."""
     named: dict[str, Path] = {}
     for path in paths:
@@ -238,7 +240,7 @@ def _number(row: dict[str, Any], column: str, where: str, kind: type) -> Any:
     return number
 
 
-def split_name(text: str | None, where: str) -> str | None:
+def parse_split(text: str | None, where: str) -> str | None:
     """Train, valid or test by any of its names; `DataError`, which begins with `where`, for another."""
     if text is not None and text.lower() not in SPLIT_NAMES:
         raise DataError(f"{where}: split {text!r} must be train, valid or test")

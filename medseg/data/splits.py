@@ -58,7 +58,7 @@ def fold_cases(cases: list[Case], folds: int, fold: int, seed: int) -> list[Case
     return [replace(case, split="test" if case.patient in held else "train") for case in cases]
 
 
-def report_split(cases: list[Case]) -> str | None:
+def evaluation_split(cases: list[Case]) -> str | None:
     """The split whose numbers are reported: test, else valid, else none."""
     names = {case.split for case in cases}
     return next((name for name in ("test", "valid") if name in names), None)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from PIL import Image
 
-from medseg.data.ground_truth import drawn
+from medseg.data.ground_truth import binarize
 from medseg.errors import DataError, ImageError, MedsegError
 from medseg.io.image import frames, image_suffix, read_image, write_image
 
@@ -41,7 +41,7 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Row:
+class DatasetCase:
     """A case of a public dataset. masks: "" for a label map, else by label; None for a label looked for and not there.
 
     make: writes a mask that no file holds, e.g. from contours, to the path it is given. stacked: `images` are one 4D
@@ -57,10 +57,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetIndex:
     """What a reader found: its rows, and what pixel values mean (labels.json), where a label map needs it."""
 
-    rows: list[Row]
+    rows: list[DatasetCase]
     values: Values = field(default_factory=dict)
 
 
@@ -71,13 +71,13 @@ def files_below(raw: Path, *patterns: str) -> list[Path]:
     return sorted(path for path in found if any(Path(path.name.lower()).match(pattern) for pattern in wanted))
 
 
-def require(found: Iterable[Any], raw: Path, tree: str) -> None:
+def require_tree(found: Iterable[Any], raw: Path, tree: str) -> None:
     """`DataError` with the tree that was expected, where nothing was found."""
     if not list(found):
         raise DataError(f"{raw}: holds nothing of this dataset; expected below it:\n{tree}")
 
 
-def failing(error: MedsegError) -> Callable[[Path], None]:
+def raise_later(error: MedsegError) -> Callable[[Path], None]:
     """What `Row.make` is for a case that is known to be wrong: it fails and says why, the others go on."""
 
     def fail(target: Path) -> None:  # noqa: ARG001 - called as what writes a mask
@@ -102,14 +102,14 @@ def table(file: Path) -> list[dict[str, str]]:
         return [{str(k).strip(): str(v or "").strip() for k, v in row.items() if k is not None} for row in rows]
 
 
-def place(row: Row, out: Path) -> dict[str, str]:
+def write_case(row: DatasetCase, out: Path) -> dict[str, str]:
     """Link a case's images into `out`/images, link or write its masks, and return its line of cases.csv.
 
     Raises `ImageError` where a mask cannot be read or its parts have different sizes.
     """
     line: dict[str, str] = {"case": row.case, **row.facts}
     if row.stacked:
-        line |= unstacked(row, out)
+        line |= split_4d(row, out)
     for channel, path in () if row.stacked else row.images.items():
         end = f"_{channel}" if channel else ""
         target = out / "images" / f"{row.case}{end}{'' if path.is_dir() else _ending(path)}"
@@ -134,7 +134,7 @@ def place(row: Row, out: Path) -> dict[str, str]:
     return line
 
 
-def unstacked(row: Row, out: Path) -> dict[str, str]:
+def split_4d(row: DatasetCase, out: Path) -> dict[str, str]:
     """Write each channel of a case's 4D file as a volume of its own, and return their columns.
 
     Raises `ImageError` where it has not as many volumes as channels.
@@ -163,7 +163,7 @@ def merged(mask: Mask) -> npt.NDArray[np.bool_]:
     result: npt.NDArray[np.bool_] | None = None
     for file in mask.files:
         grey = _grey(file)
-        here = grey >= mask.level if mask.level is not None and mask.level > 1 else drawn(grey, file)
+        here = grey >= mask.level if mask.level is not None and mask.level > 1 else binarize(grey, file)
         if result is not None and here.shape != result.shape:
             raise ImageError(f"{file}: is {here.shape[::-1]} pixels, {mask.files[0]} is {result.shape[::-1]}")
         result = here if result is None else result | here

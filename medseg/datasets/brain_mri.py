@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from medseg.datasets.base import Mask, Row, Source, Values, failing, files_below, require, table
+from medseg.datasets.base import DatasetCase, DatasetIndex, Mask, Values, files_below, raise_later, require_tree, table
 from medseg.errors import DataError
 
 BRATS_TREE = """  HGG/BraTS19_XXX_1/BraTS19_XXX_1_flair.nii.gz   (or without HGG and LGG)
@@ -21,7 +21,7 @@ CHANNELS = {"flair": "flair", "t2f": "flair", "t1": "t1", "t1n": "t1", "t1ce": "
 CHANNELS |= {"t2": "t2", "t2w": "t2"}
 
 
-def read_brats(raw: Path) -> Source:
+def read_brats(raw: Path) -> DatasetIndex:
     """Channels flair, t1, t1c, t2 whatever the year calls them; grade HGG or LGG as label.
 
     Until 2022 the enhancing tumour is 4 (2015 also has 3, not enhancing); from 2023 on it is 3: told by the names.
@@ -31,7 +31,7 @@ def read_brats(raw: Path) -> Source:
         folder, part = _place(path)
         cases.setdefault(folder, {})[part] = path
     cases = {folder: parts for folder, parts in cases.items() if CHANNELS.keys() & parts.keys()}
-    require(cases, raw, BRATS_TREE)
+    require_tree(cases, raw, BRATS_TREE)
     grades = _grades(raw)
     names = Counter(folder.name for folder in cases)
     rows, recent = [], any({"t1n", "t2f", "t2w"} & parts.keys() for parts in cases.values())
@@ -43,10 +43,10 @@ def read_brats(raw: Path) -> Source:
         segs = _segs(folder, parts)
         masks = {"": Mask((segs[0],))} if len(segs) == 1 else {}
         several = DataError(f"{folder}: which is the mask, {' or '.join(p.name for p in segs)}? Move the others away")
-        make = failing(several) if len(segs) > 1 else None
-        rows.append(Row(apart + folder.name, images, masks, facts, make))
+        make = raise_later(several) if len(segs) > 1 else None
+        rows.append(DatasetCase(apart + folder.name, images, masks, facts, make))
     enhancing, core, whole = (3, [1, 3], [1, 2, 3]) if recent else (4, [1, 3, 4], [1, 2, 3, 4])
-    return Source(rows, {"whole_tumour": whole, "tumour_core": core, "enhancing": enhancing})
+    return DatasetIndex(rows, {"whole_tumour": whole, "tumour_core": core, "enhancing": enhancing})
 
 
 def _place(path: Path) -> tuple[Path, str]:
@@ -83,33 +83,33 @@ def _grades(raw: Path) -> dict[str, str]:
     return found
 
 
-def read_ibsr18(raw: Path) -> Source:
+def read_ibsr18(raw: Path) -> DatasetIndex:
     """T1 with CSF 1, grey 2 and white matter 3."""
     images = files_below(raw, "IBSR_??_ana.nii*", "IBSR_??_ana_strip.nii*")
-    require(images, raw, IBSR_TREE)
+    require_tree(images, raw, IBSR_TREE)
     masks = {path.name[:7]: path for path in files_below(raw, "IBSR_??_segTRI*.nii*")}
     masks |= {path.name[:7]: path for path in files_below(raw, "IBSR_??_segTRI_ana.nii*")}  # before segTRI_fill_ana
     first = {path.name[:7]: path for path in reversed(images)}  # the whole head before the stripped one
     rows = [
-        Row(name, {"": path}, {"": Mask((masks[name],))} if name in masks else {}, {"patient": name})
+        DatasetCase(name, {"": path}, {"": Mask((masks[name],))} if name in masks else {}, {"patient": name})
         for name, path in sorted(first.items())
     ]
-    return Source(rows, {"csf": 1, "gm": 2, "wm": 3})
+    return DatasetIndex(rows, {"csf": 1, "gm": 2, "wm": 3})
 
 
-def read_mrbrains(raw: Path) -> Source:
+def read_mrbrains(raw: Path) -> DatasetIndex:
     """T1 and FLAIR of 2013 (three tissues) or 2018 (ten labels, of which tissues are made)."""
     masks = files_below(raw, "LabelsForTesting.nii*", "segm.nii*")
-    require(masks, raw, MRBRAINS_TREE)
+    require_tree(masks, raw, MRBRAINS_TREE)
     rows = []
     for mask in masks:
         folder = mask.parent / "pre" if (mask.parent / "pre").is_dir() else mask.parent
         named = {"t1": ("T1.nii", "T1.nii.gz"), "flair": ("T2_FLAIR.nii", "T2_FLAIR.nii.gz", "FLAIR.nii.gz")}
         images = {c: next((folder / n for n in names if (folder / n).is_file()), None) for c, names in named.items()}
         found = {channel: path for channel, path in images.items() if path is not None}
-        rows.append(Row(mask.parent.name, found, {"": Mask((mask,))}, {"patient": mask.parent.name}))
+        rows.append(DatasetCase(mask.parent.name, found, {"": Mask((mask,))}, {"patient": mask.parent.name}))
     values: Values = {"csf": 1, "gm": 2, "wm": 3}
     if any(mask.name.startswith("segm") for mask in masks):
         # cortical and deep grey matter; white matter and its lesions; outer CSF and ventricles; the rest is no tissue
         values = {"csf": [5, 6], "gm": [1, 2], "wm": [3, 4], "background": [7, 8, 9, 10]}
-    return Source(rows, values)
+    return DatasetIndex(rows, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medseg.datasets.base import Mask, Row, Source, files_below, require, split_of, table
+from medseg.datasets.base import DatasetCase, DatasetIndex, Mask, files_below, require_tree, split_of, table
 
 IDRID_TREE = """  1. Original Images/a. Training Set/IDRiD_01.jpg
   2. All Segmentation Groundtruths/a. Training Set/3. Hard Exudates/IDRiD_01_EX.tif"""
@@ -25,32 +25,34 @@ DIARETDB1 = {
 CONSENSUS = 191  # of 255: at least 75 % of the four experts' marks, the level of DIARETDB1's own evaluation
 
 
-def read_idrid_seg(raw: Path) -> Source:
+def read_idrid_seg(raw: Path) -> DatasetIndex:
     """A mask file for each type of lesion; a type without a file was looked for and is not there.
 
     The images of this part have two digits: those of the grading and localisation parts, three, nobody outlined. An
     image without any file, and a type that has none in the whole set, were not annotated.
     """
     images = [path for path in files_below(raw, "IDRiD_*.jpg") if re.fullmatch(r"IDRiD_\d\d", path.stem, re.IGNORECASE)]
-    require(images, raw, IDRID_TREE)
+    require_tree(images, raw, IDRID_TREE)
     masks = {path.stem.lower(): path for path in files_below(raw, "IDRiD_*.tif")}
-    require(masks, raw, IDRID_TREE)
+    require_tree(masks, raw, IDRID_TREE)
     drawn = {end: label for end, label in IDRID.items() if any(name.endswith(end.lower()) for name in masks)}
     rows = []
     for path in images:
         found = {label: masks.get((path.stem + end).lower()) for end, label in drawn.items()}
         parts = {label: Mask((file,), level=1) if file else None for label, file in found.items()}
         parts = parts if any(parts.values()) else {}
-        rows.append(Row(path.stem, {"": path}, parts, {"patient": path.stem, "split": split_of(path.relative_to(raw))}))
-    return Source(rows)
+        rows.append(
+            DatasetCase(path.stem, {"": path}, parts, {"patient": path.stem, "split": split_of(path.relative_to(raw))})
+        )
+    return DatasetIndex(rows)
 
 
-def read_idrid_grading(raw: Path) -> Source:
+def read_idrid_grading(raw: Path) -> DatasetIndex:
     """Grades of retinopathy 0 … 4 as label, risk of macular oedema beside; names repeat between the two sets."""
     images = {(split_of(path.relative_to(raw)), path.stem): path for path in files_below(raw, "IDRiD_*.jpg")}
-    require(images, raw, GRADING_TREE)
+    require_tree(images, raw, GRADING_TREE)
     tables = files_below(raw, "*grading*labels*.csv")
-    require(tables, raw, GRADING_TREE)
+    require_tree(tables, raw, GRADING_TREE)
     rows = []
     for file in tables:
         split = split_of(Path(file.name))
@@ -60,14 +62,14 @@ def read_idrid_grading(raw: Path) -> Source:
                 continue
             facts = {"patient": f"{split}_{name}", "label": line.get("Retinopathy grade", ""), "split": split}
             facts["macular_oedema_risk"] = line.get("Risk of macular edema", "")
-            rows.append(Row(f"{split}_{name}", {"": images[split, name]}, {}, facts))
-    return Source(rows)
+            rows.append(DatasetCase(f"{split}_{name}", {"": images[split, name]}, {}, facts))
+    return DatasetIndex(rows)
 
 
-def read_diaretdb1(raw: Path) -> Source:
+def read_diaretdb1(raw: Path) -> DatasetIndex:
     """Experts' consensus per type of lesion, cut at 75 %; the split is that of the lists that come with it."""
     images = [path for path in files_below(raw, "image*.png") if path.parent.name == "ddb1_fundusimages"]
-    require(images, raw, DIARETDB1_TREE)
+    require_tree(images, raw, DIARETDB1_TREE)
     marks = {(path.parent.name, path.stem): path for path in files_below(raw, "image*.png") if path not in images}
     splits = {}
     for file in files_below(raw, "*train*.txt", "*test*.txt"):
@@ -78,19 +80,19 @@ def read_diaretdb1(raw: Path) -> Source:
         found = {label: marks.get((folder, path.stem)) for folder, label in DIARETDB1.items()}
         parts = {label: Mask((file,), level=CONSENSUS) if file else None for label, file in found.items()}
         facts = {"patient": path.stem, "split": splits.get(path.stem, "")}
-        rows.append(Row(path.stem, {"": path}, parts, facts))
-    return Source(rows)
+        rows.append(DatasetCase(path.stem, {"": path}, parts, facts))
+    return DatasetIndex(rows)
 
 
-def read_drive(raw: Path) -> Source:
+def read_drive(raw: Path) -> DatasetIndex:
     """Vessels by the first observer; the number is the patient's."""
     images = files_below(raw, "*_training.tif", "*_test.tif")
-    require(images, raw, DRIVE_TREE)
+    require_tree(images, raw, DRIVE_TREE)
     manual = {path.stem.split("_")[0]: path for path in files_below(raw, "*_manual1.gif")}
     rows = []
     for path in images:
         number = path.stem.split("_")[0]
         parts = {"": Mask((manual[number],), level=1)} if number in manual else {}
         facts = {"patient": number, "split": split_of(path.relative_to(raw))}
-        rows.append(Row(path.stem, {"": path}, parts, facts))
-    return Source(rows, {"vessels": 255})
+        rows.append(DatasetCase(path.stem, {"": path}, parts, facts))
+    return DatasetIndex(rows, {"vessels": 255})

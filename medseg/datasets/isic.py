@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from medseg.datasets.base import Mask, Row, Source, files_below, require, split_of, table
+from medseg.datasets.base import DatasetCase, DatasetIndex, Mask, files_below, require_tree, split_of, table
 
 TREE = """  ISIC-2017_Training_Data/ISIC_0000000.jpg
   ISIC-2017_Training_Part1_GroundTruth/ISIC_0000000_segmentation.png
@@ -15,13 +15,13 @@ YES = ("1", "1.0", "malignant")
 MALIGNANT = ("melanoma", "mel", "bcc", "akiec")
 
 
-def read_isic(raw: Path) -> Source:
+def read_isic(raw: Path) -> DatasetIndex:
     """Rows by image number; the split is that of the folder's name; label from the tables of part 3 or task 3.
 
     Photographs of one lesion have one patient, where the table of groupings (2018) says so.
     """
     images = {path.stem: path for path in files_below(raw, "ISIC_*.jpg", "ISIC_*.jpeg")}
-    require(images, raw, TREE)
+    require_tree(images, raw, TREE)
     found = {path.stem.lower().removesuffix("_segmentation"): path for path in files_below(raw, "*_segmentation.png")}
     told, lesions = _diagnoses(raw), _lesions(raw)
     rows = []
@@ -29,8 +29,8 @@ def read_isic(raw: Path) -> Source:
         mask = found.get(name.lower())
         facts = {"patient": lesions.get(name, name), **told.get(name, {"label": ""})}
         facts["split"] = split_of(path.relative_to(raw))
-        rows.append(Row(name, {"": path}, {"": Mask((mask,))} if mask else {}, facts))
-    return Source(rows, {"lesion": 255})
+        rows.append(DatasetCase(name, {"": path}, {"": Mask((mask,))} if mask else {}, facts))
+    return DatasetIndex(rows, {"lesion": 255})
 
 
 def _diagnoses(raw: Path) -> dict[str, dict[str, str]]:

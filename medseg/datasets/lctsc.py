@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.datasets.base import Row, Source, failing, files_below, require, split_of
+from medseg.datasets.base import DatasetCase, DatasetIndex, files_below, raise_later, require_tree, split_of
 from medseg.errors import ImageError
 from medseg.io.dicom.header import BROKEN
 from medseg.io.image import read_image, write_image
@@ -25,7 +25,7 @@ NUMBERS = {"right_lung": 1, "left_lung": 2}
 ON_OUTLINE = 1e-3  # pixels: so near an outline a centre lies on it; DICOM's decimals are not finer
 
 
-def read_lctsc(raw: Path) -> Source:
+def read_lctsc(raw: Path) -> DatasetIndex:
     """A case a patient's folder; the split is that of its name.
 
     A patient with a file that cannot be read, or without one of the two series, is a case that fails and says so.
@@ -42,7 +42,7 @@ def read_lctsc(raw: Path) -> Source:
             wrong.setdefault(patient, error)
         else:
             series.setdefault(patient, {})[modality] = first
-    require(series, raw, TREE)
+    require_tree(series, raw, TREE)
     rows = []
     for name in sorted({*series, *wrong}):
         parts = series.get(name, {})
@@ -50,10 +50,10 @@ def read_lctsc(raw: Path) -> Source:
         some = next(iter(parts.values()), raw).parent
         alone = ImageError(f"{some}: {name} has no series {' and no '.join(missing)} below {raw}; unpack it too")
         problem = wrong.get(name) or (alone if missing else None)
-        make = failing(problem) if problem else partial(lungs, parts["RTSTRUCT"], parts["CT"].parent)
+        make = raise_later(problem) if problem else partial(lungs, parts["RTSTRUCT"], parts["CT"].parent)
         images = {"": parts["CT"].parent if "CT" in parts else some}
-        rows.append(Row(name, images, {}, {"patient": name, "split": split_of(Path(name))}, make))
-    return Source(rows, NUMBERS)
+        rows.append(DatasetCase(name, images, {}, {"patient": name, "split": split_of(Path(name))}, make))
+    return DatasetIndex(rows, NUMBERS)
 
 
 def _kind(file: Path, patient: str) -> tuple[str, str]:

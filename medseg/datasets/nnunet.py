@@ -5,24 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medseg.data.nnunet import WHOLE, _case, _found, read_nnunet, stated_channels, stated_labels
-from medseg.datasets.base import Mask, Row, Source, require
+from medseg.data.nnunet import WHOLE, _case, _found, read_channel_names, read_label_names, read_nnunet
+from medseg.datasets.base import DatasetCase, DatasetIndex, Mask, require_tree
 
 TREE = """  dataset.json
   imagesTr/CASE_0000.nii.gz
   labelsTr/CASE.nii.gz"""
 
 
-def as_source(root: Path) -> Source:
+def as_source(root: Path) -> DatasetIndex:
     """The cases of an nnU-Net raw or MSD folder, channels by their names in dataset.json.
 
     Channels that MSD has in one 4D file are split; red, green and blue in one file are one channel, a colour image.
     """
-    values = stated_labels(root) if (root / "dataset.json").is_file() else None
-    require(values or [], root, TREE)
-    channels = [re.sub(r"\W+", "_", name).lower() for name in stated_channels(root)] or ["image"]
+    values = read_label_names(root) if (root / "dataset.json").is_file() else None
+    require_tree(values or [], root, TREE)
+    channels = [re.sub(r"\W+", "_", name).lower() for name in read_channel_names(root)] or ["image"]
     files, masks = _found(root)
-    require(files, root, TREE)
+    require_tree(files, root, TREE)
     if [name[0] for name in channels] == ["r", "g", "b"] and all({*parts} == {0} for parts in files.values()):
         channels = ["image"]
     if len(channels) > 1 and all(WHOLE in parts for parts in files.values()):
@@ -35,5 +35,5 @@ def as_source(root: Path) -> Source:
     for case in cases:
         images = dict(case.images) if len(channels) > 1 else {"": case.image}
         parts = {"": Mask((case.mask,))} if case.mask is not None else {}
-        rows.append(Row(case.name, images, parts, {"patient": case.patient, "split": "train"}, stacked=stacked))
-    return Source(rows, values or {})
+        rows.append(DatasetCase(case.name, images, parts, {"patient": case.patient, "split": "train"}, stacked=stacked))
+    return DatasetIndex(rows, values or {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.datasets.base import Mask, Row, Source, files_below, require
+from medseg.datasets.base import DatasetCase, DatasetIndex, Mask, files_below, require_tree
 
 TREE = """  PH2 Dataset images/IMD002/IMD002_Dermoscopic_Image/IMD002.bmp
   PH2 Dataset images/IMD002/IMD002_lesion/IMD002_lesion.bmp
@@ -12,10 +12,10 @@ TREE = """  PH2 Dataset images/IMD002/IMD002_Dermoscopic_Image/IMD002.bmp
 DIAGNOSES = {"0": "common nevus", "1": "atypical nevus", "2": "melanoma"}
 
 
-def read_ph2(raw: Path) -> Source:
+def read_ph2(raw: Path) -> DatasetIndex:
     """Rows by image; label malignant for melanoma, the diagnosis itself in a column of its own."""
     images = {path.stem: path for path in files_below(raw, "IMD*.bmp") if path.parent.name.endswith("_Image")}
-    require(images, raw, TREE)
+    require_tree(images, raw, TREE)
     masks = {path.stem.removesuffix("_lesion"): path for path in files_below(raw, "IMD*_lesion.bmp")}
     told = _diagnoses(raw)
     rows = []
@@ -23,8 +23,8 @@ def read_ph2(raw: Path) -> Source:
         diagnosis = told.get(name, "")
         label = "" if not diagnosis else "malignant" if diagnosis == "melanoma" else "benign"
         facts = {"patient": name, "label": label, "diagnosis": diagnosis}
-        rows.append(Row(name, {"": path}, {"": Mask((masks[name],), level=1)} if name in masks else {}, facts))
-    return Source(rows, {"lesion": 255})
+        rows.append(DatasetCase(name, {"": path}, {"": Mask((masks[name],), level=1)} if name in masks else {}, facts))
+    return DatasetIndex(rows, {"lesion": 255})
 
 
 def _diagnoses(raw: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from scipy.special import log_softmax, softmax
 
 from medseg.typing import BoolArray, FloatArray, IntArray
 
-NEVER = -1.0  # limit of a class that is in no set
+EXCLUDE_ALL = -1.0  # limit of a class that is in no set
 LEAST = 1e-6  # of a probability, before its logarithm is taken
 
 
@@ -37,12 +37,12 @@ class Calibration(NamedTuple):
         """
         limits = np.asarray(self.limits)
         inside = 1 - calibrated <= limits
-        inside[~inside.any(axis=1)] = limits != NEVER
+        inside[~inside.any(axis=1)] = limits != EXCLUDE_ALL
         inside[np.arange(len(inside)), calibrated.argmax(axis=1)] = True
         return np.asarray(inside if silent is None else inside | silent[:, None])
 
 
-def set_columns(sets: BoolArray, classes: Sequence[str]) -> dict[str, Any]:
+def prediction_set_columns(sets: BoolArray, classes: Sequence[str]) -> dict[str, Any]:
     """Columns of a table of diagnoses: set, its classes by name; abstain, where it is not one alone."""
     names = np.array(classes, dtype=object)
     return {"set": [" | ".join(names[inside]) for inside in sets], "abstain": sets.sum(axis=1) != 1}
@@ -114,7 +114,7 @@ def conformal_limits(calibrated: FloatArray, truth: IntArray, alpha: float) -> t
     for k in range(calibrated.shape[1]):
         scores = np.sort(1 - calibrated[truth == k, k])
         rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
-        limits.append(NEVER if not len(scores) else float(scores[rank - 1]) if rank <= len(scores) else 1.0)
+        limits.append(EXCLUDE_ALL if not len(scores) else float(scores[rank - 1]) if rank <= len(scores) else 1.0)
     return tuple(limits)
 
 
@@ -125,7 +125,7 @@ def calibrate(probabilities: FloatArray, truth: IntArray, alpha: float, biased: 
     return Calibration(temperature, conformal_limits(scaled, truth, alpha), bias)
 
 
-def kept(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Calibration]:
+def from_json(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Calibration]:
     """Calibrations by model from plain values of JSON, as `Calibration._asdict` gives them."""
     return {
         name: Calibration(one["temperature"], tuple(one["limits"]), tuple(one.get("bias", ())))

@@ -12,11 +12,11 @@ import pandas as pd
 from medseg.errors import DataError
 from medseg.typing import BoolArray, FloatArray
 
-Sheet = list[dict[str, Any]]
+ScoreBreakdown = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Points:
+class ScoreThreshold:
     """Weighted points of measures, cut at limits between classes in rising order.
 
     The ABCD rule of dermoscopy is TDS = 1.3·A + 0.1·B + 0.5·C + 0.5·D, above 5.45 highly suspicious of melanoma, from
@@ -48,10 +48,10 @@ class Points:
         said = [f"{total:.2f} {text}" if low <= total <= high else "" for total in totals]
         return _unless_undefined(said, np.isnan(totals), measures[list(self.reads)])
 
-    def sheet(self, measures: Mapping[str, float]) -> Sheet:
+    def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
         """One case's points line by line, and their sum."""
         _require(self.reads, measures)
-        rows: Sheet = [
+        rows: ScoreBreakdown = [
             {"what": name, "value": measures[name], "weight": weight, "points": weight * measures[name]}
             for name, weight in self.weights.items()
         ]
@@ -66,7 +66,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Retinopathy:
+class RetinopathyGrade:
     """Grade 0 to 4 of diabetic retinopathy from counts of lesions (ICDR; Wilkinson, Ophthalmology 110, 2003).
 
     No lesion: 0. Red ones alone, each too small for a haemorrhage, so that they are microaneurysms: 1. More than
@@ -119,7 +119,7 @@ class Retinopathy:
         ]
         return _unless_undefined(said, np.isnan(grades), measures[list(self.reads)])
 
-    def sheet(self, measures: Mapping[str, float]) -> Sheet:
+    def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
         """Lesions of each kind, in all and by quadrant."""
         return [
             {"what": name, "value": value, "weight": None, "points": None}
@@ -143,7 +143,7 @@ def slope_states(volume: FloatArray, times: FloatArray, half_width: float = 0.25
 
 
 @dataclass(frozen=True)
-class Slope:
+class VolumeSlope:
     """State of each frame from the slope of a measure: class 1 of two where it rises (inhale), class 0 where it falls.
 
     measures: names that are added up, such as the volumes of both lungs; a gap in one is a gap in the sum.

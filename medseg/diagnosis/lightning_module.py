@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.diagnosis.sequence_dataset import UNKNOWN, Batch, Item
+from medseg.diagnosis.sequence_dataset import UNKNOWN, Item, SequenceBatch
 
 
-class DiagnosisModule(pl.LightningModule):
+class SequenceModule(pl.LightningModule):
     """Loss = class-weighted cross-entropy + `signal_weight` × error of the signal, over the known frames; AdamW.
 
     class_weights: (K,), see `class_weights`, or None for equal ones. Logs train_loss and valid_loss.
@@ -40,7 +40,7 @@ class DiagnosisModule(pl.LightningModule):
         self.lr = lr
         self.weight_decay = weight_decay
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: SequenceBatch) -> Tensor:
         """Mean over the known states and signals of the batch; what is unknown everywhere adds 0."""
         output = self.model(batch)
         logits, state = output.logits.flatten(0, 1), batch.state.flatten()  # (B·T, K), (B·T,)
@@ -52,13 +52,13 @@ class DiagnosisModule(pl.LightningModule):
             loss = loss + self.signal_weight * self.signal_error(output.signal[known], batch.signal[known])
         return loss
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: SequenceBatch, _: int) -> Tensor:
         """One optimiser step."""
         loss = self.loss(batch)
         self.log("train_loss", loss, on_step=True, on_epoch=False, batch_size=len(batch.x))
         return loss
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: SequenceBatch, _: int) -> None:
         """The loss that early stopping watches."""
         self.log("valid_loss", self.loss(batch), batch_size=len(batch.x))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from medseg.diagnosis.sequence_dataset import Batch, Item, collate
+from medseg.diagnosis.sequence_dataset import Item, SequenceBatch, collate
 from medseg.typing import Float32Array
 
 
@@ -69,7 +69,7 @@ class SequenceLSTM(nn.Module):
         self.classify = nn.Linear(width, task.classes)
         self.regress = nn.Linear(width, 1) if task.signal else None
 
-    def forward(self, batch: Batch) -> Output:
+    def forward(self, batch: SequenceBatch) -> Output:
         """Logits and signal of a padded batch; what stands in the padding does not matter."""
         x = batch.x  # (B, T, F)
         if self.slices is not None:

@@ -29,7 +29,7 @@ class Item(NamedTuple):
     signal: AnyArray | None = None
 
 
-class Batch(NamedTuple):
+class SequenceBatch(NamedTuple):
     """B sequences padded to the longest, T. x: (B, T, F); steps: (B, T, S, G) or None; lengths: (B,).
 
     state: (B, T) or (B, 1), padded with `UNKNOWN`; signal: (B, T), padded with NaN.
@@ -42,12 +42,12 @@ class Batch(NamedTuple):
     signal: Tensor
 
 
-def collate(items: Sequence[Item]) -> Batch:
+def collate(items: Sequence[Item]) -> SequenceBatch:
     """Pad the sequences behind their end."""
     steps = [torch.as_tensor(item.steps, dtype=torch.float32) for item in items if item.steps is not None]
     state = [torch.full((len(i.x),), UNKNOWN) if i.state is None else torch.as_tensor(i.state) for i in items]
     signal = [torch.full((len(i.x),), torch.nan) if i.signal is None else torch.as_tensor(i.signal) for i in items]
-    return Batch(
+    return SequenceBatch(
         x=pad_sequence([torch.as_tensor(item.x, dtype=torch.float32) for item in items], batch_first=True),
         steps=pad_sequence(steps, batch_first=True) if steps else None,
         lengths=torch.tensor([len(item.x) for item in items]),

@@ -15,7 +15,7 @@ from medseg.typing import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stacking:
     """members: their names, in order; weights: (K, M·K + 1) on their log-probabilities side by side, and a constant."""
 
     members: tuple[str, ...]
@@ -30,16 +30,16 @@ class Stack:
         return {"members": list(self.members), "weights": self.weights.tolist()}
 
 
-def from_state(state: Mapping[str, Any]) -> Stack:
+def from_state(state: Mapping[str, Any]) -> Stacking:
     """The stack that `Stack.state` was taken from."""
-    return Stack(tuple(state["members"]), np.asarray(state["weights"], np.float64))
+    return Stacking(tuple(state["members"]), np.asarray(state["weights"], np.float64))
 
 
-def fit(probabilities: Mapping[str, FloatArray], truth: IntArray, c: float = 0.1) -> Stack:
+def fit(probabilities: Mapping[str, FloatArray], truth: IntArray, c: float = 0.1) -> Stacking:
     """Learn from out-of-fold probabilities (N, K) of each member and class numbers (N,)."""
     members = tuple(probabilities)
     classes = next(iter(probabilities.values())).shape[1]
-    return Stack(members, logistic_weights(_rows(probabilities, members), truth, classes, c))
+    return Stacking(members, logistic_weights(_rows(probabilities, members), truth, classes, c))
 
 
 def _rows(probabilities: Mapping[str, FloatArray], members: tuple[str, ...]) -> FloatArray:

@@ -23,7 +23,7 @@ FORMAT = 1
 SVM_FOLDS = 3  # of the Platt scaling
 
 
-class Ensemble:
+class VotingEnsemble:
     """Mean of the probabilities of logistic regression, random forest, gradient boosting and a support vector machine.
 
     Every one weighs classes inversely to their share. Rows are standardised measures (N, F) without gaps.
@@ -46,7 +46,7 @@ class Ensemble:
         return bytes(dumps({"format": FORMAT, "classes": self.classes, "members": self.members}))
 
 
-def load(content: bytes, name: str = "ensemble") -> Ensemble:
+def load(content: bytes, name: str = "ensemble") -> VotingEnsemble:
     """The ensemble that `Ensemble.dump` wrote; `ModelError` where it is broken or holds any type not named here."""
     from skops.io import get_untrusted_types, loads
 
@@ -61,7 +61,7 @@ def load(content: bytes, name: str = "ensemble") -> Ensemble:
         stored = loads(content, trusted=TRUSTED)
         if stored["format"] != FORMAT:
             raise ModelError(f"{name}: written in format {stored['format']}, this medseg reads {FORMAT}")
-        return Ensemble(stored["members"], stored["classes"])
+        return VotingEnsemble(stored["members"], stored["classes"])
     except ModelError:
         raise
     except Exception as error:  # a broken zip, JSON or array raises whatever it likes
@@ -70,7 +70,7 @@ def load(content: bytes, name: str = "ensemble") -> Ensemble:
 
 def fit(
     x: FloatArray, y: IntArray, classes: int, trees: int = 300, seed: int = 0, patients: npt.NDArray[Any] | None = None
-) -> Ensemble:
+) -> VotingEnsemble:
     """Learn from rows (N, F) and class numbers (N,); `DataError` (one-class) where only one class is there.
 
     patients (N,): whose rows never part where a member is calibrated inside; None: each row is another's.
@@ -96,9 +96,9 @@ def fit(
     ]
     machine = _machine(x, y, np.arange(len(y)) if patients is None else patients)
     if machine is None:
-        return Ensemble(members, classes)
+        return VotingEnsemble(members, classes)
     machine.fit(x, y).cv = SVM_FOLDS  # which rows they were is not kept
-    return Ensemble([*members, machine], classes)
+    return VotingEnsemble([*members, machine], classes)
 
 
 def _machine(x: FloatArray, y: IntArray, patients: npt.NDArray[Any]) -> Any:

@@ -51,7 +51,7 @@ def _row_means(table: FloatArray) -> FloatArray:
     return np.asarray(np.where(known, table, 0.0).sum(axis=1) / known.sum(axis=1), dtype=np.float64)
 
 
-def estimate(values: npt.ArrayLike, groups: Iterable[object], reason: str, seed: int = SEED) -> dict[str, Any]:
+def mean_with_ci(values: npt.ArrayLike, groups: Iterable[object], reason: str, seed: int = SEED) -> dict[str, Any]:
     """{"mean", "ci95", "n"} of `values` (N,) or (N, L) as in `bootstrap_ci`; n counts the rows with a value.
 
     Nulls carry a "reason": `reason` where there is no value at all, else that there is one patient only.

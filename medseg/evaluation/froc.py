@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from medseg.evaluation.bootstrap import bootstrap_statistic, estimate
+from medseg.evaluation.bootstrap import bootstrap_statistic, mean_with_ci
 
 FALSE_PER_IMAGE = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True)
-class Judged:
+class DetectionResult:
     """An image's candidates, in any order: `scores` and `sizes` (N,), and `hits` (N,) the structure's number each
     lies on, 0 for none. structures: how many there are in truth.
     """
@@ -26,7 +26,7 @@ class Judged:
     hits: Sequence[int]
 
 
-def froc(images: Sequence[Judged]) -> dict[str, float]:
+def froc(images: Sequence[DetectionResult]) -> dict[str, float]:
     """Share of all structures found at the lowest score that costs at most 1/8 … 8 false candidates an image.
 
     A structure that several candidates lie on is found once, by the highest score. NaN without a structure.
@@ -54,7 +54,7 @@ def froc(images: Sequence[Judged]) -> dict[str, float]:
     return result
 
 
-def ranking(images: Sequence[Judged]) -> dict[str, Any]:
+def ranking(images: Sequence[DetectionResult]) -> dict[str, Any]:
     """FROC with 95 % intervals by patient, and top-1 among images with a structure: by score, and by size beside it.
 
     An image whose structure no candidate lies on counts as wrong in both.
@@ -64,11 +64,11 @@ def ranking(images: Sequence[Judged]) -> dict[str, Any]:
     reason = "no image with a structure"
     by = {"top1": "scores", "top1_largest": "sizes"}
     summary: dict[str, Any] = {
-        name: estimate([_first_is_right(image, getattr(image, key)) for image in with_one], patients, reason)
+        name: mean_with_ci([_first_is_right(image, getattr(image, key)) for image in with_one], patients, reason)
         for name, key in by.items()
     }
     reachable = [float(any(image.hits)) for image in with_one]
-    summary["among_candidates"] = estimate(reachable, patients, reason)
+    summary["among_candidates"] = mean_with_ci(reachable, patients, reason)
     summary["candidates_per_image"] = float(np.mean([len(image.scores) for image in images])) if images else 0.0
     values = froc(images)
     everyone = [image.patient for image in images]
@@ -80,5 +80,5 @@ def ranking(images: Sequence[Judged]) -> dict[str, Any]:
     return summary
 
 
-def _first_is_right(image: Judged, ranks: Sequence[float]) -> float:
+def _first_is_right(image: DetectionResult, ranks: Sequence[float]) -> float:
     return float(bool(image.hits) and image.hits[int(np.argmax(ranks))] > 0)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from medseg.evaluation.bootstrap import estimate
+from medseg.evaluation.bootstrap import mean_with_ci
 from medseg.typing import BoolArray
 
 
-class Pieces:
+class LesionDetection:
     """Connected areas of truth and prediction, an image at a time; one is met where a pixel of the other lies in it."""
 
     def __init__(self) -> None:
@@ -33,8 +33,8 @@ class Pieces:
             share = np.divide(met, true, out=np.full(len(true), np.nan), where=true > 0)
             patients = self._patients[label]
             found[label] = {
-                "sensitivity": estimate(share, patients, "no image shows the label"),
-                "false_per_image": estimate(false, patients, "no image"),
+                "sensitivity": mean_with_ci(share, patients, "no image shows the label"),
+                "false_per_image": mean_with_ci(false, patients, "no image"),
                 "true": int(true.sum()),
                 "found": int(met.sum()),
                 "false": int(false.sum()),

@@ -14,7 +14,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.evaluation.bootstrap import estimate
+from medseg.evaluation.bootstrap import mean_with_ci
 from medseg.evaluation.surface_distance import surface_scores
 from medseg.typing import BoolArray
 
@@ -90,10 +90,10 @@ def summarise(rows: pd.DataFrame, labels: Mapping[str, int], tolerance_mm: float
     empty = "empty in prediction and truth of every case"
     per_label: dict[str, Any] = {}
     for name in labels:
-        per_label[name] = {score: estimate(tables[score][name], patients, empty) for score in SCORES}
+        per_label[name] = {score: mean_with_ci(tables[score][name], patients, empty) for score in SCORES}
         shown = status[name].isin(["ok", "missed"])  # truth has it: nothing to gain or lose by empty images
-        per_label[name]["dice_where_present"] = estimate(tables["dice"][name].where(shown), patients, ABSENT)
-        per_label[name]["iou_where_present"] = estimate(tables["iou"][name].where(shown), patients, ABSENT)
+        per_label[name]["dice_where_present"] = mean_with_ci(tables["dice"][name].where(shown), patients, ABSENT)
+        per_label[name]["iou_where_present"] = mean_with_ci(tables["iou"][name].where(shown), patients, ABSENT)
         per_label[name] |= {key: int((status[name] == key).sum()) for key in ("missed", "false_positive", "empty_both")}
     return {
         "task": "segmentation",
@@ -101,7 +101,7 @@ def summarise(rows: pd.DataFrame, labels: Mapping[str, int], tolerance_mm: float
         "n_patients": int(patients.nunique()),
         "nsd_tolerance_mm": tolerance_mm,
         "labels": per_label,
-        "macro": {score: estimate(tables[score], patients, empty) for score in SCORES},
+        "macro": {score: mean_with_ci(tables[score], patients, empty) for score in SCORES},
         "never_predicted": [
             name
             for name in labels

@@ -12,10 +12,10 @@ from medseg.evaluation.bootstrap import bootstrap_statistic
 # of the logit, since a network that is sure says .9999 here and .99999 there: equal steps of the probability would call
 # that the same
 BINS, LIMIT = 4096, 18.0  # a 32-bit float next to 1 has a logit of 17
-PART = 1 << 22  # pixels counted at once
+CHUNK = 1 << 22  # pixels counted at once
 
 
-class PixelCurves:
+class PixelwisePrecisionRecall:
     """Counts of true and other pixels by their probability, an image at a time, so that no image is kept."""
 
     def __init__(self) -> None:
@@ -26,8 +26,8 @@ class PixelCurves:
         """Count an image: probability 0..1 and truth of one shape."""
         flat, inside = probability.ravel(), truth.ravel()
         counts = np.zeros((2, BINS), np.int64)
-        for first in range(0, len(flat), PART):
-            bins, side = _bins(flat[first : first + PART]), inside[first : first + PART]
+        for first in range(0, len(flat), CHUNK):
+            bins, side = _bins(flat[first : first + CHUNK]), inside[first : first + CHUNK]
             counts += [np.bincount(bins[of], minlength=BINS) for of in (side, ~side)]
         self._counts.setdefault(label, []).append(counts)
         self._patients.setdefault(label, []).append(patient)

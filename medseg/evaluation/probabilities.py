@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_statistic, estimate
+from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_statistic, mean_with_ci
 from medseg.evaluation.states import auc
 from medseg.typing import BoolArray, FloatArray, IntArray
 
@@ -16,7 +16,7 @@ BINS = 15  # of the reliability plot and the calibration error (Guo et al., ICML
 LEAST = 1e-6
 
 
-def judge_probabilities(
+def probability_metrics(
     probabilities: FloatArray, truth: IntArray, patients: Sequence[object], positive: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Scores of probabilities (N, K) against class numbers (N,), each {"mean", "ci95", "n"}, intervals by patient.
@@ -30,8 +30,8 @@ def judge_probabilities(
     right = probabilities[np.arange(len(truth)), truth]
     brier = ((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1)
     found: dict[str, Any] = {
-        "nll": estimate(-np.log(np.maximum(right, LEAST)), patients, "no case with a label"),
-        "brier": estimate(brier, patients, "no case with a label"),
+        "nll": mean_with_ci(-np.log(np.maximum(right, LEAST)), patients, "no case with a label"),
+        "brier": mean_with_ci(brier, patients, "no case with a label"),
         "ece": _over(lambda rows: calibration_error(probabilities[rows], truth[rows]), patients),
         "ece_classwise": _over(lambda rows: classwise_error(probabilities[rows], truth[rows]), patients),
     }
@@ -45,12 +45,12 @@ def judge_probabilities(
         found["auc_positive"] = _over(lambda rows: auc(ill[rows].tolist(), table[rows][:, 1:], [True]), patients)  # type: ignore[list-item]
         found["average_precision_positive"] = _over(lambda rows: average_precision(score[rows], ill[rows]), patients)
         called = score >= 0.5
-        found["sensitivity"] = estimate(np.where(ill, called, np.nan), patients, "no positive case")
-        found["specificity"] = estimate(np.where(~ill, ~called, np.nan), patients, "no negative case")
+        found["sensitivity"] = mean_with_ci(np.where(ill, called, np.nan), patients, "no positive case")
+        found["specificity"] = mean_with_ci(np.where(~ill, ~called, np.nan), patients, "no negative case")
     return found
 
 
-def curves_of(score: FloatArray, ill: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def roc_pr_curves(score: FloatArray, ill: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """1 − specificity, sensitivity and precision at every threshold, from none called to all; equal scores together."""
     order = np.argsort(-score, kind="stable")
     hits, called = np.cumsum(ill[order]), np.arange(1, len(score) + 1)
@@ -62,21 +62,21 @@ def curves_of(score: FloatArray, ill: BoolArray) -> tuple[FloatArray, FloatArray
 
 def average_precision(score: FloatArray, ill: BoolArray) -> float:
     """Area under the precision–recall curve by steps, Σ (Rₙ − Rₙ₋₁) Pₙ; NaN where not both sides are there."""
-    _, recall, precision = curves_of(score, ill)
+    _, recall, precision = roc_pr_curves(score, ill)
     return float(np.sum(np.diff(recall) * precision[1:])) if 0 < ill.sum() < len(ill) else float("nan")
 
 
-def judge_sets(sets: BoolArray, truth: IntArray, patients: Sequence[object]) -> dict[str, Any]:
+def prediction_set_metrics(sets: BoolArray, truth: IntArray, patients: Sequence[object]) -> dict[str, Any]:
     """Of sets of classes (N, K): how often the true one is inside, their mean size, and the share that abstains."""
     size = sets.sum(axis=1)
     held = sets[np.arange(len(truth)), truth].astype(np.float64)
     alone = size == 1
     reason = "no case with a label"
     return {
-        "coverage": estimate(held, patients, reason),
-        "size": estimate(size.astype(np.float64), patients, reason),
-        "abstains": estimate((~alone).astype(np.float64), patients, reason),
-        "accuracy_of_the_rest": estimate(np.where(alone, held, np.nan), patients, "it abstains from every case"),
+        "coverage": mean_with_ci(held, patients, reason),
+        "size": mean_with_ci(size.astype(np.float64), patients, reason),
+        "abstains": mean_with_ci((~alone).astype(np.float64), patients, reason),
+        "accuracy_of_the_rest": mean_with_ci(np.where(alone, held, np.nan), patients, "it abstains from every case"),
     }
 
 

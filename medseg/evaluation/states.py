@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_statistic, estimate
+from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_statistic, mean_with_ci
 from medseg.typing import FloatArray
 
 Period = Callable[[FloatArray, FloatArray], float]
@@ -99,7 +99,7 @@ def confusions(frames: pd.DataFrame, classes: Sequence[str], models: Sequence[st
     }
 
 
-def summarise_states(
+def summarise_predictions(
     frames: pd.DataFrame,
     classes: Sequence[str],
     models: Sequence[str] = ("lstm", "linear"),
@@ -120,7 +120,7 @@ def summarise_states(
         table = _model_frames(frames, model, classes, main=model == models[0])
         scores = {case: _score_case(part, classes, period) for case, part in table.groupby("case")}
         per_case = pd.DataFrame.from_dict(scores, orient="index", columns=list(STATE_SCORES)).reindex(patients.index)
-        results[model] = {key: estimate(per_case[key], patients, why) for key, why in STATE_SCORES.items()}
+        results[model] = {key: mean_with_ci(per_case[key], patients, why) for key, why in STATE_SCORES.items()}
         if len(patients) == len(frames):
             results[model] |= _score_pooled(table.dropna(subset=["label"]), classes)
     return {
@@ -177,7 +177,7 @@ def _score_pooled(known: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]
     def area(rows: npt.NDArray[np.intp]) -> float:
         return auc(truth[rows].tolist(), table[rows], classes)
 
-    result = {"balanced_accuracy": estimate(hits, patients, STATE_SCORES["balanced_accuracy"])}
+    result = {"balanced_accuracy": mean_with_ci(hits, patients, STATE_SCORES["balanced_accuracy"])}
     mean = area(np.arange(len(truth)))
     if np.isnan(mean):
         return result | {"auc": {"mean": None, "ci95": None, "n": 0, "reason": STATE_SCORES["auc"]}}

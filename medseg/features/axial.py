@@ -16,7 +16,7 @@ from medseg.io.labels import Labels
 from medseg.typing import AnyArray, BoolArray, FloatArray
 
 
-class Axial(NamedTuple):
+class AxialVolume(NamedTuple):
     """A volume turned to LPS: axis 0 runs from inferior to superior.
 
     values: (Z, Y, X) in the image's unit; mask: (Z, Y, X) labels; spacing: (z, y, x) mm;
@@ -41,7 +41,7 @@ class Axial(NamedTuple):
         return self.spacing[1] * self.spacing[2]
 
 
-def axial(image: sitk.Image, mask: sitk.Image) -> Axial:
+def axial(image: sitk.Image, mask: sitk.Image) -> AxialVolume:
     """Turn a volume and its mask to LPS; ImageError where they are no volume or do not fit together."""
     if image.GetDimension() != 3 or mask.GetDimension() != 3:
         raise ImageError(
@@ -57,7 +57,7 @@ def axial(image: sitk.Image, mask: sitk.Image) -> Axial:
     centre = ((width - 1) / 2, (depth - 1) / 2)
     heights = [turned.TransformContinuousIndexToPhysicalPoint((*centre, float(k)))[2] for k in range(count)]
     x, y, z = turned.GetSpacing()
-    return Axial(
+    return AxialVolume(
         sitk.GetArrayViewFromImage(turned).astype(np.float64),
         sitk.GetArrayFromImage(reference),
         (z, y, x),
@@ -91,7 +91,7 @@ def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Ima
 
 
 def table(
-    volume: Axial, labels: Mapping[str, int], measure: Callable[[AnyArray, int], dict[str, float]]
+    volume: AxialVolume, labels: Mapping[str, int], measure: Callable[[AnyArray, int], dict[str, float]]
 ) -> pd.DataFrame:
     """One row a slice, inferior to superior: step, position_mm, then ``<label>.<measure>``.
 

@@ -12,7 +12,7 @@ from medseg.features.sequences import FeatureSequence, feature_columns, sequence
 from medseg.typing import FloatArray
 
 
-def prefixes(
+def iter_prefixes(
     frames: pd.DataFrame, steps: pd.DataFrame | None, heights: tuple[int, bool], ends: Sequence[int]
 ) -> Iterator[FeatureSequence]:
     """What `sequences` gives of one case's tables where they stop behind each of `ends`.

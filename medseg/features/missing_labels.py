@@ -13,7 +13,7 @@ from medseg.typing import BoolArray, FloatArray
 SHARE = 0.25  # of a class's rows: segmenters miss fewer of what is there, and find something in many that have nothing
 
 
-def absent(values: FloatArray, names: Sequence[str]) -> dict[str, BoolArray]:
+def missing_labels(values: FloatArray, names: Sequence[str]) -> dict[str, BoolArray]:
     """By label the rows (R,) of measures (R, F), named ``label.measure``, in which all that was counted of it is 0."""
     found = {}
     for label in dict.fromkeys(name.split(".")[0] for name in names if "." in name):
@@ -23,21 +23,21 @@ def absent(values: FloatArray, names: Sequence[str]) -> dict[str, BoolArray]:
     return found
 
 
-def telling(values: FloatArray, names: Sequence[str], classes: npt.NDArray[Any]) -> tuple[str, ...]:
+def informative_absence(values: FloatArray, names: Sequence[str], classes: npt.NDArray[Any]) -> tuple[str, ...]:
     """The labels whose absence tells something: they are absent in at least a quarter of the rows (R,) of a class."""
     return tuple(
         label
-        for label, rows in absent(values, names).items()
+        for label, rows in missing_labels(values, names).items()
         if any(rows[classes == one].mean() >= SHARE for one in dict.fromkeys(classes))
     )
 
 
-def known_share(measured: FloatArray, filled: FloatArray, names: Sequence[str], labels: Sequence[str]) -> FloatArray:
+def known_fraction(measured: FloatArray, filled: FloatArray, names: Sequence[str], labels: Sequence[str]) -> FloatArray:
     """Share (R,) of measures (R, F) that are defined, `filled` from the frames around them or not; those of `labels`
     count where the label is absent.
     """
     known = np.isfinite(filled)
-    for label, gone in absent(measured, names).items() if labels else ():
+    for label, gone in missing_labels(measured, names).items() if labels else ():
         if label in labels:
             known |= gone[:, None] & _of(label, names)
     return np.asarray(known.mean(axis=1))

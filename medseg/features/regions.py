@@ -59,7 +59,7 @@ class Region(NamedTuple):
         return np.asarray(~self.inside & (sitk.GetArrayViewFromImage(signed) <= self.width))
 
 
-def crops(
+def crop_regions(
     image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels, ring: float = 0.0
 ) -> Iterator[tuple[str, Region]]:
     """Each label's name and region; an absent label has an empty one. `ring`: width as a share of the radius.

@@ -10,7 +10,7 @@ import numpy as np
 from medseg.errors import DataError
 from medseg.typing import FloatArray, IntArray
 
-HOW = ("all", "mutual_information", "rfe")
+METHODS = ("all", "mutual_information", "rfe")
 
 
 def select_features(
@@ -28,8 +28,8 @@ def select_features(
     logistic regression is left with when it drops the least useful again and again ("rfe", Guyon 2002); "all" keeps
     what is left. Call it on training rows only. Raises `DataError` (constant-features) where no column varies.
     """
-    if how not in HOW:
-        raise ValueError(f"select.how={how!r}: must be one of {', '.join(HOW)}")
+    if how not in METHODS:
+        raise ValueError(f"select.how={how!r}: must be one of {', '.join(METHODS)}")
     varies = np.flatnonzero(np.ptp(x, axis=0) > 1e-12)
     if not len(varies):
         raise DataError(f"none of {x.shape[1]} measures varies between the training cases", code="constant-features")

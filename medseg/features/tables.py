@@ -11,7 +11,7 @@ import pandas as pd
 
 from medseg.data.tables import read_table
 from medseg.errors import DataError
-from medseg.utils.files import atomic_write_text, beside, write_json
+from medseg.utils.files import atomic_write_text, sibling_path, write_json
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
@@ -38,26 +38,26 @@ def write_tables(tables: Tables, out: Path) -> None:
     facts = [name for name in FACTS if name in tables.frames and tables.frames[name].notna().any()]
     features = [name for name in tables.frames if name not in FACTS]
     if tables.steps is not None:
-        atomic_write_text(beside(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
+        atomic_write_text(sibling_path(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
     else:
-        beside(out, "_steps.csv").unlink(missing_ok=True)
+        sibling_path(out, "_steps.csv").unlink(missing_ok=True)
     if tables.units:
-        write_json(beside(out, "_units.json"), tables.units)
+        write_json(sibling_path(out, "_units.json"), tables.units)
     else:
-        beside(out, "_units.json").unlink(missing_ok=True)
+        sibling_path(out, "_units.json").unlink(missing_ok=True)
     atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
 
 
 def read_tables(file: Path) -> Tables:
     """Tables as `write_tables` wrote them: numbers as numbers, names as text; `DataError` where it is no such table."""
-    table, steps = _numeric(file), beside(file, "_steps.csv")
+    table, steps = _numeric(file), sibling_path(file, "_steps.csv")
     missing = [name for name in ("case", "frame") if name not in table]
     if missing or table.empty:
         what = f"has no column {' and '.join(missing)}" if missing else "has no row"
         raise DataError(f"{file}: {what}; a features table is what medseg extract-features writes")
     if "patient" not in table:
         table["patient"] = table["case"]
-    return Tables(table, _numeric(steps) if steps.is_file() else None, _units(beside(file, "_units.json")))
+    return Tables(table, _numeric(steps) if steps.is_file() else None, _units(sibling_path(file, "_units.json")))
 
 
 def _units(file: Path) -> dict[str, str]:

@@ -12,28 +12,28 @@ from scipy import ndimage
 
 from medseg.config.compose import Config, build
 from medseg.data.cases import Case
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import DataError, MedsegError
-from medseg.evaluation.froc import Judged, ranking
+from medseg.evaluation.froc import DetectionResult, ranking
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
 from medseg.preprocess.geometry import match_mask
 from medseg.segmentation import candidate_ranker
 from medseg.segmentation.candidate_ranker import Ranker
-from medseg.segmentation.candidates import Candidate, Finder, Regions, only_kept
+from medseg.segmentation.candidates import Candidate, CandidateFinder, Regions, only_kept
 from medseg.typing import Float32Array, Images, Int32Array
 from medseg.utils.console import progress, say, warn
 
 State = dict[str, dict[str, Any]]  # label → ranker
-REASONS = 3  # said of each candidate, the weightiest
+N_TOP_FEATURES = 3  # said of each candidate, the weightiest
 
 
-class Selection:
+class CandidateSelector:
     """Which candidates of each label stay in a probability map. Without a finder or a ranker everything stays."""
 
     def __init__(self, config: Config, labels: Labels, state: State | None = None) -> None:
         settings = config.get("candidates")
-        self.finder: Finder | None = build(settings.finder) if settings else None
+        self.finder: CandidateFinder | None = build(settings.finder) if settings else None
         self.labels = labels
         self.rankers: dict[str, Ranker] = {name: candidate_ranker.from_state(s) for name, s in (state or {}).items()}
 
@@ -68,8 +68,11 @@ class Selection:
         return self.labels.numbers[label] - (not self.labels.exclusive)
 
 
-def learn(
-    config: Config, selection: Selection, cases: Sequence[Case], look: Callable[[Images], tuple[Images, Float32Array]]
+def fit_rankers(
+    config: Config,
+    selection: CandidateSelector,
+    cases: Sequence[Case],
+    look: Callable[[Images], tuple[Images, Float32Array]],
 ) -> State:
     """A ranker for each label, from training cases that can be read; `look` is images → ready images, probabilities.
 
@@ -96,19 +99,19 @@ def learn(
 
 
 def _looked_at(
-    case: Case, selection: Selection, look: Callable[[Images], tuple[Images, Float32Array]], overlap: float
+    case: Case, selection: CandidateSelector, look: Callable[[Images], tuple[Images, Float32Array]], overlap: float
 ) -> Iterator[tuple[str, Regions, list[int], int]]:
     """Label, candidates, the structure each lies on, number of structures; for labels that the case annotates."""
     try:
         images = {channel: read_image(path) for channel, path in case.images.items()}
-        truth = read_truth(case, next(iter(images.values())), selection.labels)
+        truth = read_ground_truth(case, next(iter(images.values())), selection.labels)
     except MedsegError:  # named when it was prepared
         return
     ready, probability = look(images)
     for name in truth.known:
         regions = selection.find(probability, ready, name)
         wanted = on_network_grid(truth.mask, next(iter(ready.values())), selection.labels, name)
-        yield name, regions, *hits_of(regions.numbers, wanted, overlap)
+        yield name, regions, *match_candidates(regions.numbers, wanted, overlap)
 
 
 def on_network_grid(coded: sitk.Image, grid: sitk.Image, labels: Labels, label: str) -> npt.NDArray[np.bool_]:
@@ -119,7 +122,7 @@ def on_network_grid(coded: sitk.Image, grid: sitk.Image, labels: Labels, label: 
     return array.reshape((-1, *array.shape[-2:]))  # (Z, Y, X)
 
 
-def hits_of(numbers: Int32Array, truth: npt.NDArray[np.bool_], overlap: float) -> tuple[list[int], int]:
+def match_candidates(numbers: Int32Array, truth: npt.NDArray[np.bool_], overlap: float) -> tuple[list[int], int]:
     """For each region 1 … n the number of the structure (component of `truth`) it lies on, 0 for none; and how many
     structures there are. It lies on one where their intersection over union is at least `overlap`; arrays (Z, Y, X).
     """
@@ -135,16 +138,16 @@ def hits_of(numbers: Int32Array, truth: npt.NDArray[np.bool_], overlap: float) -
     return [int(row.argmax()) + 1 if row.max() >= overlap else 0 for row in share], count
 
 
-def judged(
+def detection_results(
     patient: str, regions: Mapping[str, Regions], truth: sitk.Image, grid: sitk.Image, facts: tuple[Labels, float]
-) -> dict[str, Judged]:
+) -> dict[str, DetectionResult]:
     """How each label's candidates of a held-out case compare with the coded truth; facts: labels, overlap of a hit."""
     labels, overlap = facts
     result = {}
     for name, found in regions.items():
-        hits, count = hits_of(found.numbers, on_network_grid(truth, grid, labels, name), overlap)
+        hits, count = match_candidates(found.numbers, on_network_grid(truth, grid, labels, name), overlap)
         scores, sizes = ([f(c) for c in found.candidates] for f in (_score, _size))
-        result[name] = Judged(patient, count, scores, sizes, hits)
+        result[name] = DetectionResult(patient, count, scores, sizes, hits)
     return result
 
 
@@ -156,23 +159,23 @@ def _size(candidate: Candidate) -> float:
     return candidate.measures["area"]
 
 
-def summaries(cases: Sequence[Mapping[str, Judged]]) -> dict[str, dict[str, Any]]:
+def summaries(cases: Sequence[Mapping[str, DetectionResult]]) -> dict[str, dict[str, Any]]:
     """`ranking` of each label over held-out cases."""
     names = dict.fromkeys(name for case in cases for name in case)
     return {name: ranking([case[name] for case in cases if name in case]) for name in names}
 
 
-def rows_of(found: Mapping[str, Regions]) -> list[dict[str, Any]]:
+def candidate_rows(found: Mapping[str, Regions]) -> list[dict[str, Any]]:
     """A line for each candidate, the best first: label, number, kept, score, why, and its measures."""
     rows: list[dict[str, Any]] = []
     for label, regions in found.items():
         for place, one in enumerate(sorted(regions.candidates, key=_score, reverse=True), start=1):
             facts = {"label": label, "candidate": place, "kept": one.kept, "score": round(one.score, 4)}
-            rows.append(facts | {"why": why(one)} | {name: round(v, 4) for name, v in one.measures.items()})
+            rows.append(facts | {"why": top_features(one)} | {name: round(v, 4) for name, v in one.measures.items()})
     return rows
 
 
-def why(candidate: Candidate) -> str:
+def top_features(candidate: Candidate) -> str:
     """The measures that moved a candidate's log-odds most: ``depth +1.2, surer +0.8, border −0.4``."""
-    heavy = sorted(candidate.reasons.items(), key=lambda reason: -abs(reason[1]))[:REASONS]
+    heavy = sorted(candidate.reasons.items(), key=lambda reason: -abs(reason[1]))[:N_TOP_FEATURES]
     return ", ".join(f"{name} {value:+.1f}" for name, value in heavy).replace("-", "−")

@@ -10,15 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from medseg.features.tables import Tables
-from medseg.inference.stacked_classifier import Classifier
+from medseg.inference.stacked_classifier import StackedClassifier
 
-SHOWN = 12  # measures of a case, those that the model selected first
+N_SHOWN_FEATURES = 12  # measures of a case, those that the model selected first
 Json = dict[str, Any]
 
 
-def diagnoses(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> Json:
+def diagnosis_records(classifier: StackedClassifier, tables: Tables, found: pd.DataFrame) -> Json:
     """All that is said of some cases, as one object. units: unit and definition of each measure it shows."""
-    said = sheets(classifier, tables, found)
+    said = case_records(classifier, tables, found)
     return {
         "classes": list(classifier.inputs.classes),
         "use": classifier.use,
@@ -32,7 +32,7 @@ def shown_units(tables: Tables, measures: Iterable[list[Json]]) -> dict[str, str
     return {row["name"]: tables.meaning(row["name"]) for rows in measures for row in rows}
 
 
-def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[Json]:
+def case_records(classifier: StackedClassifier, tables: Tables, found: pd.DataFrame) -> list[Json]:
     """One object a row of `found`, which `classifier` said of `tables`; no NaN, so that it is JSON.
 
     measures: the value beside mean and standard deviation of the training cases. rule: what the clinic's rule makes of
@@ -46,7 +46,7 @@ def sheets(classifier: Classifier, tables: Tables, found: pd.DataFrame) -> list[
     moments = _moments(classifier)
     kept = [rows.names[column] for column in classifier.members.kept]
     base = dict.fromkeys(name.removesuffix(".slope") for name in kept)
-    chosen = [name for name in base if name in classifier.inputs.names][:SHOWN]
+    chosen = [name for name in base if name in classifier.inputs.names][:N_SHOWN_FEATURES]
     sheets = []
     for number, (_, row) in enumerate(found.iterrows()):
         measured = {str(name): _plain(value) for name, value in rows.measures.iloc[number].items()}
@@ -76,7 +76,7 @@ def _chances(classes: list[str], chances: npt.NDArray[np.float64], diagnosis: An
     return {name: None if pd.isna(diagnosis) else _plain(p) for name, p in zip(classes, chances, strict=True)}
 
 
-def _moments(classifier: Classifier) -> dict[str, Json]:
+def _moments(classifier: StackedClassifier) -> dict[str, Json]:
     moments = classifier.inputs.moments
     if moments is None:
         return {name: {"mean": None, "sd": None} for name in classifier.inputs.names}

@@ -13,14 +13,14 @@ from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.forecasting import Horizon
 from medseg.diagnosis.respiratory_signal import normalise, period
 from medseg.diagnosis.sequence_dataset import UNKNOWN
-from medseg.evaluation.bootstrap import estimate
-from medseg.evaluation.probabilities import judge_probabilities, judge_sets, reliability
-from medseg.evaluation.states import summarise_states
+from medseg.evaluation.bootstrap import mean_with_ci
+from medseg.evaluation.probabilities import prediction_set_metrics, probability_metrics, reliability
+from medseg.evaluation.states import summarise_predictions
 from medseg.features.tables import Tables
 from medseg.inference.feature_inputs import UNDEFINED
-from medseg.inference.sequence_classifier import ALONE, Diagnoser
+from medseg.inference.sequence_classifier import SINGLE_FRAME, SequenceClassifier
 from medseg.inference.sequence_results import forecast_errors, forecast_facts
-from medseg.inference.stacked_classifier import MEMBERS, RULE, STACK, Classifier
+from medseg.inference.stacked_classifier import MEMBERS, RULE, STACK, StackedClassifier
 from medseg.typing import BoolArray, FloatArray, IntArray
 
 
@@ -32,10 +32,12 @@ def score(found: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) ->
     truth = found["signal"].astype(float)
     if truth.notna().any():
         truth = truth.groupby(found["case"], sort=False).transform(lambda s: normalise(s.to_numpy(dtype=np.float64)))
-    return summarise_states(found.assign(signal=truth), classes, models, period)
+    return summarise_predictions(found.assign(signal=truth), classes, models, period)
 
 
-def judge(classifier: Classifier, tables: Tables, found: pd.DataFrame, positive: Sequence[str]) -> dict[str, Any]:
+def evaluate_frames(
+    classifier: StackedClassifier, tables: Tables, found: pd.DataFrame, positive: Sequence[str]
+) -> dict[str, Any]:
     """Scores of every model of a classifier on tables with labels: those of `score`, of its probabilities before and
     after calibration, and of its sets; a case that could not be measured counts with what was said of it all the same.
 
@@ -49,8 +51,8 @@ def judge(classifier: Classifier, tables: Tables, found: pd.DataFrame, positive:
     return summary | {"use": classifier.use}
 
 
-def judge_sequences(
-    diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame, models: Sequence[str], positive: Sequence[str]
+def evaluate_sequences(
+    diagnoser: SequenceClassifier, tables: Tables, found: pd.DataFrame, models: Sequence[str], positive: Sequence[str]
 ) -> dict[str, Any]:
     """As `judge`, of those of a diagnoser's `models` whose columns `found` has; without the probabilities' own scores
     where they are not calibrated.
@@ -58,7 +60,7 @@ def judge_sequences(
     summary = score(found, diagnoser.inputs.classes, models)
     if diagnoser.calibrations:
         truth = _Truth.of(found, diagnoser.inputs.classes, positive)
-        silent = found["review"].str.contains(f"{UNDEFINED}|{ALONE}").to_numpy()
+        silent = found["review"].str.contains(f"{UNDEFINED}|{SINGLE_FRAME}").to_numpy()
         said = {name: chances for name, chances in diagnoser.said(tables).items() if name in models}
         _judge_calibrated(summary, said, diagnoser.calibrations, silent, truth)
     return summary
@@ -93,19 +95,19 @@ def _judge_calibrated(
     summary["reliability"] = {}
     for name, raw in said.items():
         calibrated = calibrations[name].probabilities(raw)
-        scores = judge_probabilities(calibrated[known], numbers, patients, truth.ill)
-        before = judge_probabilities(raw[known], numbers, patients)
+        scores = probability_metrics(calibrated[known], numbers, patients, truth.ill)
+        before = probability_metrics(raw[known], numbers, patients)
         scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece", "ece_classwise")}
-        sets = judge_sets(calibrations[name].sets(calibrated, silent)[known], numbers, patients)
+        sets = prediction_set_metrics(calibrations[name].sets(calibrated, silent)[known], numbers, patients)
         summary["models"][name] |= scores | {f"set_{key}": value for key, value in sets.items()}
         summary["reliability"][name] = reliability(calibrated[known], numbers)
 
 
-def judge_forecast(found: pd.DataFrame, diagnoser: Diagnoser, horizon: Horizon) -> dict[str, Any]:
+def evaluate_forecast(found: pd.DataFrame, diagnoser: SequenceClassifier, horizon: Horizon) -> dict[str, Any]:
     """nRMSE of each forecast against the true signal so much later, a mean over cases; guessing the mean gives 1."""
     parts = [part for _, part in found.groupby("case", sort=False)]
     errors = pd.DataFrame([forecast_errors(part, horizon) for part in parts])
     patients = [part["patient"].iloc[0] for part in parts]
     why = "no sequence with times that is longer than the past that is read"
-    judged = {str(name): estimate(errors[name], patients, why) for name in errors}
+    judged = {str(name): mean_with_ci(errors[name], patients, why) for name in errors}
     return {**forecast_facts(diagnoser, horizon), **judged}

@@ -26,7 +26,7 @@ from medseg.typing import Float32Array, Images
 MADE_OF = ("config.yaml", "model.safetensors", "labels.json", "preprocess.json", "fingerprint.json", "split.csv")
 
 
-class Encoder:
+class DeepFeatures:
     """The deepest features of a segmenter's U-Net as `count` numbers a region, the same ones in every case.
 
     The mean of each channel over a region, turned by one fixed random matrix with orthonormal columns: distances are
@@ -43,7 +43,7 @@ class Encoder:
         self.factors = (1,) * (3 - len(tiling.patch)) + (tiling.multiple,) * len(tiling.patch)  # voxels a cell, z y x
 
     @classmethod
-    def of_run(cls, run: Run, count: int | None, device: str = "auto") -> Encoder:
+    def of_run(cls, run: Run, count: int | None, device: str = "auto") -> DeepFeatures:
         """The encoder of a finished segmentation run."""
         return cls(Segmenter.from_run(run, device), count)
 
@@ -93,7 +93,7 @@ class Encoder:
 class Seen:
     """One case as the encoder sees it, frame by frame, or slice by slice of its only frame."""
 
-    def __init__(self, encoder: Encoder, images: list[Images], each_slice: bool) -> None:
+    def __init__(self, encoder: DeepFeatures, images: list[Images], each_slice: bool) -> None:
         self.encoder, self.images = encoder, images
         self.slices: list[dict[str, float]] | None = None
         if each_slice:
@@ -133,7 +133,7 @@ def _shares(inside: npt.NDArray[np.bool_], coarse: Sequence[int], factors: Seque
     return np.asarray(padded.reshape(z, a, y, b, x, c).mean(axis=(1, 3, 5)))
 
 
-def encoder_of(config: Config, run: Run, reported: Sequence[str]) -> Encoder | None:
+def load_encoder(config: Config, run: Run, reported: Sequence[str]) -> DeepFeatures | None:
     """The encoder that `data.encoder` names, kept whole in the diagnoser's `run`; None where none is named.
 
     Raises `ConfigError` where that model learnt from one of the `reported` patients: the report would flatter.
@@ -159,11 +159,11 @@ def encoder_of(config: Config, run: Run, reported: Sequence[str]) -> Encoder | N
         if source.file(name).is_file():
             shutil.copyfile(source.file(name), kept.file(name))
     shutil.copyfile(source.file("manifest.json"), kept.file("manifest.json"))
-    return Encoder.of_run(kept, config.data.encoder_features, config.executor.accelerator)
+    return DeepFeatures.of_run(kept, config.data.encoder_features, config.executor.accelerator)
 
 
-def encoder_kept(config: Config, run: Run) -> Encoder | None:
+def encoder_kept(config: Config, run: Run) -> DeepFeatures | None:
     """The encoder that a finished diagnoser's run holds; None where it reads none."""
     if config.data.get("encoder") is None:
         return None
-    return Encoder.of_run(open_run(run.file(ENCODER)), config.data.encoder_features, config.executor.accelerator)
+    return DeepFeatures.of_run(open_run(run.file(ENCODER)), config.data.encoder_features, config.executor.accelerator)

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.runner import Book, Job, Made, go_through
+from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
 from medseg.config.compose import Config, build
 from medseg.data.cases import Case
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.data.masks import MaskOf
 from medseg.errors import ConfigError, ImageError
 from medseg.features.axial import axial_slices, step_regions
 from medseg.features.tables import FACTS, Tables
-from medseg.inference.review import Doubts
+from medseg.inference.review import ReviewReasons
 from medseg.io.image import frames, read_image
 from medseg.io.labels import Labels
 from medseg.preprocess.resize import at_long_side, has_no_scale, with_spacing
 
 if TYPE_CHECKING:
-    from medseg.inference.encoder import Encoder
+    from medseg.inference.encoder import DeepFeatures
 
 
-class Presence(NamedTuple):
+class LabelPresence(NamedTuple):
     """A label whose presence in a slice is the slice's class."""
 
     label: str
@@ -43,8 +43,8 @@ class Extractor:
         features: Config,
         labels: Labels,
         time_axis: int | None = None,
-        present: Presence | None = None,
-        encoder: Encoder | None = None,
+        present: LabelPresence | None = None,
+        encoder: DeepFeatures | None = None,
     ) -> None:
         self.labels, self.time_axis, self.present, self.encoder = labels, time_axis, present, encoder
         self.each_slice, self.longest = features.get("each") == "slice", features.get("longest")
@@ -115,7 +115,7 @@ class Extractor:
             return [row.label] * count
         if not row.annotated:
             return [None] * count
-        shown = map(sitk.GetArrayViewFromImage, self._parts(read_truth(row, image, self.labels).mask))
+        shown = map(sitk.GetArrayViewFromImage, self._parts(read_ground_truth(row, image, self.labels).mask))
         there = [self.labels.layer(part, self.present.label).any() for part in shown]
         return [self.present.there if one else self.present.absent for one in there]
 
@@ -140,16 +140,20 @@ class Extractor:
         return whole
 
 
-class Around(NamedTuple):
+class ExtractionContext(NamedTuple):
     """What a case reads besides its images, and what is noted and drawn while it is measured."""
 
     reads: Callable[[Case], list[Path]] = Case.truth_files
-    doubts: Doubts | None = None
+    doubts: ReviewReasons | None = None
     pictures: Path | None = None  # a folder: <case>.png
 
 
 def extract_cases(
-    cases: list[Case], extractor: Extractor, mask_of: MaskOf | None, book: Book, around: Around | None = None
+    cases: list[Case],
+    extractor: Extractor,
+    mask_of: MaskOf | None,
+    book: BatchLog,
+    around: ExtractionContext | None = None,
 ) -> Tables:
     """Measure every sequence among `cases`; one that fails is named in the ledger and left out.
 
@@ -160,18 +164,18 @@ def extract_cases(
     groups: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda case: case.frame or 0):
         groups.setdefault(case.id, []).append(case)
-    around = around or Around()
+    around = around or ExtractionContext()
 
-    def measure(job: Job) -> Made:
+    def measure(job: Job) -> CaseResult:
         found = extractor(groups[job.name], mask_of)
         doubt = around.doubts.reasons.get(job.name, "") if around.doubts else ""
         drawn = [file for file in [around.pictures / f"{job.name}.png"] if file.is_file()] if around.pictures else []
         rows = {"frames": _plain(found.frames), "steps": _plain(found.steps), "doubt": doubt}
-        return Made(rows, drawn, *(("review", "look", doubt) if doubt else ("ok",)))
+        return CaseResult(rows, drawn, *(("review", "look", doubt) if doubt else ("ok",)))
 
     order = list(dict.fromkeys(case.id for case in cases))
     done: list[Tables] = []
-    for name, rows in go_through([_job(groups[n], around) for n in order], measure, book, "measure"):
+    for name, rows in run_serial([_job(groups[n], around) for n in order], measure, book, "measure"):
         done.append(Tables(_table(rows["frames"]), _table(rows["steps"]) if rows["steps"] else None))
         if around.doubts and rows["doubt"]:
             around.doubts.reasons[name] = rows["doubt"]
@@ -185,7 +189,7 @@ def extract_cases(
     )
 
 
-def _job(rows: list[Case], around: Around) -> Job:
+def _job(rows: list[Case], around: ExtractionContext) -> Job:
     files = [file for row in rows for file in [*row.images.values(), *around.reads(row)]]
     facts = [
         [

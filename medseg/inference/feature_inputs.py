@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from medseg.config.compose import Config, build
-from medseg.diagnosis.clinical_rules import Points, Retinopathy, Slope
+from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold, VolumeSlope
 from medseg.diagnosis.lstm import Task
 from medseg.diagnosis.respiratory_signal import normalise
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
 from medseg.errors import ConfigError
-from medseg.features.causal_prefixes import cut, prefixes
+from medseg.features.causal_prefixes import cut, iter_prefixes
 from medseg.features.sequences import (
     FeatureSequence,
     Normalisation,
@@ -32,11 +32,11 @@ from medseg.utils.console import say, warn
 
 UNDEFINED = "more than half of the measures are undefined"
 
-GAPS = 0.5  # a case with fewer of the measures than this share is for a person to look at
+MAX_UNDEFINED = 0.5  # a case with fewer of the measures than this share is for a person to look at
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FeatureSchema:
     """What a diagnoser reads: features by name, as they were in training; kept as diagnoser.json in the run."""
 
     classes: tuple[str, ...]
@@ -64,7 +64,7 @@ class Inputs:
         normalised over the last `seconds` until then, whatever comes after.
         """
         steps = tables.steps if self.step_names else None
-        for sequence in prefixes(tables.frames, steps, (self.levels, self.resample), ends):
+        for sequence in iter_prefixes(tables.frames, steps, (self.levels, self.resample), ends):
             start = int(np.argmax(sequence.times >= sequence.times[-1] - seconds))
             last = cut(sequence, start, len(sequence.frames))
             yield self._normalised(self._sloped(select(last, self.names, self.step_names)))
@@ -81,20 +81,20 @@ class Inputs:
         return Task(width, len(self.classes), len(self.step_names), self.per, self.signal)
 
     @classmethod
-    def read(cls, content: dict[str, Any]) -> Inputs:
+    def read(cls, content: dict[str, Any]) -> FeatureSchema:
         """From diagnoser.json."""
         moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
         tuples = {name: tuple(content.get(name, ())) for name in ("classes", "names", "step_names", "telling")}
         return cls(**(content | tuples | {"moments": moments}))
 
 
-def rule_of(config: Config, names: Sequence[str], kinds: tuple[type, ...]) -> Any:
+def build_rule(config: Config, names: Sequence[str], kinds: tuple[type, ...]) -> Any:
     """The organ's rule of the clinic, where it has one of these kinds and the measures hold what it reads."""
     if config.organ.get("rule") is None:
         return None
-    rule: Points | Retinopathy | Slope = build(config.organ.rule)
+    rule: ScoreThreshold | RetinopathyGrade | VolumeSlope = build(config.organ.rule)
     if not isinstance(rule, kinds):
-        say(f"organ.rule is left out: it judges {'sequences' if isinstance(rule, Slope) else 'cases one by one'}")
+        say(f"organ.rule is left out: it judges {'sequences' if isinstance(rule, VolumeSlope) else 'cases one by one'}")
         return None
     missing = [name for name in rule.reads if name not in names]
     if missing:
@@ -102,7 +102,7 @@ def rule_of(config: Config, names: Sequence[str], kinds: tuple[type, ...]) -> An
     return None if missing else rule
 
 
-def withheld(found: pd.DataFrame) -> pd.DataFrame:
+def withhold_undefined(found: pd.DataFrame) -> pd.DataFrame:
     """Diagnoses as they are given away: nothing is said of a row of which too little was measured."""
     undefined = found["review"].str.contains(UNDEFINED, regex=False)
     said = [name for name in map(str, found) if name.startswith(("predicted", "probability", "p_", "signal_"))]
@@ -115,13 +115,13 @@ def require_diagnosis(run: Run, config: Config) -> None:
         raise ConfigError(f"{run.named}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
 
 
-def to_json(inputs: Inputs) -> dict[str, Any]:
+def to_json(inputs: FeatureSchema) -> dict[str, Any]:
     """diagnoser.json."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(inputs)))
     return content
 
 
-def as_item(sequence: FeatureSequence, inputs: Inputs) -> Item:
+def as_item(sequence: FeatureSequence, inputs: FeatureSchema) -> Item:
     """A training item: states as class numbers, the signal with mean 0 and standard deviation 1 in each case."""
     known = {name: number for number, name in enumerate(inputs.classes)}
     labels = sequence.labels if inputs.per == "frame" else sequence.labels[:1]

@@ -15,10 +15,10 @@ import SimpleITK as sitk
 from medseg.data.cases import Case
 from medseg.errors import ImageError
 from medseg.inference.segmenter import Segmenter
-from medseg.io.header import FLOAT, Header, header_of
+from medseg.io.header import FLOAT, ImageHeader, read_image_header
 from medseg.io.image import image_suffix
 from medseg.io.integrity import verify
-from medseg.preprocess.field_of_view import FitField
+from medseg.preprocess.field_of_view import FitFieldOfView
 from medseg.preprocess.geometry import Orient, Resample, SliceAxis
 from medseg.preprocess.intensity import Window
 from medseg.preprocess.resize import Resize
@@ -34,7 +34,7 @@ SIMPLE = (KeepLargest, FillHoles, MinimumSize)  # rules that need no more than a
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Bytes at the peak beside what the process holds already: of steps that tiles do not change, and of predicting."""
 
     others: float
@@ -54,7 +54,7 @@ class Need:
         return tiles if self.bytes(tiles) <= room else None
 
 
-def need_of(model: Segmenter, headers: Mapping[str, Header]) -> Need:
+def estimate_memory(model: Segmenter, headers: Mapping[str, ImageHeader]) -> MemoryEstimate:
     """What one model takes for a case's channels."""
     first = next(iter(headers.values()))
     raw, mask = sum(header.bytes for header in headers.values()), first.voxels * math.prod(first.size[3:])
@@ -72,7 +72,7 @@ def need_of(model: Segmenter, headers: Mapping[str, Header]) -> Need:
     after = first.voxels * (rules + labels)
     predicting, tile, most = _predicting(model, next(iter(sizes.values())), ready)
     others = max(preparing, after + (mask - first.voxels))
-    return Need(raw + others + SLABS, raw + predicting + ready + 2 * mask + SLABS, tile, most)
+    return MemoryEstimate(raw + others + SLABS, raw + predicting + ready + 2 * mask + SLABS, tile, most)
 
 
 def _predicting(model: Segmenter, size: Sequence[int], ready: float) -> tuple[float, float, int]:
@@ -101,7 +101,7 @@ def _full(sizes: Sequence[int], patch: Sequence[int]) -> list[int]:
     return [max(size, p) for size, p in zip(sizes, patch, strict=True)]
 
 
-def _prepared(steps: Any, header: Header) -> tuple[int, ...]:
+def _prepared(steps: Any, header: ImageHeader) -> tuple[int, ...]:
     """Size of the network's grid (x, y(, z)); a crop, which is not known before, counts as none."""
     size, spacing = list(header.size[:3]), list(header.spacing[:3])
     axes = sitk.Image([2, 3, 4][: len(size)], sitk.sitkUInt8)  # its sizes tell where each axis goes
@@ -116,13 +116,13 @@ def _prepared(steps: Any, header: Header) -> tuple[int, ...]:
                 if target:
                     size[axis] = max(1, round(size[axis] * spacing[axis] / target))
                     spacing[axis] = target
-        if isinstance(step, Resize | FitField):
+        if isinstance(step, Resize | FitFieldOfView):
             side = step.size if isinstance(step, Resize) else (step.diameter, step.diameter)
             size[order[0]], size[order[1]] = side
     return tuple(size[few - 2] for few in axes.GetSize())
 
 
-def _preparing(steps: list[Any], header: Header, ready: float) -> float:
+def _preparing(steps: list[Any], header: ImageHeader, ready: float) -> float:
     """Bytes beside the raw images at the peak of preprocessing: copies, floats before and after each step."""
     frame = header.bytes / max(1, math.prod(header.size[3:]))
     turned = header.bytes if header.size[3:] else 0.0  # the frames of a sequence are copies
@@ -138,19 +138,19 @@ def _preparing(steps: list[Any], header: Header, ready: float) -> float:
     return peak
 
 
-def _straight(header: Header) -> bool:
+def _straight(header: ImageHeader) -> bool:
     three = len(header.direction) == 9
     return not three or sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(header.direction) == "LPS"
 
 
-def limit_of(gigabytes: float | None) -> float:
+def memory_limit(gigabytes: float | None) -> float:
     """Bytes that this process may take in all: as many as said, else what it has and most of what is free."""
     if gigabytes is not None:
         return gigabytes * GB
-    return min(held() + MARGIN * psutil.virtual_memory().available, MARGIN * allowed())
+    return min(process_rss() + MARGIN * psutil.virtual_memory().available, MARGIN * cgroup_limit())
 
 
-def allowed(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+def cgroup_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
     """Bytes that a container or a job of a cluster may take at most, infinite where nothing bounds it.
 
     `own` names this process's place among the control groups; each of those above it may have a bound, too. What is
@@ -171,30 +171,34 @@ def allowed(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
     return min(bounds, default=math.inf)
 
 
-def held() -> float:
+def process_rss() -> float:
     """Bytes that this process has now."""
     return float(psutil.Process().memory_info().rss)
 
 
-def _needs(models: Mapping[str, Segmenter], case: Case) -> list[Need]:
-    headers = {channel: header for channel, path in case.images.items() if (header := header_of(path)) is not None}
+def _needs(models: Mapping[str, Segmenter], case: Case) -> list[MemoryEstimate]:
+    headers = {
+        channel: header for channel, path in case.images.items() if (header := read_image_header(path)) is not None
+    }
     wanted = [[channel for channel in model.channels if channel in headers] for model in models.values()]
     pairs = zip(models.values(), wanted, strict=True)
     return [
-        need_of(model, {channel: headers[channel] for channel in channels}) for model, channels in pairs if channels
+        estimate_memory(model, {channel: headers[channel] for channel in channels})
+        for model, channels in pairs
+        if channels
     ]
 
 
-def tiles_for(models: Mapping[str, Segmenter], case: Case, limit: float) -> int | None:
+def choose_tiling(models: Mapping[str, Segmenter], case: Case, limit: float) -> int | None:
     """How many tiles at once suit a case; None where its header tells nothing. ImageError (too-large), with numbers."""
     needs = _needs(models, case)
-    room = limit - held()
+    room = limit - process_rss()
     fitting = [need.tiles(room) for need in needs]
     if None in fitting:
         for path in case.images.values():  # a forged size is no reason to buy memory
             if path.is_file():
                 verify.verify(path, image_suffix(path))
-        least = (max(need.bytes(1) for need in needs) + held()) / GB
+        least = (max(need.bytes(1) for need in needs) + process_rss()) / GB
         raise ImageError(
             f"{case.image}: needs about {least:.1f} GB of memory even with one tile at once, {limit / GB:.1f} GB may "
             "be used; allow more with --max-ram, close other programs, cut the image, or train on a coarser grid "
@@ -204,9 +208,9 @@ def tiles_for(models: Mapping[str, Segmenter], case: Case, limit: float) -> int 
     return min((tiles for tiles in fitting if tiles is not None), default=None)
 
 
-def announce(models: Mapping[str, Segmenter], cases: Sequence[Case], limit: float) -> None:
+def log_memory_estimate(models: Mapping[str, Segmenter], cases: Sequence[Case], limit: float) -> None:
     """Say what the largest case will take."""
-    room, base = limit - held(), held()
+    room, base = limit - process_rss(), process_rss()
     needs = {case.name: _needs(models, case) for case in cases}
     takes = {name: max(need.bytes(need.tiles(room) or 1) for need in found) for name, found in needs.items() if found}
     if takes:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from medseg.data.cases import Case
 from medseg.evaluation.overlap import dice
-from medseg.inference.candidates import rows_of
+from medseg.inference.candidates import candidate_rows
 from medseg.inference.segmenter import Segmenter
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
@@ -20,7 +20,7 @@ from medseg.typing import Images
 
 
 @dataclass(frozen=True)
-class Found:
+class SegmentationResult:
     """Coded masks of a case by their folder ("" for the only one), how far models agree, and candidates."""
 
     masks: dict[str, sitk.Image]
@@ -29,7 +29,7 @@ class Found:
     provenance: list[dict[str, Any]] = field(default_factory=list)  # which model, and whether it saw the case
 
 
-class Panel:
+class ModelEnsemble:
     """One model, or several.
 
     Models of the same labels are compared: each writes a folder of its own, and the Dice of each pair is told, which
@@ -37,7 +37,7 @@ class Panel:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = dict(zip(_names(runs), (opened(run, device) for run in runs), strict=True))
+        self.models = dict(zip(_names(runs), (load_segmenter(run, device) for run in runs), strict=True))
         first = next(iter(self.models.values()))
         alike = all(model.labels == first.labels for model in self.models.values())
         self.compared = alike and len(runs) > 1
@@ -49,19 +49,19 @@ class Panel:
         """Below the output folder, one for each compared model."""
         return list(self.models) if self.compared else [""]
 
-    def __call__(self, images: Images, _: Case | None = None, tiles: int | None = None) -> Found:
+    def __call__(self, images: Images, _: Case | None = None, tiles: int | None = None) -> SegmentationResult:
         """Channels of a case → its masks; no more than `tiles` tiles of a network at once."""
         masks, candidates = {}, []
         for name, model in self.models.items():
             masks[name], found = model.segment({channel: images[channel] for channel in model.channels}, tiles)
             for frame, regions in enumerate(found):
                 facts = {"model": name, "frame": frame if len(found) > 1 else None}
-                candidates += [facts | row for row in rows_of(regions)]
+                candidates += [facts | row for row in candidate_rows(regions)]
         if len(masks) == 1:
-            return Found({"": next(iter(masks.values()))}, [], candidates)
+            return SegmentationResult({"": next(iter(masks.values()))}, [], candidates)
         if self.compared:
-            return Found(masks, agreement(masks, self.labels), candidates)
-        return Found({"": merge_maps(self._maps(masks))[0]}, [], candidates)
+            return SegmentationResult(masks, inter_model_dice(masks, self.labels), candidates)
+        return SegmentationResult({"": merge_maps(self._maps(masks))[0]}, [], candidates)
 
     def doubts(self, images: Images) -> list[str]:
         """What the quality gates say against the images: once what all say, else with the model's name."""
@@ -80,13 +80,13 @@ class Panel:
         return [(models[n].labels.flatten(mask), dict(models[n].labels.numbers)) for n, mask in masks.items()]
 
 
-def opened(run: Run, device: str) -> Segmenter:
+def load_segmenter(run: Run, device: str) -> Segmenter:
     """The segmenter of a run; `ModelError` where its files do not fit together."""
     with run.reading():
         return Segmenter.from_run(run, device)
 
 
-def agreement(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, Any]]:
+def inter_model_dice(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, Any]]:
     """Dice of each pair of masks for each label; None where both lack it."""
     arrays = {name: sitk.GetArrayViewFromImage(mask) for name, mask in masks.items()}
     rows = []

@@ -10,13 +10,13 @@ from medseg.data.cases import Case
 from medseg.data.readers import FEATURES
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError
-from medseg.inference.candidates import rows_of
-from medseg.inference.multi_model import Found, opened
-from medseg.runs.run import Run, digest_of, sides_of
+from medseg.inference.candidates import candidate_rows
+from medseg.inference.multi_model import SegmentationResult, load_segmenter
+from medseg.runs.run import Run, hash_run_input, split_by_hash
 from medseg.typing import Images
 from medseg.utils.console import warn
 
-GIVEN = {
+MASK_SOURCE_TEXT = {
     True: "given, out of fold",
     False: "given, of a model that saw some of these patients",
     None: "given, origin unknown",
@@ -25,7 +25,7 @@ HELD = "test"
 SEEN, UNKNOWN, UNSURE = "seen", "unknown", "unsure"  # what else a split may tell of a case
 
 
-class Split:
+class TrainingSplit:
     """What a model's split.csv tells of a case, by the bytes of its image and by its patient.
 
     A patient is what the case's table says, else what its name says: then the model's own table is believed first, of
@@ -42,8 +42,8 @@ class Split:
         if "sha256" in table:
             self.doubt = "not among the model's images; a package names no patients, so it may have seen this one"
             return
-        self.patients = sides_of(table["patient"], table["split"])
-        self.cases = sides_of(table["case"], table["split"])
+        self.patients = split_by_hash(table["patient"], table["split"])
+        self.cases = split_by_hash(table["case"], table["split"])
         gone = sum(not Path(image).exists() for image in table["image"])
         self.doubt = f"not among the model's images, of which {gone} are gone" if gone else ""
 
@@ -63,7 +63,7 @@ class Split:
         return (UNSURE, self.doubt) if self.doubt else (UNKNOWN, "not in the model's dataset")
 
 
-class Folds:
+class OutOfFoldPredictor:
     """Models of the same labels, each trained without some patients.
 
     A case goes to the first model that held it or its patient out, else to the first that knows neither (`Split` says
@@ -71,24 +71,24 @@ class Folds:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = {str(run.named): opened(run, device) for run in runs}
+        self.models = {str(run.named): load_segmenter(run, device) for run in runs}
         first = next(iter(self.models.values()))
         for name, model in self.models.items():
             if model.labels != first.labels or model.channels != first.channels:
                 raise ConfigError(f"{name}: other labels or channels than {runs[0].named}; give folds of one recipe")
         self.labels, self.channels, self.folders, self.compared = first.labels, first.channels, [""], False
-        self._splits = {str(run.named): Split(run) for run in runs}
+        self._splits = {str(run.named): TrainingSplit(run) for run in runs}
 
-    def __call__(self, images: Images, case: Case, tiles: int | None = None) -> Found:
+    def __call__(self, images: Images, case: Case, tiles: int | None = None) -> SegmentationResult:
         """Channels of a case → its mask; `DataError` (seen) where every model learnt from it or its patient."""
         name, sure, why = self.model_for(case)
         mask, regions = self.models[name].segment(images, tiles)
-        rows = [row for found in regions for row in rows_of(found)]
-        return Found({"": mask}, [], rows, [{"model": name, "out_of_fold": sure, "why": why}])
+        rows = [row for found in regions for row in candidate_rows(found)]
+        return SegmentationResult({"": mask}, [], rows, [{"model": name, "out_of_fold": sure, "why": why}])
 
     def model_for(self, case: Case) -> tuple[str, bool | None, str]:
         """The model that never saw a case, whether that is sure (None: nobody can tell), and how it is known."""
-        digest = digest_of(case.image)
+        digest = hash_run_input(case.image)
         told = {name: split.of(case, digest) for name, split in self._splits.items()}
         for wanted in (HELD, UNKNOWN, UNSURE):
             for name, (found, why) in told.items():
@@ -107,20 +107,24 @@ class Folds:
         return next(iter(self.models.values())).doubts(images)
 
 
-def told_of_masks(config: Config, cases: list[Case]) -> str:
+def describe_mask_source(config: Config, cases: list[Case]) -> str:
     """In words, on which masks a diagnosis learns and is measured; says so where they are not known as out of fold."""
     root, masks = config.data.root, config.data.masks
     if root is not None and (Path(root) / FEATURES).is_file():
         before = Path(root) / "fingerprint.json"  # of the run that measured them
         known = Run(Path(root)).read_json(before.name).get("masks") if before.is_file() else None
-        told = GIVEN[known["out_of_fold"]] if known else f"given, origin unknown: measured before, in {FEATURES}"
+        told = (
+            MASK_SOURCE_TEXT[known["out_of_fold"]]
+            if known
+            else f"given, origin unknown: measured before, in {FEATURES}"
+        )
     elif root is not None and masks is not None:
-        told = GIVEN[provenance_of(Path(masks))["out_of_fold"]]
+        told = MASK_SOURCE_TEXT[provenance_of(Path(masks))["out_of_fold"]]
     elif any(case.annotated for case in cases):
         told = "the dataset's own outlines"
     else:
         return "none: whole images"
-    if told != GIVEN[True]:
+    if told != MASK_SOURCE_TEXT[True]:
         warn(
             f"masks: {told}. Scores on masks that a model makes of new patients may be lower; see segment --out-of-fold"
         )

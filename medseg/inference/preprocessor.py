@@ -19,7 +19,7 @@ from medseg.typing import Images
 State = dict[str, dict[str, Any]]  # channel → step → what it learnt
 
 
-class Preprocess:
+class Preprocessor:
     """The steps of `preprocess`, in their order, on every channel; raw channels must lie on one grid."""
 
     def __init__(self, config: Config, state: State | None = None) -> None:

@@ -10,35 +10,35 @@ import SimpleITK as sitk
 
 from medseg.config.compose import Config, build
 from medseg.data.cases import Case
-from medseg.data.fingerprint import LOOKS, known_looks
+from medseg.data.fingerprint import IMAGE_STATS, image_ranges
 from medseg.errors import MedsegError
 from medseg.io.image import frames, read_image
-from medseg.quality.ood import Familiar, look
+from medseg.quality.ood import OutOfDistribution, image_stats
 from medseg.runs.run import Run
 from medseg.utils.console import say
 
-MANY = 100  # cases: more hardly change a range
+MAX_CASES = 100  # cases: more hardly change a range
 Check = Callable[[sitk.Image], list[str]]
 
 
-class Gate:
+class QualityGate:
     """What `quality` says against images, channel by channel; sequences are judged by their middle frame."""
 
     def __init__(self, config: Config, looks: Mapping[str, Any] | None = None) -> None:
         built = [build(node) for node in config.quality.values() if node is not None]
-        self.checks = [check for check in built if not isinstance(check, Familiar)]
-        self.familiar = [check for check in built if isinstance(check, Familiar)]
+        self.checks = [check for check in built if not isinstance(check, OutOfDistribution)]
+        self.familiar = [check for check in built if isinstance(check, OutOfDistribution)]
         self.looks, self.time_axis = dict(looks or {}), config.data.time_axis
 
     @classmethod
-    def of_run(cls, run: Run, config: Config) -> Gate:
+    def of_run(cls, run: Run, config: Config) -> QualityGate:
         """The gate of a finished run; one that does not know what its training images were like says so once."""
         content = run.read_json("fingerprint.json")
-        if config.quality and not content.get(LOOKS):
+        if config.quality and not content.get(IMAGE_STATS):
             say(
                 f"{run.named}: it is not recorded what its training images were like, so no image is compared with them"
             )
-        return cls(config, _read(content.get(LOOKS) or {}))
+        return cls(config, _read(content.get(IMAGE_STATS) or {}))
 
     def __call__(self, images: Mapping[str, sitk.Image]) -> list[str]:
         """Doubts about the raw channels of a case, each with its channel; nothing where all is well."""
@@ -58,7 +58,7 @@ class Gate:
         return found
 
 
-class Looks:
+class TrainingImageStats:
     """Looks on while training cases are measured, and remembers what their images are like."""
 
     def __init__(self, config: Config) -> None:
@@ -70,26 +70,28 @@ class Looks:
 
         def watch(case: Case, image: sitk.Image) -> sitk.Image:
             if case.split == "train":
-                self.seen.append({self.channel: look(middle_of(image, self.time_axis))})
+                self.seen.append({self.channel: image_stats(middle_of(image, self.time_axis))})
             return mask_of(case, image)
 
         return watch
 
     def summary(self) -> dict[str, Any]:
         """For fingerprint.json."""
-        return {LOOKS: known_looks(self.seen)}
+        return {IMAGE_STATS: image_ranges(self.seen)}
 
 
-def survey(config: Config, cases: Sequence[Case]) -> dict[str, Any]:
+def collect_image_stats(config: Config, cases: Sequence[Case]) -> dict[str, Any]:
     """As `Looks.summary`, of cases that nothing is learnt from: at most `MANY` that can be read, evenly chosen."""
     seen = []
-    for case in cases[:: -(-len(cases) // MANY) or 1]:
+    for case in cases[:: -(-len(cases) // MAX_CASES) or 1]:
         try:
             images = {channel: read_image(path) for channel, path in case.images.items()}
         except MedsegError:  # named where it is used
             continue
-        seen.append({channel: look(middle_of(image, config.data.time_axis)) for channel, image in images.items()})
-    return {LOOKS: known_looks(seen)}
+        seen.append(
+            {channel: image_stats(middle_of(image, config.data.time_axis)) for channel, image in images.items()}
+        )
+    return {IMAGE_STATS: image_ranges(seen)}
 
 
 def middle_of(image: sitk.Image, time_axis: int | None) -> sitk.Image:

@@ -12,7 +12,7 @@ from medseg.inference.quality_gate import Check
 EMPTY = "its mask is empty"
 
 
-class Doubts:
+class ReviewReasons:
     """Looks on while cases are measured; `reasons` holds what there is to say of each, by case.
 
     With `strict` an image that a check doubts is an `ImageError` (quality).

@@ -9,21 +9,21 @@ from typing import Any, Protocol
 import SimpleITK as sitk
 import torch
 
-from medseg.config.compose import Config, build, labels_of, load
+from medseg.config.compose import Config, build, get_labels, load
 from medseg.errors import ConfigError
-from medseg.inference.candidates import Selection
+from medseg.inference.candidates import CandidateSelector
 from medseg.inference.candidates import State as RankerState
-from medseg.inference.preprocessor import Preprocess, State
-from medseg.inference.quality_gate import Gate
+from medseg.inference.preprocessor import Preprocessor, State
+from medseg.inference.quality_gate import QualityGate
 from medseg.io.image import frames, join_frames
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
 from medseg.segmentation.candidates import Regions
 from medseg.segmentation.postprocessing import Inside
-from medseg.segmentation.resampling import Target, regrid
+from medseg.segmentation.resampling import OutputLabels, resample_to_input
 from medseg.segmentation.sliding_window import TiledNetwork, Tiling
 from medseg.typing import Float32Array, Images
-from medseg.utils.devices import autocast, device_of, use_threads
+from medseg.utils.devices import autocast, select_device, set_num_threads
 
 AXES = ("x", "y", "z")
 
@@ -36,7 +36,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Segmented:
+class Segmentation:
     """A case's coded mask; probabilities by label on the same grid where asked for; candidates on the network's."""
 
     mask: sitk.Image
@@ -54,14 +54,14 @@ class Segmenter:
         model: Model,
         state: State | None = None,
         rankers: RankerState | None = None,
-        gate: Gate | None = None,
+        gate: QualityGate | None = None,
     ) -> None:
         self.channels = list(config.organ.channels)
-        self.labels = labels_of(config)
+        self.labels = get_labels(config)
         self.time_axis = config.data.time_axis
-        self.prepare = Preprocess(config, state)
-        self.select = Selection(config, self.labels, rankers)
-        self.gate = gate or Gate(config)
+        self.prepare = Preprocessor(config, state)
+        self.select = CandidateSelector(config, self.labels, rankers)
+        self.gate = gate or QualityGate(config)
         self.after = [build(step) for step in config.postprocess.values()]
         self.threshold = float(config.segmenter.threshold)
         self.model = model
@@ -75,15 +75,15 @@ class Segmenter:
                 f"{run.named}: is a model for task={config.task}; segmenting needs one trained with task=segmentation"
             )
         config.executor.accelerator = device
-        use_threads(config.executor.threads)
+        set_num_threads(config.executor.threads)
         state = run.read_json("preprocess.json")
         rankers = run.read_json("candidates.json") if run.file("candidates.json").is_file() else None
-        gate = Gate.of_run(run, config)
+        gate = QualityGate.of_run(run, config)
         if not is_trained(config):
             return cls(config, build(config.segmenter.model), state, rankers, gate)
         network = make_network(config)
         network.load_state_dict(run.load_weights())
-        return cls(config, tiled(config, network), state, rankers, gate)
+        return cls(config, tiled_network(config, network), state, rankers, gate)
 
     def __call__(self, images: Images) -> sitk.Image:
         """Channels of one case → coded mask on the first channel's own grid; 4D sequences frame by frame."""
@@ -107,18 +107,18 @@ class Segmenter:
         ready = self.prepare(images)
         return ready, self.model.predict(ready)
 
-    def scored(self, images: Images, keep: bool = False, tiles: int | None = None) -> Segmented:
+    def scored(self, images: Images, keep: bool = False, tiles: int | None = None) -> Segmentation:
         """One image's coded mask, and with `keep` the probability of each label, both on the input's own grid."""
         reference = next(iter(images.values()))
         ready = self.prepare(images)
         planes, regions = self._planes(ready, tiles)
         grid = next(iter(ready.values()))
-        coded, kept = regrid(planes, grid, reference, Target(self.labels, self.threshold), keep)
+        coded, kept = resample_to_input(planes, grid, reference, OutputLabels(self.labels, self.threshold), keep)
         mask = sitk.GetImageFromArray(coded)
         mask.CopyInformation(reference)
         grid = grid if regions else None
         del planes, ready, coded  # large, and the rules need room
-        return Segmented(clean(mask, self.after, self.labels), kept, grid, regions)
+        return Segmentation(postprocess(mask, self.after, self.labels), kept, grid, regions)
 
     def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Float32Array], Mapping[str, Regions]]:
         """Probabilities (K, Y, X) plane by plane along Z, and candidates; only where those are ranked all at once."""
@@ -128,7 +128,7 @@ class Segmenter:
         return (probability[:, z] for z in range(probability.shape[1])), regions
 
 
-def clean(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
+def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
     """A coded mask after the rules of post-processing; labels that may overlap go one by one, or two by two."""
     if not rules:
         return coded
@@ -174,7 +174,7 @@ def make_network(config: Config) -> torch.nn.Module:
     return network
 
 
-def tiled(config: Config, network: torch.nn.Module) -> TiledNetwork:
+def tiled_network(config: Config, network: torch.nn.Module) -> TiledNetwork:
     """A network with the tiles, device and precision that the settings say."""
     settings = config.segmenter
     patch = tuple(reversed(settings.patch))  # (y, x) or (z, y, x)
@@ -190,5 +190,5 @@ def tiled(config: Config, network: torch.nn.Module) -> TiledNetwork:
         settings.get("context", 0),
         config.organ.exclusive,
     )
-    device = device_of(config.executor.accelerator)
+    device = select_device(config.executor.accelerator)
     return TiledNetwork(network, tiling, device, autocast(config.executor.precision, device))

@@ -11,28 +11,30 @@ import pandas as pd
 from scipy.special import softmax
 
 from medseg.config.compose import Config, load
-from medseg.diagnosis.calibration import Calibration, kept, set_columns
-from medseg.diagnosis.clinical_rules import Slope
+from medseg.diagnosis.calibration import Calibration, from_json, prediction_set_columns
+from medseg.diagnosis.clinical_rules import VolumeSlope
 from medseg.diagnosis.forecasting import KINDS, Forecast, Horizon
 from medseg.diagnosis.forecasting import from_arrays as forecast_from
 from medseg.diagnosis.linear_baseline import LinearBaseline, from_arrays
 from medseg.diagnosis.lstm import Prediction, SequenceLSTM
 from medseg.diagnosis.sequence_dataset import Item
-from medseg.features.missing_labels import known_share
+from medseg.features.missing_labels import known_fraction
 from medseg.features.respiration import motion
 from medseg.features.sequences import FeatureSequence
 from medseg.features.tables import Tables
-from medseg.inference.feature_inputs import GAPS, UNDEFINED, Inputs, require_diagnosis, rule_of
+from medseg.inference.feature_inputs import MAX_UNDEFINED, UNDEFINED, FeatureSchema, build_rule, require_diagnosis
 from medseg.runs.run import Run
 from medseg.typing import FloatArray
 
 CALIBRATION = "calibration.json"
-ALONE = "one frame alone: a state is told by comparison with the others"
-MINUTE = 60.0  # s of a sequence that are read for a forecast: some fifteen breaths, and the cost is no square
-TOGETHER = 32  # readings that go through the network at once
+SINGLE_FRAME = "one frame alone: a state is told by comparison with the others"
+FORECAST_WINDOW_S = (
+    60.0  # s of a sequence that are read for a forecast: some fifteen breaths, and the cost is no square
+)
+MAX_BATCH = 32  # readings that go through the network at once
 
 
-class Diagnoser:
+class SequenceClassifier:
     """A trained LSTM and the linear baseline beside it, with how their inputs are made.
 
     cohort: mean and standard deviation of each measure over the training cases, which a case's are shown beside.
@@ -41,11 +43,11 @@ class Diagnoser:
 
     def __init__(
         self,
-        inputs: Inputs,
+        inputs: FeatureSchema,
         network: SequenceLSTM,
         baseline: LinearBaseline | None,
         forecast: Forecast | None = None,
-        rule: Slope | None = None,
+        rule: VolumeSlope | None = None,
         cohort: Mapping[str, dict[str, float | None]] | None = None,
     ) -> None:
         self.inputs, self.network, self.baseline, self.forecast = inputs, network, baseline, forecast
@@ -53,22 +55,22 @@ class Diagnoser:
         self.calibrations: dict[str, Calibration] = {}
 
     @classmethod
-    def from_run(cls, run: Run) -> Diagnoser:
+    def from_run(cls, run: Run) -> SequenceClassifier:
         """The diagnoser that a finished run holds."""
         config = load(run.file("config.yaml"))
         require_diagnosis(run, config)
-        inputs = Inputs.read(run.read_json("diagnoser.json"))
+        inputs = FeatureSchema.read(run.read_json("diagnoser.json"))
         network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
         weights = run.load_weights()
         network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
         linear = {k.removeprefix("linear."): v.numpy() for k, v in weights.items() if k.startswith("linear.")}
         ahead = {k.removeprefix("forecast."): v for k, v in weights.items() if k.startswith("forecast.")}
-        foretold = forecast_from(horizon_of(config), ahead) if ahead else None
+        foretold = forecast_from(forecast_horizon(config), ahead) if ahead else None
         baseline = from_arrays(linear) if linear else None
         cohort = run.read_json("fingerprint.json").get("measures")
-        made = cls(inputs, network, baseline, foretold, rule_of(config, inputs.names, (Slope,)), cohort)
+        made = cls(inputs, network, baseline, foretold, build_rule(config, inputs.names, (VolumeSlope,)), cohort)
         if run.file(CALIBRATION).is_file():  # models of before had none
-            made.calibrations = kept(run.read_json(CALIBRATION))
+            made.calibrations = from_json(run.read_json(CALIBRATION))
         return made
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
@@ -103,13 +105,13 @@ class Diagnoser:
             return {"review": doubt}
         chances = np.stack([facts[f"p_{name}"] for name in self.inputs.classes], axis=1)
         sets = self.calibrations["lstm"].sets(chances, np.full(len(chances), bool(doubt)))
-        return {**set_columns(sets, self.inputs.classes), "review": doubt}
+        return {**prediction_set_columns(sets, self.inputs.classes), "review": doubt}
 
     def _doubt(self, raw: FeatureSequence) -> str:
         """Why a sequence, as it was measured, cannot be judged; blank where it can."""
-        if known_share(raw.measured, raw.measured, raw.names, self.inputs.telling).mean() < GAPS:
+        if known_fraction(raw.measured, raw.measured, raw.names, self.inputs.telling).mean() < MAX_UNDEFINED:
             return UNDEFINED
-        return ALONE if self.inputs.per == "frame" and self.inputs.moments is None and len(raw.x) < 2 else ""
+        return SINGLE_FRAME if self.inputs.per == "frame" and self.inputs.moments is None and len(raw.x) < 2 else ""
 
     @property
     def sees_the_future(self) -> bool:
@@ -124,7 +126,7 @@ class Diagnoser:
         said = {kind: np.full(rows, np.nan) for kind in KINDS}
         if len(ends):
             own = _of_case(tables, sequence.case)
-            read = self.inputs.until(own, ends.tolist(), MINUTE + forecast.horizon.past)
+            read = self.inputs.until(own, ends.tolist(), FORECAST_WINDOW_S + forecast.horizon.past)
             for kind, values in forecast(self._signals(read)).items():
                 said[kind][ends] = values
         return said
@@ -132,7 +134,7 @@ class Diagnoser:
     def _signals(self, sequences: Iterable[FeatureSequence]) -> Iterator[tuple[FloatArray, FloatArray]]:
         """The signal of each sequence and its times (T,)."""
         left = iter(sequences)
-        while some := list(islice(left, TOGETHER)):
+        while some := list(islice(left, MAX_BATCH)):
             said = self.network.predict_all([Item(one.x, one.steps) for one in some])
             for one, prediction in zip(some, said, strict=True):
                 assert prediction.signal is not None
@@ -167,7 +169,7 @@ class Diagnoser:
         return columns
 
 
-def _ruled(rule: Slope, raw: FeatureSequence) -> Prediction:
+def _ruled(rule: VolumeSlope, raw: FeatureSequence) -> Prediction:
     times = raw.times if np.isfinite(raw.times).all() else raw.frames
     measures = pd.DataFrame(raw.x, columns=list(raw.names))
     chances = softmax(np.nan_to_num(rule.margins_over_time(measures, times)), axis=1)
@@ -179,7 +181,7 @@ def _of_case(tables: Tables, case: str) -> Tables:
     return Tables(frames, None if tables.steps is None else tables.steps[tables.steps["case"].astype(str) == case])
 
 
-def horizon_of(config: Config) -> Horizon:
+def forecast_horizon(config: Config) -> Horizon:
     """How far ahead a signal is foretold, and from what."""
     settings = config.diagnoser.forecast
     return Horizon(settings.ahead, settings.lags, settings.step)

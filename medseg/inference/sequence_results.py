@@ -16,19 +16,21 @@ from medseg.diagnosis.sequence_dataset import Item
 from medseg.evaluation.states import accuracy, nrmse
 from medseg.features.sequences import FeatureSequence
 from medseg.features.tables import Tables
-from medseg.inference.case_results import diagnoses, shown_units
-from medseg.inference.sequence_classifier import Diagnoser
-from medseg.inference.stacked_classifier import Classifier, signed
+from medseg.inference.case_results import diagnosis_records, shown_units
+from medseg.inference.sequence_classifier import SequenceClassifier
+from medseg.inference.stacked_classifier import StackedClassifier, format_signed
 
-REASONS = 5  # said of each sequence, the weightiest
-LEAST = 1e-9  # of a probability, so that its log-odds are finite
-LIVE = "each forecast is made of the frames until then alone"
-BACK = "the measures hang on the whole sequence: this is the error of a look back, not of use while breathing goes on"
+N_TOP_FEATURES = 5  # said of each sequence, the weightiest
+MIN_PROBABILITY = 1e-9  # of a probability, so that its log-odds are finite
+CAUSAL_NOTE = "each forecast is made of the frames until then alone"
+RETROSPECTIVE_NOTE = (
+    "the measures hang on the whole sequence: this is the error of a look back, not of use while breathing goes on"
+)
 FORECASTS = {"lstm": "signal_ahead", "linear": "signal_ahead_linear", "hold": "signal_ahead_hold"}
 Json = dict[str, Any]
 
 
-def sequence_sheets(diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame) -> list[Json]:
+def sequence_records(diagnoser: SequenceClassifier, tables: Tables, found: pd.DataFrame) -> list[Json]:
     """One object a case of `found`, which `diagnoser` said of `tables`; no NaN, so that it is JSON.
 
     states: frames of each class; undecided: those of them whose set is not one class, None without sets; signal:
@@ -50,7 +52,7 @@ def sequence_sheets(diagnoser: Diagnoser, tables: Tables, found: pd.DataFrame) -
             "accuracy": _accuracies(part),
             "signal": _signals(part),
             "forecast": _forecast(part, diagnoser),
-            "why": why(diagnoser, sequence),
+            "why": attribution(diagnoser, sequence),
             "measures": _measures(diagnoser, before),
         }
         sheets.append(sheet)
@@ -70,13 +72,13 @@ def forecast_errors(part: pd.DataFrame, horizon: Horizon) -> dict[str, float]:
     return found
 
 
-def forecast_facts(diagnoser: Diagnoser, horizon: Horizon) -> Json:
+def forecast_facts(diagnoser: SequenceClassifier, horizon: Horizon) -> Json:
     """What must stand beside a forecast's error: how far ahead, and whether anything of the future was seen."""
     sees = diagnoser.sees_the_future
-    return {"ahead_s": horizon.ahead, "sees_the_future": sees, "read": BACK if sees else LIVE}
+    return {"ahead_s": horizon.ahead, "sees_the_future": sees, "read": RETROSPECTIVE_NOTE if sees else CAUSAL_NOTE}
 
 
-def why(diagnoser: Diagnoser, sequence: FeatureSequence) -> str:
+def attribution(diagnoser: SequenceClassifier, sequence: FeatureSequence) -> str:
     """What moved a sequence's answers most: mean log-odds of the predicted classes that are lost when a measure (with
     its slope), a step of each frame, or a frame of a sequence with one answer is replaced by the mean it is compared
     with: ``left_lung.volume_ml +2.10, step 3 of 16 +0.40``.
@@ -104,12 +106,12 @@ def why(diagnoser: Diagnoser, sequence: FeatureSequence) -> str:
         for name, item in changed.items()
     }
     heavy = [name for name in sorted(effects, key=lambda n: -abs(effects[n])) if abs(effects[name]) >= 0.01]
-    return ", ".join(f"{name} {signed(effects[name])}" for name in heavy[:REASONS])
+    return ", ".join(f"{name} {format_signed(effects[name])}" for name in heavy[:N_TOP_FEATURES])
 
 
 def _odds(probabilities: npt.NDArray[np.float32], best: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     """Log-odds (R,) of class best (R,) in probabilities (R, K)."""
-    p = np.clip(probabilities[np.arange(len(best)), best].astype(np.float64), LEAST, 1 - LEAST)
+    p = np.clip(probabilities[np.arange(len(best)), best].astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return np.asarray(np.log(p / (1 - p)))
 
 
@@ -135,7 +137,7 @@ def _signals(part: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def _forecast(part: pd.DataFrame, diagnoser: Diagnoser) -> Json | None:
+def _forecast(part: pd.DataFrame, diagnoser: SequenceClassifier) -> Json | None:
     if diagnoser.forecast is None or "signal_ahead" not in part:
         return None
     errors = forecast_errors(part, diagnoser.forecast.horizon)
@@ -143,7 +145,7 @@ def _forecast(part: pd.DataFrame, diagnoser: Diagnoser) -> Json | None:
     return {**facts, "nrmse": {kind: _plain(value) for kind, value in errors.items()}}
 
 
-def _measures(diagnoser: Diagnoser, sequence: FeatureSequence) -> list[Json]:
+def _measures(diagnoser: SequenceClassifier, sequence: FeatureSequence) -> list[Json]:
     rows = []
     for column, name in enumerate(sequence.names):
         if name in diagnoser.inputs.names:  # not a slope
@@ -155,7 +157,7 @@ def _measures(diagnoser: Diagnoser, sequence: FeatureSequence) -> list[Json]:
     return rows
 
 
-def cohort_of(frames: pd.DataFrame, names: Sequence[str]) -> Mapping[str, dict[str, float | None]]:
+def cohort_statistics(frames: pd.DataFrame, names: Sequence[str]) -> Mapping[str, dict[str, float | None]]:
     """Mean and standard deviation over cases of each measure's mean over a case's frames."""
     means = frames.groupby("case")[list(names)].mean()
     return {
@@ -168,12 +170,14 @@ def _plain(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def told(diagnoser: Diagnoser | Classifier, tables: Tables, found: pd.DataFrame) -> dict[str, Any]:
+def result_json(
+    diagnoser: SequenceClassifier | StackedClassifier, tables: Tables, found: pd.DataFrame
+) -> dict[str, Any]:
     """The content of OUT.json."""
-    if isinstance(diagnoser, Classifier):
-        return diagnoses(diagnoser, tables, found)
+    if isinstance(diagnoser, StackedClassifier):
+        return diagnosis_records(diagnoser, tables, found)
     rows = json.loads(found.to_json(orient="records", double_precision=15))
-    sequences = sequence_sheets(diagnoser, tables, found)
+    sequences = sequence_records(diagnoser, tables, found)
     units = shown_units(tables, [sheet["measures"] for sheet in sequences])
     classes = list(diagnoser.inputs.classes)
     return {"classes": classes, "use": "lstm", "units": units, "cases": rows, "sequences": sequences}

@@ -17,25 +17,25 @@ from medseg.diagnosis import calibration
 from medseg.diagnosis import stacking as stack
 from medseg.diagnosis import voting_ensemble as ensemble
 from medseg.diagnosis.calibration import Calibration, logits
-from medseg.diagnosis.clinical_rules import Points, Retinopathy
+from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.sequence_dataset import Item, collate
-from medseg.diagnosis.stacking import Stack
-from medseg.diagnosis.voting_ensemble import Ensemble
+from medseg.diagnosis.stacking import Stacking
+from medseg.diagnosis.voting_ensemble import VotingEnsemble
 from medseg.errors import ModelError
-from medseg.features.missing_labels import known_share
+from medseg.features.missing_labels import known_fraction
 from medseg.features.sequences import FeatureSequence
 from medseg.features.tables import Tables
-from medseg.inference.feature_inputs import GAPS, UNDEFINED, Inputs, rule_of
+from medseg.inference.feature_inputs import MAX_UNDEFINED, UNDEFINED, FeatureSchema, build_rule
 from medseg.runs.run import Run
 from medseg.typing import BoolArray, FloatArray
 from medseg.utils.files import atomic_write_bytes, write_json
 
 MEMBERS = ("logistic", "ensemble", "lstm")
 STACK, RULE = "stack", "rule"
-RULES = (Points, Retinopathy)  # which judge cases one by one
-REASONS = 3  # said of each case, the weightiest
-TOGETHER = 256  # sequences the LSTM sees at once
+RULES = (ScoreThreshold, RetinopathyGrade)  # which judge cases one by one
+N_TOP_FEATURES = 3  # said of each case, the weightiest
+MAX_BATCH = 256  # sequences the LSTM sees at once
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Rows:
         return Rows(self.x[rows], self.names, self.known[rows], [self.items[s] for s in sequences], kept, measured)
 
 
-def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence], inputs: Inputs) -> Rows:
+def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence], inputs: FeatureSchema) -> Rows:
     """Rows from normalised sequences; `raw` are the same ones before, whose gaps are counted.
 
     A row holds the measures of its frame (per "frame"), or their mean over the sequence, and the mean and standard
@@ -70,7 +70,7 @@ def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence]
         x = item.x if per == "frame" else item.x.mean(axis=0, keepdims=True)  # (R, F)
         # a slice without the label has no brightness, and is measured all the same
         filled = before.x if per == "frame" else before.measured
-        gaps = known_share(before.measured, filled, before.names, inputs.telling)
+        gaps = known_fraction(before.measured, filled, before.names, inputs.telling)
         if item.steps is not None:
             steps = item.steps if per == "frame" else item.steps.mean(axis=0, keepdims=True)  # (R, S, G)
             x = np.concatenate([x, steps.mean(axis=1), steps.std(axis=1)], axis=1)
@@ -90,12 +90,12 @@ def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence]
 
 
 @dataclass(frozen=True)
-class Members:
+class StackMembers:
     """What was learnt from the same training rows: `kept` columns, and a model of each kind."""
 
     kept: tuple[int, ...]
     weights: FloatArray  # (K, len(kept) + 1), logistic regression
-    ensemble: Ensemble
+    ensemble: VotingEnsemble
     network: SequenceLSTM
 
     def predict(self, rows: Rows) -> dict[str, FloatArray]:
@@ -114,14 +114,14 @@ class Members:
         """Probabilities (R, K) of the LSTM, rows of all sequences one after the other."""
         self.network.eval()
         found = []
-        for start in range(0, len(items), TOGETHER):
-            batch = collate(items[start : start + TOGETHER])
+        for start in range(0, len(items), MAX_BATCH):
+            batch = collate(items[start : start + MAX_BATCH])
             said = self.network(batch).logits.softmax(dim=2)  # (B, T or 1, K)
             found += [one[: length if len(one) > 1 else 1] for one, length in zip(said, batch.lengths, strict=True)]
         return np.asarray(torch.cat(found).double().numpy())  # (R, K)
 
 
-class Classifier:
+class StackedClassifier:
     """Members, the stack on top of them, and what makes their probabilities honest.
 
     `use` names the one whose answer is the diagnosis: logistic, ensemble, lstm, stack or rule. The rule learnt nothing;
@@ -130,12 +130,12 @@ class Classifier:
 
     def __init__(
         self,
-        inputs: Inputs,
-        members: Members,
-        over: Stack,
+        inputs: FeatureSchema,
+        members: StackMembers,
+        over: Stacking,
         calibrations: Mapping[str, Calibration],
         use: str,
-        rule: Points | Retinopathy | None = None,
+        rule: ScoreThreshold | RetinopathyGrade | None = None,
     ) -> None:
         self.inputs, self.members, self.stack, self.use, self.rule = inputs, members, over, use, rule
         self.calibrations = dict(calibrations)
@@ -148,7 +148,7 @@ class Classifier:
         """Uncalibrated probabilities (R, K) by member, the stack's, and the rule's where there is one."""
         found = self.members.predict(rows)
         found[STACK] = self.stack.predict(found)
-        return found if self.rule is None else {**found, RULE: by_rule(self.rule, rows)}
+        return found if self.rule is None else {**found, RULE: rule_probabilities(self.rule, rows)}
 
     def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
         """A row a case or frame: predicted class, calibrated probabilities, the set they allow, why, review.
@@ -160,7 +160,7 @@ class Classifier:
         calibrated = {name: self.calibrations[name].probabilities(p) for name, p in said.items()}
         table = rows.facts.assign(signal=np.nan, **self._columns(calibrated[self.use], ""))
         sets = self.calibrations[self.use].sets(calibrated[self.use], self.undefined(rows))
-        table = table.assign(**calibration.set_columns(sets, self.inputs.classes))
+        table = table.assign(**calibration.prediction_set_columns(sets, self.inputs.classes))
         table["why"] = self.why(rows, said)
         doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(sets)
         table["review"] = [UNDEFINED if gap else text for gap, text in zip(self.undefined(rows), doubts, strict=True)]
@@ -171,7 +171,7 @@ class Classifier:
 
     def undefined(self, rows: Rows) -> BoolArray:
         """Rows (R,) of which too little was measured for a diagnosis."""
-        gaps = rows.known < GAPS
+        gaps = rows.known < MAX_UNDEFINED
         if self.use == RULE and self.rule is not None:
             gaps = gaps | ~np.isfinite(self.rule.margins(rows.measures)).all(axis=1)
         return gaps
@@ -196,8 +196,8 @@ class Classifier:
         table = np.stack(effects, axis=1)  # (R, names)
         lines = []
         for row in table:
-            heavy = [n for n in np.argsort(-np.abs(row), kind="stable")[:REASONS] if abs(row[n]) >= 0.01]
-            lines.append(", ".join(f"{names[n]} {signed(row[n])}" for n in heavy))
+            heavy = [n for n in np.argsort(-np.abs(row), kind="stable")[:N_TOP_FEATURES] if abs(row[n]) >= 0.01]
+            lines.append(", ".join(f"{names[n]} {format_signed(row[n])}" for n in heavy))
         return lines
 
     def _lost(
@@ -231,12 +231,12 @@ class Classifier:
         run.save_weights(weights | {"logistic": torch.from_numpy(self.members.weights)})
 
 
-def by_rule(rule: Points | Retinopathy, rows: Rows) -> FloatArray:
+def rule_probabilities(rule: ScoreThreshold | RetinopathyGrade, rows: Rows) -> FloatArray:
     """The rule's probabilities (R, K), before calibration."""
     return np.asarray(softmax(np.nan_to_num(rule.margins(rows.measures)), axis=1))
 
 
-def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
+def load_classifier(run: Run, config: Config, inputs: FeatureSchema) -> StackedClassifier:
     """The classifier that `Classifier.save` wrote; `ModelError` where a part is missing or broken."""
     state, weights = run.read_json("classifier.json"), run.load_weights()
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
@@ -245,10 +245,10 @@ def load_classifier(run: Run, config: Config, inputs: Inputs) -> Classifier:
     if not file.is_file():
         raise ModelError(f"{file}: missing; copy the whole run folder")
     voting = ensemble.load(file.read_bytes(), str(file))
-    members = Members(tuple(state["kept"]), weights["logistic"].numpy(), voting, network)
-    calibrations = calibration.kept(state["calibration"])
-    rule = rule_of(config, inputs.names, RULES)
-    return Classifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
+    members = StackMembers(tuple(state["kept"]), weights["logistic"].numpy(), voting, network)
+    calibrations = calibration.from_json(state["calibration"])
+    rule = build_rule(config, inputs.names, RULES)
+    return StackedClassifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
 
 
 def _mean_known(values: FloatArray) -> FloatArray:
@@ -281,7 +281,7 @@ def _without_step(item: Item, step: int) -> Item:
     return item._replace(steps=steps)
 
 
-def signed(value: float) -> str:
+def format_signed(value: float) -> str:
     """Two decimals with a sign, a true minus for what is below 0."""
     return f"{value:+.2f}".replace("-", "−")
 

@@ -14,7 +14,7 @@ from medseg.io.integrity.verify import misplaced
 RIGHT_ANGLE = 1e-2  # cosine: what rounding in text headers stays far below, half a degree
 
 
-def require_space(image: sitk.Image, path: Path) -> None:
+def require_valid_geometry(image: sitk.Image, path: Path) -> None:
     """Raise ImageError image-space, naming the value that makes no sense."""
     spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
     if not np.isfinite(spacing).all() or (spacing <= 0).any():
@@ -35,7 +35,7 @@ def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
     """None where no voxel lies more than 1e-3 voxel from its fellow, corners included, else a sentence with numbers."""
     if a.GetSize() != b.GetSize():
         return f"the sizes differ: {a.GetSize()} and {b.GetSize()} voxels"
-    apart = voxels_apart(a, b)
+    apart = max_grid_offset(a, b)
     if apart <= GRID_TOLERANCE:
         return None
     values = {name: (getattr(a, f"Get{name}")(), getattr(b, f"Get{name}")()) for name in PLACE}
@@ -44,7 +44,7 @@ def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
     return f"the {name.lower()}s differ: {first} and {second}, so that voxels lie up to {apart:.3g} of a voxel apart"
 
 
-def voxels_apart(a: sitk.Image, b: sitk.Image) -> float:
+def max_grid_offset(a: sitk.Image, b: sitk.Image) -> float:
     """How far the outermost edges of two grids of one size are apart, in voxels of the first along its axes."""
     steps, other = (np.reshape(i.GetDirection(), (i.GetDimension(), -1)) * np.array(i.GetSpacing()) for i in (a, b))
     edges = np.array(list(itertools.product(*((-0.5, size - 0.5) for size in a.GetSize())))).T  # (axes, corners)

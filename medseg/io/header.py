@@ -19,11 +19,13 @@ from medseg.io.photo import PIXELS
 
 FLOAT = 4  # bytes
 
-SQUEEZED = 1100  # deflate makes no more of less (RFC 1951): a header that says so is forged, as reading will tell
+MAX_DEFLATE_RATIO = (
+    1100  # deflate makes no more of less (RFC 1951): a header that says so is forged, as reading will tell
+)
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """A file's geometry (x, y(, z)) and the bytes of all its frames; `values` is the number of values in a pixel."""
 
     size: tuple[int, ...]
@@ -38,12 +40,12 @@ class Header:
         return math.prod(self.size[:3])
 
 
-def header_of(path: Path) -> Header | None:
+def read_image_header(path: Path) -> ImageHeader | None:
     """What the header of an image or of a DICOM folder says; None where it cannot be read, as reading will tell."""
     try:
         require_name(path)
         found = _pictured(path) if image_suffix(path) in PIXELS else _scanned(path)
-        forged = found is None or not _sane(found) or found.bytes > SQUEEZED * _weight(path)
+        forged = found is None or not _sane(found) or found.bytes > MAX_DEFLATE_RATIO * _weight(path)
     except (MedsegError, RuntimeError, OSError, ValueError, Image.DecompressionBombError):
         return None
     return None if forged else found
@@ -55,7 +57,7 @@ def _weight(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _pictured(path: Path) -> Header | None:
+def _pictured(path: Path) -> ImageHeader | None:
     """Of a photograph: Pillow stops at the header, and nothing of it ends the process."""
     if not path.is_file():  # a pipe waits for ever
         return None
@@ -64,10 +66,10 @@ def _pictured(path: Path) -> Header | None:
         with Image.open(path) as picture:
             size, values = picture.size, len(picture.getbands())
             width = 2 if picture.mode.startswith("I;16") else FLOAT if picture.mode in "IF" else 1
-    return Header(size, (1.0, 1.0), (1.0, 0.0, 0.0, 1.0), values, math.prod(size) * width * values)
+    return ImageHeader(size, (1.0, 1.0), (1.0, 0.0, 0.0, 1.0), values, math.prod(size) * width * values)
 
 
-def _scanned(path: Path) -> Header | None:
+def _scanned(path: Path) -> ImageHeader | None:
     """Of a volume's file or a DICOM folder, by its first file."""
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
@@ -87,10 +89,10 @@ def _scanned(path: Path) -> Header | None:
     if count == 4:  # a frame's own axes
         matrix = np.reshape(geometry[2], (4, 4))[:3, :3]
         geometry = (geometry[0], geometry[1][:3], tuple(matrix.ravel()))
-    return Header(*geometry, values, math.prod(size) * width * values)
+    return ImageHeader(*geometry, values, math.prod(size) * width * values)
 
 
-def _sane(header: Header) -> bool:
+def _sane(header: ImageHeader) -> bool:
     """Whether an image of this geometry can be made at all."""
     count = len(header.spacing)
     if count not in (2, 3) or len(header.direction) != count**2 or min(header.size) < 1:

@@ -22,7 +22,7 @@ import SimpleITK as sitk
 from medseg.errors import DataError, ImageError
 from medseg.io import itk, photo
 from medseg.io.dicom import series as dicom
-from medseg.io.geometry import grid_difference, require_space
+from medseg.io.geometry import grid_difference, require_valid_geometry
 from medseg.io.integrity import nifti as payload_nifti
 from medseg.io.integrity import verify as payload
 from medseg.utils.files import sync
@@ -113,12 +113,12 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
         else:
             raise ImageError(f"{path}: there is no such file or folder; check the path", code="image-missing")
     except (RuntimeError, OSError, MemoryError) as error:  # ITK raises RuntimeError
-        why = f"{path}: cannot be read: {itk.reason(error)}; copy or export it again"
+        why = f"{path}: cannot be read: {itk.first_line(error)}; copy or export it again"
         raise ImageError(why, code="image-unreadable") from error
     if image.GetDimension() > 4:
         why = f"{path}: has {image.GetDimension()} axes {image.GetSize()}; split it into volumes or sequences"
         raise ImageError(why, code="image-dimension")
-    require_space(image, path)
+    require_valid_geometry(image, path)
     _require_finite(image, path)
     return _without_headers(image)
 
@@ -211,7 +211,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
                 sync(part)
                 part.replace(path if part == draft else path.parent / part.name)
     except (RuntimeError, OSError, ImageError) as error:
-        why = f"could not be written: {itk.reason(error)}; check the free space and the rights"
+        why = f"could not be written: {itk.first_line(error)}; check the free space and the rights"
         raise ImageError(f"{path}: {why}", code="image-write") from error
 
 

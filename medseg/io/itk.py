@@ -75,8 +75,8 @@ def read(path: Path, suffix: str) -> sitk.Image:
         if not _SPACE.search(str(error)):
             raise
         raise ImageError(
-            f"{path}: its header does not say where its pixels lie: {reason(error)}; correct the header, or export it "
-            "again",
+            f"{path}: its header does not say where its pixels lie: {first_line(error)}; correct the header, or "
+            "export it again",
             code="image-space",
         ) from error
 
@@ -97,7 +97,7 @@ def require_memory(path: Path, size: Sequence[int], voxel: int) -> None:
         )
 
 
-def reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What ITK or the system complained of, in one line without C++ paths and addresses."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(_NOISE.sub("", text).split()) or type(error).__name__

@@ -15,7 +15,7 @@ from medseg.io.image import read_mask
 ABOVE = 3  # folders: the one of the masks, and two above it
 
 
-def stated_labels(masks: Path) -> dict[str, int] | None:
+def read_label_names(masks: Path) -> dict[str, int] | None:
     """Names and values from labels.json in the folder of masks or close above it; None where there is none."""
     folders = [masks, *masks.resolve().parents][:ABOVE]
     file = next((file for folder in folders if (file := folder / "labels.json").is_file()), None)
@@ -28,7 +28,7 @@ def stated_labels(masks: Path) -> dict[str, int] | None:
         raise DataError(f'{file}: must hold names and values such as {{"lesion": 1}} ({error})') from error
 
 
-def labels_found(paths: Iterable[Path]) -> dict[str, int]:
+def infer_labels(paths: Iterable[Path]) -> dict[str, int]:
     """A label named after each value in any readable mask; the unreadable ones are told of when they are used."""
     found: set[int] = set()
     for path in paths:

@@ -64,6 +64,6 @@ def _like(array: npt.NDArray[np.uint8], image: sitk.Image) -> sitk.Image:
     return made
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """A label's name as datasets spell it in one way: ``Left Lung`` and ``left-lung`` are left_lung."""
     return re.sub(r"[\s\-]+", "_", name.strip().lower())

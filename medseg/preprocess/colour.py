@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.preprocess.intensity import like
+from medseg.preprocess.intensity import like_image
 from medseg.typing import Float32Array
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
@@ -42,8 +42,8 @@ class ShadesOfGrey:
             inside = values[mask] if mask.any() else inside
         light = np.mean(inside.astype(np.float64) ** self.p, axis=0) ** (1 / self.p)  # (3,)
         if light.min() <= 0:  # a channel without light cannot be balanced
-            return like(values, image)
-        return like(np.clip(values * (light.mean() / light).astype(np.float32), 0, 1), image)
+            return like_image(values, image)
+        return like_image(np.clip(values * (light.mean() / light).astype(np.float32), 0, 1), image)
 
 
 class Channel:
@@ -72,7 +72,7 @@ class ToGrey:
         """RGB or grey → 32-bit float scalar image."""
         if image.GetNumberOfComponentsPerPixel() == 1:
             return sitk.Cast(image, sitk.sitkFloat32)
-        return like(rgb(image, "ToGrey") @ np.array(LUMA, np.float32), image)
+        return like_image(rgb(image, "ToGrey") @ np.array(LUMA, np.float32), image)
 
 
 def rgb(image: sitk.Image, who: str) -> Float32Array:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.restoration import denoise_nl_means
 
 from medseg.errors import ImageError
-from medseg.preprocess.intensity import like
+from medseg.preprocess.intensity import like_image
 from medseg.typing import FloatArray
 
 NORMAL = 0.6745  # median of |x| where x is normal with standard deviation 1
@@ -180,7 +180,7 @@ def _by_plane(image: sitk.Image, change: Callable[[FloatArray], FloatArray]) -> 
     changed = np.empty(planes.shape, np.float32)
     for place, plane in zip(changed, planes, strict=True):
         place[:] = change(plane.astype(np.float64))
-    return like(changed.reshape(values.shape), image)
+    return like_image(changed.reshape(values.shape), image)
 
 
 def _need_positive(image: sitk.Image, who: str) -> None:

@@ -171,7 +171,7 @@ class Body:
         return enlarge(body if body.any() else ~body, image, steps)
 
 
-class CropToField:
+class CropToFieldOfView:
     """Cut to the bounding box of the field, wider by `margin` (a share of the box) on every side."""
 
     def __init__(self, field: Finder, margin: float = 0.0) -> None:
@@ -188,7 +188,7 @@ class CropToField:
         return sitk.RegionOfInterest(image, [end - start for start, end in zip(starts, ends, strict=True)], starts)
 
 
-class FitField:
+class FitFieldOfView:
     """Cut to the field's bounding box and resample it so that its longer side in plane has `diameter` pixels.
 
     The longer side of a clipped disc is its true diameter, so structures get one size for every camera.
@@ -197,7 +197,7 @@ class FitField:
     def __init__(self, field: Finder, diameter: int) -> None:
         if diameter < 1:
             raise ValueError(f"diameter {diameter}: must be at least 1 pixel")
-        self.crop, self.diameter = CropToField(field), int(diameter)
+        self.crop, self.diameter = CropToFieldOfView(field), int(diameter)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image → 32-bit float image of square pixels; slices of a volume stay."""

@@ -14,7 +14,7 @@ from skimage.morphology import skeletonize
 
 from medseg.errors import ImageError
 from medseg.preprocess.intensity import Photo
-from medseg.preprocess.ruler_detection import ANGLES, rulers
+from medseg.preprocess.ruler_detection import ANGLES, detect_rulers
 from medseg.typing import BoolArray, ByteArray, Float32Array
 
 cv2.setNumThreads(0)  # its pool would fight with other threads
@@ -80,7 +80,7 @@ class RemoveHair:
         (dark, angle), (bright, turned) = _lines(grey, self.width), _lines(255 - grey, self.width)
         least = max(1, round(self.contrast * 255))
         if self.dark:
-            lines = (dark >= least) & ~rulers(dark >= least, angle, grey)
+            lines = (dark >= least) & ~detect_rulers(dark >= least, angle, grey)
             hairs = self._hairs(_alone(lines, dark, angle, bright, self.width), dark, smooth, light=False)
             found |= _whole(hairs, grey, least, self.width)
         if self.light:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from medseg.errors import ImageError
 from medseg.preprocess.colour import from_lab, to_lab
-from medseg.preprocess.intensity import like
+from medseg.preprocess.intensity import like_image
 from medseg.typing import BoolArray, Float32Array
 
 cv2.setNumThreads(0)  # its pool would fight with torch's
@@ -285,4 +285,4 @@ def _by_plane(image: sitk.Image, field: Field | None, channels: str, change: Cha
         elif part.any():
             plane[:] = change(plane, part)
     planes = np.clip(planes, 0, 1, out=planes) * inside[..., None]
-    return like(planes.reshape(values.shape), image)
+    return like_image(planes.reshape(values.shape), image)

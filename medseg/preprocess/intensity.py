@@ -78,7 +78,7 @@ class ZScore:
         array += 0.5
         np.clip(array, 0, 1, out=array)
         array[~inside] = 0
-        return like(array, image)
+        return like_image(array, image)
 
 
 class Photo:
@@ -107,8 +107,8 @@ class Photo:
         if channels in (2, 4):
             shown = shown * _unit_alpha(array[..., -1:])
         if self.colour:
-            return like(np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown, image)
-        return like(_grey(shown), image)
+            return like_image(np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown, image)
+        return like_image(_grey(shown), image)
 
 
 class Nyul:
@@ -161,7 +161,7 @@ class Nyul:
             # equal landmarks (many voxels of one value) are parted by next to nothing
             tiny = (marks[-1] - marks[0]) * 1e-6 * np.arange(len(marks))
             result[inside] = np.clip(_piecewise(array[inside], marks + tiny, self.standard), 0, 1)
-        return like(result, image)
+        return like_image(result, image)
 
     def _landmarks(self, image: sitk.Image) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
         """Where the field is, and the intensities at the percentiles there."""
@@ -193,7 +193,7 @@ def inside_field(image: sitk.Image, field: Field | None) -> npt.NDArray[np.bool_
     return inside
 
 
-def like(array: npt.NDArray[np.floating], image: sitk.Image) -> sitk.Image:
+def like_image(array: npt.NDArray[np.floating], image: sitk.Image) -> sitk.Image:
     """An array ([Z,] Y, X[, C]) as a 32-bit image with the geometry of `image`."""
     made = sitk.GetImageFromArray(array.astype(np.float32, copy=False), isVector=array.ndim > image.GetDimension())
     made.CopyInformation(image)

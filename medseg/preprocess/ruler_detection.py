@@ -11,7 +11,7 @@ from medseg.typing import BoolArray, ByteArray
 ANGLES = 12  # directions of a line, 15 degrees apart
 
 
-def rulers(lines: BoolArray, angle: ByteArray, grey: ByteArray) -> BoolArray:
+def detect_rulers(lines: BoolArray, angle: ByteArray, grey: ByteArray) -> BoolArray:
     """Lines (Y, X) that belong to a ruler: long, straight and with evenly spaced teeth beside them; its teeth, too."""
     side = max(lines.shape)
     ends = cv2.HoughLinesP(

@@ -68,7 +68,7 @@ class Blank:
         return f"is blank: nearly all its values are {low:.3g}" + (" of 1" if flat else "")
 
 
-class FieldShare:
+class FieldOfViewFraction:
     """No anatomy: the field that `field` finds covers less than `least` or more than `most` of the image."""
 
     def __init__(self, field: Field, least: float, most: float = 1.0, what: str = "anatomy") -> None:
@@ -168,7 +168,7 @@ class Colour:
         return None
 
 
-class Reddish:
+class ColourOrder:
     """Channels in the wrong order (BGR), or no tissue. Tissue is redder than blue, and its blood and pigment absorb
     more of blue: mean red over mean blue inside `field`, times the spread of log blue over that of log red, is at least
     `least`. The spread does not change with the colour of the light."""

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from medseg.quality.image_checks import picture, shrunk, still
 
-Look = dict[str, float]
+ImageStats = dict[str, float]
 KINDS = {  # an image that is such, and images that are
     "axes": {2: ("a picture", "pictures"), 3: ("a volume", "volumes")},
     "components": {1: ("grey", "grey images"), 3: ("in colour", "colour images")},
@@ -28,7 +28,7 @@ COLOURS = ("red", "green", "blue")
 GREY = 0.02  # saturation; JPEG adds 0.01 to grey that is stored as colour
 
 
-def look(image: sitk.Image) -> Look:
+def image_stats(image: sitk.Image) -> ImageStats:
     """What an image is like before anything is done to it, in numbers.
 
     axes: 2 or 3; components: 1 grey, however it is stored, 3 colour; spacing_finest and _coarsest in mm; side_shortest
@@ -79,7 +79,7 @@ def _values(image: sitk.Image) -> npt.NDArray[np.float64]:
     return np.asarray(array.reshape(-1, array.shape[-1] if array.ndim > image.GetDimension() else 1), np.float64)
 
 
-class Familiar:
+class OutOfDistribution:
     """Doubts about an image that is unlike the training images. Limits; null compares nothing:
 
     spacing and side: times beyond the range of training that they may lie; level: shares of the training images' usual
@@ -106,7 +106,7 @@ class Familiar:
     def __call__(self, image: sitk.Image, known: Mapping[str, Any]) -> list[str]:
         """Doubts about a raw image, each with the number found and the range of the training images; `known`: what
         `data.fingerprint.known_looks` has of its channel."""
-        found, ranges = look(image), known["ranges"]
+        found, ranges = image_stats(image), known["ranges"]
         wider = 1 + FEW / float(known["cases"]) ** 0.5
         return _kinds(found, ranges) or [
             *self._sizes(found, ranges),
@@ -115,7 +115,7 @@ class Familiar:
             *self._colours(found, ranges, wider),
         ]
 
-    def _sizes(self, found: Look, ranges: Mapping[str, Any]) -> Iterator[str]:
+    def _sizes(self, found: ImageStats, ranges: Mapping[str, Any]) -> Iterator[str]:
         unit = "pixels" if found["axes"] == 2 and found["spacing_coarsest"] == found["spacing_finest"] == 1 else "mm"
         for what, limit in (("spacing", self.spacing), ("side", self.side)):
             beyond = {}
@@ -128,13 +128,13 @@ class Familiar:
                 unit = "mm" if what == "spacing" else unit
                 yield f"{title} {_number(found[name])} {unit}, trained on {_span(ranges[name], _number)}"
 
-    def _levels(self, found: Look, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
+    def _levels(self, found: ImageStats, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
         name, by = _farthest(found, ranges, "level_")
         if self.level is not None and by > self.level * unit:
             title = TITLES[name.partition("_")[2]]
             yield f"{title} {_number(found[name])}, trained on {_span(ranges[name], _number)}"
 
-    def _places(self, found: Look, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
+    def _places(self, found: ImageStats, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
         name, by = _farthest(found, ranges, "place_")
         if self.place is not None and by > self.place * unit:
             title = TITLES[name.partition("_")[2]]
@@ -143,7 +143,7 @@ class Familiar:
                 f"{_span(ranges[name], _percent)}"
             )
 
-    def _colours(self, found: Look, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
+    def _colours(self, found: ImageStats, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
         for name in (*COLOURS, "saturation") if self.colour is not None else ():
             _, by = _farthest(found, ranges, name)
             if by > (self.colour or 0) * unit:
@@ -151,7 +151,7 @@ class Familiar:
                 yield f"{title} {found[name]:.0%}, trained on {_span(ranges[name], _percent)}"
 
 
-def _kinds(found: Look, ranges: Mapping[str, Any]) -> list[str]:
+def _kinds(found: ImageStats, ranges: Mapping[str, Any]) -> list[str]:
     """Of another kind: nothing else can be compared then."""
     doubts = []
     for name, titles in KINDS.items():
@@ -162,7 +162,7 @@ def _kinds(found: Look, ranges: Mapping[str, Any]) -> list[str]:
     return doubts
 
 
-def _farthest(found: Look, ranges: Mapping[str, Any], start: str) -> tuple[str, float]:
+def _farthest(found: ImageStats, ranges: Mapping[str, Any], start: str) -> tuple[str, float]:
     """Of the measures whose name begins so, the one farthest beyond its range, and how far that is."""
     beyond = {"": 0.0}
     for name, (low, high) in ranges.items():

@@ -20,12 +20,12 @@ def table_of(run: Run, name: str) -> pd.DataFrame | None:
     return read_table(run.file(name)).replace("", np.nan) if run.file(name).is_file() else None
 
 
-def as_image(png: bytes) -> str:
+def png_data_uri(png: bytes) -> str:
     """A picture inside the page."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def chosen(ranked: pd.Series[float]) -> Iterator[tuple[str, str]]:
+def best_median_worst(ranked: pd.Series[float]) -> Iterator[tuple[str, str]]:
     """(title, case) of the best, median and worst of cases in rising order; each case once."""
     names = list(ranked.index)
     places = {"Best case": len(names) - 1, "Median case": (len(names) - 1) // 2, "Worst case": 0}

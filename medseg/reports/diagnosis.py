@@ -12,7 +12,7 @@ from medseg.errors import DataError
 from medseg.evaluation.states import confusions, correlation
 from medseg.reports import diagnosis_plots as plots_diagnosis
 from medseg.reports import plots
-from medseg.reports.common import Json, as_image, chosen, table_of
+from medseg.reports.common import Json, best_median_worst, png_data_uri, table_of
 from medseg.reports.sequences import LONG, sequence_pages
 from medseg.runs.run import Run
 
@@ -77,14 +77,14 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     }
     sequences = {str(case): part.sort_values("frame") for case, part in frames.groupby("case") if len(part) > 1}
     ranked = pd.Series({case: _agreement(part) for case, part in sequences.items()}, dtype=float).dropna().sort_values()
-    for title, case in chosen(ranked):
+    for title, case in best_median_worst(ranked):
         part = sequences[case].head(LONG)
         text = (
             f"frames 1 to {LONG} of {len(sequences[case])}"
             if len(part) < len(sequences[case])
             else f"{len(part)} frames"
         )
-        picture = as_image(plots.breathing(part, classes, columns))
+        picture = png_data_uri(plots.breathing(part, classes, columns))
         section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
     return section
 
@@ -99,7 +99,7 @@ def _shown(models: Sequence[Json]) -> dict[str, str]:
     }
 
 
-def diagnosed(file: Path, number: int) -> Json:
+def diagnosis_report_section(file: Path, number: int) -> Json:
     """The section of OUT.json that `medseg diagnose` wrote: a page a case."""
     content = _content(file)
     cases = len({case["case"] for case in content["cases"]})
@@ -125,7 +125,7 @@ def pages(content: Json, pictures: Path) -> Json:
     found = []
     for case in order[:PAGES]:
         picture = pictures / f"{case['case']}.png"
-        image = as_image(picture.read_bytes()) if picture.is_file() else None
+        image = png_data_uri(picture.read_bytes()) if picture.is_file() else None
         values = {row["what"]: row["value"] for row in case["rule"] or []}
         found.append({**case, "image": image, "maps": _maps(values)})
     units = {name: text for name, text in content.get("units", {}).items() if text}
@@ -170,9 +170,9 @@ def _figures(frames: pd.DataFrame, metrics: Json, settings: Json) -> list[Json]:
     positive = [str(name) for name in (settings.get("organ") or {}).get("positive") or []]
     known = set(frames["label"].dropna().astype(str))
     if known & set(positive) and known - set(positive):
-        picture = plots_diagnosis.judged(frames, positive, list(metrics["models"]))
+        picture = plots_diagnosis.plot_roc_pr(frames, positive, list(metrics["models"]))
         text = "ROC and precision–recall curves on the held-out cases; dotted: what a guess gives."
-        found.append({"image": as_image(picture), "text": text})
+        found.append({"image": png_data_uri(picture), "text": text})
     text = "How often each model is right where it says it is so sure, after calibration; dots by number of cases."
     bins = {name: metrics["reliability"][name] for name in metrics["models"] if name in metrics["reliability"]}
-    return [*found, {"image": as_image(plots_diagnosis.reliability(bins)), "text": text}]
+    return [*found, {"image": png_data_uri(plots_diagnosis.plot_reliability(bins)), "text": text}]

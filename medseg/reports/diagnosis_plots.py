@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medseg.evaluation.probabilities import curves_of
+from medseg.evaluation.probabilities import roc_pr_curves
 from medseg.reports.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, STYLE, WIDTH, png
 from medseg.utils.files import atomic_write_bytes
 
@@ -19,7 +19,7 @@ ROW = 0.24  # inches a line of text
 STATES = (ORANGE, BLUE, GREEN, PURPLE, SKY, RED)  # as the bars of states, but dark enough for lines
 
 
-def forest(found: pd.DataFrame, path: Path, title: str) -> None:
+def plot_forest(found: pd.DataFrame, path: Path, title: str) -> None:
     """Spearman's rho of each measure with its interval, a row a measure, those with q < .05 filled."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.0 + ROW * max(1, len(found))), layout="constrained")
@@ -37,7 +37,7 @@ def forest(found: pd.DataFrame, path: Path, title: str) -> None:
     atomic_write_bytes(path, png(figure))
 
 
-def foretold(frames: pd.DataFrame, classes: Sequence[str], ahead: float | None) -> bytes:
+def plot_forecast(frames: pd.DataFrame, classes: Sequence[str], ahead: float | None) -> bytes:
     """Above, each class's probability over time; below, where there is a forecast, the signal and what was foretold of
     each moment `ahead` s before it.
 
@@ -67,7 +67,7 @@ def foretold(frames: pd.DataFrame, classes: Sequence[str], ahead: float | None) 
     return png(figure)
 
 
-def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[str]) -> bytes:
+def plot_roc_pr(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[str]) -> bytes:
     """ROC and precision–recall curves of the positive classes' probability, for each model; the first is the main one.
 
     `predictions` as predictions.csv: label, p_<class> of the main model and p_<class>_<model> of the others.
@@ -80,7 +80,7 @@ def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[
         for model, colour in zip(models, PALETTE, strict=False):
             end = "" if model == models[0] else f"_{model}"
             score = known[[f"p_{name}{end}" for name in positive]].sum(axis=1).to_numpy(np.float64)
-            false, true, precision = curves_of(score, ill)
+            false, true, precision = roc_pr_curves(score, ill)
             left.plot(false, true, color=colour, label=model, lw=1.4)
             right.plot(true[1:], precision[1:], color=colour, lw=1.4)
         left.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
@@ -93,7 +93,7 @@ def judged(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[
     return png(figure)
 
 
-def reliability(bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
+def plot_reliability(bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """How often a model is right where it says it is so sure; a dot a bin, its size by the number of cases."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH / 2, 3.1), layout="constrained")

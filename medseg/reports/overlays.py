@@ -22,7 +22,7 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 
 Window = tuple[float, float] | None  # darkest and brightest value shown; None: the 0.5th and 99.5th percentile
 
 
-def picture(image: sitk.Image, mask: sitk.Image, labels: Labels, window: Window = None) -> bytes:
+def overlay_png(image: sitk.Image, mask: sitk.Image, labels: Labels, window: Window = None) -> bytes:
     """PNG of an image with the outlines of its mask; of a volume the axial slice with the largest mask."""
     if image.GetDimension() == 3:
         turned, flat = (sitk.DICOMOrient(part, "LPS") for part in (image, mask))
@@ -51,14 +51,16 @@ def _png(canvas: npt.NDArray[np.uint8]) -> bytes:
     return bytes(content)
 
 
-def pictured(mask_of: MaskOf, folder: Path, labels: Labels, wanted: Container[str], window: Window = None) -> MaskOf:
+def with_overlays(
+    mask_of: MaskOf, folder: Path, labels: Labels, wanted: Container[str], window: Window = None
+) -> MaskOf:
     """The same masks; a picture of each case that is wanted goes to folder/<case>.png, of sequences the first frame."""
 
     def draw(case: Case, image: sitk.Image) -> sitk.Image:
         mask = mask_of(case, image)
         target = folder / f"{case.id}.png"
         if case.id in wanted and image.GetDimension() < 4 and (case.frame or 0) == 0:
-            atomic_write_bytes(target, picture(image, mask, labels, window))
+            atomic_write_bytes(target, overlay_png(image, mask, labels, window))
         return mask
 
     return draw

@@ -19,8 +19,8 @@ from medseg.io.image import frames as split_frames
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
 from medseg.reports import plots
-from medseg.reports.common import Json, as_image, chosen, table_of
-from medseg.reports.diagnosis import MODEL_NAMES, diagnosed, diagnosis_section
+from medseg.reports.common import Json, best_median_worst, png_data_uri, table_of
+from medseg.reports.diagnosis import MODEL_NAMES, diagnosis_report_section, diagnosis_section
 from medseg.runs.run import Run
 from medseg.utils.files import atomic_write_text
 
@@ -35,7 +35,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     without metrics.json there is nothing to report: ModelError.
     """
     sections = [
-        diagnosed(path, number) if path.is_file() else _section(Run(path), number)
+        diagnosis_report_section(path, number) if path.is_file() else _section(Run(path), number)
         for number, path in enumerate(runs, start=1)
     ]
     environment = Environment(
@@ -141,15 +141,17 @@ def _segmentation(run: Run, metrics: Json, split: pd.DataFrame | None, settings:
         {"case": case, "mean": mean[case], "cells": list(zip(dice.loc[case], status.loc[case], strict=True))}
         for case in mean.index
     ]
-    section["strip"] = as_image(plots.strip(rows, labels, {name: metrics["labels"][name]["dice"] for name in labels}))
+    section["strip"] = png_data_uri(
+        plots.strip(rows, labels, {name: metrics["labels"][name]["dice"] for name in labels})
+    )
     ranked = mean.dropna()
     organ = settings.get("organ") or {}
-    for title, case in chosen(ranked):
+    for title, case in best_median_worst(ranked):
         entry = {"title": title, "case": case, "dice": ranked[case], "image": None, "missing": None}
         try:
             code = Labels(organ.get("labels") or {}, organ.get("exclusive", True))
             parts = _pictures(run, case, split, code)
-            entry["image"] = as_image(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
+            entry["image"] = png_data_uri(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
         except (ImageError, DataError) as error:
             entry["missing"] = str(error)
         section["overlays"].append(entry)
@@ -186,7 +188,7 @@ def _curves(run: Run) -> str | None:
     history = table_of(run, "history.csv")
     if history is None or history.empty:
         return None
-    return as_image(plots.curves_png(history.apply(pd.to_numeric, errors="coerce")))
+    return png_data_uri(plots.curves_png(history.apply(pd.to_numeric, errors="coerce")))
 
 
 def _number(value: float | None) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from medseg.reports import diagnosis_plots as plots_diagnosis
 from medseg.reports import plots
-from medseg.reports.common import Json, as_image
+from medseg.reports.common import Json, png_data_uri
 
 MOST = 20  # sequences shown one by one
 LONG = 300  # frames: more do not fit a page's width
@@ -36,7 +36,7 @@ def sequence_pages(content: Json, pictures: Path) -> Json:
     found = []
     for sheet in order[:MOST]:
         picture = pictures / f"{sheet['case']}.png"
-        image = as_image(picture.read_bytes()) if picture.is_file() else None
+        image = png_data_uri(picture.read_bytes()) if picture.is_file() else None
         page = {**sheet, "image": image, "review": reviews[sheet["case"]]}
         found.append(page | _frames(rows[sheet["case"]].head(LONG), content["classes"], sheet["forecast"]))
     return {"sequences": found, "sequences_left": len(order) - len(found)}
@@ -50,8 +50,8 @@ def _frames(part: pd.DataFrame, classes: list[str], forecast: Json | None) -> Js
     table = part[columns].astype(object).where(part[columns].notna(), None)
     ahead = forecast["ahead_s"] if forecast else None
     return {
-        "signal_image": as_image(plots.breathing(part, classes, named)) if len(part) > 1 else None,
-        "chance_image": as_image(plots_diagnosis.foretold(part, classes, ahead)) if len(part) > 1 else None,
+        "signal_image": png_data_uri(plots.breathing(part, classes, named)) if len(part) > 1 else None,
+        "chance_image": png_data_uri(plots_diagnosis.plot_forecast(part, classes, ahead)) if len(part) > 1 else None,
         "titles": [COLUMNS.get(name, name.replace("p_", "p ")) for name in columns],
         "rows": [dict(zip(columns, row, strict=True)) for row in table.itertuples(index=False)],
         "shown": min(len(part), LONG),

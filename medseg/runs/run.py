@@ -30,9 +30,9 @@ HASHED = (
     "ensemble.skops",
 )  # fmt: skip
 # what a run answers with, beside its settings
-ANSWERS = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))
+MODEL_FILES = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))
 ENCODER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, whole
-MEMBERS = frozenset(  # what a package may hold
+STACK_FILES = frozenset(  # what a package may hold
     {"LICENCE.txt", *(f"{place}{name}" for place in ("", f"{ENCODER}/") for name in (archive.MANIFEST, *HASHED))}
 )
 UNPACKED = "medseg-"  # how the name of an unpacked package's folder begins
@@ -98,8 +98,8 @@ class Run:
         from medseg.data.tables import read_table
 
         table = read_table(self.file("split.csv"))
-        known = table["sha256"] if "sha256" in table else table["image"].map(lambda path: digest_of(Path(path)))
-        found = sides_of(known, table["split"])
+        known = table["sha256"] if "sha256" in table else table["image"].map(lambda path: hash_run_input(Path(path)))
+        found = split_by_hash(known, table["split"])
         if not found:
             raise ModelError(f"{self.named}: the images that it learnt from are gone: nobody can tell what it saw")
         return found
@@ -161,7 +161,7 @@ def create(run_dir: str | None, organ: str) -> Run:
             return Run(parent / str(number))
 
 
-def digest_of(path: Path) -> str:
+def hash_run_input(path: Path) -> str:
     """SHA-256 of a file, or of all files of a folder one after the other; blank where there is none."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     digest = hashlib.sha256()
@@ -171,7 +171,7 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest() if path.exists() else ""
 
 
-def sides_of(keys: Iterable[object], sides: Iterable[object]) -> dict[str, str]:
+def split_by_hash(keys: Iterable[object], sides: Iterable[object]) -> dict[str, str]:
     """Side of each key that is not blank; test only where it stands on no other side."""
     found: dict[str, str] = {}
     for key, side in zip(keys, sides, strict=True):
@@ -194,7 +194,7 @@ def open_run(path: Path) -> Run:
 
 
 def _unpacked(file: Path) -> Run:
-    members = archive.unpack(file, MEMBERS)
+    members = archive.unpack(file, STACK_FILES)
     sweep_temporary(UNPACKED)
     parent, remove = temporary_folder(UNPACKED)
     run = Run(parent / (file.stem.strip(".") or "model"), file)
@@ -223,9 +223,9 @@ def _checked(run: Run) -> Run:
     if manifest.get("schema") != SCHEMA:
         raise ModelError(f"{path}: written in schema {manifest.get('schema')}, this medseg reads schema {SCHEMA}")
     hashes = manifest.get("sha256")
-    if not isinstance(hashes, dict) or not MEMBERS.issuperset(hashes):
+    if not isinstance(hashes, dict) or not STACK_FILES.issuperset(hashes):
         raise ModelError(f"{run.file('manifest.json')}: names files that no run has; copy the run again")
-    there = [name for name in sorted(MEMBERS - {archive.MANIFEST}) if run.file(name).exists()]
+    there = [name for name in sorted(STACK_FILES - {archive.MANIFEST}) if run.file(name).exists()]
     if "package" in manifest and (strange := [name for name in there if name not in hashes]):
         raise ModelError(f"{run.file(strange[0])}: was added to the package; import it again")
     for name, digest in hashes.items():

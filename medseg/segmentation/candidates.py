@@ -39,7 +39,7 @@ class Regions:
     candidates: list[Candidate]
 
 
-class Finder:
+class CandidateFinder:
     """Components of a probability above a low `threshold`, and which of them are kept.
 
     smallest: share of the image's pixels below which a region is noise; most: at most so many a label, the most

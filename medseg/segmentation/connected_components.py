@@ -17,7 +17,7 @@ Choice = Callable[[IntArray, BoolArray], BoolArray]
 SLAB = 1 << 23  # voxels whose components are numbered at once, 4 bytes each
 
 
-def chosen(part: BoolArray, choose: Choice, slab: int = SLAB) -> BoolArray:
+def select_components(part: BoolArray, choose: Choice, slab: int = SLAB) -> BoolArray:
     """The components of a part ([Z,] Y, X) that `choose` picks.
 
     `choose` takes each component's voxels (n,) and whether it touches the array's border (n,), in the order of their

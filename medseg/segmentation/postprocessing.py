@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
-from medseg.segmentation.connected_components import chosen
+from medseg.segmentation.connected_components import select_components
 from medseg.typing import BoolArray
 
 
@@ -197,12 +197,12 @@ def _territories(pair: sitk.Image, cores: sitk.Image) -> sitk.Image:
 
 
 def _largest(part: BoolArray) -> BoolArray:
-    return chosen(part, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes))
+    return select_components(part, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes))
 
 
 def _filled(part: BoolArray) -> BoolArray:
     """A hole is a piece of background that does not touch the border."""
-    filled = chosen(~part, lambda _, borders: ~borders)
+    filled = select_components(~part, lambda _, borders: ~borders)
     filled |= part
     return filled
 
@@ -212,7 +212,7 @@ def _large(part: BoolArray, voxels: float, keep_largest: bool) -> BoolArray:
         largest = np.arange(len(sizes)) == np.argmax(sizes)
         return np.asarray((sizes >= voxels) | (largest & keep_largest))
 
-    return chosen(part, enough)
+    return select_components(part, enough)
 
 
 def _filled_across(part: BoolArray, axis: int) -> BoolArray:

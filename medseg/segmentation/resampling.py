@@ -22,7 +22,7 @@ BORDER = 1.5  # voxels beyond the outermost centres where their values still hol
 
 
 @dataclass(frozen=True)
-class Line:
+class AxisMap:
     """One axis of a grid, and the places on it of n voxels in a row of another grid.
 
     `axis` says which of the other's array axes (Z, Y, X) it is; `lower` and `upper` (n,) are the neighbours of each
@@ -36,7 +36,7 @@ class Line:
     inside: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, axis: int, places: npt.NDArray[np.float64], size: int) -> Line:
+    def of(cls, axis: int, places: npt.NDArray[np.float64], size: int) -> AxisMap:
         """The line of `size` voxels with places (n,) in voxels from its first one."""
         near = np.rint(places)
         places = np.where(np.abs(places - near) < EXACT, near, places)
@@ -53,7 +53,7 @@ class Line:
         return sparse.csr_array((weights.ravel(), columns.ravel(), bounds), shape=(len(weights), size))
 
 
-def lines_between(grid: sitk.Image, reference: sitk.Image) -> tuple[Line, Line, Line]:
+def axis_maps(grid: sitk.Image, reference: sitk.Image) -> tuple[AxisMap, AxisMap, AxisMap]:
     """How the axes z, y, x of `grid` lie on the voxels of `reference`; in 2D there is one plane z.
 
     Raises ValueError where an axis of one is no axis of the other: a preprocessing step may permute, flip, crop and
@@ -72,13 +72,13 @@ def lines_between(grid: sitk.Image, reference: sitk.Image) -> tuple[Line, Line, 
         drift[axis] = 0
         if drift.sum() > STRAIGHT:
             raise ValueError(f"the grids are turned against each other: {turn.tolist()}")
-        lines.append(Line.of(2 - axis, start + row[axis] * np.arange(reference.GetSize()[axis]), size))
+        lines.append(AxisMap.of(2 - axis, start + row[axis] * np.arange(reference.GetSize()[axis]), size))
     if count == 2:
-        lines.append(Line.of(0, np.zeros(1), 1))
+        lines.append(AxisMap.of(0, np.zeros(1), 1))
     return lines[2], lines[1], lines[0]
 
 
-class Target(NamedTuple):
+class OutputLabels(NamedTuple):
     """Which labels are decided, and how: `threshold` counts where they may overlap."""
 
     labels: Labels
@@ -97,15 +97,15 @@ class Target(NamedTuple):
         return self.labels.join({name: part >= self.threshold for name, part in zip(names, parts, strict=True)})
 
 
-def regrid(
-    planes: Iterator[Float32Array], grid: sitk.Image, reference: sitk.Image, target: Target, keep: bool = False
+def resample_to_input(
+    planes: Iterator[Float32Array], grid: sitk.Image, reference: sitk.Image, target: OutputLabels, keep: bool = False
 ) -> tuple[ByteArray, dict[str, Float32Array]]:
     """The coded mask on the voxels of `reference`, linear between voxels; with `keep` also each label's probability.
 
     `planes` are probabilities (K, Y, X) on `grid`, one after the other along Z. Up to 1.5 voxels beyond the outermost
     centres the nearest voxel counts; further out (a crop) every probability is 0.
     """
-    z, y, x = lines_between(grid, reference)
+    z, y, x = axis_maps(grid, reference)
     shape = reference.GetSize()[::-1] if reference.GetDimension() == 3 else (1, *reference.GetSize()[::-1])
     turn = (z.axis, y.axis, x.axis)
     coded = np.zeros(shape, np.uint8)
@@ -127,7 +127,7 @@ def _kept(
     return part
 
 
-def _blocks(line: Line, size: int, width: int) -> list[tuple[slice, slice, Any]]:
+def _blocks(line: AxisMap, size: int, width: int) -> list[tuple[slice, slice, Any]]:
     """Rows of a plane in blocks of about `BLOCK` voxels: where they go, what they need, and its weights."""
     weights, step = line.matrix(size), max(1, BLOCK // width)
     blocks = []
@@ -138,7 +138,7 @@ def _blocks(line: Line, size: int, width: int) -> list[tuple[slice, slice, Any]]
     return blocks
 
 
-def _along(planes: Iterator[Float32Array], line: Line) -> Iterator[tuple[int, Float32Array]]:
+def _along(planes: Iterator[Float32Array], line: AxisMap) -> Iterator[tuple[int, Float32Array]]:
     """The plane (K, Y, X) at each place of a line, with the place's number, in the order in which they can be made."""
     held: dict[int, Float32Array] = {}
     count = 0

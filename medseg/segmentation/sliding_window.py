@@ -17,7 +17,7 @@ from medseg.io.image import array_view
 from medseg.segmentation.unet import UNet
 from medseg.typing import Float32Array
 
-LITTLE = 1.25
+WHOLE_IMAGE_FACTOR = 1.25
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Tiling:
     def fitted(self, sizes: Sequence[int]) -> Tiling:
         """With a tile that takes an axis whole where the image is little larger than the patch: 1 tile instead of 4."""
         patch = [
-            -(-size // self.multiple) * self.multiple if patch < size <= LITTLE * patch else patch
+            -(-size // self.multiple) * self.multiple if patch < size <= WHOLE_IMAGE_FACTOR * patch else patch
             for size, patch in zip(sizes, self.patch, strict=True)
         ]
         return replace(self, patch=tuple(patch))
@@ -52,10 +52,12 @@ class Tiling:
 
 def predict(network: nn.Module, image: Float32Array, tiling: Tiling, device: torch.device) -> Float32Array:
     """Probabilities (K, Z, Y, X) of an image (C, Z, Y, X); a 2D network takes the slices along Z."""
-    return whole(planes(partial(probabilities, network.eval(), tiling, device), [image], tiling), image.shape[1])
+    return stack_planes(
+        iter_planes(partial(probabilities, network.eval(), tiling, device), [image], tiling), image.shape[1]
+    )
 
 
-def whole(parts: Iterable[Float32Array], depth: int) -> Float32Array:
+def stack_planes(parts: Iterable[Float32Array], depth: int) -> Float32Array:
     """Planes (K, Y, X) as one array (K, Z, Y, X), Z being `depth`."""
     result: Float32Array | None = None
     for z, plane in enumerate(parts):
@@ -66,7 +68,7 @@ def whole(parts: Iterable[Float32Array], depth: int) -> Float32Array:
     return result
 
 
-def planes(
+def iter_planes(
     infer: Callable[[Float32Array], Float32Array], parts: Sequence[Float32Array], tiling: Tiling
 ) -> Iterator[Float32Array]:
     """Probabilities (K, Y, X) of one plane of Z after the other, each as soon as no further tile reaches it.
@@ -220,12 +222,12 @@ class TiledNetwork:
     def predict(self, images: dict[str, sitk.Image]) -> Float32Array:
         """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
         depth = array_view(next(iter(images.values()))).shape[1]
-        return whole(self.planes(images), depth)
+        return stack_planes(self.planes(images), depth)
 
     def planes(self, images: dict[str, sitk.Image], tiles: int | None = None) -> Iterator[Float32Array]:
         """As `predict`, one plane (K, Y, X) after the other; no more than `tiles` tiles at once."""
         tiling = replace(self.tiling, batch=min(self.tiling.batch, tiles or self.tiling.batch))
-        yield from planes(self._infer, _views(images), tiling)  # which keeps the images as long as it runs
+        yield from iter_planes(self._infer, _views(images), tiling)  # which keeps the images as long as it runs
 
     def encode(self, images: dict[str, sitk.Image]) -> Float32Array:
         """Preprocessed channels on one grid → the encoder's deepest level, as `encode` says."""

@@ -74,7 +74,7 @@ class History(Callback):
         self.rows, self._losses = state_dict["rows"], state_dict["losses"]
 
 
-class Chance(Callback):
+class StepSeeding(Callback):
     """Seed torch anew for each step, so that dropout after a resume is what it would have been."""
 
     def __init__(self, seed: int) -> None:
@@ -85,7 +85,7 @@ class Chance(Callback):
         torch.manual_seed(int(np.random.SeedSequence([self.seed, trainer.global_step]).generate_state(1)[0]))
 
 
-class Finite(Callback):
+class NonFiniteLossGuard(Callback):
     """End the training where the loss is NaN or infinite, before its gradient spoils the weights.
 
     `names` tells what the samples of the given numbers show; step s has the numbers s·batch … (s + 1)·batch − 1.
@@ -113,7 +113,7 @@ class Finite(Callback):
         )
 
 
-class Bar(Callback):
+class ProgressCallback(Callback):
     """Feeds the console's progress bar."""
 
     def __init__(self, progress: Progress) -> None:
@@ -127,7 +127,7 @@ class Bar(Callback):
         self._shown = trainer.global_step
 
 
-class KeepBest(Callback):
+class BestWeights(Callback):
     """Keep the weights of the lowest `valid_loss` and give them back when training ends."""
 
     def __init__(self) -> None:

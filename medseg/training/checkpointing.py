@@ -24,7 +24,7 @@ from medseg.utils.files import atomic_write_bytes
 KEY = "medseg"  # of a checkpoint: the fields of `Done`
 
 
-class Done(NamedTuple):
+class TrainingProgress(NamedTuple):
     """How far a training is: optimiser steps, steps an epoch, epochs between validations, seconds, and whether the
     held-out loss ended it early.
     """
@@ -36,13 +36,13 @@ class Done(NamedTuple):
     early: bool = False
 
 
-def done_so_far(run: Run) -> Done:
+def read_progress(run: Run) -> TrainingProgress:
     """What the run's checkpoint holds; nothing where there is none. `ModelError` where it cannot be read."""
     file = run.checkpoint
     if not file.is_file():
-        return Done()
+        return TrainingProgress()
     try:
-        return Done(**torch.load(file, map_location="cpu", weights_only=True, mmap=True)[KEY])
+        return TrainingProgress(**torch.load(file, map_location="cpu", weights_only=True, mmap=True)[KEY])
     except Exception as error:  # a broken file fails in torch in many ways
         raise ModelError(
             f"{file}: cannot be read ({type(error).__name__}): damaged, or of another version of medseg; "
@@ -50,7 +50,7 @@ def done_so_far(run: Run) -> Done:
         ) from error
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints are there whole or not at all: Lightning's own way may copy onto the old one, and does not fsync."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, *_options: Any, **_kw: Any) -> None:
@@ -60,7 +60,7 @@ class WholeFiles(TorchCheckpointIO):
         atomic_write_bytes(Path(path), content.getvalue())
 
 
-class Clock:
+class TimeBudget:
     """Seconds of training, those before a resume with them, and their bound `limit` in seconds, None for no bound."""
 
     def __init__(self, limit: float | None, before: float = 0.0) -> None:
@@ -95,7 +95,7 @@ class Checkpoints(Checkpoint):
     each is of the same step.
     """
 
-    def __init__(self, file: Path, clock: Clock, done: Done) -> None:
+    def __init__(self, file: Path, clock: TimeBudget, done: TrainingProgress) -> None:
         self.file, self.clock, self.done = file, clock, done
         self.asked: Callable[[], bool] = lambda: False
         self._step_began = 0.0
@@ -142,7 +142,7 @@ class Checkpoints(Checkpoint):
 
 
 @contextmanager
-def after_the_step() -> Iterator[Callable[[], bool]]:
+def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """While this holds, a first SIGINT or SIGTERM is kept for the function that is given; a second ends at once."""
     asked: list[int] = []
 
@@ -163,7 +163,7 @@ def after_the_step() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def deaf(_worker: int) -> None:
+def ignore_interrupts(_worker: int) -> None:
     """For workers that load batches: a Ctrl-C reaches them too, but they end with their training, not before."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

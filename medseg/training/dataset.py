@@ -7,9 +7,9 @@ from pathlib import Path
 
 from medseg.config.compose import Config, build, to_dict
 from medseg.config.targets import PHANTOMS
-from medseg.data.cache import whole_folder
+from medseg.data.cache import atomic_directory
 from medseg.data.cases import Case, Columns
-from medseg.data.readers import FEATURES, measured_cases, read_cases, split_name
+from medseg.data.readers import FEATURES, cases_from_features, parse_split, read_cases
 from medseg.data.splits import fold_cases, split_cases
 from medseg.data.tables import read_table
 from medseg.errors import DataError
@@ -22,14 +22,14 @@ SYNTHETIC = (
 )
 
 
-def divide(config: Config, cases: list[Case]) -> list[Case]:
+def assign_splits(config: Config, cases: list[Case]) -> list[Case]:
     """Cases with their side: of the folds asked for, else as given, else by `data.holdout`."""
     if config.data.folds is not None:
         return fold_cases(cases, config.data.folds, config.data.fold, config.seed)
     return split_cases(cases, config.data.holdout, config.seed)
 
 
-def as_before(cases: list[Case], run: Run) -> list[Case]:
+def reuse_split(cases: list[Case], run: Run) -> list[Case]:
     """Each case on the side where a run had it: a new draw would report on patients already learnt from."""
     table = read_table(run.file("split.csv"))
     if "sha256" in table:
@@ -43,7 +43,7 @@ def as_before(cases: list[Case], run: Run) -> list[Case]:
     return [replace(case, split=sides[case.id]) for case in cases]
 
 
-def dataset(config: Config) -> tuple[Path, bool]:
+def resolve_data_root(config: Config) -> tuple[Path, bool]:
     """The dataset's folder, and whether it is synthetic; makes phantoms where no data were named."""
     if config.data.root is not None:
         root = Path(config.data.root)
@@ -57,7 +57,7 @@ def dataset(config: Config) -> tuple[Path, bool]:
     folder = Path(config.data.cache) / "phantoms" / name
     if not (folder / "cases.csv").is_file():
         say(f"making phantoms in {folder}")
-        with whole_folder(folder, "cases.csv") as part:
+        with atomic_directory(folder, "cases.csv") as part:
             build(config.organ.phantom, PHANTOMS, folder=part, **wanted)
     return folder, True
 
@@ -70,7 +70,7 @@ def read_dataset(config: Config, root: Path) -> list[Case]:
         data["missing_mask"], data["mask_values"],
     )  # fmt: skip
     if config.task == "diagnosis" and (root / FEATURES).is_file():
-        cases = _with_sides(measured_cases(root / FEATURES, columns), root / "cases.csv", columns.split)
+        cases = _with_sides(cases_from_features(root / FEATURES, columns), root / "cases.csv", columns.split)
     else:
         cases = read_cases(root, list(config.organ.channels), columns)
     return [case for case in cases if case.label not in {str(label) for label in data["leave_out"]}]
@@ -81,5 +81,7 @@ def _with_sides(cases: list[Case], file: Path, column: str) -> list[Case]:
     table = read_table(file) if file.is_file() and not any(case.split for case in cases) else None
     if table is None or not {"case", column} <= set(table):  # such as a run's ledger
         return cases
-    sides = {row["case"]: split_name(row[column] or None, f"{file}: {row['case']}") for row in table.to_dict("records")}
+    sides = {
+        row["case"]: parse_split(row[column] or None, f"{file}: {row['case']}") for row in table.to_dict("records")
+    }
     return [replace(case, split=sides.get(case.id)) for case in cases]

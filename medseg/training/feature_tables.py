@@ -9,24 +9,24 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from medseg.batch.case_log import Ledger
-from medseg.batch.runner import Book
-from medseg.config.compose import Config, did_you_mean, labels_of
+from medseg.batch.case_log import CaseLog
+from medseg.batch.runner import BatchLog
+from medseg.config.compose import Config, did_you_mean, get_labels
 from medseg.data.cases import Case
-from medseg.data.masks import MaskFolder, true_masks
+from medseg.data.masks import MaskFolder, ground_truth_masks
 from medseg.data.readers import FEATURES
-from medseg.data.splits import report_split
+from medseg.data.splits import evaluation_split
 from medseg.errors import ConfigError, DataError
-from medseg.features.missing_labels import telling
+from medseg.features.missing_labels import informative_absence
 from medseg.features.sequences import cohort, feature_columns
 from medseg.features.tables import Tables, read_tables, write_tables
-from medseg.inference.encoder import encoder_of
-from medseg.inference.extractor import Extractor, Presence, extract_cases
-from medseg.inference.feature_inputs import Inputs, to_json
-from medseg.inference.out_of_fold import provenance_of, told_of_masks
-from medseg.inference.quality_gate import Looks
-from medseg.inference.sequence_results import cohort_of
-from medseg.reports.overlays import pictured
+from medseg.inference.encoder import load_encoder
+from medseg.inference.extractor import Extractor, LabelPresence, extract_cases
+from medseg.inference.feature_inputs import FeatureSchema, to_json
+from medseg.inference.out_of_fold import describe_mask_source, provenance_of
+from medseg.inference.quality_gate import TrainingImageStats
+from medseg.inference.sequence_results import cohort_statistics
+from medseg.reports.overlays import with_overlays
 from medseg.runs.run import Run
 from medseg.utils.console import warn
 from medseg.utils.files import write_json
@@ -34,33 +34,33 @@ from medseg.utils.files import write_json
 PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
 
 
-class Measured(NamedTuple):
+class FeatureSplits(NamedTuple):
     """What a diagnoser learns from and is judged by. reported: the split of `held`; masks: where theirs came from."""
 
-    ledger: Ledger
+    ledger: CaseLog
     train: Tables
     held: Tables
-    inputs: Inputs
+    inputs: FeatureSchema
     reported: str | None
     masks: str
 
 
-def measured(config: Config, run: Run, cases: list[Case], synthetic: bool) -> Measured:
+def prepare_features(config: Config, run: Run, cases: list[Case], synthetic: bool) -> FeatureSplits:
     """Measure all cases; what they are read as and what they look like is kept in the run."""
-    ledger = Ledger(run.file("cases.csv"))
-    looks, masks = Looks(config), told_of_masks(config, cases)
-    tables = tables_of(config, run, cases, ledger, looks)
-    reported = report_split(cases)
-    train = part(tables, [case.id for case in cases if case.split == "train"])
-    held = part(tables, [case.id for case in cases if case.split == reported != "train"])
+    ledger = CaseLog(run.file("cases.csv"))
+    looks, masks = TrainingImageStats(config), describe_mask_source(config, cases)
+    tables = extract_tables(config, run, cases, ledger, looks)
+    reported = evaluation_split(cases)
+    train = select_cases(tables, [case.id for case in cases if case.split == "train"])
+    held = select_cases(tables, [case.id for case in cases if case.split == reported != "train"])
     check_labels(train.frames, held.frames, list(config.organ.classes))
-    inputs = inputs_of(config, train)
+    inputs = build_feature_schema(config, train)
     write_json(run.file("diagnoser.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), fingerprint(config, train, synthetic) | looks.summary())
-    return Measured(ledger, train, held, inputs, reported, masks)
+    write_json(run.file("fingerprint.json"), feature_fingerprint(config, train, synthetic) | looks.summary())
+    return FeatureSplits(ledger, train, held, inputs, reported, masks)
 
 
-def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger, looks: Looks) -> Tables:
+def extract_tables(config: Config, run: Run, cases: list[Case], ledger: CaseLog, looks: TrainingImageStats) -> Tables:
     """features.csv of the dataset where it has one, else measured now, which `looks` sees; kept in the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
@@ -68,31 +68,31 @@ def tables_of(config: Config, run: Run, cases: list[Case], ledger: Ledger, looks
             raise ConfigError(f"data.encoder sees images, but {root / FEATURES} is measured already; name their folder")
         tables = read_tables(root / FEATURES)
     else:
-        labels = labels_of(config)
-        extractor = extractor_of(config, run, cases)
-        masks = true_masks(labels) if any(case.annotated for case in cases) else None
+        labels = get_labels(config)
+        extractor = build_extractor(config, run, cases)
+        masks = ground_truth_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = MaskFolder(root, Path(config.data.masks), labels)
         if masks is not None:
-            side = report_split(cases)
+            side = evaluation_split(cases)
             wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
-            masks = pictured(masks, run.file("pictures"), labels, wanted)
+            masks = with_overlays(masks, run.file("pictures"), labels, wanted)
             masks = looks.watching(masks)
-        tables = extract_cases(cases, extractor, masks, Book(ledger))
+        tables = extract_cases(cases, extractor, masks, BatchLog(ledger))
     write_tables(tables, run.file(FEATURES))
     return tables
 
 
-def extractor_of(config: Config, run: Run, cases: list[Case]) -> Extractor:
+def build_extractor(config: Config, run: Run, cases: list[Case]) -> Extractor:
     """What measures as the settings say, and which class a slice has."""
-    organ, side = config.organ, report_split(cases)
-    present = Presence(str(organ.present), *map(str, organ.classes)) if organ.present is not None else None
+    organ, side = config.organ, evaluation_split(cases)
+    present = LabelPresence(str(organ.present), *map(str, organ.classes)) if organ.present is not None else None
     reported = sorted({str(case.patient) for case in cases if case.split == side and side != "train"})
-    encoder = encoder_of(config, run, reported)
-    return Extractor(config.features, labels_of(config), config.data.time_axis, present, encoder)
+    encoder = load_encoder(config, run, reported)
+    return Extractor(config.features, get_labels(config), config.data.time_axis, present, encoder)
 
 
-def part(tables: Tables, names: list[str]) -> Tables:
+def select_cases(tables: Tables, names: list[str]) -> Tables:
     """The rows of some cases."""
     frames = tables.frames[tables.frames["case"].isin(names)]
     steps = None if tables.steps is None else tables.steps[tables.steps["case"].isin(names)]
@@ -121,14 +121,14 @@ def check_labels(train: pd.DataFrame, held: pd.DataFrame, classes: list[str]) ->
         warn(f"no training case is {' or '.join(absent)}: never diagnosed; without it: 'organ.classes=[{rest}]'")
 
 
-def inputs_of(config: Config, train: Tables) -> Inputs:
+def build_feature_schema(config: Config, train: Tables) -> FeatureSchema:
     """What a diagnoser will read: the measures of the training table, and their moments where they are compared."""
     settings, names = config.diagnoser, feature_columns(train.frames)
     labelled = train.frames.dropna(subset="label")
     slopes: Literal["", "central", "backward"] = ""
     if settings.slopes:
         slopes = "central" if settings.network.bidirectional else "backward"
-    inputs = Inputs(
+    inputs = FeatureSchema(
         classes=tuple(config.organ.classes),
         names=names,
         step_names=() if train.steps is None else feature_columns(train.steps),
@@ -138,7 +138,9 @@ def inputs_of(config: Config, train: Tables) -> Inputs:
         per="frame" if config.organ.label_level == "frame" else "sequence",
         signal="signal" in train.frames and bool(train.frames["signal"].notna().any()),
         moments=None,
-        telling=telling(labelled[list(names)].to_numpy(np.float64), names, labelled["label"].astype(str).to_numpy()),
+        telling=informative_absence(
+            labelled[list(names)].to_numpy(np.float64), names, labelled["label"].astype(str).to_numpy()
+        ),
     )
     if settings.normalise == "case":
         return inputs
@@ -150,7 +152,7 @@ def _most_steps(train: Tables) -> int:
     return 0 if train.steps is None else int(train.steps["step"].max()) + 1
 
 
-def fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any]:
+def feature_fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any]:
     """What the model was trained on, in numbers, and whether its masks were made out of fold."""
     return {
         "synthetic": synthetic,
@@ -158,12 +160,12 @@ def fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any
         "patients": int(train.frames["patient"].nunique()) if "patient" in train.frames else None,
         "frames": len(train.frames),
         "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
-        "measures": cohort_of(train.frames, feature_columns(train.frames)),
+        "measures": cohort_statistics(train.frames, feature_columns(train.frames)),
         "masks": provenance_of(Path(config.data.masks)) if config.data.masks is not None else None,
     }
 
 
-def balance(train: Tables) -> str:
+def class_counts(train: Tables) -> str:
     """How many rows of each class taught, and how much each class counts: for the card."""
     counts = train.frames["label"].value_counts()
     taught = ", ".join(f"{count} {name}" for name, count in counts.items())

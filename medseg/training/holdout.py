@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.case_log import Ledger
-from medseg.batch.runner import Job, Made, attempt
+from medseg.batch.case_log import CaseLog
+from medseg.batch.runner import CaseResult, Job, run_case
 from medseg.config.compose import Config
 from medseg.data.cases import Case
-from medseg.data.ground_truth import Truth, read_truth, write_masks
-from medseg.evaluation.froc import Judged
-from medseg.evaluation.lesion_detection import Pieces
+from medseg.data.ground_truth import GroundTruth, read_ground_truth, write_masks
+from medseg.evaluation.froc import DetectionResult
+from medseg.evaluation.lesion_detection import LesionDetection
 from medseg.evaluation.overlap import compare_masks, summarise
-from medseg.evaluation.pixelwise import PixelCurves
+from medseg.evaluation.pixelwise import PixelwisePrecisionRecall
 from medseg.inference import candidates
-from medseg.inference.segmenter import Segmented, Segmenter
+from medseg.inference.segmenter import Segmentation, Segmenter
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
@@ -27,7 +27,9 @@ from medseg.utils.console import progress, table, warn
 from medseg.utils.files import atomic_write_text, write_json
 
 
-def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case], ledger: Ledger) -> dict[str, Any] | None:
+def evaluate_holdout(
+    config: Config, run: Run, segmenter: Segmenter, cases: list[Case], ledger: CaseLog
+) -> dict[str, Any] | None:
     """Segment cases, keep their masks and truth, write evaluation.csv and metrics.json; None where there is no case.
 
     A case that cannot be segmented fails in `ledger` and counts as an empty mask: left out, it would flatter. Labels
@@ -41,11 +43,11 @@ def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case], l
         )
         return None
     labels, tolerance = segmenter.labels, config.data.surface_tolerance_mm
-    tally = Tally(labels, tolerance, config.candidates.hit if config.get("candidates") else 1.0)
+    tally = ScoreAccumulator(labels, tolerance, config.candidates.hit if config.get("candidates") else 1.0)
     with progress("measure", len(cases)) as bar:
         for case in cases:
             images = {channel: read_image(path) for channel, path in case.images.items()}
-            truth = read_truth(case, next(iter(images.values())), labels)
+            truth = read_ground_truth(case, next(iter(images.values())), labels)
             found = _segmented(case, segmenter, images, truth, ledger)
             write_masks(found.mask, run.file("predictions") / f"{case.name}.nii.gz", labels)
             write_masks(truth.mask, run.file("truth") / f"{case.name}.nii.gz", labels)
@@ -60,16 +62,16 @@ def measure(config: Config, run: Run, segmenter: Segmenter, cases: list[Case], l
     return summary
 
 
-def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: Truth, ledger: Ledger) -> Segmented:
+def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: GroundTruth, ledger: CaseLog) -> Segmentation:
     """What was found in a held-out case: nothing where the segmenter cannot say."""
     overlapping = not segmenter.labels.exclusive
-    found: list[Segmented] = []
+    found: list[Segmentation] = []
 
-    def segment(_job: Job) -> Made:
+    def segment(_job: Job) -> CaseResult:
         found.append(segmenter.scored(images, keep=overlapping))
-        return Made()
+        return CaseResult()
 
-    entry, _ = attempt(segment, Job(case.name, case.image, ()))
+    entry, _ = run_case(segment, Job(case.name, case.image, ()))
     if found:
         return found[0]
     message = f"{entry.message}; it counts as an empty mask"
@@ -78,28 +80,28 @@ def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: Truth, l
     nothing = sitk.Image(truth.mask.GetSize(), sitk.sitkUInt8)
     nothing.CopyInformation(truth.mask)
     zeros = np.zeros(sitk.GetArrayViewFromImage(nothing).shape, np.float32)
-    return Segmented(nothing, dict.fromkeys(truth.known, zeros) if overlapping else {}, None)
+    return Segmentation(nothing, dict.fromkeys(truth.known, zeros) if overlapping else {}, None)
 
 
-class Tally:
+class ScoreAccumulator:
     """Scores of held-out cases, a case at a time; `overlap` as in `candidates.hits_of`."""
 
     def __init__(self, labels: Labels, tolerance_mm: float, overlap: float) -> None:
         self.labels, self.tolerance, self.overlap = labels, tolerance_mm, overlap
         self.rows: list[dict[str, Any]] = []
         self.candidates: list[dict[str, Any]] = []
-        self._judged: list[dict[str, Judged]] = []
-        self._pixels, self._pieces = PixelCurves(), Pieces()
+        self._judged: list[dict[str, DetectionResult]] = []
+        self._pixels, self._pieces = PixelwisePrecisionRecall(), LesionDetection()
 
-    def add(self, case: Case, found: Segmented, truth: Truth) -> None:
+    def add(self, case: Case, found: Segmentation, truth: GroundTruth) -> None:
         """Compare what was found with the truth, for labels that the case annotates."""
         facts = {"case": case.name, "patient": case.patient}
         self.rows += [facts | score for score in compare_coded(found.mask, truth, self.labels, self.tolerance)]
-        self.candidates += [facts | row for row in candidates.rows_of(found.candidates)]
+        self.candidates += [facts | row for row in candidates.candidate_rows(found.candidates)]
         known = {name: regions for name, regions in found.candidates.items() if name in truth.known}
         if found.grid is not None:
             self._judged.append(
-                candidates.judged(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap))
+                candidates.detection_results(case.patient, known, truth.mask, found.grid, (self.labels, self.overlap))
             )
         for name in set(found.probabilities) & set(truth.known):
             inside, said = (
@@ -120,7 +122,7 @@ class Tally:
         return summary
 
 
-def compare_coded(mask: sitk.Image, truth: Truth, labels: Labels, tolerance_mm: float) -> list[dict[str, Any]]:
+def compare_coded(mask: sitk.Image, truth: GroundTruth, labels: Labels, tolerance_mm: float) -> list[dict[str, Any]]:
     """Rows of scores for each label that was annotated."""
     numbers = {name: labels.numbers[name] for name in truth.known}
     if labels.exclusive:

@@ -13,21 +13,21 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 from medseg.config.compose import Config
-from medseg.data.patches import PassSampler
+from medseg.data.patches import ResumableSampler
 from medseg.diagnosis.cross_validation import patient_folds
-from medseg.diagnosis.lightning_module import DiagnosisModule, class_weights
+from medseg.diagnosis.lightning_module import SequenceModule, class_weights
 from medseg.diagnosis.linear_baseline import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM, Task
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Augmentation, Item, Windows, collate
 from medseg.errors import DataError
 from medseg.runs.run import Run
-from medseg.training.callbacks import Bar, Finite, KeepBest
-from medseg.training.checkpointing import Clock
-from medseg.training.trainer import budget_of, done_before, fit, make_trainer, seconds_of
+from medseg.training.callbacks import BestWeights, NonFiniteLossGuard, ProgressCallback
+from medseg.training.checkpointing import TimeBudget
+from medseg.training.trainer import fit, make_trainer, parse_duration, progress_before, training_schedule
 from medseg.utils.console import progress, say, warn
 
 Items = Mapping[str, tuple[str, Item]]  # patient and sequence by case
-Said = dict[str, npt.NDArray[np.float32]]  # probabilities by case
+FoldPredictions = dict[str, npt.NDArray[np.float32]]  # probabilities by case
 FOLDS = "folds"  # of a run that is not finished: the LSTM of each fold
 
 
@@ -38,24 +38,27 @@ def fit_lstm(config: Config, run: Run, network: SequenceLSTM, items: Items, shar
     """
     settings = config.diagnoser
     train, held = _inner_split(items, settings.early_stopping.share, config.seed)
-    module = DiagnosisModule(
+    module = SequenceModule(
         network, class_weights(train.values(), network.task.classes), settings.signal_weight, **settings.optimizer
     )
     checks = settings.early_stopping.checks
-    budget = budget_of(config, settings.passes, settings.batch, checks, done_before(config, run))
-    limit = seconds_of(config.trainer.max_time)
-    clock = Clock(limit and limit * share, budget.done.seconds)
+    budget = training_schedule(config, settings.passes, settings.batch, checks, progress_before(config, run))
+    limit = parse_duration(config.trainer.max_time)
+    clock = TimeBudget(limit and limit * share, budget.done.seconds)
     augmentation = Augmentation(**settings.augment)
     count = budget.steps * budget.batch
     windows = Windows(list(train.values()), settings.window, count, augmentation, config.seed)
-    sampler = PassSampler(budget.length * budget.batch, budget.seen)
+    sampler = ResumableSampler(budget.length * budget.batch, budget.seen)
     loader: DataLoader[Any] = DataLoader(windows, settings.batch, sampler=sampler, collate_fn=collate)
     watched: Any = list(held.values())
     valid: DataLoader[Any] | None = DataLoader(watched, len(held), collate_fn=collate) if held else None
     with progress("train", budget.steps) as bar:
-        extra: list[pl.Callback] = [Bar(bar), Finite(_names(windows, list(train)), budget.batch, run.checkpoint)]
+        extra: list[pl.Callback] = [
+            ProgressCallback(bar),
+            NonFiniteLossGuard(_names(windows, list(train)), budget.batch, run.checkpoint),
+        ]
         if held:
-            extra += [KeepBest(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
+            extra += [BestWeights(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
         trainer = make_trainer(config, run, budget, clock, extra)
         fit(trainer, module, loader, valid)
     say(f"trained {trainer.global_step * settings.batch} sequences in {clock.seconds():.0f} s")
@@ -102,16 +105,18 @@ def split_in_folds(config: Config, items: Items) -> list[list[str]]:
     return folds
 
 
-def out_of_fold(config: Config, run: Run, task: Task, items: Items, folds: Sequence[Sequence[str]]) -> dict[str, Said]:
+def out_of_fold(
+    config: Config, run: Run, task: Task, items: Items, folds: Sequence[Sequence[str]]
+) -> dict[str, FoldPredictions]:
     """What an LSTM and a linear baseline say of each case (R, K) that did not see its patient, by model and case."""
-    said: dict[str, Said] = {"lstm": {}, "linear": {}}
+    said: dict[str, FoldPredictions] = {"lstm": {}, "linear": {}}
     seeds = np.random.SeedSequence(config.seed).generate_state(len(folds)).tolist()
     for number, fold in enumerate(folds):
         rest = _without(items, fold)
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} cases to learn from, {len(fold)} to judge")
         pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
         network = SequenceLSTM(task, **config.diagnoser.network)
-        fit_lstm(config, fold_of(run, number, list(rest)), network, rest, 1 / (len(folds) + 1))
+        fit_lstm(config, split_fold(run, number, list(rest)), network, rest, 1 / (len(folds) + 1))
         baseline = fit_linear([item for _, item in rest.values()], task.classes, **config.diagnoser.baseline)
         for case in fold:
             said["lstm"][case] = network.predict(items[case][1]).probabilities
@@ -119,7 +124,7 @@ def out_of_fold(config: Config, run: Run, task: Task, items: Items, folds: Seque
     return said
 
 
-def fold_of(run: Run, number: int, cases: Sequence[str]) -> Run:
+def split_fold(run: Run, number: int, cases: Sequence[str]) -> Run:
     """Where the training of a fold is kept; after a resume with other cases it is begun anew."""
     digest = hashlib.sha256("\n".join(sorted(cases)).encode()).hexdigest()[:12]
     part = Run(run.file(FOLDS) / f"{number}-{digest}")

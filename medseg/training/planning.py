@@ -13,25 +13,25 @@ import SimpleITK as sitk
 import torch
 import yaml
 
-from medseg.config.compose import Config, auto_keys, build, labels_of, to_dict, with_values
+from medseg.config.compose import Config, auto_keys, build, get_labels, to_dict, with_values
 from medseg.data.cases import Case
-from medseg.data.fingerprint import facts_of, summary_of
-from medseg.data.ground_truth import read_truth
+from medseg.data.fingerprint import case_facts, summarise_facts
+from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.io.image import read_image
 from medseg.preprocess.geometry import Orient, SliceAxis
 from medseg.segmentation.planner import Decision, decide
 from medseg.utils.console import progress, say, table, warn
-from medseg.utils.devices import device_of, use_threads
+from medseg.utils.devices import select_device, set_num_threads
 from medseg.utils.files import atomic_write_text, write_json
 
-MANY = 60  # cases: more do not change a median
+MAX_CASES = 60  # cases: more do not change a median
 MEMORY = 0.25  # of what is free may be one batch
 
 
 def plan_dataset(config: Config, cases: list[Case], out: Path) -> dict[str, Decision]:
     """Write fingerprint.json and plan.yaml into `out` and print the decisions."""
-    found = survey(config, cases)
+    found = survey_dataset(config, cases)
     write_json(out / "fingerprint.json", found)
     plan = _decisions(config, found)
     plan |= _costs(config, plan, found)
@@ -48,7 +48,7 @@ def plan_dataset(config: Config, cases: list[Case], out: Path) -> dict[str, Deci
     return plan
 
 
-def resolved(config: Config, cases: list[Case]) -> Config:
+def resolve_plan(config: Config, cases: list[Case]) -> Config:
     """The settings with every `auto` value from the plan that they name, or from one made now."""
     wanted = auto_keys(config)
     if not wanted:
@@ -59,18 +59,18 @@ def resolved(config: Config, cases: list[Case]) -> Config:
         values = _read(Path(config.plan))
     else:
         say("planning from the data, since settings are auto")
-        values = {key: decision.value for key, decision in _decisions(config, survey(config, cases)).items()}
+        values = {key: decision.value for key, decision in _decisions(config, survey_dataset(config, cases)).items()}
     missing = [key for key in wanted if key not in values]
     if missing:
         raise ConfigError(f"{missing[0]}=auto: the plan has no value for it; set it, or plan again with medseg plan")
     return with_values(config, {key: values[key] for key in wanted})
 
 
-def survey(config: Config, cases: list[Case]) -> dict[str, Any]:
+def survey_dataset(config: Config, cases: list[Case]) -> dict[str, Any]:
     """The fingerprint of raw training cases, at most `MANY`, evenly chosen; broken ones are named and left out."""
     learning = [case for case in cases if case.split == "train" and case.annotated]
-    chosen = learning[:: max(1, -(-len(learning) // MANY))]
-    labels = labels_of(config)
+    chosen = learning[:: max(1, -(-len(learning) // MAX_CASES))]
+    labels = get_labels(config)
     orient, slices = Orient(), SliceAxis()
 
     def turn(image: sitk.Image) -> sitk.Image:
@@ -81,16 +81,16 @@ def survey(config: Config, cases: list[Case]) -> dict[str, Any]:
         for case in chosen:
             try:
                 images = {channel: read_image(path) for channel, path in case.images.items()}
-                truth = read_truth(case, next(iter(images.values())), labels)
+                truth = read_ground_truth(case, next(iter(images.values())), labels)
                 images = {channel: turn(image) for channel, image in images.items()}
                 truth = replace(truth, mask=turn(truth.mask))
-                facts.append(facts_of(images, truth, labels) | {"diameter_mm": diameters(truth.mask, labels)})
+                facts.append(case_facts(images, truth, labels) | {"diameter_mm": diameters(truth.mask, labels)})
             except MedsegError as error:
                 warn(f"{case.name} is left out: {error}")
             bar.advance(1, case.name)
     if not facts:
         raise DataError("no case of split train could be read with its mask: there is nothing to plan from")
-    found = summary_of(facts, labels.numbers)
+    found = summarise_facts(facts, labels.numbers)
     known = {name: [f["diameter_mm"][name] for f in facts if name in f["diameter_mm"]] for name in labels.numbers}
     return found | {"diameter_mm": {name: float(np.median(values)) for name, values in known.items() if values}}
 
@@ -108,7 +108,7 @@ def diameters(coded: sitk.Image, labels: Any) -> dict[str, float]:
 
 
 def _decisions(config: Config, found: dict[str, Any]) -> dict[str, Decision]:
-    device = device_of(config.executor.accelerator)
+    device = select_device(config.executor.accelerator)
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
     return decide(found, device.type, MEMORY * free)
 
@@ -117,8 +117,8 @@ def _costs(config: Config, plan: dict[str, Decision], found: dict[str, Any]) -> 
     """Memory by counting what a training step keeps, time by making one step here."""
     from medseg.segmentation.losses import DiceCrossEntropy
 
-    device = device_of(config.executor.accelerator)
-    threads = use_threads(config.executor.threads)
+    device = select_device(config.executor.accelerator)
+    threads = set_num_threads(config.executor.threads)
     patch, batch = plan["segmenter.patch"].value, plan["segmenter.batch"].value
     base = to_dict(config)["segmenter"].get("network") or {"_target_": "medseg.segmentation.unet.UNet"}
     shape = {key: value for key, value in base.items() if value != "auto"}

@@ -11,52 +11,59 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.utils.data import DataLoader
 
-from medseg.batch.case_log import Ledger
-from medseg.batch.runner import Job, Made, attempt
-from medseg.config.compose import Config, build, labels_of
+from medseg.batch.case_log import CaseLog
+from medseg.batch.runner import CaseResult, Job, run_case
+from medseg.config.compose import Config, build, get_labels
 from medseg.data.augmentation import Augment
-from medseg.data.cache import CachedCase, Recipe, cached
+from medseg.data.cache import CachedCase, CacheRecipe, load_or_prepare
 from medseg.data.cases import Case
-from medseg.data.fingerprint import fingerprint, require_shown
-from medseg.data.patches import PassSampler, PatchDataset, Sampling
-from medseg.data.splits import report_split
+from medseg.data.fingerprint import fingerprint, require_labels_present
+from medseg.data.patches import PatchDataset, PatchSampling, ResumableSampler
+from medseg.data.splits import evaluation_split
 from medseg.errors import DataError, MedsegError
-from medseg.inference.candidates import learn
-from medseg.inference.preprocessor import Preprocess, State
-from medseg.inference.quality_gate import survey
-from medseg.inference.segmenter import Segmenter, is_trained, make_network, tiled
+from medseg.inference.candidates import fit_rankers
+from medseg.inference.preprocessor import Preprocessor, State
+from medseg.inference.quality_gate import collect_image_stats
+from medseg.inference.segmenter import Segmenter, is_trained, make_network, tiled_network
 from medseg.io.image import read_image
 from medseg.preprocess.geometry import match_mask
-from medseg.quality.ood import look
+from medseg.quality.ood import image_stats
 from medseg.reports.plots import curves
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
-from medseg.training.callbacks import AveragedWeights, Bar, Finite
-from medseg.training.checkpointing import Clock, deaf
-from medseg.training.holdout import measure, results
-from medseg.training.trainer import Budget, budget_of, done_before, fit, make_trainer, seconds_of
+from medseg.training.callbacks import AveragedWeights, NonFiniteLossGuard, ProgressCallback
+from medseg.training.checkpointing import TimeBudget, ignore_interrupts
+from medseg.training.holdout import evaluate_holdout, results
+from medseg.training.trainer import (
+    TrainingSchedule,
+    fit,
+    make_trainer,
+    parse_duration,
+    progress_before,
+    training_schedule,
+)
 from medseg.typing import Images
 from medseg.utils.console import progress, say, warn
-from medseg.utils.devices import device_of, loaders_of
+from medseg.utils.devices import num_loaders, select_device
 from medseg.utils.files import write_json
 
 
-def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
     """Fill the run folder: weights, fingerprint, history, predictions and metrics of held-out cases.
 
     Returns lines for the card, and what happened to each case.
     """
     rule = None if is_trained(config) else build(config.segmenter.model)  # says at once where it makes no sense
-    ledger = Ledger(run.file("cases.csv"))
-    reported = report_split(cases)
+    ledger = CaseLog(run.file("cases.csv"))
+    reported = evaluation_split(cases)
     steps = [build(step) for step in config.preprocess.values() if step]
     fitted = rule is None or any(hasattr(step, "fit") for step in steps)
     learning = [c for c in cases if c.split == "train"] if fitted else []  # a rule learns nothing from them
-    prepare = Preprocess(config)
+    prepare = Preprocessor(config)
     if learning:
         prepare.fit(lambda: _readable(learning))
     write_json(run.file("preprocess.json"), prepare.state)
-    recipe = Recipe(prepare, match_mask, labels_of(config), prepare.settings, look)
+    recipe = CacheRecipe(prepare, match_mask, get_labels(config), prepare.settings, image_stats)
     train = _prepare(config, learning, recipe, ledger)
     if not train and rule is None:
         raise _nothing("no training case can be used", ledger)
@@ -68,20 +75,22 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     patients = len({case.patient for case in shown})
     facts = fingerprint([case.facts() for case in shown], patients, list(config.organ.labels), synthetic)
     if rule is None:
-        require_shown(facts, list(config.organ.labels))
-    write_json(run.file("fingerprint.json"), facts if train else facts | survey(config, cases))
+        require_labels_present(facts, list(config.organ.labels))
+    write_json(run.file("fingerprint.json"), facts if train else facts | collect_image_stats(config, cases))
     pl.seed_everything(config.seed, verbose=False)
     if rule is not None:
         lines, segmenter = ["No training: a rule."], Segmenter(config, rule, prepare.state)
     else:
         lines, segmenter = _learn(config, run, (train, held), prepare.state)
     annotated = [case for case in learning if case.annotated and rule is None]
-    rankers = learn(config, segmenter.select, annotated, segmenter.look)
+    rankers = fit_rankers(config, segmenter.select, annotated, segmenter.look)
     if rankers:
         write_json(run.file("candidates.json"), rankers)
         segmenter = Segmenter(config, segmenter.model, prepare.state, rankers)
     usable = {case.name for case in held}
-    summary = measure(config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable], ledger)
+    summary = evaluate_holdout(
+        config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable], ledger
+    )
     return [*lines, "", *results(summary)], ledger
 
 
@@ -91,7 +100,7 @@ def _tell_cut(cases: list[CachedCase]) -> None:
         warn(f"soft masks, or blurred by JPEG, are cut at half (128 of 255): {len(cut)} files, the first {cut[0]}")
 
 
-def _nothing(what: str, ledger: Ledger) -> DataError:
+def _nothing(what: str, ledger: CaseLog) -> DataError:
     """That there is no case to work with, and why."""
     if not ledger.entries:
         return DataError(f"{what}; data.holdout=1 measures it on every case of the dataset that has a mask")
@@ -111,7 +120,7 @@ def _learn(
     say(f"trained {passes} image passes in {seconds:.0f} s")
     size = sum(p.numel() for p in network.parameters())
     line = f"{size} weights, {passes} image passes in {seconds:.0f} s."
-    return [line], Segmenter(config, tiled(config, network), state)
+    return [line], Segmenter(config, tiled_network(config, network), state)
 
 
 def _readable(cases: list[Case]) -> Iterator[Images]:
@@ -123,17 +132,17 @@ def _readable(cases: list[Case]) -> Iterator[Images]:
             continue
 
 
-def _prepare(config: Config, cases: list[Case], recipe: Recipe, ledger: Ledger) -> list[CachedCase]:
+def _prepare(config: Config, cases: list[Case], recipe: CacheRecipe, ledger: CaseLog) -> list[CachedCase]:
     """Cases preprocessed into the cache; one that cannot be used is named and left out."""
     ready = []
 
-    def prepare(job: Job) -> Made:
-        ready.append(cached(job.work, Path(config.data.cache), recipe))
-        return Made()
+    def prepare(job: Job) -> CaseResult:
+        ready.append(load_or_prepare(job.work, Path(config.data.cache), recipe))
+        return CaseResult()
 
     with progress("prepare", len(cases)) as bar:
         for case in cases:
-            entry, _ = attempt(prepare, Job(case.name, case.image, (), work=case))
+            entry, _ = run_case(prepare, Job(case.name, case.image, (), work=case))
             ledger.add(entry)
             if entry.status == "failed":
                 warn(f"{case.name} is left out: {entry.message}")
@@ -146,29 +155,34 @@ def _fit(
 ) -> tuple[float, int]:
     """Train `network` in place; seconds and steps it took."""
     settings = config.segmenter
-    budget = budget_of(config, settings.passes, settings.batch, config.trainer.validate, done_before(config, run))
-    clock = Clock(seconds_of(config.trainer.max_time), budget.done.seconds)
+    budget = training_schedule(
+        config, settings.passes, settings.batch, config.trainer.validate, progress_before(config, run)
+    )
+    clock = TimeBudget(parse_duration(config.trainer.max_time), budget.done.seconds)
     optimizer: dict[str, Any] = {str(key): value for key, value in settings.optimizer.items()}
     module = SegmentationModule(network, build(settings.loss), optimizer, budget.steps, clock.share)
     train, valid = _loaders(config, data, budget)
     patches: Any = train.dataset
     with progress("train", budget.steps) as bar:
-        extra: list[pl.Callback] = [Bar(bar), Finite(patches.named, budget.batch, run.checkpoint)]
+        extra: list[pl.Callback] = [
+            ProgressCallback(bar),
+            NonFiniteLossGuard(patches.named, budget.batch, run.checkpoint),
+        ]
         if settings.ema:
-            extra.append(AveragedWeights(settings.ema, device_of(config.executor.accelerator)))
+            extra.append(AveragedWeights(settings.ema, select_device(config.executor.accelerator)))
         trainer = make_trainer(config, run, budget, clock, extra)
         fit(trainer, module, train, valid)
     return clock.seconds(), trainer.global_step
 
 
 def _loaders(
-    config: Config, data: tuple[list[CachedCase], list[CachedCase]], budget: Budget
+    config: Config, data: tuple[list[CachedCase], list[CachedCase]], budget: TrainingSchedule
 ) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
     """Training patches, epoch by epoch, and held-out patches, always the same ones."""
     settings = config.segmenter
     patch = tuple(reversed(settings.patch))
     labels = config.organ.labels
-    code = labels_of(config)
+    code = get_labels(config)
     pairs = [(labels[one], labels[other]) for one, other in config.organ.get("lateral_pairs") or []]
     augment = Augment(
         dict(config.augment.mirror),
@@ -176,14 +190,14 @@ def _loaders(
         pairs,
         [build(step) for step in config.augment.get("paint", {}).values()],
     )
-    workers = loaders_of(config.executor.workers, device_of(config.executor.accelerator))
+    workers = num_loaders(config.executor.workers, select_device(config.executor.accelerator))
     context = settings.context
     shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}
-    shared["worker_init_fn"] = deaf
-    train: Any = PatchDataset(data[0], code, patch, Sampling(settings.foreground, augment, config.seed, context))
-    sampler = PassSampler(budget.length * budget.batch, budget.seen)
+    shared["worker_init_fn"] = ignore_interrupts
+    train: Any = PatchDataset(data[0], code, patch, PatchSampling(settings.foreground, augment, config.seed, context))
+    sampler = ResumableSampler(budget.length * budget.batch, budget.seen)
     loader: DataLoader[Any] = DataLoader(train, sampler=sampler, **shared)
     if not data[1] or config.trainer.validate == 0:
         return loader, None
-    held: Any = PatchDataset(data[1], code, patch, Sampling(0.5, None, config.seed + 1, context))
-    return loader, DataLoader(held, sampler=PassSampler(8 * settings.batch), **shared)
+    held: Any = PatchDataset(data[1], code, patch, PatchSampling(0.5, None, config.seed + 1, context))
+    return loader, DataLoader(held, sampler=ResumableSampler(8 * settings.batch), **shared)

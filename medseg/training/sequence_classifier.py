@@ -10,11 +10,11 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-from medseg.batch.case_log import Ledger
+from medseg.batch.case_log import CaseLog
 from medseg.config.compose import Config
 from medseg.data.cases import Case
 from medseg.diagnosis.calibration import Calibration, calibrate
-from medseg.diagnosis.clinical_rules import Slope
+from medseg.diagnosis.clinical_rules import VolumeSlope
 from medseg.diagnosis.forecasting import Forecast
 from medseg.diagnosis.forecasting import fit as fit_forecast
 from medseg.diagnosis.linear_baseline import fit as fit_linear
@@ -22,24 +22,26 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.respiratory_signal import normalise
 from medseg.diagnosis.sequence_dataset import UNKNOWN
 from medseg.features.tables import Tables
-from medseg.inference.diagnosis_scores import judge_forecast, judge_sequences
-from medseg.inference.feature_inputs import Inputs, as_item, rule_of, withheld
-from medseg.inference.sequence_classifier import CALIBRATION, Diagnoser, horizon_of
-from medseg.inference.sequence_results import cohort_of, told
+from medseg.inference.diagnosis_scores import evaluate_forecast, evaluate_sequences
+from medseg.inference.feature_inputs import FeatureSchema, as_item, build_rule, withhold_undefined
+from medseg.inference.sequence_classifier import CALIBRATION, SequenceClassifier, forecast_horizon
+from medseg.inference.sequence_results import cohort_statistics, result_json
 from medseg.reports.plots import curves
 from medseg.runs.run import Run
-from medseg.training.feature_tables import balance, measured
+from medseg.training.feature_tables import class_counts, prepare_features
 from medseg.training.lstm import FOLDS, Items, fit_lstm, out_of_fold, split_in_folds
 from medseg.utils.console import table, warn
 from medseg.utils.files import atomic_write_text, write_json
 
 
-def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+def train_sequence_classifier(
+    config: Config, run: Run, cases: list[Case], synthetic: bool
+) -> tuple[list[str], CaseLog]:
     """Fill the run folder: features, weights, history, predictions and metrics of held-out cases.
 
     Returns lines for the card, and what happened to each case.
     """
-    ledger, train, held, inputs, reported, masks = measured(config, run, cases, synthetic)
+    ledger, train, held, inputs, reported, masks = prepare_features(config, run, cases, synthetic)
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
@@ -51,19 +53,21 @@ def train_diagnoser(config: Config, run: Run, cases: list[Case], synthetic: bool
     weights |= {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()}
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
-    cohort = cohort_of(train.frames, inputs.names)
-    diagnoser = Diagnoser(inputs, network, baseline, forecast, rule_of(config, inputs.names, (Slope,)), cohort)
+    cohort = cohort_statistics(train.frames, inputs.names)
+    diagnoser = SequenceClassifier(
+        inputs, network, baseline, forecast, build_rule(config, inputs.names, (VolumeSlope,)), cohort
+    )
     diagnoser.calibrations = _calibrations(config, run, diagnoser, train, items, folds)
     write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in diagnoser.calibrations.items()})
     summary = _measure(config, run, diagnoser, held, reported, masks)
     shutil.rmtree(run.file(FOLDS), ignore_errors=True)
     passes = steps * config.diagnoser.batch
-    taught = f"{passes} sequences in {seconds:.0f} s, {len(items)} cases. {balance(train)}"
+    taught = f"{passes} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
     return [taught, "", *_results(summary)], ledger
 
 
 def _calibrations(
-    config: Config, run: Run, diagnoser: Diagnoser, train: Tables, items: Items, folds: list[list[str]]
+    config: Config, run: Run, diagnoser: SequenceClassifier, train: Tables, items: Items, folds: list[list[str]]
 ) -> dict[str, Calibration]:
     """Of each model, from what it says of patients that it did not see; the rule has seen none."""
     if not folds:
@@ -80,18 +84,18 @@ def _calibrations(
     }
 
 
-def _forecast(config: Config, inputs: Inputs, train: Tables) -> Forecast | None:
+def _forecast(config: Config, inputs: FeatureSchema, train: Tables) -> Forecast | None:
     """Learnt from the true signals of the training sequences, each with mean 0 and standard deviation 1."""
     if not inputs.signal:
         return None
     known = [item for item in inputs.raw(train) if np.isfinite(item.signal).any()]
     settings = config.diagnoser.forecast
     traces = [(normalise(item.signal), item.times) for item in known]
-    return fit_forecast(traces, horizon_of(config), settings.hidden, settings.passes, config.seed)
+    return fit_forecast(traces, forecast_horizon(config), settings.hidden, settings.passes, config.seed)
 
 
 def _measure(
-    config: Config, run: Run, diagnoser: Diagnoser, held: Tables, reported: str | None, masks: str
+    config: Config, run: Run, diagnoser: SequenceClassifier, held: Tables, reported: str | None, masks: str
 ) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
@@ -102,14 +106,14 @@ def _measure(
         return None
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), told(diagnoser, held, withheld(found)))
+    write_json(run.file("diagnoses.json"), result_json(diagnoser, held, withhold_undefined(found)))
     positive = list(map(str, config.organ.positive))
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
-    summary = {"report_split": reported, "masks": masks, **judge_sequences(diagnoser, held, found, models, positive)}
+    summary = {"report_split": reported, "masks": masks, **evaluate_sequences(diagnoser, held, found, models, positive)}
     if diagnoser.calibrations:
         summary["alpha"] = config.diagnoser.alpha
     if diagnoser.forecast is not None:
-        summary["forecast"] = judge_forecast(found, diagnoser, diagnoser.forecast.horizon)
+        summary["forecast"] = evaluate_forecast(found, diagnoser, diagnoser.forecast.horizon)
     write_json(run.file("metrics.json"), summary)
     for model, names in summary["never_predicted"].items():
         if names:

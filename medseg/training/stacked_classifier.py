@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 
-from medseg.batch.case_log import Ledger
+from medseg.batch.case_log import CaseLog
 from medseg.config.compose import Config
 from medseg.data.cases import Case
 from medseg.diagnosis import stacking as stack
@@ -22,13 +22,23 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
 from medseg.features.selection import select_features
 from medseg.features.tables import Tables
-from medseg.inference.case_results import diagnoses
-from medseg.inference.diagnosis_scores import judge
-from medseg.inference.feature_inputs import Inputs, rule_of, withheld
-from medseg.inference.stacked_classifier import MEMBERS, RULE, RULES, STACK, Classifier, Members, Rows, by_rule, rows_of
+from medseg.inference.case_results import diagnosis_records
+from medseg.inference.diagnosis_scores import evaluate_frames
+from medseg.inference.feature_inputs import FeatureSchema, build_rule, withhold_undefined
+from medseg.inference.stacked_classifier import (
+    MEMBERS,
+    RULE,
+    RULES,
+    STACK,
+    Rows,
+    StackedClassifier,
+    StackMembers,
+    rows_of,
+    rule_probabilities,
+)
 from medseg.runs.run import Run
-from medseg.training.feature_tables import balance, measured
-from medseg.training.lstm import FOLDS, fit_lstm, fold_of
+from medseg.training.feature_tables import class_counts, prepare_features
+from medseg.training.lstm import FOLDS, fit_lstm, split_fold
 from medseg.typing import IntArray
 from medseg.utils.console import say, table, warn
 from medseg.utils.files import atomic_write_text, write_json
@@ -37,7 +47,7 @@ SHOWN = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece
 
 
 @dataclass(frozen=True)
-class Learning:
+class TrainingRows:
     """Rows to learn from with their class numbers, UNKNOWN where unlabelled, and the sequence each belongs to."""
 
     rows: Rows
@@ -49,11 +59,11 @@ class Learning:
         """Of each row (R,)."""
         return self.rows.facts["patient"].astype(str).to_numpy()
 
-    def of(self, rows: npt.NDArray[np.intp]) -> Learning:
+    def of(self, rows: npt.NDArray[np.intp]) -> TrainingRows:
         """Some rows, which are whole sequences."""
         sequences = list(dict.fromkeys(self.owner[rows].tolist()))
         place = {old: new for new, old in enumerate(sequences)}
-        return Learning(
+        return TrainingRows(
             self.rows.part(rows, sequences), self.truth[rows], np.array([place[s] for s in self.owner[rows].tolist()])
         )
 
@@ -67,22 +77,22 @@ class Learning:
         return found
 
 
-def train_classifier(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+def train_stacked_classifier(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
     """Fill the run folder: features, members, stack, calibration, predictions and metrics of held-out cases.
 
     Returns lines for the card, and what happened to each case.
     """
-    ledger, train, held, inputs, reported, masks = measured(config, run, cases, synthetic)
+    ledger, train, held, inputs, reported, masks = prepare_features(config, run, cases, synthetic)
     classifier = learn(config, run, inputs, learning(inputs, train))
     classifier.save(run)
     summary = measure(config, run, classifier, held, reported, masks)
     shutil.rmtree(run.file(FOLDS))
     names = classifier.rows(train).names
     kept = ", ".join(names[column] for column in classifier.members.kept)
-    return [balance(train), "", f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
+    return [class_counts(train), "", f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
 
 
-def learning(inputs: Inputs, tables: Tables) -> Learning:
+def learning(inputs: FeatureSchema, tables: Tables) -> TrainingRows:
     """What a table teaches."""
     sequences = inputs.prepare(tables)
     rows = rows_of(sequences, inputs.raw(tables), inputs)
@@ -90,10 +100,10 @@ def learning(inputs: Inputs, tables: Tables) -> Learning:
     labels = rows.facts["label"]
     truth = np.array([UNKNOWN if label is None else known[label] for label in labels], np.int64)
     counts = [len(s.x) if inputs.per == "frame" else 1 for s in sequences]
-    return Learning(rows, truth, np.repeat(np.arange(len(sequences)), counts))
+    return TrainingRows(rows, truth, np.repeat(np.arange(len(sequences)), counts))
 
 
-def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifier:
+def learn(config: Config, run: Run, inputs: FeatureSchema, seen: TrainingRows) -> StackedClassifier:
     """Members on all rows; the stack and every calibration from folds in which no member saw the patient judged."""
     folds = patient_folds(seen.truth, seen.patients, config.diagnoser.folds, config.seed)
     classes, share = len(inputs.classes), 1 / (len(folds) + 1)
@@ -104,7 +114,7 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} rows to learn from, {len(fold)} to judge")
         pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
         rows = seen.of(rest)
-        part = fold_of(run, number, rows.rows.facts["case"].astype(str).unique().tolist())
+        part = split_fold(run, number, rows.rows.facts["case"].astype(str).unique().tolist())
         members = fit_members(config, part, inputs, rows, share)
         for name, found in members.predict(seen.of(fold).rows).items():
             said[name][fold] = found
@@ -117,19 +127,19 @@ def learn(config: Config, run: Run, inputs: Inputs, seen: Learning) -> Classifie
         over = stack.fit({name: p[rest] for name, p in judged.items()}, seen.truth[rest])
         said[STACK][fold] = over.predict({name: p[fold] for name, p in judged.items()})
     over = stack.fit({name: p[known] for name, p in judged.items()}, seen.truth[known])
-    rule = rule_of(config, inputs.names, RULES)
+    rule = build_rule(config, inputs.names, RULES)
     if rule is not None:
-        said[RULE] = by_rule(rule, seen.rows)
+        said[RULE] = rule_probabilities(rule, seen.rows)
     alpha, biased = config.diagnoser.alpha, config.diagnoser.get("bias", False)
     calibrations: dict[str, Calibration] = {
         name: calibrate(p[known], seen.truth[known], alpha, biased) for name, p in said.items()
     }
     pl.seed_everything(seeds[-1], verbose=False)
     members = fit_members(config, run, inputs, seen, share)
-    return Classifier(inputs, members, over, calibrations, config.diagnoser.use, rule)
+    return StackedClassifier(inputs, members, over, calibrations, config.diagnoser.use, rule)
 
 
-def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, share: float) -> Members:
+def fit_members(config: Config, run: Run, inputs: FeatureSchema, seen: TrainingRows, share: float) -> StackMembers:
     """One model of each kind from the same rows, measures selected on them; `run` keeps the LSTM's training.
 
     share: of `trainer.max_time`.
@@ -145,11 +155,11 @@ def fit_members(config: Config, run: Run, inputs: Inputs, seen: Learning, share:
     fit_lstm(config, run, network, seen.items(), share)
     weights = logistic_weights(full, y, classes, settings.logistic.c)
     voting = ensemble.fit(z, y, classes, settings.ensemble.trees, config.seed, seen.patients[known])
-    return Members(tuple(kept), weights, voting, network)
+    return StackMembers(tuple(kept), weights, voting, network)
 
 
 def measure(
-    config: Config, run: Run, classifier: Classifier, held: Tables, reported: str | None, masks: str
+    config: Config, run: Run, classifier: StackedClassifier, held: Tables, reported: str | None, masks: str
 ) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json with every member beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
@@ -158,8 +168,12 @@ def measure(
         return None
     found = classifier(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), diagnoses(classifier, held, withheld(found)))
-    summary = {"report_split": reported, "masks": masks, **judge(classifier, held, found, list(config.organ.positive))}
+    write_json(run.file("diagnoses.json"), diagnosis_records(classifier, held, withhold_undefined(found)))
+    summary = {
+        "report_split": reported,
+        "masks": masks,
+        **evaluate_frames(classifier, held, found, list(config.organ.positive)),
+    }
     summary["alpha"] = config.diagnoser.alpha
     write_json(run.file("metrics.json"), summary)
     _show(summary)

@@ -9,53 +9,53 @@ from typing import NamedTuple
 
 import yaml
 
-from medseg.batch.case_log import Ledger
+from medseg.batch.case_log import CaseLog
 from medseg.config.compose import Config, to_yaml, with_values
 from medseg.data.cases import Case
 from medseg.data.splits import split_table
 from medseg.runs import run as runs
 from medseg.runs.run import Run
-from medseg.training.dataset import as_before, dataset, divide, read_dataset
-from medseg.training.planning import resolved
+from medseg.training.dataset import assign_splits, read_dataset, resolve_data_root, reuse_split
+from medseg.training.planning import resolve_plan
 from medseg.utils.console import say, warn
-from medseg.utils.devices import machine
+from medseg.utils.devices import describe_machine
 from medseg.utils.files import atomic_write_text, write_json
-from medseg.utils.locks import only_one
+from medseg.utils.locks import lock_output
 
 SMALL = 0.2  # of a recipe's passes: below, numbers say nothing of what the recipe can do
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """A finished run, and 0, or 3 where cases had to be left out."""
 
     run: Run
     exit_status: int
 
 
-def train(config: Config, like: Run | None = None) -> Trained:
+def train(config: Config, like: Run | None = None) -> TrainingResult:
     """Train what `config.task` says on the cases it names, in a new run folder or the one to resume.
 
     like: a run whose split is taken. A SIGINT or SIGTERM ends with status 130 and says how to go on.
     """
     started = datetime.now(UTC)
-    root, synthetic = dataset(config)
+    root, synthetic = resolve_data_root(config)
     cases = read_dataset(config, root)
     if config.resume:
         run = Run(Path(config.resume))
-        cases = as_before(cases, run) if run.file("split.csv").is_file() else divide(config, cases)
+        cases = reuse_split(cases, run) if run.file("split.csv").is_file() else assign_splits(config, cases)
     else:
-        cases = as_before(cases, like) if like else divide(config, cases)
-        config = resolved(config, cases)
+        cases = reuse_split(cases, like) if like else assign_splits(config, cases)
+        config = resolve_plan(config, cases)
         run = runs.create(config.run_dir, config.organ.name)
-    with only_one(run.path):
+    with lock_output(run.path):
         try:
-            return _train(config, run, cases, Source(root, synthetic, started))
+            return _train(config, run, cases, DataSource(root, synthetic, started))
         except SystemExit:
             warn(f"interrupted; go on with: medseg train resume={run.path}")
             raise
 
 
-class Source(NamedTuple):
+class DataSource(NamedTuple):
     """Where the cases come from, whether they are phantoms, and when the training was started."""
 
     root: Path
@@ -63,7 +63,7 @@ class Source(NamedTuple):
     started: datetime
 
 
-def _train(config: Config, run: Run, cases: list[Case], source: Source) -> Trained:
+def _train(config: Config, run: Run, cases: list[Case], source: DataSource) -> TrainingResult:
     if config.trainer.budget < SMALL:
         say(f"trainer.budget={config.trainer.budget}: a try that shows everything works, not a model to use")
     run.file("manifest.json").unlink(missing_ok=True)  # what is trained further is no finished model meanwhile
@@ -79,17 +79,17 @@ def _train(config: Config, run: Run, cases: list[Case], source: Source) -> Train
         write_json(run.file("labels.json"), {name: n for n, name in enumerate(config.organ.classes)})
         lines, ledger = _train_diagnosis(config, run, cases, source.synthetic)
     runs.write_card(run, _card(config, cases, source.root, source.synthetic) + lines)
-    run.seal(source.started, machine(config.executor.accelerator, config.executor.precision))
+    run.seal(source.started, describe_machine(config.executor.accelerator, config.executor.precision))
     say(f"finished: {run.path}  (medseg report {run.path})")
-    return Trained(run, ledger.exit_status())
+    return TrainingResult(run, ledger.exit_status())
 
 
-def _train_diagnosis(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], Ledger]:
+def _train_diagnosis(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
     """A recipe that says whose answer is used has several diagnosers; else it is the LSTM alone, with its baseline."""
-    from medseg.training.sequence_classifier import train_diagnoser
-    from medseg.training.stacked_classifier import train_classifier
+    from medseg.training.sequence_classifier import train_sequence_classifier
+    from medseg.training.stacked_classifier import train_stacked_classifier
 
-    way = train_classifier if "use" in config.diagnoser else train_diagnoser
+    way = train_stacked_classifier if "use" in config.diagnoser else train_sequence_classifier
     return way(config, run, cases, synthetic)
 
 

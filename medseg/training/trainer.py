@@ -13,12 +13,20 @@ from medseg.config.compose import Config, build
 from medseg.config.targets import LOGGERS
 from medseg.errors import EXIT_INTERRUPTED, ConfigError, MedsegError
 from medseg.runs.run import Run
-from medseg.training.callbacks import AveragedWeights, Chance, History, KeepBest
-from medseg.training.checkpointing import Checkpoints, Clock, Done, TimeUpError, WholeFiles, after_the_step, done_so_far
-from medseg.utils.devices import device_of, precision_of, quiet_libraries, use_threads
+from medseg.training.callbacks import AveragedWeights, BestWeights, History, StepSeeding
+from medseg.training.checkpointing import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    TimeBudget,
+    TimeUpError,
+    TrainingProgress,
+    deferred_interrupts,
+    read_progress,
+)
+from medseg.utils.devices import quiet_libraries, select_device, select_precision, set_num_threads
 
 
-def seconds_of(max_time: str | None) -> float | None:
+def parse_duration(max_time: str | None) -> float | None:
     """DD:HH:MM:SS → seconds."""
     if max_time is None:
         return None
@@ -26,7 +34,7 @@ def seconds_of(max_time: str | None) -> float | None:
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
-class Budget(NamedTuple):
+class TrainingSchedule(NamedTuple):
     """How long to train: `epochs` of `length` optimiser steps of `batch` samples, the loss of held-out ones taken each
     `every` epochs; `done` of it already.
     """
@@ -35,7 +43,7 @@ class Budget(NamedTuple):
     length: int
     batch: int
     every: int
-    done: Done = Done()
+    done: TrainingProgress = TrainingProgress()
 
     @property
     def steps(self) -> int:
@@ -48,12 +56,14 @@ class Budget(NamedTuple):
         return self.done.step * self.batch
 
 
-def done_before(config: Config, run: Run) -> Done:
+def progress_before(config: Config, run: Run) -> TrainingProgress:
     """What of a training need not be done again: nothing, but where it is resumed."""
-    return done_so_far(run) if config.resume is not None else Done()
+    return read_progress(run) if config.resume is not None else TrainingProgress()
 
 
-def budget_of(config: Config, passes: int, batch: int, validations: int, done: Done) -> Budget:
+def training_schedule(
+    config: Config, passes: int, batch: int, validations: int, done: TrainingProgress
+) -> TrainingSchedule:
     """The trainer's share of the recipe's passes, in epochs as far apart as checkpoints or validations shall be.
 
     A training that goes on keeps its epochs, so that a larger budget only adds some. `ConfigError` for a smaller one.
@@ -65,21 +75,23 @@ def budget_of(config: Config, passes: int, batch: int, validations: int, done: D
                 f"the run has had {done.step * batch} passes, more than the {steps * batch} that are asked for; "
                 "a budget can only grow"
             )
-        return Budget(math.ceil(steps / done.length), done.length, batch, done.every, done)
+        return TrainingSchedule(math.ceil(steps / done.length), done.length, batch, done.every, done)
     length = math.ceil(steps / max(1, validations, math.ceil(steps / config.trainer.checkpoint_every)))
     epochs = math.ceil(steps / length)
-    return Budget(epochs, length, batch, max(1, round(epochs / max(1, validations))))
+    return TrainingSchedule(epochs, length, batch, max(1, round(epochs / max(1, validations))))
 
 
-def make_trainer(config: Config, run: Run, budget: Budget, clock: Clock, extra: list[Callback]) -> pl.Trainer:
+def make_trainer(
+    config: Config, run: Run, budget: TrainingSchedule, clock: TimeBudget, extra: list[Callback]
+) -> pl.Trainer:
     """A trainer that writes history, and a checkpoint after each epoch, into the run."""
     quiet_libraries()
-    use_threads(config.executor.threads)
-    device = device_of(config.executor.accelerator)
+    set_num_threads(config.executor.threads)
+    device = select_device(config.executor.accelerator)
     done = budget.done._replace(length=budget.length, every=budget.every)
     callbacks: list[Callback] = [
         History(run.file("history.csv"), budget.batch, every=max(1, budget.steps // 100)),
-        Chance(config.seed),
+        StepSeeding(config.seed),
         *extra,
         Checkpoints(run.checkpoint, clock, done),
     ]
@@ -87,11 +99,11 @@ def make_trainer(config: Config, run: Run, budget: Budget, clock: Clock, extra: 
     return pl.Trainer(
         accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=config.executor.devices,
-        precision=precision_of(config.executor.precision, device),
+        precision=select_precision(config.executor.precision, device),
         max_epochs=budget.epochs,  # not max_steps: only trainings counted in epochs resume at the right one
         check_val_every_n_epoch=budget.every,
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[AtomicCheckpointIO()],
         logger=logger,
         gradient_clip_val=config.trainer.clip_norm or None,
         enable_progress_bar=False,
@@ -109,7 +121,7 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any)
     """
     keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     resume = keeper.file if keeper.done.step else None
-    with after_the_step() as keeper.asked:
+    with deferred_interrupts() as keeper.asked:
         try:
             trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
         except TimeUpError:
@@ -124,5 +136,7 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any)
         except SystemExit as end:  # Lightning has one of its own for SIGTERM
             raise SystemExit(EXIT_INTERRUPTED) from end
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, History | AveragedWeights | KeepBest):  # Lightning skips this where all was done before
+        if isinstance(
+            callback, History | AveragedWeights | BestWeights
+        ):  # Lightning skips this where all was done before
             callback.on_train_end(trainer, module)

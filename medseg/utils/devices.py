@@ -17,21 +17,21 @@ from medseg.errors import ConfigError
 MOST_LOADERS = 6  # two feed slices to an H100; volumes take longer to cut and vary
 
 
-def use_threads(setting: int | str) -> int:
+def set_num_threads(setting: int | str) -> int:
     """Give torch its threads: `setting`, or with "auto" the cores that nobody else keeps busy; returns the number."""
     count = int(setting) if setting != "auto" else free_cores()
     torch.set_num_threads(count)
     return count
 
 
-def loaders_of(setting: int | str, device: torch.device) -> int:
+def num_loaders(setting: int | str, device: torch.device) -> int:
     """Processes that prepare batches: `setting`, or with "auto" some beside a GPU, which one cannot feed, else none."""
     if setting != "auto":
         return int(setting)
     return 0 if device.type == "cpu" else min(MOST_LOADERS, len(_allowed_cores()) - 1)
 
 
-def share_threads(processes: int) -> int:
+def divide_threads(processes: int) -> int:
     """Give torch, ITK, BLAS and OpenMP what falls to one of `processes` that share the cores; returns the number.
 
     OpenCV computes in the calling thread anyway.
@@ -56,7 +56,7 @@ def _allowed_cores() -> list[int]:
         return list(range(os.cpu_count() or 1))
 
 
-def device_of(accelerator: str) -> torch.device:
+def select_device(accelerator: str) -> torch.device:
     """The device that `executor.accelerator` means here."""
     if accelerator not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device {accelerator!r}: must be auto, cpu or cuda")
@@ -67,13 +67,13 @@ def device_of(accelerator: str) -> torch.device:
     return torch.device("cuda")
 
 
-def machine(accelerator: str, precision: Any) -> dict[str, str]:
+def describe_machine(accelerator: str, precision: Any) -> dict[str, str]:
     """What numbers may depend on besides settings and versions, as `executor` chose it here: for a run's manifest."""
-    device = device_of(accelerator)
+    device = select_device(accelerator)
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
         "device": f"{device.type} {named}",
-        "precision": str(precision_of(precision, device)),
+        "precision": str(select_precision(precision, device)),
         "threads": str(torch.get_num_threads()),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -87,7 +87,7 @@ def has_bf16(device: torch.device) -> bool:
     return bool(asked())
 
 
-def precision_of(setting: Any, device: torch.device) -> Any:
+def select_precision(setting: Any, device: torch.device) -> Any:
     """Lightning's name of the precision that `executor.precision` means on this device."""
     if str(setting) == "auto":
         return "bf16-mixed" if has_bf16(device) else "32-true"
@@ -96,7 +96,7 @@ def precision_of(setting: Any, device: torch.device) -> Any:
 
 def autocast(setting: Any, device: torch.device) -> torch.autocast:
     """The context a network predicts in."""
-    name = str(precision_of(setting, device))
+    name = str(select_precision(setting, device))
     kind = torch.float16 if name.startswith("16") and device.type == "cuda" else torch.bfloat16
     return torch.autocast(device.type, dtype=kind, enabled="mixed" in name)
 

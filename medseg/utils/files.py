@@ -22,7 +22,7 @@ _UNFIT = re.compile(
 )
 
 
-def beside(out: Path, ending: str) -> Path:
+def sibling_path(out: Path, ending: str) -> Path:
     """features.csv, "_steps.csv" → features_steps.csv."""
     return out.with_name(out.name.removesuffix(".csv") + ending)
 
@@ -33,7 +33,7 @@ def unfit_name(name: str) -> bool:
     return WINDOWS and any(part == "" or _UNFIT.fullmatch(part) for part in parts)
 
 
-def draft_of(path: Path) -> str:
+def draft_prefix(path: Path) -> str:
     """How the name of a file begins that is being written, to become `path`."""
     return f"{DRAFT}{path.name[:80]}."
 
@@ -45,7 +45,7 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_of(path))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_prefix(path))
     except OSError as error:
         raise _unwritten(path, error) from error
     try:

@@ -15,40 +15,40 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from medseg.errors import ConfigError, OutputError
-from medseg.utils.files import DRAFT, beside, draft_of
+from medseg.utils.files import DRAFT, draft_prefix, sibling_path
 
 ROWS = ".rows.jsonl"  # of the tables beside the ledger, a line a case, as they come
 HELD = ".held"  # ending of the lock beside a temporary folder
 
 
 @contextmanager
-def only_one(out: Path) -> Iterator[None]:
+def lock_output(out: Path) -> Iterator[None]:
     """Hold an output folder; a second process is refused, and one that died holds nothing.
 
     What a killed process left half-written is removed. Raises `ConfigError` (busy), `OutputError` where nothing can be
     written.
     """
     with _held(out / ".lock", out):
-        sweep(out)
+        remove_drafts(out)
         try:
             yield
         finally:  # of workers that died
-            sweep(out)
+            remove_drafts(out)
 
 
 @contextmanager
-def only_table(out: Path, endings: Sequence[str]) -> Iterator[None]:
+def lock_table(out: Path, endings: Sequence[str]) -> Iterator[None]:
     """`only_one` for a table and what is written beside it; other tables of the folder are nobody's business."""
-    with _held(hidden(out, ".lock"), out):
-        for file in [hidden(out, ROWS), *(beside(out, ending) for ending in endings)]:
-            _clear(out.parent.glob(glob.escape(draft_of(file)) + "*"))
-        sweep(beside(out, "_pictures"))
+    with _held(hidden_path(out, ".lock"), out):
+        for file in [hidden_path(out, ROWS), *(sibling_path(out, ending) for ending in endings)]:
+            _clear(out.parent.glob(glob.escape(draft_prefix(file)) + "*"))
+        remove_drafts(sibling_path(out, "_pictures"))
         yield
 
 
-def hidden(out: Path, ending: str) -> Path:
+def hidden_path(out: Path, ending: str) -> Path:
     """features.csv, ".lock" → .features.lock."""
-    return out.with_name("." + beside(out, ending).name)
+    return out.with_name("." + sibling_path(out, ending).name)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def _remove(folder: Path, lock: FileLock, process: int) -> None:
     lock.release()
 
 
-def sweep(folder: Path) -> None:
+def remove_drafts(folder: Path) -> None:
     """Remove what a killed process left of files that it had not finished."""
     _clear(folder.rglob(DRAFT + "*"))
 

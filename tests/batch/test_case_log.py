@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.batch.case_log import Entry, Ledger
+from medseg.batch.case_log import CaseLog, Entry
 from medseg.errors import DataError
 from medseg.utils.files import atomic_write_text, sha256, write_json
 from tests.conftest import posix
@@ -20,7 +20,7 @@ from tests.conftest import posix
     [(["ok", "ok"], 0), (["failed"], 1), (["ok", "failed"], 3), (["skipped", "review"], 0), ([], 0)],
 )
 def test_exit_status_tells_how_a_batch_went(tmp_path: Path, statuses: list[str], exit_status: int) -> None:
-    ledger = Ledger(tmp_path / "cases.csv")
+    ledger = CaseLog(tmp_path / "cases.csv")
     for number, status in enumerate(statuses):
         ledger.add(Entry(f"c{number}", status))
     assert ledger.exit_status() == exit_status
@@ -28,7 +28,7 @@ def test_exit_status_tells_how_a_batch_went(tmp_path: Path, statuses: list[str],
 
 
 def test_every_entry_is_on_disk_at_once(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "deep" / "cases.csv")
+    ledger = CaseLog(tmp_path / "deep" / "cases.csv")
     for number in range(3):
         ledger.add(Entry(f"c{number}", "ok", message='a "quoted", text\nof two lines'))
         with ledger.file.open(newline="") as file:
@@ -63,7 +63,7 @@ def test_sha256_is_the_known_one(tmp_path: Path) -> None:
 
 def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp_path: Path) -> None:
     file = tmp_path / "cases.csv"
-    with Ledger(file) as ledger:
+    with CaseLog(file) as ledger:
         ledger.add(Entry("a", "ok", seconds=0.5))
         assert not file.with_suffix(".json").exists()
     content = json.loads(file.with_suffix(".json").read_text())
@@ -72,7 +72,7 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
     before = {name: Entry(name, "ok") for name in "abc"}
 
     def interrupted() -> None:
-        with Ledger(file, before) as ledger:
+        with CaseLog(file, before) as ledger:
             ledger.add(Entry("b", "failed"))
             assert not file.with_suffix(".json").exists()  # the earlier one is no longer true
             raise SystemExit(130)
@@ -94,7 +94,7 @@ def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeyp
     monkeypatch.setattr("medseg.utils.files.append_text", lambda _, text: written.append(len(text)))
     whole = []
     monkeypatch.setattr("medseg.utils.files.atomic_write_text", lambda _, text: whole.append(len(text)))
-    ledger = Ledger(tmp_path / "cases.csv", {"c5": Entry("c5", "ok")})
+    ledger = CaseLog(tmp_path / "cases.csv", {"c5": Entry("c5", "ok")})
     for number in range(10):
         ledger.add(Entry(f"c{number}", "ok"))
     assert len(whole) == 1
@@ -134,7 +134,7 @@ def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeyp
 
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with Ledger(None) as ledger:
+    with CaseLog(None) as ledger:
         ledger.add(Entry("a", "failed"))
         ledger.review({"a": "no"})
     assert ledger.exit_status() == 1
@@ -144,7 +144,7 @@ def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
 
 @posix
 def test_a_name_that_is_not_utf8_stands_in_the_ledger_with_an_escape(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "cases.csv")
+    ledger = CaseLog(tmp_path / "cases.csv")
     ledger.add(Entry("a", "failed", "image-name", "rename it", input=os.fsdecode(b"in/\xe9.png")))
     assert "in/\\udce9.png" in (tmp_path / "cases.csv").read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from medseg.batch.interrupts import prompt_stop
+from medseg.batch.interrupts import force_exit_after
 from tests.conftest import posix
 
 LONG = """
@@ -75,10 +75,10 @@ def test_work_that_ends_by_itself_is_left_alone() -> None:
     came = []
     before = signal.signal(signal.SIGTERM, lambda *_: came.append(time.monotonic()))
     try:
-        with prompt_stop(0.2):
+        with force_exit_after(0.2):
             signal.raise_signal(signal.SIGTERM)
         time.sleep(0.4)
-        with prompt_stop(0.2):
+        with force_exit_after(0.2):
             pass
     finally:
         signal.signal(signal.SIGTERM, before)

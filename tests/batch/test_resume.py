@@ -16,10 +16,10 @@ import pytest
 import SimpleITK as sitk
 from filelock import FileLock
 
-from medseg.batch.case_log import Entry, Ledger
-from medseg.batch.resume import Before, content_of
+from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.resume import PreviousRun, hash_content
 from medseg.errors import ConfigError
-from medseg.utils.locks import only_one
+from medseg.utils.locks import lock_output
 from tests.conftest import posix, tree
 
 Command = Callable[..., Any]
@@ -59,7 +59,7 @@ def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Pa
     with (out / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
-    assert all(row["output_hash"] == content_of([out / row["outputs"]]) for row in rows)
+    assert all(row["output_hash"] == hash_content([out / row["outputs"]]) for row in rows)
 
 
 def test_masks_of_other_settings_are_not_replaced_without_a_word(
@@ -88,10 +88,10 @@ def test_another_working_directory_knows_what_is_done(
 
 def test_an_entry_without_hashes_of_what_was_made_is_not_done(tmp_path: Path) -> None:
     ledger = tmp_path / "cases.csv"
-    with Ledger(ledger) as book:
+    with CaseLog(ledger) as book:
         book.add(Entry("gone", "ok", input_hash="i", key="k", outputs="gone.png"))
         book.add(Entry("nothing", "ok", input_hash="i", key="k"))
-    before = Before(ledger, ["gone", "nothing"])
+    before = PreviousRun(ledger, ["gone", "nothing"])
     assert before.kept("gone", "i", "k") is None
     assert before.kept("nothing", "i", "k") is None
 
@@ -192,22 +192,22 @@ def test_only_files_below_the_ledger_are_removed_with_a_strange_case(tmp_path: P
     mine.write_bytes(b"mine")
     (out / "old.png").write_bytes(b"old")
     files = "\n".join([str(mine), str(out / "old.png")])
-    Ledger(out / "cases.csv").add(Entry("old", "ok", outputs=files))
+    CaseLog(out / "cases.csv").add(Entry("old", "ok", outputs=files))
     with pytest.raises(ConfigError, match="1 other cases"):
-        Before(out / "cases.csv", ["new"])
+        PreviousRun(out / "cases.csv", ["new"])
     assert (out / "old.png").is_file()
-    assert Before(out / "cases.csv", ["new"], replace=True).entries == {}
+    assert PreviousRun(out / "cases.csv", ["new"], replace=True).entries == {}
     assert mine.read_bytes() == b"mine"
     assert not (out / "old.png").exists()
 
 
 def test_the_later_line_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "cases.csv", {name: Entry(name, "ok", key="old") for name in "ab"})
+    ledger = CaseLog(tmp_path / "cases.csv", {name: Entry(name, "ok", key="old") for name in "ab"})
     ledger.add(Entry("c", "ok", key="new"))
     ledger.add(Entry("a", "failed", key="new"))
     with ledger.file.open("a") as file:  # type: ignore[union-attr]
         file.write("b,failed,im")
-    entries = Before(tmp_path / "cases.csv", ["a", "b", "c"]).entries
+    entries = PreviousRun(tmp_path / "cases.csv", ["a", "b", "c"]).entries
     assert {name: (entry.status, entry.key) for name, entry in entries.items()} == {
         "a": ("failed", "new"),
         "b": ("ok", "old"),
@@ -217,9 +217,9 @@ def test_the_later_line_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
 
 def test_facts_count_as_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
-    assert content_of([tmp_path / "a"], {"label": "x"}) != content_of([tmp_path / "a"], {"label": "y"})
-    assert content_of([tmp_path / "a"], {"p": 1, "q": 2}) == content_of([tmp_path / "a"], {"q": 2, "p": 1})
-    assert content_of([tmp_path / "none"], {"p": 1}) == ""
+    assert hash_content([tmp_path / "a"], {"label": "x"}) != hash_content([tmp_path / "a"], {"label": "y"})
+    assert hash_content([tmp_path / "a"], {"p": 1, "q": 2}) == hash_content([tmp_path / "a"], {"q": 2, "p": 1})
+    assert hash_content([tmp_path / "none"], {"p": 1}) == ""
 
 
 def test_half_written_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
@@ -227,5 +227,5 @@ def test_half_written_files_of_a_killed_process_are_removed(tmp_path: Path) -> N
     (tmp_path / "deep").mkdir()
     for name in (".writing-cases.csv.abcdefgh", "deep/.writing-b.png.12345678", "deep/b.png"):
         (tmp_path / name).write_text("half")
-    with only_one(tmp_path):
+    with lock_output(tmp_path):
         assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "b.png", "deep"]

@@ -19,8 +19,8 @@ import pytest
 import SimpleITK as sitk
 from filelock import FileLock
 
-from medseg.batch.case_log import Entry, Ledger
-from medseg.batch.runner import PLAIN, Book, Job, Made, Ways, go_through, table_book
+from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.runner import DEFAULT_OPTIONS, BatchLog, BatchOptions, CaseResult, Job, open_batch_log, run_serial
 from medseg.errors import ConfigError, ImageError, OutputError
 from tests.conftest import posix
 
@@ -164,9 +164,12 @@ def test_what_lies_there_and_is_no_ledger_is_left_alone(medseg: Command, data: P
 
 def test_a_ledger_of_an_older_version_names_its_cases(tmp_path: Path) -> None:
     (tmp_path / "f_cases.csv").write_text("case,status,code\nold,ok,\n")
-    with pytest.raises(ConfigError, match="other cases"), table_book(tmp_path / "f.csv", ["a"], "k", PLAIN, (".csv",)):
+    with (
+        pytest.raises(ConfigError, match="other cases"),
+        open_batch_log(tmp_path / "f.csv", ["a"], "k", DEFAULT_OPTIONS, (".csv",)),
+    ):
         pass
-    with table_book(tmp_path / "f.csv", ["old"], "k", PLAIN, (".csv",)) as book:
+    with open_batch_log(tmp_path / "f.csv", ["old"], "k", DEFAULT_OPTIONS, (".csv",)) as book:
         assert book.before is not None
         assert book.before.entries == {}
 
@@ -332,32 +335,32 @@ def test_rows_of_other_settings_do_not_stand_in(tmp_path: Path) -> None:
     image.write_bytes(b"a")
     jobs, ledgers = [Job("a", image, [image])], []
     for key, number in (("one", 1), ("two", 2)):
-        with table_book(out, ["a"], key, PLAIN, (".csv",)) as book:
-            list(go_through(jobs, lambda _, n=number: Made({"n": n}), book, "count"))
+        with open_batch_log(out, ["a"], key, DEFAULT_OPTIONS, (".csv",)) as book:
+            list(run_serial(jobs, lambda _, n=number: CaseResult({"n": n}), book, "count"))
         ledgers.append((tmp_path / "f_cases.csv").read_bytes())
     (tmp_path / "f_cases.csv").write_bytes(ledgers[0])
-    with table_book(out, ["a"], "one", PLAIN, (".csv",)) as book:
-        assert list(go_through(jobs, lambda _: Made({"n": 1}), book, "count")) == [("a", {"n": 1})]
+    with open_batch_log(out, ["a"], "one", DEFAULT_OPTIONS, (".csv",)) as book:
+        assert list(run_serial(jobs, lambda _: CaseResult({"n": 1}), book, "count")) == [("a", {"n": 1})]
 
 
 def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def make(job: Job) -> Made:
+    def make(job: Job) -> CaseResult:
         if job.name == "image":
             raise ImageError("bad", code="image-nan")
         if job.name == "library":
             raise RuntimeError("filter failed")
         if job.name == "look":
-            return Made({"n": 1}, status="review", code="look", message="why")
+            return CaseResult({"n": 1}, status="review", code="look", message="why")
         if job.name == "disk":
             raise OutputError("x: cannot be written")
-        return Made({"n": 0}) if job.name == "good" else {}["bug"]
+        return CaseResult({"n": 0}) if job.name == "good" else {}["bug"]
 
-    def run(*names: str) -> tuple[list[str], Ledger]:
-        ledger = Ledger(tmp_path / "cases.csv")
+    def run(*names: str) -> tuple[list[str], CaseLog]:
+        ledger = CaseLog(tmp_path / "cases.csv")
         jobs = [Job(name, tmp_path / name, []) for name in names]
-        return [name for name, _ in go_through(jobs, make, Book(ledger, "key"), "try")], ledger
+        return [name for name, _ in run_serial(jobs, make, BatchLog(ledger, "key"), "try")], ledger
 
     names, ledger = run("image", "good", "library", "look")
     assert names == ["good", "look"]
@@ -380,28 +383,28 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
 def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def draw(job: Job) -> Made:
+    def draw(job: Job) -> CaseResult:
         Path("out/pictures").mkdir(exist_ok=True)
         Path(f"out/pictures/{job.name}.png").write_text(job.name)
         drawn.append(job.name)
-        return Made({"n": 1}, [Path(f"out/pictures/{job.name}.png")])
+        return CaseResult({"n": 1}, [Path(f"out/pictures/{job.name}.png")])
 
     drawn: list[str] = []
     for out in (Path("out/f.csv"), tmp_path / "out" / "f.csv"):
-        with table_book(out, ["a"], "k", PLAIN, (".csv",)) as book:
-            assert list(go_through([Job("a", tmp_path, [])], draw, book, "draw")) == [("a", {"n": 1})]
+        with open_batch_log(out, ["a"], "k", DEFAULT_OPTIONS, (".csv",)) as book:
+            assert list(run_serial([Job("a", tmp_path, [])], draw, book, "draw")) == [("a", {"n": 1})]
     assert drawn == ["a"]
     monkeypatch.chdir("/")
-    with table_book(tmp_path / "out" / "f.csv", ["b"], "k", Ways(replace=True), (".csv",)):
+    with open_batch_log(tmp_path / "out" / "f.csv", ["b"], "k", BatchOptions(replace=True), (".csv",)):
         assert not (tmp_path / "out/pictures/a.png").exists()
 
 
 def test_skipped_alone_is_no_success(tmp_path: Path) -> None:
-    def fail(_: Job) -> Made:
+    def fail(_: Job) -> CaseResult:
         raise ImageError("bad")
 
-    with table_book(tmp_path / "f.csv", ["a", "b"], "k", Ways(fail_fast=True), (".csv",)) as book:
-        assert list(go_through([Job(n, tmp_path, []) for n in "ab"], fail, book, "try")) == []
+    with open_batch_log(tmp_path / "f.csv", ["a", "b"], "k", BatchOptions(fail_fast=True), (".csv",)) as book:
+        assert list(run_serial([Job(n, tmp_path, []) for n in "ab"], fail, book, "try")) == []
     assert [entry.status for entry in book.ledger.entries] == ["failed", "skipped"]
     assert book.ledger.exit_status() == 1
 

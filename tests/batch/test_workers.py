@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from medseg.batch.workers import Death, crew
+from medseg.batch.workers import WorkerCrash, open_workers
 from medseg.errors import ConfigError, MedsegError
 from tests.conftest import ROOT, posix
 
@@ -52,7 +52,7 @@ def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
             taken.append(number)
             yield number
 
-    with crew(2, load, "it") as team:
+    with open_workers(2, load, "it") as team:
         assert team.facts == "loaded it"
         assert taken == []
         found = []
@@ -65,28 +65,28 @@ def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_is_this_process(count: int) -> None:
-    with crew(count, load, "here") as team:
+    with open_workers(count, load, "here") as team:
         assert list(team([3, 4])) == [(3, (9, os.getpid())), (4, (16, os.getpid()))]
 
 
 @posix
 def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
     jobs = [1, 13, 2, 14, 3, 15, 13, 4]
-    with crew(2, load, "it") as team:
+    with open_workers(2, load, "it") as team:
         found = list(team(jobs))
     assert sorted(job for job, _ in found) == sorted(jobs)
-    reasons = [(job, result.reason) for job, result in found if isinstance(result, Death)]
+    reasons = [(job, result.reason) for job, result in found if isinstance(result, WorkerCrash)]
     assert sorted(reasons) == [
         (13, "was ended by SIGKILL"),
         (13, "was ended by SIGKILL"),
         (14, "was ended by SIGSEGV"),
         (15, "ended with status 7"),
     ]
-    assert {job: result[0] for job, result in found if not isinstance(result, Death)} == {1: 1, 2: 4, 3: 9, 4: 16}
+    assert {job: result[0] for job, result in found if not isinstance(result, WorkerCrash)} == {1: 1, 2: 4, 3: 9, 4: 16}
 
 
 def test_one_that_dies_while_idle_costs_no_job() -> None:
-    with crew(2, load, "it") as team:
+    with open_workers(2, load, "it") as team:
         found: list[tuple[int, Any]] = []
 
         def jobs() -> Iterator[int]:
@@ -101,12 +101,14 @@ def test_one_that_dies_while_idle_costs_no_job() -> None:
 
         for job, result in team(jobs()):
             found.append((job, result))
-    assert {1, 2, 4, 5, 6} <= {job for job, result in found if not isinstance(result, Death)}
-    assert {job for job, result in found if isinstance(result, Death)} <= {3}  # a process that had a job just then
+    assert {1, 2, 4, 5, 6} <= {job for job, result in found if not isinstance(result, WorkerCrash)}
+    assert {job for job, result in found if isinstance(result, WorkerCrash)} <= {
+        3
+    }  # a process that had a job just then
 
 
 def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
-    with pytest.raises(ConfigError, match="no such model") as caught, crew(2, load, "refuse"):
+    with pytest.raises(ConfigError, match="no such model") as caught, open_workers(2, load, "refuse"):
         pass
     assert caught.value.code == "model"
 
@@ -114,14 +116,14 @@ def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
 @posix
 def test_processes_that_die_in_loading_are_not_started_for_ever() -> None:
     with pytest.raises(MedsegError, match="no worker is left: the last one was ended by SIGKILL") as caught:  # noqa: SIM117
-        with crew(2, load, "die"):
+        with open_workers(2, load, "die"):
             pass
     assert caught.value.code == "worker-died"
 
 
 def test_work_is_ended_where_the_batch_ends() -> None:
     started = time.monotonic()
-    with crew(2, load, "it") as team:
+    with open_workers(2, load, "it") as team:
         job, _ = next(team([99, 1, 2]))
     assert job == 1
     assert time.monotonic() - started < 30

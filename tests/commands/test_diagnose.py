@@ -16,10 +16,10 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.batch.case_log import Entry
-from medseg.data.ground_truth import own_mask
+from medseg.data.ground_truth import read_case_mask
 from medseg.features.tables import read_tables
 from medseg.inference.extractor import Extractor
-from medseg.inference.sequence_classifier import Diagnoser
+from medseg.inference.sequence_classifier import SequenceClassifier
 from medseg.io.labels import Labels
 from medseg.runs.run import open_run
 from tests.conftest import posix
@@ -34,8 +34,8 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     masks.symlink_to(breathing / "masks")
     (tmp_path / "phantom.json").write_text("{}")
     out = tmp_path / "features.csv"
-    from medseg.batch.case_log import Ledger
-    from medseg.batch.runner import Book
+    from medseg.batch.case_log import CaseLog
+    from medseg.batch.runner import BatchLog
     from medseg.config.compose import compose
     from medseg.data.readers import read_cases
     from medseg.features.tables import write_tables
@@ -43,7 +43,8 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
     write_tables(
-        extract_cases(read_cases(breathing, ["ct"]), extractor, own_mask, Book(Ledger(tmp_path / "l.csv"))), out
+        extract_cases(read_cases(breathing, ["ct"]), extractor, read_case_mask, BatchLog(CaseLog(tmp_path / "l.csv"))),
+        out,
     )
     return out
 
@@ -115,7 +116,7 @@ def test_a_saved_diagnoser_says_what_it_said_in_training(diagnoser: Path) -> Non
     run = open_run(diagnoser)
     then = pd.read_csv(diagnoser / "predictions.csv")
     tables = read_tables(diagnoser / "features.csv")
-    now = Diagnoser.from_run(run)(tables, baseline=True)
+    now = SequenceClassifier.from_run(run)(tables, baseline=True)
     now = now[now["case"].isin(then["case"])].reset_index(drop=True)
     for column in ("p_inhale", "signal_predicted", "p_inhale_linear", "signal_linear"):
         assert now[column].tolist() == pytest.approx(then[column].tolist(), abs=1e-5)

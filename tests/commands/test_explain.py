@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import medseg
-from medseg.commands.explain import CODES, explain
+from medseg.commands.explain import CODES, explain_code
 from medseg.errors import ConfigError
 
 SOURCES = list(Path(medseg.__file__).parent.rglob("*.py"))
@@ -30,7 +30,7 @@ def test_every_code_is_explained_and_every_explanation_has_a_code() -> None:
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_an_explanation_has_a_meaning_and_a_way_out(code: str) -> None:
-    first, second = explain(code).split("\n")
+    first, second = explain_code(code).split("\n")
     assert first.startswith(f"{code}: ")
     assert len(second) > len("Ways out: .") + 5
 
@@ -47,4 +47,4 @@ def test_a_misspelt_code_gets_the_nearest(medseg: Callable[..., Any]) -> None:
     assert result.status == 2
     assert "image-truncated" in result.err
     with pytest.raises(ConfigError):
-        explain("")
+        explain_code("")

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.config.compose import compose, feature_settings, own_features
+from medseg.config.compose import compose, feature_settings, features_for_labels
 from medseg.data.cases import Case
-from medseg.data.ground_truth import own_mask
-from medseg.data.masks import MaskFolder, true_masks
+from medseg.data.ground_truth import read_case_mask
+from medseg.data.masks import MaskFolder, ground_truth_masks
 from medseg.features.tables import read_tables
-from medseg.inference.extractor import Extractor, Presence
+from medseg.inference.extractor import Extractor, LabelPresence
 from medseg.io.labels import Labels
 
 Command = Callable[..., Any]
@@ -90,7 +90,7 @@ def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: P
     ],
 )
 def test_an_organs_labels_are_measured_as_the_organ_does(labels: list[str], choice: str) -> None:
-    assert own_features(labels) == choice
+    assert features_for_labels(labels) == choice
 
 
 def test_labels_of_no_organ_ask_for_a_choice(medseg: Command, cohort: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
     extractor = Extractor(compose(["organ=lung"]).features, LUNGS)
     whole = extractor(read_cases(tmp_path, ["ct"]), MaskFolder(tmp_path, tmp_path / "masks", LUNGS)).frames
     rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
-    parts = extractor(rows, own_mask).frames
+    parts = extractor(rows, read_case_mask).frames
     assert whole["frame"].tolist() == parts["frame"].tolist()
     assert whole["left_lung.volume_ml"].tolist() == pytest.approx(parts["left_lung.volume_ml"].tolist())
 
@@ -133,8 +133,8 @@ def test_each_slice_of_a_volume_can_be_a_frame_whose_class_is_what_it_shows(tmp_
     sitk.WriteImage(mask, str(tmp_path / "a_mask.nii.gz"))
     case = Case("a", "a", {"mri": tmp_path / "a.nii.gz"}, tmp_path / "a_mask.nii.gz")
     labels = Labels({"tumour": 1})
-    extractor = Extractor(feature_settings("slices"), labels, None, Presence("tumour", "healthy", "ill"))
-    found = extractor([case], true_masks(labels)).frames
+    extractor = Extractor(feature_settings("slices"), labels, None, LabelPresence("tumour", "healthy", "ill"))
+    found = extractor([case], ground_truth_masks(labels)).frames
     assert found["frame"].tolist() == list(range(6))
     assert found["label"].tolist() == ["healthy", "healthy", "ill", "ill", "healthy", "healthy"]
     assert found["tumour.size"].tolist() == [0, 0, 9, 9, 0, 0]

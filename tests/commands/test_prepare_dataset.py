@@ -12,9 +12,9 @@ from PIL import Image
 
 from medseg.commands.prepare_dataset import SOURCES, prepare_dataset
 from medseg.data.cases import Case
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.data.readers import read_cases
-from medseg.datasets.base import Mask, Row, merged, place
+from medseg.datasets.base import DatasetCase, Mask, merged, write_case
 from medseg.errors import DataError
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
@@ -244,7 +244,7 @@ EXPECTED: dict[str, tuple[Callable[[Path], None], Labels | None, list[str], Want
 
 
 def voxels(case: Case, labels: Labels) -> Mapping[str, int]:
-    truth = read_truth(case, read_image(case.image), labels)
+    truth = read_ground_truth(case, read_image(case.image), labels)
     array = sitk.GetArrayViewFromImage(truth.mask)
     return {name: int(labels.layer(array, name).sum()) for name in truth.known}
 
@@ -333,9 +333,9 @@ def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> 
 
 def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busi(tmp_path / "raw")
-    out, placed = tmp_path / "out", place
+    out, placed = tmp_path / "out", write_case
 
-    def interrupted(row: Row, out: Path) -> dict[str, str]:
+    def interrupted(row: DatasetCase, out: Path) -> dict[str, str]:
         if row.case == "normal_1":
             raise KeyboardInterrupt
         return placed(row, out)

@@ -14,7 +14,7 @@ from medseg.io.geometry import grid_difference
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
 from medseg.runs.run import open_run
-from medseg.segmentation.resampling import Target, regrid
+from medseg.segmentation.resampling import OutputLabels, resample_to_input
 
 Command = Callable[..., Any]
 
@@ -22,7 +22,7 @@ Command = Callable[..., Any]
 def label_map(probability: Any, grid: sitk.Image, reference: sitk.Image, numbers: list[int]) -> Any:
     """Labels on the voxels of `reference`."""
     labels = Labels({f"label_{number}": number for number in numbers})
-    return regrid(iter(probability.transpose(1, 0, 2, 3)), grid, reference, Target(labels, 0.5))[0]
+    return resample_to_input(iter(probability.transpose(1, 0, 2, 3)), grid, reference, OutputLabels(labels, 0.5))[0]
 
 
 @pytest.fixture

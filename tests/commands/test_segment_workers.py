@@ -17,8 +17,8 @@ import psutil
 import pytest
 import SimpleITK as sitk
 
-from medseg.batch.case_log import DONE
-from medseg.batch.resume import content_of
+from medseg.batch.case_log import SUCCEEDED
+from medseg.batch.resume import hash_content
 from tests.conftest import posix, tree
 
 Command = Callable[..., Any]
@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_is_named_by_its_case(rule: Path, tmp_path: Path
     second.kill()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 3
-    dead = [row for row in ledger_of(out) if row["status"] not in DONE]
+    dead = [row for row in ledger_of(out) if row["status"] not in SUCCEEDED]
     assert [(row["status"], row["code"]) for row in dead] == [("failed", "worker-died")]
     assert Path(dead[0]["input"]).name in err
     assert "SIGKILL" in dead[0]["message"]
@@ -137,7 +137,7 @@ def test_a_signal_ends_it_soon_with_a_whole_ledger(
     assert not family(process.pid)
     rows = ledger_of(out)
     assert (len(rows) > 3) == (when == "working")
-    assert all(row["status"] in DONE and row["output_hash"] == content_of([Path(row["output"])]) for row in rows)
+    assert all(row["status"] in SUCCEEDED and row["output_hash"] == hash_content([Path(row["output"])]) for row in rows)
 
 
 def family(session: int) -> list[psutil.Process]:
@@ -190,7 +190,7 @@ def test_no_room_is_one_error_and_what_is_done_stays(rule: Path, tmp_path: Path)
     assert done.stderr.count("error:") == 1
     rows = ledger_of(out)
     assert (
-        [row["case"] for row in rows if row["status"] in DONE]
+        [row["case"] for row in rows if row["status"] in SUCCEEDED]
         == ["p000", "p001", "p002"]
         == [row["case"] for row in rows]
     )

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from medseg.commands.tune_postprocessing import choose_rules, helpful, scores
+from medseg.commands.tune_postprocessing import improvements, scores, tune_postprocessing
 from medseg.config.compose import compose, to_yaml
 from medseg.io.image import write_image
 from medseg.io.labels import Labels
@@ -33,7 +33,7 @@ def image(*rows: list[int]) -> sitk.Image:
     ],
 )
 def test_a_rule_helps_where_no_label_gets_worse(before: list[float], after: list[float], verdict: bool) -> None:
-    assert helpful(before, after) is verdict
+    assert improvements(before, after) is verdict
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -94,7 +94,7 @@ def test_specks_go_where_none_of_them_is_true(
     tmp_path: Path, cases: list[tuple[Boxes, Boxes]], kept: dict[str, float]
 ) -> None:
     run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
-    assert choose_rules([run], tmp_path / "chosen.yaml") == list(kept)
+    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == list(kept)
     written = yaml.safe_load((tmp_path / "chosen.yaml").read_text())
     assert [rule["mm2"] for rule in written.values()] == list(kept.values())
     assert all(rule["labels"] == [1] for rule in written.values())
@@ -105,7 +105,7 @@ def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> Non
     left: Boxes = [(5, 5, 40, 10, 2), (30, 30, 40, 3, 2)]
     cases = [([*right, *left, (50, 50, 5, 3, 1)], [*right, *left])]
     run = measured(tmp_path / "run", "lung", cases, {"right_lung": 2000, "left_lung": 1027}, (1.0, 1.0, 2.0))
-    assert choose_rules([run], tmp_path / "chosen.yaml") == ["small_pieces.small_right_lung_10"]
+    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["small_pieces.small_right_lung_10"]
     (rule,) = yaml.safe_load((tmp_path / "chosen.yaml").read_text()).values()
     assert (rule["mm3"], rule["labels"]) == (400, [1])
 
@@ -113,7 +113,7 @@ def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> Non
 def test_holes_are_filled_once(tmp_path: Path) -> None:
     cases: list[tuple[Boxes, Boxes]] = [([*PLAIN, (10, 10, 3, 0)], PLAIN)]
     run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
-    assert choose_rules([run], tmp_path / "chosen.yaml") == ["holes.holes"]
+    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["holes.holes"]
 
 
 def test_rules_are_chosen_on_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import time
 import pytest
 import yaml
 
-from medseg.config.safe_yaml import require_literal, require_plain
+from medseg.config.safe_yaml import require_plain_yaml, require_resolved
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -11,7 +11,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 def test_what_a_recipe_holds_passes() -> None:
-    require_plain("a: 1\nb: {c: [1.0e-05, null, 'text', \"\"], d: true}\n")
+    require_plain_yaml("a: 1\nb: {c: [1.0e-05, null, 'text', \"\"], d: true}\n")
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_what_a_recipe_holds_passes() -> None:
 def test_what_acts_or_multiplies_is_refused_at_once(text: str, word: str) -> None:
     started = time.process_time()
     with pytest.raises(ValueError, match=word):
-        require_plain(text)
+        require_plain_yaml(text)
     assert time.process_time() - started < 2
 
 
 def test_broken_yaml_is_yamls_own_error() -> None:
     with pytest.raises(yaml.YAMLError):
-        require_plain("a: [1\nb: }")
+        require_plain_yaml("a: [1\nb: }")
 
 
 def test_text_that_only_looks_alike_passes() -> None:
-    require_literal("costs $5 {or more}")
+    require_resolved("costs $5 {or more}")

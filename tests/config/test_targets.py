@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from medseg.config.compose import build, compose, group_choices, to_dict
-from medseg.config.targets import OWN, check_targets, mappings, require_allowed
+from medseg.config.targets import OWN, check_targets, iter_mappings, require_allowed
 from medseg.errors import ConfigError
 
 FOREIGN = [
@@ -86,5 +86,5 @@ def test_phantoms_belong_to_the_organ_alone() -> None:
 
 
 def test_mappings_come_from_the_outermost() -> None:
-    assert [len(node) for node in mappings({"a": [{"b": 1}], "c": 2})] == [2, 1]
+    assert [len(node) for node in iter_mappings({"a": [{"b": 1}], "c": 2})] == [2, 1]
     require_allowed({"a": 1}, OWN)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.data.cache import DRAFT, CachedCase, Recipe, cached, whole_folder
+from medseg.data.cache import DRAFT, CachedCase, CacheRecipe, atomic_directory, load_or_prepare
 from medseg.data.cases import Case
-from medseg.data.fingerprint import fingerprint, require_shown
+from medseg.data.fingerprint import fingerprint, require_labels_present
 from medseg.errors import DataError, ImageError
 from medseg.io.labels import Labels
 from medseg.preprocess.geometry import Resample, match_mask
@@ -34,10 +34,10 @@ def case(tmp_path: Path) -> Case:
 
 def prepare(case: Case, folder: Path, settings: str = "s") -> CachedCase:
     step = Resample((4.0, 4.0, None))
-    return cached(
+    return load_or_prepare(
         case,
         folder,
-        Recipe(
+        CacheRecipe(
             lambda images: {n: step(i) for n, i in images.items()},
             match_mask,
             Labels({"organ": 1, "spot": 2}),
@@ -88,9 +88,9 @@ def test_an_entry_appears_whole_or_not_at_all(case: Case, tmp_path: Path, monkey
 
 def test_two_processes_at_once_make_one_entry(tmp_path: Path) -> None:
     target = tmp_path / "entry"
-    with whole_folder(target, "facts.json") as slow:
+    with atomic_directory(target, "facts.json") as slow:
         (slow / "facts.json").write_text("slow")
-        with whole_folder(target, "facts.json") as fast:
+        with atomic_directory(target, "facts.json") as fast:
             (fast / "facts.json").write_text("fast")
     assert (target / "facts.json").read_text() == "fast"
     assert list(tmp_path.iterdir()) == [target]
@@ -101,7 +101,7 @@ def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> No
     for folder in (old, young):
         folder.mkdir()
     os.utime(old, (0, 0))
-    with whole_folder(tmp_path / "entry", "a") as part:
+    with atomic_directory(tmp_path / "entry", "a") as part:
         (part / "a").touch()
     assert not old.exists()
     assert young.exists()
@@ -127,7 +127,7 @@ def test_a_folder_that_goes_while_the_cache_is_swept_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "glob", lambda *_: iter([tmp_path / f"{DRAFT}gone"]))
-    with whole_folder(tmp_path / "entry", "a") as part:
+    with atomic_directory(tmp_path / "entry", "a") as part:
         (part / "a").touch()
     assert (tmp_path / "entry" / "a").is_file()
 
@@ -154,10 +154,10 @@ def test_the_fingerprint_counts_and_checks_labels(case: Case, tmp_path: Path) ->
     assert found["spacing_mm"] == [2, 2, 2]
     assert found["size"] == [12, 10, 6]
     assert set(found["intensity"]["ct"]) == {"p0.5", "median", "p99.5", "mean", "sd", "min", "max"}
-    require_shown(found, ["organ", "spot"])
+    require_labels_present(found, ["organ", "spot"])
     absent = fingerprint([ready.facts()], 1, ["organ", "ghost"], synthetic=False)
     with pytest.raises(DataError, match="no training mask shows ghost"):
-        require_shown(absent, ["organ", "ghost"])
+        require_labels_present(absent, ["organ", "ghost"])
 
 
 def test_other_pixels_behind_the_same_header_are_another_case(tmp_path: Path) -> None:
@@ -185,8 +185,8 @@ def test_labels_that_overlap_are_cached_as_bits(tmp_path: Path) -> None:
     spots[:4] = 255
     both = Labels({"a": 1, "b": 2, "c": 3}, exclusive=False)
     files = {"a": write(tmp_path / "a.png", spots), "b": write(tmp_path / "b.png", spots.T.copy()), "c": None}
-    recipe = Recipe(lambda images: images, match_mask, both, "s")
-    ready = cached(Case("i", "i", {"photo": image}, masks=files), tmp_path / "cache", recipe)
+    recipe = CacheRecipe(lambda images: images, match_mask, both, "s")
+    ready = load_or_prepare(Case("i", "i", {"photo": image}, masks=files), tmp_path / "cache", recipe)
     assert ready.mask()[0, 0, [0, 7]].tolist() == [3, 1]
     assert ready.mask()[0, 7, [0, 7]].tolist() == [2, 0]
     assert ready.facts()["known"] == ["a", "b", "c"]

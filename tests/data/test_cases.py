@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from medseg.data.cases import Case
-from medseg.data.splits import fold_cases, report_split, split_cases, split_table
+from medseg.data.splits import evaluation_split, fold_cases, split_cases, split_table
 from medseg.errors import DataError
 
 
@@ -18,7 +18,7 @@ def test_a_split_is_by_patient_stratified_and_repeatable() -> None:
     assert [sum(c.label == name for c in held) for name in ("benign", "malignant")] == [4, 2]
     assert split == split_cases(cases, 0.2, seed=3)
     assert split != split_cases(cases, 0.2, seed=4)
-    assert report_split(split) == "test"
+    assert evaluation_split(split) == "test"
     assert set(split_table(split)["split"]) == {"train", "test"}
 
 

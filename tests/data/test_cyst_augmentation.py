@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.data.cyst_augmentation import Cysts
+from medseg.data.cyst_augmentation import SyntheticCysts
 from medseg.errors import ConfigError
 
 NESTED = {"whole": 1, "core": 2, "rim": 3}
@@ -21,7 +21,9 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 def test_fluid_darkens_the_core_alone_in_its_channel_alone() -> None:
     image, mask = scene()
     before = image.copy()
-    varied = Cysts(NESTED, False, ["core", "rim"], value=(0.3, 0.3), p=1.0)(image, mask, np.random.default_rng(0))
+    varied = SyntheticCysts(NESTED, False, ["core", "rim"], value=(0.3, 0.3), p=1.0)(
+        image, mask, np.random.default_rng(0)
+    )
     assert np.array_equal(image, before)
     assert np.array_equal(varied[1], image[1])
     changed = np.abs(varied[0] - image[0]) > 0.25  # more than half fluid
@@ -33,7 +35,7 @@ def test_fluid_darkens_the_core_alone_in_its_channel_alone() -> None:
 
 def test_how_much_is_fluid_changes_from_patch_to_patch_and_the_seed_decides() -> None:
     image, mask = scene()
-    cysts = Cysts(NESTED, False, ["core"], value=(0.2, 0.2), p=1.0)
+    cysts = SyntheticCysts(NESTED, False, ["core"], value=(0.2, 0.2), p=1.0)
     shares = [
         float((cysts(image, mask, np.random.default_rng(seed))[0] < 0.5)[(mask & 2) > 0].mean()) for seed in range(20)
     ]
@@ -43,10 +45,10 @@ def test_how_much_is_fluid_changes_from_patch_to_patch_and_the_seed_decides() ->
 
 def test_a_share_of_patches_and_only_those_that_show_the_label() -> None:
     image, mask = scene()
-    cysts = Cysts(NESTED, False, ["core"], p=0.3)
+    cysts = SyntheticCysts(NESTED, False, ["core"], p=0.3)
     rng = np.random.default_rng(1)
     assert 30 < sum(cysts(image, mask, rng) is not image for _ in range(200)) < 90
-    assert Cysts(NESTED, False, ["core"], p=1.0)(image, mask & 1, rng) is image
+    assert SyntheticCysts(NESTED, False, ["core"], p=1.0)(image, mask & 1, rng) is image
 
 
 @pytest.mark.parametrize(
@@ -54,4 +56,4 @@ def test_a_share_of_patches_and_only_those_that_show_the_label() -> None:
 )
 def test_what_makes_no_sense_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"augment\.paint"):
-        Cysts(NESTED, False, **given)  # type: ignore[arg-type]
+        SyntheticCysts(NESTED, False, **given)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from PIL import Image
 from scipy import ndimage
 
-from medseg.data.duplicates import Fingerprints
+from medseg.data.duplicates import PerceptualHashes
 from medseg.datasets.phantoms.lung import make_cohort
 
 
@@ -24,7 +24,7 @@ def scene(seed: int) -> Image.Image:
 
 @pytest.mark.parametrize("how", ["copy", "jpeg", "smaller", "brighter"])
 def test_the_same_is_found(how: str, tmp_path: Path) -> None:
-    prints = Fingerprints()
+    prints = PerceptualHashes()
     for seed in range(8):
         scene(seed).save(tmp_path / f"{seed}.png")
         prints.add(str(seed), str(seed), tmp_path / f"{seed}.png")
@@ -42,7 +42,7 @@ def test_the_same_is_found(how: str, tmp_path: Path) -> None:
 
 
 def test_empty_pictures_and_broken_files_are_no_near_duplicates(tmp_path: Path) -> None:
-    prints = Fingerprints()
+    prints = PerceptualHashes()
     for number in range(2):
         Image.new("L", (50, 40 + number), 7 * number).save(tmp_path / f"blank{number}.png")
         (tmp_path / f"broken{number}.png").write_bytes(bytes([number]))
@@ -53,7 +53,7 @@ def test_empty_pictures_and_broken_files_are_no_near_duplicates(tmp_path: Path) 
 
 def test_volumes_of_different_people_are_not_the_same(tmp_path: Path) -> None:
     make_cohort(tmp_path, patients=4, seed=3, frames=1, size="tiny")
-    prints = Fingerprints()
+    prints = PerceptualHashes()
     for file in sorted((tmp_path / "images").rglob("*.nii.gz")):
         prints.add(file.name, file.name, file, sitk.ReadImage(str(file)))
     assert prints.twins() == []

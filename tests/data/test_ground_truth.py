@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medseg.data.cases import Case
-from medseg.data.ground_truth import read_masks, read_truth, write_masks
+from medseg.data.ground_truth import read_ground_truth, read_masks, write_masks
 from medseg.errors import ImageError
-from medseg.io.labels import Labels, plain
+from medseg.io.labels import Labels, normalize_name
 
 TISSUES = Labels({"csf": 1, "gm": 2, "wm": 3})
 LESIONS = Labels({"dark": 1, "bright": 2}, exclusive=False)
@@ -32,13 +32,15 @@ def row_of(mask: sitk.Image) -> list[int]:
 
 
 def test_values_are_mapped_by_name(tmp_path: Path) -> None:
-    found = read_truth(case(tmp_path, [1, 2, 3, 4], values={"CSF": (1,), "gm": (2, 4), "wm": (3,)}), IMAGE, TISSUES)
+    found = read_ground_truth(
+        case(tmp_path, [1, 2, 3, 4], values={"CSF": (1,), "gm": (2, 4), "wm": (3,)}), IMAGE, TISSUES
+    )
     assert row_of(found.mask) == [1, 2, 3, 2]
     assert found.known == ("csf", "gm", "wm")
 
 
 def test_a_label_that_the_dataset_does_not_name_is_unknown(tmp_path: Path) -> None:
-    found = read_truth(
+    found = read_ground_truth(
         case(tmp_path, [0, 2, 3, 7], values={"wm": (3,), "gm": (2,), "background": (7,)}), IMAGE, TISSUES
     )
     assert row_of(found.mask) == [0, 2, 3, 0]
@@ -49,17 +51,17 @@ def test_a_value_without_a_name_is_an_error_with_the_setting_to_paste(tmp_path: 
     with pytest.raises(
         ImageError, match=r"holds \[9\].*data.mask_values=\{csf: \[1\], gm: \[2\], wm: \[3\], background: \[9\]\}"
     ):
-        read_truth(case(tmp_path, [0, 1, 2, 9]), IMAGE, TISSUES)
+        read_ground_truth(case(tmp_path, [0, 1, 2, 9]), IMAGE, TISSUES)
 
 
 def test_no_name_in_common_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="none of csf, gm, wm is annotated; the dataset has tumour"):
-        read_truth(case(tmp_path, [0, 1, 0, 1], values={"tumour": (1,)}), IMAGE, TISSUES)
+        read_ground_truth(case(tmp_path, [0, 1, 0, 1], values={"tumour": (1,)}), IMAGE, TISSUES)
 
 
 @pytest.mark.parametrize("value", [1, 255])
 def test_one_label_may_be_drawn_in_black_and_white(tmp_path: Path, value: int) -> None:
-    assert row_of(read_truth(case(tmp_path, [0, value, value, 0]), IMAGE, LESION).mask) == [0, 1, 1, 0]
+    assert row_of(read_ground_truth(case(tmp_path, [0, value, value, 0]), IMAGE, LESION).mask) == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("value", [2, 128, 254])
@@ -69,9 +71,9 @@ def test_another_value_alone_is_not_taken_for_the_label(tmp_path: Path, value: i
         match=rf"'data.mask_values=\{{lesion: \[1, {value}\]\}}' where they are lesion, "
         rf"'data.mask_values=\{{lesion: \[1\], background: \[{value}\]\}}' where not",
     ):
-        read_truth(case(tmp_path, [0, value, value, 0]), IMAGE, LESION)
+        read_ground_truth(case(tmp_path, [0, value, value, 0]), IMAGE, LESION)
     given = case(tmp_path, [0, value, value, 0], values={"lesion": (value,)})
-    assert row_of(read_truth(given, IMAGE, LESION).mask) == [0, 1, 1, 0]
+    assert row_of(read_ground_truth(given, IMAGE, LESION).mask) == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -93,7 +95,7 @@ def test_what_jpeg_adds_beside_black_and_white_is_cut_at_half(
     given = Case(
         "c", "c", {"photo": tmp_path / "c.png"}, None if own else file, {"lesion": file} if own else {}, values
     )
-    found = read_truth(given, sitk.Image([200, 200], sitk.sitkUInt8), LESION)
+    found = read_ground_truth(given, sitk.Image([200, 200], sitk.sitkUInt8), LESION)
     assert np.array_equal(sitk.GetArrayFromImage(found.mask), disc)
     assert found.cut == (file,)
 
@@ -101,9 +103,9 @@ def test_what_jpeg_adds_beside_black_and_white_is_cut_at_half(
 def test_label_numbers_are_never_cut(tmp_path: Path) -> None:
     """Some numbers of small classes and 255 for none, as in street scenes, crowd near black and white too."""
     with pytest.raises(ImageError, match=r"holds \[2, 3, 255\]"):
-        read_truth(case(tmp_path, [1, 2, 3, 255]), IMAGE, LESION)
+        read_ground_truth(case(tmp_path, [1, 2, 3, 255]), IMAGE, LESION)
     named = {"lesion": (255,), "background": (1, 2, 3)}
-    found = read_truth(case(tmp_path, [1, 2, 3, 255], values=named), IMAGE, LESION)
+    found = read_ground_truth(case(tmp_path, [1, 2, 3, 255], values=named), IMAGE, LESION)
     assert (row_of(found.mask), found.cut) == ([0, 0, 0, 1], ())
 
 
@@ -111,32 +113,32 @@ def test_a_soft_file_of_one_label_is_cut_at_half_and_small_numbers_are_an_error(
     def of(row: list[int]) -> Case:
         return Case("c", "c", {"photo": tmp_path / "c.png"}, masks={"dark": write(tmp_path / "d.png", row)})
 
-    assert row_of(read_truth(of([3, 127, 128, 255]), IMAGE, LESIONS).mask) == [0, 0, 1, 1]
-    assert row_of(read_truth(of([0, 7, 7, 0]), IMAGE, LESIONS).mask) == [0, 1, 1, 0]
+    assert row_of(read_ground_truth(of([3, 127, 128, 255]), IMAGE, LESIONS).mask) == [0, 0, 1, 1]
+    assert row_of(read_ground_truth(of([0, 7, 7, 0]), IMAGE, LESIONS).mask) == [0, 1, 1, 0]
     with pytest.raises(ImageError, match=r"d\.png: holds 3 values up to 2.*save it as 0 and 255"):
-        read_truth(of([0, 1, 2, 0]), IMAGE, LESIONS)
+        read_ground_truth(of([0, 1, 2, 0]), IMAGE, LESIONS)
 
 
 def test_pixels_to_be_ignored_are_never_background_unasked(tmp_path: Path) -> None:
     values = {"lesion": (1,), "ignore": (2,)}
     with pytest.raises(ImageError, match=r"holds \[2\], pixels to be ignored.*'data.mask_values=\{lesion: \[1\], back"):
-        read_truth(case(tmp_path, [0, 1, 2, 0], values=values), IMAGE, LESION)
-    assert row_of(read_truth(case(tmp_path, [0, 1, 1, 0], values=values), IMAGE, LESION).mask) == [0, 1, 1, 0]
+        read_ground_truth(case(tmp_path, [0, 1, 2, 0], values=values), IMAGE, LESION)
+    assert row_of(read_ground_truth(case(tmp_path, [0, 1, 1, 0], values=values), IMAGE, LESION).mask) == [0, 1, 1, 0]
 
 
 def test_files_of_their_own_may_overlap_and_be_absent_or_unknown(tmp_path: Path) -> None:
     dark, bright = write(tmp_path / "d.png", [255, 255, 0, 0]), write(tmp_path / "b.png", [0, 1, 1, 0])
     both = Case("c", "c", {"photo": tmp_path / "c.png"}, masks={"dark": dark, "bright": bright})
-    assert row_of(read_truth(both, IMAGE, LESIONS).mask) == [1, 3, 2, 0]
-    absent = read_truth(replace(both, masks={"dark": dark, "bright": None}), IMAGE, LESIONS)
+    assert row_of(read_ground_truth(both, IMAGE, LESIONS).mask) == [1, 3, 2, 0]
+    absent = read_ground_truth(replace(both, masks={"dark": dark, "bright": None}), IMAGE, LESIONS)
     assert (row_of(absent.mask), absent.known) == ([1, 1, 0, 0], ("dark", "bright"))
-    unknown = read_truth(replace(both, masks={"dark": dark}), IMAGE, LESIONS)
+    unknown = read_ground_truth(replace(both, masks={"dark": dark}), IMAGE, LESIONS)
     assert (row_of(unknown.mask), unknown.known) == ([1, 1, 0, 0], ("dark",))
 
 
 def test_a_mask_of_another_size_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"\(3, 1\) and \(4, 1\)"):
-        read_truth(case(tmp_path, [0, 1, 2]), IMAGE, TISSUES)
+        read_ground_truth(case(tmp_path, [0, 1, 2]), IMAGE, TISSUES)
 
 
 @pytest.mark.parametrize("labels", [TISSUES, LESIONS])
@@ -149,4 +151,4 @@ def test_what_is_written_is_read_again(tmp_path: Path, labels: Labels) -> None:
 
 
 def test_names_are_spelt_in_one_way() -> None:
-    assert {plain(name) for name in ("Left Lung", "left-lung", " left_lung")} == {"left_lung"}
+    assert {normalize_name(name) for name in ("Left Lung", "left-lung", " left_lung")} == {"left_lung"}

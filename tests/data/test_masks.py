@@ -8,7 +8,7 @@ from medseg.data.cases import Case
 from medseg.data.masks import MaskFolder, labels_in
 from medseg.errors import DataError, ImageError
 from medseg.io.image import find_images
-from medseg.io.label_names import labels_found, stated_labels
+from medseg.io.label_names import infer_labels, read_label_names
 from medseg.io.labels import Labels
 
 
@@ -21,9 +21,9 @@ def write(path: Path, value: int = 1) -> Path:
 
 
 def test_labels_come_from_the_file_or_from_the_masks(cohort: Path, tmp_path: Path) -> None:
-    assert labels_found(find_images(cohort / "masks")) == {"label_1": 1, "label_2": 2}
+    assert infer_labels(find_images(cohort / "masks")) == {"label_1": 1, "label_2": 2}
     (tmp_path / "labels.json").write_text('{"a": 3}')
-    assert stated_labels(tmp_path) == {"a": 3}
+    assert read_label_names(tmp_path) == {"a": 3}
 
 
 def test_a_mask_is_found_by_the_images_path_and_its_file_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medseg.data.cache import CachedCase
-from medseg.data.patches import PassSampler, PatchDataset, Sampling
+from medseg.data.patches import PatchDataset, PatchSampling, ResumableSampler
 from medseg.io.labels import Labels
 
 LABELS = Labels({"a": 1, "b": 2})
@@ -30,7 +30,7 @@ class Stored(CachedCase):
 
 
 def dataset(patch: tuple[int, ...], foreground: float, seed: int = 1) -> PatchDataset:
-    return PatchDataset([Stored("a", "P", Path())], LABELS, patch, Sampling(foreground, None, seed))
+    return PatchDataset([Stored("a", "P", Path())], LABELS, patch, PatchSampling(foreground, None, seed))
 
 
 @pytest.mark.parametrize("patch", [(8, 8), (16, 16), (32, 48), (4, 8, 8), (16, 8, 64)])
@@ -70,7 +70,7 @@ def test_a_rare_label_is_sought_in_the_case_that_shows_it() -> None:
             return {"b": super().locations()["b"]}
 
     cases = [Stored("a", "P", Path()), *[Other(f"o{n}", "Q", Path()) for n in range(19)]]
-    data = PatchDataset(cases, LABELS, (12, 12), Sampling(1.0, None, 1))
+    data = PatchDataset(cases, LABELS, (12, 12), PatchSampling(1.0, None, 1))
     assert 30 < sum(bool(data[n]["image"].any()) for n in range(100)) < 70
 
 
@@ -82,7 +82,7 @@ def test_a_number_and_a_seed_fix_the_patch() -> None:
 
 
 def test_epochs_do_not_repeat_patches() -> None:
-    sampler = PassSampler(4)
+    sampler = ResumableSampler(4)
     first = list(sampler)
     sampler.set_epoch(1)
     assert (first, list(sampler), len(sampler)) == ([0, 1, 2, 3], [4, 5, 6, 7], 4)
@@ -100,6 +100,6 @@ class Numbered(Stored):
 
 
 def test_a_slice_is_shown_with_those_beside_it_channel_by_channel() -> None:
-    patches = PatchDataset([Numbered("a", "P", Path())], LABELS, (16, 16), Sampling(0.0, None, 3, context=1))
+    patches = PatchDataset([Numbered("a", "P", Path())], LABELS, (16, 16), PatchSampling(0.0, None, 3, context=1))
     seen = {tuple(patches[n]["image"][:, 8, 8].int().tolist()) for n in range(40)}
     assert seen == {(0, 1, 2, 0, 11, 12), (1, 2, 3, 11, 12, 13), (2, 3, 4, 12, 13, 14), (3, 4, 0, 13, 14, 0)}

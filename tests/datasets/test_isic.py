@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.test_prepare import isic2018, text
 
 from medseg.commands.prepare_dataset import prepare_dataset
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.data.readers import read_cases
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
@@ -24,7 +24,7 @@ def test_isic2018_keeps_the_diagnosis_and_the_lesion(tmp_path: Path) -> None:
     assert rows["ISIC_0024302"]["patient"] == "ISIC_0024302"  # not in the table: by itself
     case = next(case for case in read_cases(tmp_path / "out", ["photo"]) if case.annotated)
     assert case.id == "ISIC_0000000"
-    mask = read_truth(case, read_image(case.image), Labels({"lesion": 1})).mask
+    mask = read_ground_truth(case, read_image(case.image), Labels({"lesion": 1})).mask
     assert mask[5, 3] == 1
 
 

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medseg.commands.prepare_dataset import prepare_dataset
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.data.readers import read_cases
 from medseg.datasets.lctsc import within
 from medseg.io.image import read_image
@@ -88,7 +88,7 @@ def test_contours_become_lungs_on_the_grid_of_the_scan(raw: Path, tmp_path: Path
     case = read_cases(tmp_path / "out", ["ct"])[0]
     assert (case.name, case.split) == ("LCTSC-Train-S1-001", "train")
     labels = Labels({"right_lung": 1, "left_lung": 2})
-    truth = sitk.GetArrayFromImage(read_truth(case, read_image(case.image), labels).mask)
+    truth = sitk.GetArrayFromImage(read_ground_truth(case, read_image(case.image), labels).mask)
     for number, column in ((1, 2), (2, 10)):
         z, y, x = np.nonzero(truth == number)
         assert (z.min(), z.max(), y.min(), y.max(), x.min(), x.max()) == (1, 2, 4, 6, column, column + 3)

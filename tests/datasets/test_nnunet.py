@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.commands.prepare_dataset import prepare_dataset
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.data.readers import read_cases
 from medseg.errors import DataError
 from medseg.io.image import read_image
@@ -68,7 +68,7 @@ def test_decathlon_channels_in_one_file_are_split(tmp_path: Path) -> None:
     assert prepare_dataset("nnunet", tmp_path / "raw", tmp_path / "out").counts == {"ok": 1}
     (case,) = read_cases(tmp_path / "out", ["flair", "t1w", "t1gd", "t2w"])
     labels = Labels({"edema": 1})
-    truth = read_truth(case, read_image(case.image), labels).mask
+    truth = read_ground_truth(case, read_image(case.image), labels).mask
     assert np.array_equal(sitk.GetArrayFromImage(truth), values[0] > 128)
     for file, wanted in zip(case.images.values(), values, strict=True):
         image = read_image(file)

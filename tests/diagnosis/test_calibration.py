@@ -5,13 +5,13 @@ import pytest
 from scipy.special import softmax
 
 from medseg.diagnosis.calibration import (
-    NEVER,
+    EXCLUDE_ALL,
     Calibration,
     calibrate,
     conformal_limits,
     fit_bias,
     fit_temperature,
-    kept,
+    from_json,
 )
 
 
@@ -66,7 +66,7 @@ def test_a_class_without_cases_is_in_no_set() -> None:
 
 
 def test_a_case_that_no_class_fits_is_for_a_person() -> None:
-    sure = Calibration(1.0, (0.08, 0.07, NEVER))  # of a model that is right in 98 of 100
+    sure = Calibration(1.0, (0.08, 0.07, EXCLUDE_ALL))  # of a model that is right in 98 of 100
     found = sure.sets(np.array([[0.97, 0.03, 0.0], [0.5002, 0.4998, 0.0]]))
     assert found.tolist() == [[True, False, False], [True, True, False]]
 
@@ -83,8 +83,8 @@ def test_a_bias_takes_back_what_equal_weights_of_classes_put_in() -> None:
     assert np.array(bias) == pytest.approx(np.log(prior) - np.log(prior).mean(), abs=0.2)
     made = calibrate(claimed, truth, 0.1, biased=True)
     assert made.probabilities(claimed) == pytest.approx(honest, abs=0.08)
-    assert kept({"stack": made._asdict()}) == {"stack": made}
-    assert kept({"stack": {"temperature": 2.0, "limits": [0.1, 0.2]}})["stack"].bias == ()  # of a model of before
+    assert from_json({"stack": made._asdict()}) == {"stack": made}
+    assert from_json({"stack": {"temperature": 2.0, "limits": [0.1, 0.2]}})["stack"].bias == ()  # of a model of before
 
 
 def test_a_class_that_no_case_shows_gets_no_bias() -> None:

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medseg.diagnosis.clinical_rules import Points, Retinopathy, Slope, slope_states
+from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold, VolumeSlope, slope_states
 from medseg.errors import DataError
 
-TDS = Points({"m.a": 1.3, "m.b": 0.1, "m.c": 0.5, "m.d": 0.5}, limits=(5.45,), doubtful=(4.75, 5.45))
+TDS = ScoreThreshold({"m.a": 1.3, "m.b": 0.1, "m.c": 0.5, "m.d": 0.5}, limits=(5.45,), doubtful=(4.75, 5.45))
 
 
 def measures(**columns: list[float]) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def test_points_follow_the_abcd_rule_by_hand() -> None:
 
 
 def test_points_of_three_classes_are_cut_at_both_limits() -> None:
-    rule = Points({"m.a": 1.0}, limits=(1.0, 2.0))
+    rule = ScoreThreshold({"m.a": 1.0}, limits=(1.0, 2.0))
     assert rule.margins(measures(a=[0.5, 1.5, 2.5])).argmax(axis=1).tolist() == [0, 1, 2]
 
 
@@ -55,7 +55,7 @@ def eyes(*rows: tuple[float, float, float, float]) -> pd.DataFrame:
     ],
 )
 def test_grades_from_counts(eye: tuple[float, float, float, float], grade: int) -> None:
-    rule = Retinopathy()
+    rule = RetinopathyGrade()
     assert rule.grades(eyes(eye)).tolist() == [grade]
     assert rule.margins(eyes(eye)).argmax(axis=1).tolist() == [grade]
     assert ("cannot exclude proliferative" in rule.doubts(eyes(eye))[0]) == (grade > 0)
@@ -63,19 +63,19 @@ def test_grades_from_counts(eye: tuple[float, float, float, float], grade: int) 
 
 def test_lesions_that_the_segmenter_invents_are_left_out_of_account() -> None:
     table = eyes((4, 1, 0, 1), (5, 3, 0, 1), (5, 5, 0, 1), (4, 1, 0, 2), (100, 60, 21, 0))
-    assert Retinopathy().grades(table).tolist() == [2, 2, 2, 2, 3]
-    rule = Retinopathy(invented={"haemorrhages": 4.5, "hard_exudates": 1.0})
+    assert RetinopathyGrade().grades(table).tolist() == [2, 2, 2, 2, 3]
+    rule = RetinopathyGrade(invented={"haemorrhages": 4.5, "hard_exudates": 1.0})
     assert rule.grades(table).tolist() == [0, 1, 2, 2, 2]
     assert rule.grades(eyes((100, 90, 22, 0))).tolist() == [3]  # a quarter of 4.5 in each quadrant
 
 
 def test_an_eye_without_counts_has_no_grade() -> None:
-    assert np.isnan(Retinopathy().grades(eyes((np.nan, 1, 1, 1), (1, np.nan, 0, 0)))).all()
-    assert Retinopathy().doubts(eyes((1, np.nan, 0, 0))) == [
+    assert np.isnan(RetinopathyGrade().grades(eyes((np.nan, 1, 1, 1), (1, np.nan, 0, 0)))).all()
+    assert RetinopathyGrade().doubts(eyes((1, np.nan, 0, 0))) == [
         "the rule says nothing, undefined: haemorrhages.count_large"
     ]
     with pytest.raises(DataError, match=r"haemorrhages\.count_large"):
-        Retinopathy().grades(eyes((1, 1, 1, 1)).drop(columns="haemorrhages.count_large"))
+        RetinopathyGrade().grades(eyes((1, 1, 1, 1)).drop(columns="haemorrhages.count_large"))
 
 
 def test_the_slope_of_a_sine_is_its_cosine() -> None:
@@ -85,7 +85,7 @@ def test_the_slope_of_a_sine_is_its_cosine() -> None:
     inner = slice(2, -2)
     assert np.corrcoef(slope[inner], np.cos(2 * np.pi * times[inner] / 4))[0, 1] > 0.99
     table = pd.DataFrame({"left": volume / 2, "right": volume / 2})
-    said = Slope(["left", "right"]).margins_over_time(table, times).argmax(axis=1)
+    said = VolumeSlope(["left", "right"]).margins_over_time(table, times).argmax(axis=1)
     truth = np.cos(2 * np.pi * times / 4) > 0
     assert (said == truth).mean() > 0.93
 
@@ -98,6 +98,6 @@ def test_a_missing_frame_leaves_the_others() -> None:
 
 @pytest.mark.parametrize(("near", "bright", "said"), [(0, 3, False), (2, 3, True), (1, 1, False)])
 def test_exudate_in_the_macula_is_said(near: float, bright: float, said: bool) -> None:
-    rule = Retinopathy(invented={"hard_exudates": 1.0})
+    rule = RetinopathyGrade(invented={"hard_exudates": 1.0})
     table = eyes((5, 2, 0, bright)).assign(**{"hard_exudates.count_macula": near})
     assert ("macular oedema" in rule.doubts(table)[0]) == said

@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from medseg.diagnosis.lightning_module import DiagnosisModule, class_weights
+from medseg.diagnosis.lightning_module import SequenceModule, class_weights
 from medseg.diagnosis.lstm import SequenceLSTM, Task
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Augmentation, Item, Windows, collate
 
@@ -20,7 +20,7 @@ def breaths(seed):
 
 def module(**settings):
     torch.manual_seed(0)
-    return DiagnosisModule(SequenceLSTM(Task(1, 2), hidden=16), **settings)
+    return SequenceModule(SequenceLSTM(Task(1, 2), hidden=16), **settings)
 
 
 # Lightning itself uses a deprecated torch class

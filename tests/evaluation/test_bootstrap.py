@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_ci, bootstrap_statistic, estimate
+from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_ci, bootstrap_statistic, mean_with_ci
 
 NAN = float("nan")
 
@@ -40,19 +40,24 @@ def test_equal_values_have_an_interval_of_no_width() -> None:
 
 def test_one_patient_has_no_interval_and_the_reason_is_said() -> None:
     assert bootstrap_ci([0.1, 0.9], ["a", "a"]) is None
-    found = estimate([0.1, 0.9], ["a", "a"], "nothing")
+    found = mean_with_ci([0.1, 0.9], ["a", "a"], "nothing")
     assert found == {"mean": pytest.approx(0.5), "ci95": None, "n": 2, "reason": ONE_PATIENT}
 
 
 def test_unknown_values_are_left_out_and_n_counts_the_known() -> None:
-    found = estimate([0.4, NAN, 0.6], ["a", "b", "c"], "nothing")
+    found = mean_with_ci([0.4, NAN, 0.6], ["a", "b", "c"], "nothing")
     assert (found["mean"], found["n"]) == (pytest.approx(0.5), 2)
-    assert estimate([NAN, NAN], ["a", "b"], "no label") == {"mean": None, "ci95": None, "n": 0, "reason": "no label"}
+    assert mean_with_ci([NAN, NAN], ["a", "b"], "no label") == {
+        "mean": None,
+        "ci95": None,
+        "n": 0,
+        "reason": "no label",
+    }
 
 
 def test_macro_mean_weighs_labels_alike_however_often_they_occur() -> None:
     table = [[1.0, 0.0], [1.0, NAN], [1.0, NAN], [1.0, NAN]]
-    found = estimate(table, "abcd", "nothing")
+    found = mean_with_ci(table, "abcd", "nothing")
     assert found["mean"] == pytest.approx(0.5)
     assert found["n"] == 4
     low, high = found["ci95"]

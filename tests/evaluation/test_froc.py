@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from medseg.evaluation.froc import Judged, froc, ranking
+from medseg.evaluation.froc import DetectionResult, froc, ranking
 
 
-def image(patient: str, hits: list[int], scores: list[float], structures: int = 1) -> Judged:
-    return Judged(patient, structures, scores, [-s for s in scores], hits)
+def image(patient: str, hits: list[int], scores: list[float], structures: int = 1) -> DetectionResult:
+    return DetectionResult(patient, structures, scores, [-s for s in scores], hits)
 
 
 def test_sensitivity_at_false_candidates_an_image_is_as_counted_by_hand() -> None:

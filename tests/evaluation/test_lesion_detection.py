@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.evaluation.lesion_detection import Pieces
+from medseg.evaluation.lesion_detection import LesionDetection
 
 
 def squares(*corners: tuple[int, int]) -> np.ndarray:
@@ -12,7 +12,7 @@ def squares(*corners: tuple[int, int]) -> np.ndarray:
 
 
 def test_lesions_are_found_or_missed_one_by_one_and_others_are_false() -> None:
-    pieces = Pieces()
+    pieces = LesionDetection()
     pieces.add("spot", "a", squares((1, 1), (20, 20), (30, 1)), squares((3, 3), (21, 22), (10, 30), (1, 20)))
     pieces.add("spot", "b", squares((5, 5)), squares())
     found = pieces.summary()["spot"]
@@ -24,7 +24,7 @@ def test_lesions_are_found_or_missed_one_by_one_and_others_are_false() -> None:
 
 
 def test_one_region_over_two_lesions_finds_both_and_corners_connect() -> None:
-    pieces = Pieces()
+    pieces = LesionDetection()
     pieces.add("spot", "a", np.ones((1, 40, 40), bool), squares((1, 1), (20, 20)))
     pieces.add("spot", "b", squares(), squares((1, 1), (5, 5)))
     found = pieces.summary()["spot"]
@@ -32,7 +32,7 @@ def test_one_region_over_two_lesions_finds_both_and_corners_connect() -> None:
 
 
 def test_nothing_to_find_is_no_sensitivity() -> None:
-    pieces = Pieces()
+    pieces = LesionDetection()
     pieces.add("spot", "a", squares(), squares())
     found = pieces.summary()["spot"]
     assert found["sensitivity"]["mean"] is None

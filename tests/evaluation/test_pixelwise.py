@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from medseg.evaluation.pixelwise import BINS, LIMIT, PixelCurves
+from medseg.evaluation.pixelwise import BINS, LIMIT, PixelwisePrecisionRecall
 
 
 @pytest.mark.parametrize("sureness", [0.5, 3.0])
@@ -12,7 +12,7 @@ def test_the_area_is_the_average_precision_over_all_pixels_of_all_images(surenes
     step = 2 * LIMIT / BINS
     logits = (np.floor((rng.normal(-0.5, 1, truth.shape) + 1.5 * truth) * sureness / step) + 0.5) * step
     scores = 1 / (1 + np.exp(-logits))
-    curves = PixelCurves()
+    curves = PixelwisePrecisionRecall()
     for number in range(4):
         curves.add("spot", f"p{number}", scores[number], truth[number])
     wanted = average_precision_score(truth.ravel(), np.round(logits, 6).ravel())
@@ -25,7 +25,7 @@ def test_scores_between_the_steps_lose_little(sureness: float) -> None:
     truth = rng.random((4, 150, 160)) < 0.1
     logits = (rng.normal(-0.5, 1, truth.shape) + 1.5 * truth) * sureness
     scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    curves = PixelCurves()
+    curves = PixelwisePrecisionRecall()
     for number in range(4):
         curves.add("spot", f"p{number}", scores[number], truth[number])
     found = curves.summary()["spot"]
@@ -35,14 +35,14 @@ def test_scores_between_the_steps_lose_little(sureness: float) -> None:
 
 
 def test_certain_pixels_stand_at_the_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medseg.evaluation.pixelwise.PART", 3)
-    curves = PixelCurves()
+    monkeypatch.setattr("medseg.evaluation.pixelwise.CHUNK", 3)
+    curves = PixelwisePrecisionRecall()
     scores = np.array([[0.0, 1.0, 0.2], [0.7, 1.0, 0.0]], np.float32)
     curves.add("spot", "p", scores, scores > 0.5)
     assert curves.summary()["spot"]["mean"] == 1
 
 
 def test_a_label_that_no_pixel_shows_has_no_area() -> None:
-    curves = PixelCurves()
+    curves = PixelwisePrecisionRecall()
     curves.add("spot", "p", np.full((2, 2), 0.4, np.float32), np.zeros((2, 2), np.bool_))
     assert curves.summary()["spot"]["mean"] is None

@@ -8,8 +8,8 @@ from medseg.evaluation.probabilities import (
     average_precision,
     calibration_error,
     classwise_error,
-    judge_probabilities,
-    judge_sets,
+    prediction_set_metrics,
+    probability_metrics,
     reliability,
     weighted_kappa,
 )
@@ -23,7 +23,7 @@ def cohort(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
 
 def test_scores_agree_with_an_independent_library() -> None:
     probabilities, truth = cohort()
-    found = judge_probabilities(probabilities, truth, range(200), positive=[1, 2])
+    found = probability_metrics(probabilities, truth, range(200), positive=[1, 2])
     assert found["nll"]["mean"] == pytest.approx(log_loss(truth, probabilities))
     assert found["qwk"]["mean"] == pytest.approx(
         cohen_kappa_score(truth, probabilities.argmax(axis=1), weights="quadratic")
@@ -51,14 +51,14 @@ def test_calibration_error_by_hand() -> None:
 
 
 def test_certain_and_wrong_is_finite_and_brier_is_two() -> None:
-    found = judge_probabilities(np.array([[1.0, 0.0]] * 4), np.array([1, 1, 1, 1]), ["a", "b", "c", "d"])
+    found = probability_metrics(np.array([[1.0, 0.0]] * 4), np.array([1, 1, 1, 1]), ["a", "b", "c", "d"])
     assert np.isfinite(found["nll"]["mean"])
     assert found["brier"]["mean"] == 2
 
 
 def test_one_class_has_no_kappa_and_no_area_but_a_reason() -> None:
     probabilities = np.tile([0.8, 0.1, 0.1], (5, 1))
-    found = judge_probabilities(probabilities, np.zeros(5, int), list("abcde"), positive=[1])
+    found = probability_metrics(probabilities, np.zeros(5, int), list("abcde"), positive=[1])
     assert found["qwk"]["mean"] is None
     assert found["auc_positive"]["reason"] == "only one class among the cases"
     assert found["average_precision_positive"]["mean"] is None
@@ -68,7 +68,7 @@ def test_one_class_has_no_kappa_and_no_area_but_a_reason() -> None:
 
 def test_sets() -> None:
     sets = np.array([[True, False], [True, True], [False, True], [True, False]])
-    found = judge_sets(sets, np.array([0, 1, 1, 1]), list("abcd"))
+    found = prediction_set_metrics(sets, np.array([0, 1, 1, 1]), list("abcd"))
     assert found["coverage"]["mean"] == 0.75
     assert found["size"]["mean"] == 1.25
     assert found["abstains"]["mean"] == 0.25
@@ -82,4 +82,4 @@ def test_a_rare_class_that_is_said_too_often_stands_in_the_error_by_class() -> N
     low, high = np.array([0.6, 0.3]), np.array([4 / 10, 0.0])
     by_class = (10 * abs(low[0] - high[0]) + 30 * abs(low[1] - high[1])) / 40
     assert classwise_error(chances, truth) == pytest.approx(by_class)
-    assert judge_probabilities(chances, truth, list(range(40)))["ece_classwise"]["mean"] == pytest.approx(by_class)
+    assert probability_metrics(chances, truth, list(range(40)))["ece_classwise"]["mean"] == pytest.approx(by_class)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from medseg.features import causal_prefixes as module
-from medseg.features.causal_prefixes import cut, prefixes
+from medseg.features.causal_prefixes import cut, iter_prefixes
 from medseg.features.sequences import FeatureSequence, sequences
 
 COUNT = 14
@@ -46,7 +46,7 @@ def assert_same(a: FeatureSequence, b: FeatureSequence) -> None:
 @pytest.mark.parametrize("steps", [None, slices(), slices()[:0]])
 def test_each_is_what_a_table_that_stops_there_gives(steps: pd.DataFrame | None) -> None:
     table = frames().sort_values("frame")
-    found = list(prefixes(frames(), steps, (4, True), range(COUNT)))
+    found = list(iter_prefixes(frames(), steps, (4, True), range(COUNT)))
     for end, sequence in enumerate(found):
         until = None if steps is None else steps[steps["frame"] <= 2 * end]
         (expected,) = sequences(table[: end + 1], until, 4)
@@ -61,10 +61,10 @@ def test_the_table_is_read_again_only_where_it_changes_the_answer(monkeypatch: p
         return sequences(table, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "sequences", counted)
-    list(prefixes(frames()[["case", "frame", "whole", "never"]], None, (4, True), range(COUNT)))
+    list(iter_prefixes(frames()[["case", "frame", "whole", "never"]], None, (4, True), range(COUNT)))
     assert read == [COUNT]
     read.clear()
-    list(prefixes(frames()[["case", "frame", "holes"]], None, (4, True), range(COUNT)))
+    list(iter_prefixes(frames()[["case", "frame", "holes"]], None, (4, True), range(COUNT)))
     assert read == [COUNT, 10, 6, 5]  # the whole, and the frames without a value that others follow
 
 

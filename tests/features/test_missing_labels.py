@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.features.missing_labels import absent, known_share, telling
+from medseg.features.missing_labels import informative_absence, known_fraction, missing_labels
 
 NAMES = ("field.size", "tumour.size", "tumour.pieces", "tumour.brightness", "tumour.contrast")
 THERE = [9.0, 4.0, 1.0, 0.5, 0.1]
@@ -11,7 +11,7 @@ LOST = [np.nan] * 5
 
 
 def test_a_label_is_absent_where_all_that_was_counted_of_it_is_nothing() -> None:
-    found = absent(np.array([THERE, GONE, DARK, LOST]), NAMES)
+    found = missing_labels(np.array([THERE, GONE, DARK, LOST]), NAMES)
     assert found["tumour"].tolist() == [False, True, False, False]
     assert not found["field"].any()
 
@@ -20,12 +20,12 @@ def test_a_label_is_absent_where_all_that_was_counted_of_it_is_nothing() -> None
 def test_absence_tells_a_class_that_looks_so_and_not_what_a_segmenter_missed(empty: int, tells: bool) -> None:
     values = np.array([GONE] * empty + [THERE] * (20 - empty) + [THERE] * 20)
     classes = np.array(["healthy"] * 20 + ["ill"] * 20)
-    assert telling(values, NAMES, classes) == (("tumour",) if tells else ())
+    assert informative_absence(values, NAMES, classes) == (("tumour",) if tells else ())
 
 
 def test_measures_of_what_is_absent_are_no_gaps_where_that_tells_something() -> None:
     values = np.array([THERE, GONE, DARK, LOST])
-    assert known_share(values, values, NAMES, ()).tolist() == [1.0, 0.6, 0.6, 0.0]
-    assert known_share(values, values, NAMES, ("tumour",)).tolist() == [1.0, 1.0, 0.6, 0.0]
+    assert known_fraction(values, values, NAMES, ()).tolist() == [1.0, 0.6, 0.6, 0.0]
+    assert known_fraction(values, values, NAMES, ("tumour",)).tolist() == [1.0, 1.0, 0.6, 0.0]
     filled = np.array([THERE, THERE, THERE, LOST])  # from the frames around
-    assert known_share(values, filled, NAMES, ()).tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert known_fraction(values, filled, NAMES, ()).tolist() == [1.0, 1.0, 1.0, 0.0]

@@ -10,14 +10,14 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from medseg.commands.diagnose import Request, diagnose_folder
+from medseg.commands.diagnose import DiagnoseRequest, diagnose_folder
 from medseg.commands.model_package import export_model
 from medseg.config.compose import compose
 from medseg.errors import ConfigError
 from medseg.features import axial as slices
 from medseg.features import radial_sectors as radial
 from medseg.features.dermoscopy import abcd
-from medseg.inference.encoder import Encoder
+from medseg.inference.encoder import DeepFeatures
 from medseg.inference.segmenter import Segmenter
 from medseg.runs.run import open_run
 from medseg.segmentation.sliding_window import Tiling, encode
@@ -50,7 +50,7 @@ def test_tiles_side_by_side_are_what_the_network_says_of_each(dimensions: int) -
 
 
 def test_a_region_gets_the_mean_of_the_cells_it_covers(segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder(Segmenter.from_run(open_run(segmenter)), None)
+    encoder = DeepFeatures(Segmenter.from_run(open_run(segmenter)), None)
     image = sitk.Image((40, 32, 6), sitk.sitkFloat32) - 500
     image.SetSpacing((8.0, 8.0, 5.0))
     cells = np.random.default_rng(1).normal(size=(encoder.width, 6, 6, 6)).astype(np.float32)
@@ -124,13 +124,13 @@ def test_a_diagnosis_reads_it_beside_the_measures_and_needs_the_segmenter_no_mor
     steps = pd.read_csv(tmp_path / "run" / "features_steps.csv")
     assert steps[names].notna().all(axis=None)
     assert (steps.groupby(["case", "frame"])[names].std() > 0).all(axis=None)
-    diagnose_folder(Request(breathing, tmp_path / "out.csv"), open_run(tmp_path / "run"))
+    diagnose_folder(DiagnoseRequest(breathing, tmp_path / "out.csv"), open_run(tmp_path / "run"))
     again = pd.read_csv(tmp_path / "out_features.csv").set_index(["case", "frame"])[names]
     assert np.allclose(again, measured.set_index(["case", "frame"])[names].loc[again.index], atol=1e-4)
     packed = export_model(open_run(tmp_path / "run"), tmp_path / "run.zip")
     content = packed.read_bytes()
     assert not [patient for patient in set(measured["patient"]) if patient.encode() in content]
-    diagnose_folder(Request(breathing, tmp_path / "packed.csv"), open_run(packed))
+    diagnose_folder(DiagnoseRequest(breathing, tmp_path / "packed.csv"), open_run(packed))
     for end in (".csv", "_features.csv"):
         assert (tmp_path / f"packed{end}").read_bytes() == (tmp_path / f"out{end}").read_bytes()
 

@@ -150,11 +150,11 @@ def test_tiles_are_halved_until_they_fit_and_the_mask_stays(tmp_path: Path) -> N
     case = Case("ct", "ct", {"ct": path})
     header = memory.header_of(path)
     assert header is not None
-    need = memory.need_of(model, {"ct": header})
+    need = memory.estimate_memory(model, {"ct": header})
     assert need.tiles(need.bytes(16) + 1) == 16
     assert need.tiles(need.bytes(5)) == 4
     assert need.tiles(need.bytes(1) - 1) is None
-    assert memory.tiles_for({"": model}, case, memory.held() + need.bytes(5) + 50e6) in (4, 8, 16)
+    assert memory.choose_tiling({"": model}, case, memory.process_rss() + need.bytes(5) + 50e6) in (4, 8, 16)
     image = {"ct": sitk.ReadImage(str(path))}
     few, many = (sitk.GetArrayFromImage(model.segment(image, tiles)[0]) for tiles in (3, None))
     assert (few == many).mean() > 0.9999
@@ -169,26 +169,26 @@ def test_too_large_is_one_error_with_numbers_and_ways_out(medseg: Command, tmp_p
     assert "--max-ram" in result.err
     assert "too-large" in (tmp_path / "out" / "cases.csv").read_text()
     with pytest.raises(ImageError, match="even with one tile"):
-        memory.tiles_for({"": Segmenter.from_run(run, "cpu")}, Case("ct", "ct", {"ct": path}), 1e6)
+        memory.choose_tiling({"": Segmenter.from_run(run, "cpu")}, Case("ct", "ct", {"ct": path}), 1e6)
 
 
 def test_a_container_and_a_job_of_a_cluster_have_bounds_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups, own = tmp_path / "cgroup", tmp_path / "own"
-    assert memory.allowed(groups, own) == np.inf
+    assert memory.cgroup_limit(groups, own) == np.inf
     (groups / "slurm/job_7/step_0").mkdir(parents=True)
     (groups / "slurm/job_7/step_0/memory.max").write_text("max\n")
     (groups / "slurm/job_7/memory.max").write_text("3000000000\n")
     own.write_text("0::/slurm/job_7/step_0\n")
-    assert memory.allowed(groups, own) == 3e9
+    assert memory.cgroup_limit(groups, own) == 3e9
     (groups / "memory.max").write_text("2000000000\n")
-    assert memory.allowed(groups, own) == 2e9
+    assert memory.cgroup_limit(groups, own) == 2e9
     (groups / "memory/docker/c0").mkdir(parents=True)  # version 1
     (groups / "memory/docker/c0/memory.limit_in_bytes").write_text("1000000000\n")
     (groups / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
     own.write_text("5:cpu,cpuacct:/docker/c0\n4:memory:/docker/c0\n0::/\n")
-    assert memory.allowed(groups, own) == 1e9
+    assert memory.cgroup_limit(groups, own) == 1e9
     monkeypatch.setattr(memory, "allowed", lambda: 1e9)
-    assert memory.limit_of(None) == memory.MARGIN * 1e9
-    assert memory.limit_of(5) == 5e9
+    assert memory.memory_limit(None) == memory.MARGIN * 1e9
+    assert memory.memory_limit(5) == 5e9

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.inference.multi_model import agreement
+from medseg.inference.multi_model import inter_model_dice
 from medseg.io.labels import Labels
 from tests.conftest import TINY, TINY_UNET
 
@@ -18,7 +18,7 @@ Command = Callable[..., Any]
 
 def test_agreement_is_the_dice_of_each_pair_and_nothing_where_both_are_empty() -> None:
     a, b = (sitk.GetImageFromArray(np.array([row], np.uint8)) for row in ([1, 1, 0, 0], [1, 0, 0, 0]))
-    rows = agreement({"x": a, "y": b}, Labels({"one": 1, "two": 2}))
+    rows = inter_model_dice({"x": a, "y": b}, Labels({"one": 1, "two": 2}))
     assert rows == [
         {"label": "one", "model_a": "x", "model_b": "y", "dice": pytest.approx(2 / 3)},
         {"label": "two", "model_a": "x", "model_b": "y", "dice": None},

@@ -11,7 +11,7 @@ import pytest
 from medseg.commands.model_package import export_model
 from medseg.config.compose import compose
 from medseg.data.cases import Case
-from medseg.inference.out_of_fold import Folds, provenance_of, told_of_masks
+from medseg.inference.out_of_fold import OutOfFoldPredictor, describe_mask_source, provenance_of
 from medseg.io.image import read_image, write_image
 from medseg.runs.run import Run, open_run
 from medseg.training.train import train
@@ -207,7 +207,7 @@ def test_images_that_are_gone_are_not_taken_for_unseen(medseg: Command, pairs: P
     gone = table.index[table["split"] == "train"][0]
     table.loc[gone, "image"] = "/nowhere/x.png"
     table.to_csv(run / "split.csv", index=False)
-    model, sure, why = Folds([Run(run)], "cpu").model_for(Case("x", "Z", {"grey": tmp_path / "x.png"}))
+    model, sure, why = OutOfFoldPredictor([Run(run)], "cpu").model_for(Case("x", "Z", {"grey": tmp_path / "x.png"}))
     assert (model, sure, why) == (str(run), None, "not among the model's images, of which 1 are gone")
 
 
@@ -229,7 +229,7 @@ def test_a_diagnosis_says_which_masks_it_learns_from(
     for folder in (masks, data):
         folder.mkdir()
     given = compose(["organ=breast", "task=diagnosis", f"data.root={data}", f"data.masks={masks}"])
-    assert told_of_masks(given, [drawn]) == "given, origin unknown"
+    assert describe_mask_source(given, [drawn]) == "given, origin unknown"
     assert "masks: given, origin unknown." in capsys.readouterr().err
     for said, words in {
         "True,": "origin unknown",
@@ -238,14 +238,14 @@ def test_a_diagnosis_says_which_masks_it_learns_from(
     }.items():
         table = pd.DataFrame({"case": ["x", "y"], "model": "m", "out_of_fold": said.split(",")})
         table.to_csv(masks / "provenance.csv", index=False)
-        assert told_of_masks(given, [drawn]) == f"given, {words}"
+        assert describe_mask_source(given, [drawn]) == f"given, {words}"
         assert (f"masks: given, {words}" in " ".join(capsys.readouterr().err.split())) is (words != "out of fold")
     own = compose(["organ=breast", "task=diagnosis", f"data.root={data}"])
-    assert told_of_masks(own, [drawn, bare]) == "the dataset's own outlines"
+    assert describe_mask_source(own, [drawn, bare]) == "the dataset's own outlines"
     assert "the dataset's own outlines" in " ".join(capsys.readouterr().err.split())
-    assert told_of_masks(own, [bare]) == "none: whole images"
+    assert describe_mask_source(own, [bare]) == "none: whole images"
     assert not capsys.readouterr().err
     (data / "features.csv").write_text("case\nx\n")
-    assert "measured before" in told_of_masks(given, [bare])
+    assert "measured before" in describe_mask_source(given, [bare])
     (data / "fingerprint.json").write_text('{"masks": {"out_of_fold": true}}')  # a run's, whose table is read again
-    assert told_of_masks(given, [bare]) == "given, out of fold"
+    assert describe_mask_source(given, [bare]) == "given, out of fold"

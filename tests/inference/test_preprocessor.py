@@ -2,7 +2,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medseg.config.compose import compose
-from medseg.inference.preprocessor import Preprocess
+from medseg.inference.preprocessor import Preprocessor
 
 
 def test_channels_whose_fields_differ_come_out_on_one_grid() -> None:
@@ -15,7 +15,7 @@ def test_channels_whose_fields_differ_come_out_on_one_grid() -> None:
     for name, inside in (("flair", wide), ("t1c", narrow)):
         values = np.where(spot, 300.0, 100.0 + rng.normal(0, 5, spot.shape)) * inside
         channels[name] = sitk.GetImageFromArray(values.astype(np.float32))
-    ready = Preprocess(compose(["organ=brain_tumour"]))(channels)
+    ready = Preprocessor(compose(["organ=brain_tumour"]))(channels)
     flair, t1c = (sitk.GetArrayFromImage(ready[name]) for name in ("flair", "t1c"))
     assert flair.shape == t1c.shape
     assert np.array_equal(flair > 0.9, t1c > 0.9)

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from medseg.config.compose import compose
 from medseg.errors import ModelError
-from medseg.inference.quality_gate import Gate
+from medseg.inference.quality_gate import QualityGate
 from medseg.io.image import read_image, write_image
 from medseg.runs.run import open_run
 
@@ -104,15 +104,15 @@ def test_a_run_without_a_record_says_so_once_and_checks_nothing(
 def test_it_is_left_out_as_any_check_is(cohort: Path) -> None:
     image = read_image(sorted((cohort / "images").iterdir())[0])
     far = {"ct": {"cases": 9, "contrast": 1.0, "ranges": {"axes": (2, 2), "components": (3, 3)}}}
-    with_it = Gate(compose(["organ=lung"]), far)
+    with_it = QualityGate(compose(["organ=lung"]), far)
     assert with_it({"ct": image}) == [
         "ct: is a volume, trained on pictures",
         "ct: is grey, trained on colour images",
     ]
-    assert Gate(compose(["organ=lung", "~quality.familiar"]), far)({"ct": image}) == []
-    assert Gate(compose(["organ=lung", "quality=none"]), far)({"ct": image}) == []
+    assert QualityGate(compose(["organ=lung", "~quality.familiar"]), far)({"ct": image}) == []
+    assert QualityGate(compose(["organ=lung", "quality=none"]), far)({"ct": image}) == []
     assert with_it({"another": image}) == []
-    assert Gate(compose(["organ=lung"]))({"ct": image}) == []
+    assert QualityGate(compose(["organ=lung"]))({"ct": image}) == []
     assert with_it.of("ct")(sitk.JoinSeries([image, image, image])) == [
         d.removeprefix("ct: ") for d in with_it({"ct": image})
     ]
@@ -129,7 +129,7 @@ def test_a_broken_record_is_a_broken_model(
     run.file("fingerprint.json").write_text(json.dumps({"synthetic": True, "looks": looks}))
     run.seal(datetime.now(UTC))
     if not looks:
-        assert Gate.of_run(run, compose(["organ=lung"])).looks == {}
+        assert QualityGate.of_run(run, compose(["organ=lung"])).looks == {}
         return
     result = medseg("segment", odd, tmp_path / "out", "--model", broken)
     assert result.status == ModelError.exit_status

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.inference.segmenter import clean
+from medseg.inference.segmenter import postprocess
 from medseg.io.labels import Labels
 from medseg.segmentation.postprocessing import Inside, KeepLargest
 
@@ -26,11 +26,11 @@ def counts(mask: sitk.Image) -> tuple[int, int]:
 
 def test_overlapping_labels_keep_what_lies_in_another() -> None:
     assert counts(coded()) == (40, 8)
-    assert counts(clean(coded(), [Inside(inner=2, outer=1)], LABELS)) == (40, 4)
-    assert counts(clean(coded(), [KeepLargest()], LABELS)) == (36, 4)
+    assert counts(postprocess(coded(), [Inside(inner=2, outer=1)], LABELS)) == (40, 4)
+    assert counts(postprocess(coded(), [KeepLargest()], LABELS)) == (36, 4)
 
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_the_order_of_rules_counts(cut: bool) -> None:
-    cleaned = clean(coded(), [KeepLargest([1]), Inside(inner=2, outer=1, cut=cut)], LABELS)
+    cleaned = postprocess(coded(), [KeepLargest([1]), Inside(inner=2, outer=1, cut=cut)], LABELS)
     assert counts(cleaned) == (36, 4)

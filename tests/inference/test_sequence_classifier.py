@@ -9,27 +9,27 @@ from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.forecasting import KINDS, Forecast, Horizon, Recurrent
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.features.tables import Tables
-from medseg.inference.feature_inputs import UNDEFINED, Inputs, withheld
-from medseg.inference.sequence_classifier import ALONE, Diagnoser
+from medseg.inference.feature_inputs import UNDEFINED, FeatureSchema, withhold_undefined
+from medseg.inference.sequence_classifier import SINGLE_FRAME, SequenceClassifier
 
 
 def said(frames: int, defined: int, calibration: Calibration | None = None) -> pd.DataFrame:
     """Of one sequence with `defined` of four measures."""
-    inputs = Inputs(("exhale", "inhale"), ("a", "b", "c", "d"), (), 4, "", "frame", True, None)
+    inputs = FeatureSchema(("exhale", "inhale"), ("a", "b", "c", "d"), (), 4, "", "frame", True, None)
     torch.manual_seed(0)
     values = np.random.default_rng(0).normal(size=(frames, 4))
     values[:, defined:] = np.nan
     table = pd.DataFrame(values, columns=["a", "b", "c", "d"])
     facts = {"case": "x", "patient": "x", "frame": np.arange(frames), "time": np.arange(frames) / 4}
-    made = Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
+    made = SequenceClassifier(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
     made.calibrations = {} if calibration is None else {"lstm": calibration}
     return made(Tables(table.assign(**facts), None))
 
 
 def test_nothing_is_told_of_what_could_not_be_measured() -> None:
-    found = withheld(said(6, 1))
+    found = withhold_undefined(said(6, 1))
     assert found[["predicted", "probability", "p_exhale", "p_inhale", "signal_predicted"]].isna().all(axis=None)
-    assert withheld(said(6, 4)).equals(said(6, 4))
+    assert withhold_undefined(said(6, 4)).equals(said(6, 4))
 
 
 def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
@@ -45,15 +45,16 @@ def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
 
 
 def test_frames_that_were_filled_in_do_not_count_as_measured() -> None:
-    inputs = Inputs(("exhale", "inhale"), ("a",), (), 4, "", "frame", True, None)
+    inputs = FeatureSchema(("exhale", "inhale"), ("a",), (), 4, "", "frame", True, None)
     torch.manual_seed(0)
-    diagnoser = Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
+    diagnoser = SequenceClassifier(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
     table = pd.DataFrame({"case": "x", "patient": "x", "frame": range(8), "time": range(8), "a": [1.0] + [np.nan] * 7})
     assert set(diagnoser(Tables(table, None))["review"]) == {UNDEFINED}
 
 
 @pytest.mark.parametrize(
-    ("frames", "defined", "reason"), [(6, 4, ""), (6, 2, ""), (6, 1, UNDEFINED), (1, 4, ALONE), (1, 1, UNDEFINED)]
+    ("frames", "defined", "reason"),
+    [(6, 4, ""), (6, 2, ""), (6, 1, UNDEFINED), (1, 4, SINGLE_FRAME), (1, 1, UNDEFINED)],
 )
 def test_what_cannot_be_judged_says_so_in_every_row(frames: int, defined: int, reason: str) -> None:
     found = said(frames, defined)
@@ -61,13 +62,13 @@ def test_what_cannot_be_judged_says_so_in_every_row(frames: int, defined: int, r
     assert found[["p_exhale", "p_inhale"]].sum(axis=1).to_numpy() == pytest.approx(np.ones(frames))
 
 
-def foreteller(*names: str) -> Diagnoser:
+def foreteller(*names: str) -> SequenceClassifier:
     """A bidirectional network over normalised measures, slices and central slopes; its signal's forecast."""
-    inputs = Inputs(("exhale", "inhale"), names, ("lung.area",), 4, "central", "frame", True, None)
+    inputs = FeatureSchema(("exhale", "inhale"), names, ("lung.area",), 4, "central", "frame", True, None)
     torch.manual_seed(0)
     horizon = Horizon(0.5, 5, 0.25)
     forecast = Forecast(horizon, np.array([0.1, -0.2, 0.3, -0.4, 1.2, 0.05]), Recurrent(4).eval())
-    return Diagnoser(inputs, SequenceLSTM(inputs.task(), hidden=4), None, forecast)
+    return SequenceClassifier(inputs, SequenceLSTM(inputs.task(), hidden=4), None, forecast)
 
 
 def recording(frames: int = 60) -> Tables:
@@ -102,7 +103,7 @@ def test_a_forecast_knows_nothing_of_later_frames(last: int) -> None:
 def test_a_forecast_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     made, whole = foreteller("lung.volume", "lung.density"), recording()
     monkeypatch.setattr(
-        "medseg.inference.sequence_classifier.MINUTE", 4.75
+        "medseg.inference.sequence_classifier.FORECAST_WINDOW_S", 4.75
     )  # and the second before that the forecast reads
     assert whole.steps is not None
     rest = Tables(whole.frames[36:], whole.steps[whole.steps["frame"] >= 36])

@@ -12,16 +12,16 @@ from medseg.diagnosis.lstm import Prediction
 from medseg.diagnosis.sequence_dataset import Item
 from medseg.features.sequences import FeatureSequence
 from medseg.features.tables import Tables
-from medseg.inference.feature_inputs import Inputs
-from medseg.inference.sequence_classifier import Diagnoser
+from medseg.inference.feature_inputs import FeatureSchema
+from medseg.inference.sequence_classifier import SequenceClassifier
 from medseg.inference.sequence_results import (
-    BACK,
-    LIVE,
-    cohort_of,
+    CAUSAL_NOTE,
+    RETROSPECTIVE_NOTE,
+    attribution,
+    cohort_statistics,
     forecast_errors,
     forecast_facts,
-    sequence_sheets,
-    why,
+    sequence_records,
 )
 
 TIMES = np.arange(0, 40, 0.25)
@@ -41,11 +41,11 @@ class Seen:
         return Prediction(np.stack([1 - p, p], axis=1).astype(np.float32), x[:, 0].astype(np.float32))
 
 
-def diagnoser(per: str = "frame", steps: tuple[str, ...] = (), names: tuple[str, ...] = NAMES) -> Diagnoser:
-    inputs = Inputs(("exhale", "inhale"), names, steps, 4, "", per, True, None)  # type: ignore[arg-type]
+def diagnoser(per: str = "frame", steps: tuple[str, ...] = (), names: tuple[str, ...] = NAMES) -> SequenceClassifier:
+    inputs = FeatureSchema(("exhale", "inhale"), names, steps, 4, "", per, True, None)  # type: ignore[arg-type]
     forecast = SimpleNamespace(horizon=Horizon(0.5, 4, 0.25))
     cohort = {"lung.volume_ml": {"mean": 2900.0, "sd": 120.0}}
-    return Diagnoser(inputs, Seen(per), None, forecast, None, cohort)  # type: ignore[arg-type]
+    return SequenceClassifier(inputs, Seen(per), None, forecast, None, cohort)  # type: ignore[arg-type]
 
 
 def tables(case: str = "a") -> Tables:
@@ -71,7 +71,7 @@ def test_numbers_of_a_known_sequence() -> None:
     table = tables()
     found = said(table.frames)
     found.loc[found.index[:16], "predicted"] = "exhale"
-    (sheet,) = sequence_sheets(diagnoser(), table, found)
+    (sheet,) = sequence_records(diagnoser(), table, found)
     assert json.loads(json.dumps(sheet, allow_nan=False)) == sheet
     assert (sheet["case"], sheet["frames"]) == ("a", 160)
     assert sum(sheet["states"].values()) == 160
@@ -82,7 +82,7 @@ def test_numbers_of_a_known_sequence() -> None:
         assert sheet["signal"][name]["breaths"] == 9
         assert sheet["signal"][name]["amplitude"] == pytest.approx(2 * np.sqrt(2), rel=0.02)  # of a sine with SD 1
     assert (sheet["forecast"]["ahead_s"], sheet["forecast"]["sees_the_future"]) == (0.5, False)
-    assert sheet["forecast"]["read"] == LIVE
+    assert sheet["forecast"]["read"] == CAUSAL_NOTE
     errors = sheet["forecast"]["nrmse"]
     assert errors["lstm"] == pytest.approx(0, abs=1e-9)
     assert errors["linear"] == pytest.approx(1, abs=0.02)
@@ -97,7 +97,7 @@ def test_numbers_of_a_known_sequence() -> None:
 def test_nothing_known_of_the_truth_is_null_and_no_number() -> None:
     frames = tables().frames.assign(label=None, signal=np.nan)
     found = said(tables().frames).assign(label=None, signal=np.nan).drop(columns=["signal_ahead_hold"])
-    (sheet,) = sequence_sheets(diagnoser(), Tables(frames, None), found)
+    (sheet,) = sequence_records(diagnoser(), Tables(frames, None), found)
     assert sheet["accuracy"] == {}
     assert set(sheet["signal"]) == {"lstm"}
     assert sheet["forecast"]["nrmse"] == {"lstm": None, "linear": None}
@@ -112,22 +112,25 @@ def sequence(steps: int = 0) -> FeatureSequence:
 
 
 def test_what_the_network_reads_moved_it_and_nothing_else() -> None:
-    assert why(diagnoser(), sequence()).startswith("lung.volume_ml +")
-    assert "mean_hu" not in why(diagnoser(), sequence())
-    found = why(diagnoser(steps=("area",)), sequence(4))
+    assert attribution(diagnoser(), sequence()).startswith("lung.volume_ml +")
+    assert "mean_hu" not in attribution(diagnoser(), sequence())
+    found = attribution(diagnoser(steps=("area",)), sequence(4))
     assert "step 3 of 4" in found
     assert "step 1" not in found
 
 
 def test_of_one_answer_for_the_whole_the_frames_that_moved_it_are_named() -> None:
-    found = why(diagnoser("sequence"), sequence())
+    found = attribution(diagnoser("sequence"), sequence())
     assert "frame 11" in found
     assert "frame 10" not in found
 
 
 def test_the_cohort_is_that_of_cases_not_of_frames() -> None:
     frames = pd.DataFrame({"case": ["a"] * 3 + ["b"], "m": [1.0, 2.0, 3.0, 6.0], "gone": [np.nan] * 4})
-    assert cohort_of(frames, ["m", "gone"]) == {"m": {"mean": 4.0, "sd": 2.0}, "gone": {"mean": None, "sd": None}}
+    assert cohort_statistics(frames, ["m", "gone"]) == {
+        "m": {"mean": 4.0, "sd": 2.0},
+        "gone": {"mean": None, "sd": None},
+    }
 
 
 def test_a_forecast_is_judged_where_the_truth_goes_on() -> None:
@@ -138,4 +141,4 @@ def test_a_forecast_is_judged_where_the_truth_goes_on() -> None:
 
 def test_a_look_back_is_called_one() -> None:
     facts = forecast_facts(diagnoser(names=("motion.displacement_mm",)), Horizon(0.5, 4, 0.25))
-    assert facts == {"ahead_s": 0.5, "sees_the_future": True, "read": BACK}
+    assert facts == {"ahead_s": 0.5, "sees_the_future": True, "read": RETROSPECTIVE_NOTE}

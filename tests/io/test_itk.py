@@ -41,9 +41,9 @@ def test_jpeg_with_a_hole_is_damaged_though_it_ends_well(tmp_path: Path, capfd: 
 
 def test_reason_is_one_line_without_paths_and_addresses() -> None:
     noise = "Exception thrown in SimpleITK ImageFileReader_Execute: /b/itkX.cxx:12:\nITK ERROR: IO(0x55bb): too\n big"
-    assert itk.reason(RuntimeError(noise)) == "too big"
-    assert itk.reason(OSError(28, "No space left on device", "x")) == "No space left on device"
-    assert itk.reason(RuntimeError()) == "RuntimeError"
+    assert itk.first_line(RuntimeError(noise)) == "too big"
+    assert itk.first_line(OSError(28, "No space left on device", "x")) == "No space left on device"
+    assert itk.first_line(RuntimeError()) == "RuntimeError"
 
 
 def test_an_image_larger_than_the_free_memory_is_refused_before_it_is_read(

@@ -7,12 +7,12 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.io.geometry import require_space
+from medseg.io.geometry import require_valid_geometry
 
 
 def refusal(image: sitk.Image) -> str:
     with pytest.raises(ImageError) as caught:
-        require_space(image, Path("a.mha"))
+        require_valid_geometry(image, Path("a.mha"))
     assert caught.value.code == "image-space"
     return str(caught.value)
 
@@ -20,10 +20,10 @@ def refusal(image: sitk.Image) -> str:
 def test_turned_and_mirrored_axes_are_well() -> None:
     image = sitk.Image(3, 4, 5, sitk.sitkUInt8)
     image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.3, 0.2, 1).GetMatrix())
-    require_space(image, Path("a.mha"))
+    require_valid_geometry(image, Path("a.mha"))
     image.SetDirection((-1, 0, 0, 0, 0, 1, 0, 1, 0))
-    require_space(image, Path("a.mha"))
-    require_space(sitk.Image(3, 4, sitk.sitkUInt8), Path("a.png"))
+    require_valid_geometry(image, Path("a.mha"))
+    require_valid_geometry(sitk.Image(3, 4, sitk.sitkUInt8), Path("a.png"))
 
 
 def test_a_place_that_is_none_is_named() -> None:

@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.preprocess.field_of_view import Body, CropToField, Dermoscope, FitField, Fundus, Head, Sector
+from medseg.preprocess.field_of_view import Body, CropToFieldOfView, Dermoscope, FitFieldOfView, Fundus, Head, Sector
 
 Y, X = np.indices((300, 400)).astype(np.float32)
 
@@ -91,7 +91,7 @@ def test_cropping_keeps_physical_coordinates() -> None:
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((2.0, 3.0, 4.0))
     image.SetOrigin((-5.0, 7.0, 9.0))
-    part = CropToField(Head())(image)
+    part = CropToFieldOfView(Head())(image)
     assert part.GetSize()[0] < image.GetSize()[0]
     assert part.GetSize()[2] == 12
     point = part.TransformIndexToPhysicalPoint((3, 4, 5))
@@ -103,14 +103,16 @@ def test_cropping_keeps_physical_coordinates() -> None:
 def test_a_field_gets_its_width_whatever_the_camera(shape: tuple[int, int]) -> None:
     y, x = np.indices(shape).astype(np.float32) * 300 / shape[0]
     disc = np.hypot(y - 150, x - 200) < 120
-    fitted = FitField(Fundus(), 100)(colour(np.where(disc, 0.5, 0.0)))
+    fitted = FitFieldOfView(Fundus(), 100)(colour(np.where(disc, 0.5, 0.0)))
     assert fitted.GetSize()[0] == pytest.approx(100, abs=1)
     assert fitted.GetSize()[1] == pytest.approx(100, abs=2)
 
 
 def test_a_black_image_has_no_field() -> None:
     with pytest.raises(ImageError, match="field of view"):
-        FitField(lambda image: sitk.Image(image.GetSize(), sitk.sitkUInt8), 100)(sitk.Image([40, 40], sitk.sitkFloat32))
+        FitFieldOfView(lambda image: sitk.Image(image.GetSize(), sitk.sitkUInt8), 100)(
+            sitk.Image([40, 40], sitk.sitkFloat32)
+        )
 
 
 def test_fluid_between_brain_and_skull_belongs_to_the_head_in_a_slab_with_blank_ends() -> None:
@@ -202,9 +204,9 @@ def test_cropping_takes_a_margin_and_stops_at_the_border() -> None:
     disc = np.hypot(Y - 100, X - 200) <= 50
     image = colour(np.where(disc, 0.6, 0.0))
     mask = sitk.GetImageFromArray(disc.astype(np.uint8))
-    assert CropToField(lambda _: mask)(image).GetSize() == (101, 101)
-    assert CropToField(lambda _: mask, 0.2)(image).GetSize() == (141, 141)
-    wide = CropToField(lambda _: mask, 0.6)(image)
+    assert CropToFieldOfView(lambda _: mask)(image).GetSize() == (101, 101)
+    assert CropToFieldOfView(lambda _: mask, 0.2)(image).GetSize() == (141, 141)
+    wide = CropToFieldOfView(lambda _: mask, 0.6)(image)
     assert wide.GetOrigin() == (89.0, 0.0)
     assert wide.GetSize() == (223, 212)
 
@@ -216,7 +218,7 @@ def test_fitting_gives_square_pixels_and_keeps_places(spacing: tuple[float, floa
     mask = sitk.Image((400, 300), sitk.sitkUInt8)
     mask[100:330, 50:250] = 1
     mask.CopyInformation(ramp)
-    fitted = FitField(lambda _: mask, 77)(ramp)
+    fitted = FitFieldOfView(lambda _: mask, 77)(ramp)
     assert max(fitted.GetSize()) == 77
     assert fitted.GetSpacing()[0] == pytest.approx(fitted.GetSpacing()[1], rel=0.02)
     inner = (40, fitted.GetSize()[1] // 2)

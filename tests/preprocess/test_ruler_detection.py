@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from medseg.preprocess.ruler_detection import ANGLES, rulers
+from medseg.preprocess.ruler_detection import ANGLES, detect_rulers
 
 SIDE = 400
 
@@ -29,7 +29,7 @@ def drawn(teeth, angle=0.0):
 @pytest.mark.parametrize("angle", [0.0, np.pi / 12, np.pi / 2, 2.0])
 def test_a_ruler_is_found_with_its_teeth(angle):
     lines, directions, picture = drawn(np.arange(6, 300, 10), angle)
-    found = rulers(lines, directions, picture)
+    found = detect_rulers(lines, directions, picture)
     assert found[lines].mean() > 0.55
     near = cv2.dilate(lines.astype(np.uint8), np.ones((25, 25))) > 0
     assert not found[~near].any()
@@ -37,15 +37,15 @@ def test_a_ruler_is_found_with_its_teeth(angle):
 
 def test_a_bare_line_is_hair():
     lines, directions, picture = drawn([])
-    assert not rulers(lines, directions, picture).any()
+    assert not detect_rulers(lines, directions, picture).any()
 
 
 def test_hairs_that_cross_a_line_at_uneven_places_are_no_ruler():
     places = np.sort(np.random.default_rng(3).uniform(0, 300, 9))
     lines, directions, picture = drawn(places)
-    assert not rulers(lines, directions, picture).any()
+    assert not detect_rulers(lines, directions, picture).any()
 
 
 def test_nothing_on_plain_skin():
     nothing = np.zeros((SIDE, SIDE), bool)
-    assert not rulers(nothing, nothing.astype(np.uint8), np.full((SIDE, SIDE), 180, np.uint8)).any()
+    assert not detect_rulers(nothing, nothing.astype(np.uint8), np.full((SIDE, SIDE), 180, np.uint8)).any()

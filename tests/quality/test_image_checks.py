@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.preprocess.field_of_view import Dermoscope, Fundus, Sector
-from medseg.quality.image_checks import Blank, Blur, Colour, Exposure, FieldShare, Hair, Reddish, Size
+from medseg.quality.image_checks import Blank, Blur, Colour, ColourOrder, Exposure, FieldOfViewFraction, Hair, Size
 from medseg.typing import ByteArray
 
 Check = Callable[[sitk.Image], str | None]
@@ -44,8 +44,8 @@ def blurred(array: ByteArray, share: float) -> ByteArray:
 
 
 CHECKS: list[Check] = [
-    Size(64), Blank(), FieldShare(SKIN, 0.25), Colour(0.03), Reddish(0.95, SKIN), Exposure(0.75, 0.2, 0.3, SKIN),
-    Blur(0.2, SKIN), Hair(0.2),
+    Size(64), Blank(), FieldOfViewFraction(SKIN, 0.25), Colour(0.03), ColourOrder(0.95, SKIN),
+    Exposure(0.75, 0.2, 0.3, SKIN), Blur(0.2, SKIN), Hair(0.2),
 ]  # fmt: skip
 
 
@@ -104,8 +104,8 @@ def test_colours_are_told_from_grey_and_red_from_blue() -> None:
         assert "grey where colour" in str(Colour(0.03)(image(array)))
         assert Colour(0.0, 0.03)(image(array)) is None
     assert "coloured where grey" in str(Colour(0.0, 0.03)(image(shown)))
-    assert "BGR" in str(Reddish(0.95, SKIN)(image(shown[..., ::-1].copy())))
-    assert Reddish()(image(grey[..., 0])) is None
+    assert "BGR" in str(ColourOrder(0.95, SKIN)(image(shown[..., ::-1].copy())))
+    assert ColourOrder()(image(grey[..., 0])) is None
 
 
 def test_small_coloured_marks_are_no_colour_picture() -> None:
@@ -121,12 +121,12 @@ def test_a_blank_picture_is_blank_and_nothing_breaks(level: int, field: Fundus |
         blank = image(array)
         assert "blank" in str(Blank()(blank))
         assert Blur(0.2, field)(blank) is None
-        for check in (Exposure(0.5, 0.5, 0.3, field), Colour(0.03), Reddish(1.0, field), Hair(0.2)):
+        for check in (Exposure(0.5, 0.5, 0.3, field), Colour(0.03), ColourOrder(1.0, field), Hair(0.2)):
             check(blank)
 
 
 def test_a_fundus_must_be_round_on_a_dark_surround() -> None:
-    check = FieldShare(Fundus(), 0.15, 0.97, "fundus")
+    check = FieldOfViewFraction(Fundus(), 0.15, 0.97, "fundus")
     assert check(image(scene(disc=True, colour=RED))) is None
     assert check(image(scene())) == "shows no fundus: what was found covers 100% of the image, usual is 15% to 97%"
 
@@ -134,8 +134,8 @@ def test_a_fundus_must_be_round_on_a_dark_surround() -> None:
 def test_a_field_too_small_is_named() -> None:
     echo = np.zeros((200, 200), np.uint8)
     echo[80:110, 80:120] = scene(160, (0.6,))[:30, :40, 0]
-    assert "shows no echoes" in str(FieldShare(ECHO, 0.2, what="echoes")(image(echo)))
-    assert "shows no echoes" not in str(FieldShare(ECHO, 0.01, what="echoes")(image(echo)))
+    assert "shows no echoes" in str(FieldOfViewFraction(ECHO, 0.2, what="echoes")(image(echo)))
+    assert "shows no echoes" not in str(FieldOfViewFraction(ECHO, 0.01, what="echoes")(image(echo)))
 
 
 def test_much_hair_is_named_and_some_is_not() -> None:
@@ -192,11 +192,11 @@ def test_a_megapixel_takes_little_time(check: Check) -> None:
     [
         (Size, {"least": 0}),
         (Blank, {"least": 1.0}),
-        (FieldShare, {"field": SKIN, "least": 0.5, "most": 0.4}),
+        (FieldOfViewFraction, {"field": SKIN, "least": 0.5, "most": 0.4}),
         (Blur, {"least": 0.0}),
         (Exposure, {"bright": 0.0, "black": 0.5, "least": 0.3}),
         (Colour, {"least": 0.5, "most": 0.4}),
-        (Reddish, {"least": -1.0}),
+        (ColourOrder, {"least": -1.0}),
         (Hair, {"most": 1.5}),
     ],
 )

@@ -10,9 +10,9 @@ import SimpleITK as sitk
 
 from medseg.config.compose import build, compose
 from medseg.config.targets import PHANTOMS
-from medseg.data.fingerprint import known_looks
+from medseg.data.fingerprint import image_ranges
 from medseg.io.image import find_images, read_image
-from medseg.quality.ood import Familiar, look
+from medseg.quality.ood import OutOfDistribution, image_stats
 
 LUNG, SKIN, BREAST = "lung", "skin", "breast"
 COUNT = {LUNG: 24, SKIN: 40, BREAST: 40}
@@ -27,13 +27,13 @@ def phantoms(organ: str, folder: Path) -> list[sitk.Image]:
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Familiar, Any, list[sitk.Image]]]:
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[OutOfDistribution, Any, list[sitk.Image]]]:
     """Of each organ its recipe's check, what two thirds of the phantoms are like, and the rest of them."""
     found = {}
     for organ in COUNT:
         images = phantoms(organ, tmp_path_factory.mktemp(organ))
         third = len(images) // 3
-        learnt = known_looks([{"x": look(image)} for image in images[third:]])["x"]
+        learnt = image_ranges([{"x": image_stats(image)} for image in images[third:]])["x"]
         found[organ] = build(compose([f"organ={organ}"]).quality.familiar), learnt, images[:third]
     return found
 
@@ -97,43 +97,43 @@ def test_both_numbers_are_told() -> None:
     image = sitk.Image([40, 40, 30], sitk.sitkInt16)
     image.SetSpacing((5.0, 5.0, 5.0))
     known = {"cases": 100, "contrast": 1.0}
-    ranges = {name: (value, value) for name, value in look(image).items()} | {"spacing_finest": (0.7, 1.2)}
-    assert Familiar()(image, {**known, "ranges": ranges}) == ["finest spacing 5 mm, trained on 0.7–1.2"]
+    ranges = {name: (value, value) for name, value in image_stats(image).items()} | {"spacing_finest": (0.7, 1.2)}
+    assert OutOfDistribution()(image, {**known, "ranges": ranges}) == ["finest spacing 5 mm, trained on 0.7–1.2"]
     ranges |= {"spacing_finest": (2.6, 9.0), "side_longest": (900.0, 950.0), "level_50": (-800.0, -300.0)}
-    assert Familiar()(image, {**known, "ranges": ranges}) == [
+    assert OutOfDistribution()(image, {**known, "ranges": ranges}) == [
         "longest side 200 mm, trained on 900–950",
         "median of its values 0, trained on -800 to -300",
     ]
-    assert Familiar(side=5, level=None)(image, {**known, "ranges": ranges}) == []
+    assert OutOfDistribution(side=5, level=None)(image, {**known, "ranges": ranges}) == []
 
 
 def test_a_few_cases_are_trusted_less_than_many() -> None:
     image = sitk.GetImageFromArray(np.arange(10_000, dtype=np.float32).reshape(100, 100) / 10_000)
-    ranges = {name: (value, value) for name, value in look(image).items()} | {"level_50": (0.64, 0.64)}
+    ranges = {name: (value, value) for name, value in image_stats(image).items()} | {"level_50": (0.64, 0.64)}
     many, few = ({"cases": n, "contrast": 1.0, "ranges": ranges} for n in (10_000, 4))
-    assert Familiar(place=None)(image, many) == ["median of its values 0.5, trained on 0.64"]
-    assert Familiar(place=None)(image, few) == []
+    assert OutOfDistribution(place=None)(image, many) == ["median of its values 0.5, trained on 0.64"]
+    assert OutOfDistribution(place=None)(image, few) == []
 
 
 def test_grey_stored_as_colour_is_grey_and_sixteen_bits_are_as_eight() -> None:
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (50, 60)).astype(np.uint8)
-    one = look(sitk.GetImageFromArray(grey))
-    assert look(sitk.GetImageFromArray(np.stack([grey] * 3, -1), isVector=True)) == pytest.approx(one)
-    assert look(sitk.GetImageFromArray(grey.astype(np.uint16) * 257)) == pytest.approx(one, abs=1e-3)
+    one = image_stats(sitk.GetImageFromArray(grey))
+    assert image_stats(sitk.GetImageFromArray(np.stack([grey] * 3, -1), isVector=True)) == pytest.approx(one)
+    assert image_stats(sitk.GetImageFromArray(grey.astype(np.uint16) * 257)) == pytest.approx(one, abs=1e-3)
     assert one["components"] == 1
     assert (one["axes"], one["side_longest"]) == (2, 60)
 
 
 def test_constant_images_and_sequences_can_be_looked_at() -> None:
-    blank = look(sitk.Image([8, 8, 8], sitk.sitkInt16))
+    blank = image_stats(sitk.Image([8, 8, 8], sitk.sitkInt16))
     assert blank["contrast"] == 0
     assert "place_50" not in blank
     frames = np.stack([np.full((4, 5, 6), value, np.int16) for value in (0, 7, 0)])
-    assert look(sitk.JoinSeries([sitk.GetImageFromArray(frame) for frame in frames]))["level_50"] == 7
+    assert image_stats(sitk.JoinSeries([sitk.GetImageFromArray(frame) for frame in frames]))["level_50"] == 7
 
 
 @pytest.mark.parametrize(("name", "value"), [("spacing", 0.5), ("side", 0), ("level", -1), ("place", -0.1)])
 def test_limits_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
-        Familiar(**{name: value})
+        OutOfDistribution(**{name: value})

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.preprocess.field_of_view import Body, Head
-from medseg.quality.image_checks import Blank, Blur, FieldShare
+from medseg.quality.image_checks import Blank, Blur, FieldOfViewFraction
 from medseg.quality.volume_checks import Hounsfield, NotHounsfield
 from medseg.typing import Float32Array
 
@@ -46,10 +46,10 @@ def test_a_ct_and_an_mri_raise_no_doubt() -> None:
         assert CT(image(hu)) is None
         assert Blank()(image(hu)) is None
     assert Blur(0.22)(image(chest())) is None
-    assert FieldShare(Body(), 0.03)(image(chest())) is None
+    assert FieldOfViewFraction(Body(), 0.03)(image(chest())) is None
     for mri in (head(), head() / 2000, (head() - 300) / 300, (head() - 300) / 50):
         assert MRI(image(mri)) is None
-        assert FieldShare(Head(), 0.02)(image(mri)) is None
+        assert FieldOfViewFraction(Head(), 0.02)(image(mri)) is None
     assert Blur(0.22)(image(head())) is None
 
 
@@ -112,20 +112,20 @@ def test_a_sequence_is_judged_by_its_middle_frame() -> None:
     frames = [image(chest(48)) for _ in range(3)]
     sequence = sitk.JoinSeries(frames)
     shifted = sitk.JoinSeries([frames[0], frames[1] + 1000, frames[2]])
-    for check in (CT, Blank(), Blur(0.22), FieldShare(Body(), 0.03)):
+    for check in (CT, Blank(), Blur(0.22), FieldOfViewFraction(Body(), 0.03)):
         assert check(sequence) is None
     assert "HU + 1000" in str(CT(shifted))
 
 
 def test_a_colour_picture_has_no_body() -> None:
     colour = sitk.GetImageFromArray(np.zeros((40, 40, 3), np.uint8), isVector=True)
-    assert "body cannot be looked for" in str(FieldShare(Body(), 0.03, what="body")(colour))
+    assert "body cannot be looked for" in str(FieldOfViewFraction(Body(), 0.03, what="body")(colour))
     assert CT(colour) is not None
 
 
 def test_a_volume_takes_less_than_a_second() -> None:
     volume = image(np.tile(chest(512), (10, 1, 1)))
-    for check in (CT, MRI, Blank(), Blur(0.22), FieldShare(Body(), 0.03)):
+    for check in (CT, MRI, Blank(), Blur(0.22), FieldOfViewFraction(Body(), 0.03)):
         start = time.process_time()
         check(volume)
         assert time.process_time() - start < 1

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from medseg.errors import ModelError
 from medseg.evaluation.overlap import compare_masks, summarise
-from medseg.evaluation.states import summarise_states
+from medseg.evaluation.states import summarise_predictions
 from medseg.io.image import write_image
 from medseg.reports.report import write_report
 
@@ -94,7 +94,7 @@ def diagnosis_run(folder: Path) -> dict[str, Any]:
             .assign(predicted_linear="exhale", signal_linear=signal * 0.5)
         )
     frames = pd.concat(parts, ignore_index=True)
-    summary = summarise_states(frames, CLASSES) | {"report_split": "test", "masks": "given, out of fold"}
+    summary = summarise_predictions(frames, CLASSES) | {"report_split": "test", "masks": "given, out of fold"}
     folder.mkdir(parents=True)
     frames.to_csv(folder / "predictions.csv", index=False)
     common_files(

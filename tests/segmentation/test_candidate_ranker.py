@@ -7,7 +7,7 @@ import pytest
 
 from medseg.errors import DataError
 from medseg.segmentation.candidate_ranker import Ranker, fit, from_state
-from medseg.segmentation.candidates import Candidate, Finder
+from medseg.segmentation.candidates import Candidate, CandidateFinder
 
 SIZE, RADIUS = 96, 6
 
@@ -26,7 +26,7 @@ def look_alikes(rng: np.random.Generator, others: int) -> tuple[list[Candidate],
     distance = np.min([np.hypot(y - row, x - column) for row, column in places], axis=0) * SIZE
     probability = (0.8 * (distance <= RADIUS))[None].astype(np.float32)
     picture = (0.6 - 0.4 * (distance <= RADIUS) + rng.normal(0, 0.05, (SIZE, SIZE)))[None].astype(np.float32)
-    regions = Finder().find(probability, picture)
+    regions = CandidateFinder().find(probability, picture)
     row, column = (int(part * SIZE) for part in places[0])
     return regions.candidates, [int(c.number == regions.numbers[0, row, column]) for c in regions.candidates]
 

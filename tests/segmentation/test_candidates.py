@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medseg.segmentation.candidates import Candidate, Finder, Regions, only_kept
+from medseg.segmentation.candidates import Candidate, CandidateFinder, Regions, only_kept
 from medseg.typing import Float32Array
 
 
@@ -19,7 +19,7 @@ def scene(discs: list[tuple[float, float, float, float]], size: int = 100) -> tu
 
 
 def test_every_region_of_a_low_threshold_is_a_candidate() -> None:
-    regions = Finder(threshold=0.2).find(*scene([(30, 30, 6, 0.9), (60, 70, 6, 0.25), (80, 20, 6, 0.1)]))
+    regions = CandidateFinder(threshold=0.2).find(*scene([(30, 30, 6, 0.9), (60, 70, 6, 0.25), (80, 20, 6, 0.1)]))
     assert len(regions.candidates) == 2
     assert regions.numbers[0, 30, 30] == 1  # the most probable first
     assert regions.numbers[0, 60, 70] == 2
@@ -28,13 +28,13 @@ def test_every_region_of_a_low_threshold_is_a_candidate() -> None:
 
 def test_noise_is_no_candidate_and_there_is_a_limit() -> None:
     discs = [(20, 20 * n + 10, 0.5 if n == 1 else 4, 0.3 + 0.1 * n) for n in range(5)]
-    assert len(Finder(smallest=0.001).find(*scene(discs)).candidates) == 4
-    few = Finder(most=2).find(*scene(discs))
+    assert len(CandidateFinder(smallest=0.001).find(*scene(discs)).candidates) == 4
+    few = CandidateFinder(most=2).find(*scene(discs))
     assert [round(c.measures["peak"], 1) for c in few.candidates] == [0.7, 0.6]
 
 
 def test_measures_of_place_size_and_form() -> None:
-    one, other = Finder().find(*scene([(50, 49.5, 8, 0.9), (80, 90, 4, 0.5)])).candidates
+    one, other = CandidateFinder().find(*scene([(50, 49.5, 8, 0.9), (80, 90, 4, 0.5)])).candidates
     assert one.measures["depth"] == pytest.approx(0.505, abs=0.01)
     assert one.measures["lateral"] == pytest.approx(0, abs=0.01)
     assert other.measures["lateral"] == pytest.approx(0.81, abs=0.01)
@@ -54,26 +54,26 @@ def test_an_ellipse_lying_flat_is_long_wide_and_regular_and_a_star_is_not() -> N
     y, x = np.mgrid[:100, :100] - 50.0
     picture = np.full((1, 100, 100), 0.5, np.float32)
     ellipse = ((y / 6) ** 2 + (x / 24) ** 2 <= 1)[None].astype(np.float32)
-    lying = Finder().find(ellipse, picture).candidates[0].measures
+    lying = CandidateFinder().find(ellipse, picture).candidates[0].measures
     assert lying["lengthening"] == pytest.approx(np.log(4), abs=0.05)
     assert lying["wider"] == pytest.approx(np.log(4), abs=0.1)
     assert lying["irregularity"] < 0.05
     star = (np.hypot(y, x) <= 14 + 10 * np.cos(7 * np.arctan2(y, x)))[None].astype(np.float32)
-    assert Finder().find(star, picture).candidates[0].measures["irregularity"] > 0.2
+    assert CandidateFinder().find(star, picture).candidates[0].measures["irregularity"] > 0.2
 
 
 def test_what_lies_below_is_told_from_what_lies_beside() -> None:
     probability, picture = scene([(40, 50, 8, 0.9)])
     shadow = picture.copy()
     shadow[0, 49:80, 42:59] = 0.1
-    assert Finder().find(probability, picture).candidates[0].measures["below"] == pytest.approx(0, abs=1e-5)
-    assert Finder().find(probability, shadow).candidates[0].measures["below"] < -1
+    assert CandidateFinder().find(probability, picture).candidates[0].measures["below"] == pytest.approx(0, abs=1e-5)
+    assert CandidateFinder().find(probability, shadow).candidates[0].measures["below"] < -1
 
 
 def test_volumes_are_measured_in_three_dimensions() -> None:
     z, y, x = np.mgrid[:20, :40, :40]
     ball = ((z - 10) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 36).astype(np.float32)
-    measures = Finder().find(ball, 1 - ball).candidates[0].measures
+    measures = CandidateFinder().find(ball, 1 - ball).candidates[0].measures
     assert measures["irregularity"] == pytest.approx(0, abs=0.05)
     assert measures["lengthening"] == pytest.approx(0, abs=0.02)
     assert measures["depth"] == pytest.approx(0.51, abs=0.01)
@@ -81,7 +81,7 @@ def test_volumes_are_measured_in_three_dimensions() -> None:
 
 def test_nothing_in_nothing_out() -> None:
     probability, picture = scene([])
-    regions = Finder().find(probability, picture)
+    regions = CandidateFinder().find(probability, picture)
     assert regions.candidates == []
     assert not only_kept(probability, regions).any()
 
@@ -91,12 +91,12 @@ def test_nothing_in_nothing_out() -> None:
 )
 def test_what_is_kept(keep: str, kept: list[int]) -> None:
     candidates = [Candidate(n, {"peak": 0.9}, score) for n, score in ((1, 0.8), (2, 0.5), (3, 0.1))]
-    chosen = Finder(keep=keep, least=0.3).choose(candidates)
+    chosen = CandidateFinder(keep=keep, least=0.3).choose(candidates)
     assert [c.number for c in chosen if c.kept] == kept
 
 
 def test_the_best_is_not_kept_where_it_is_unlikely() -> None:
-    assert not Finder(least=0.3).choose([Candidate(1, {"peak": 0.9}, 0.2)])[0].kept
+    assert not CandidateFinder(least=0.3).choose([Candidate(1, {"peak": 0.9}, 0.2)])[0].kept
 
 
 def test_only_the_kept_is_left_and_a_faint_one_is_raised() -> None:
@@ -110,4 +110,4 @@ def test_only_the_kept_is_left_and_a_faint_one_is_raised() -> None:
 @pytest.mark.parametrize("settings", [{"keep": "some"}, {"threshold": 0.0}])
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="candidates"):
-        Finder(**settings)  # type: ignore[arg-type]
+        CandidateFinder(**settings)  # type: ignore[arg-type]

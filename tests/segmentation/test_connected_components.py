@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.segmentation.connected_components import chosen
+from medseg.segmentation.connected_components import select_components
 
 
 @pytest.mark.parametrize("shape", [(9, 14, 11), (40, 30), (1, 12, 12)])
@@ -13,15 +13,17 @@ def test_slabs_find_what_itk_finds_in_the_whole(shape: tuple[int, ...], slab: in
     ordered = sitk.GetArrayFromImage(
         sitk.RelabelComponent(sitk.ConnectedComponent(image_of(array)), sortByObjectSize=True)
     )
-    assert (chosen(array, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes), slab) == (ordered == 1)).all()
+    assert (
+        select_components(array, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes), slab) == (ordered == 1)
+    ).all()
     wanted = (np.bincount(ordered.ravel()) >= 5)[ordered] & array
-    assert (chosen(array, lambda sizes, _: sizes >= 5, slab) == wanted).all()
-    filled = array | chosen(~array, lambda _, borders: ~borders, slab)
+    assert (select_components(array, lambda sizes, _: sizes >= 5, slab) == wanted).all()
+    filled = array | select_components(~array, lambda _, borders: ~borders, slab)
     assert (filled == sitk.GetArrayFromImage(sitk.BinaryFillhole(image_of(array)))).all()
 
 
 def test_nothing_has_no_components() -> None:
-    assert not chosen(np.zeros((4, 5, 6), bool), lambda sizes, _: sizes > 0).any()
+    assert not select_components(np.zeros((4, 5, 6), bool), lambda sizes, _: sizes > 0).any()
 
 
 def image_of(array: np.ndarray) -> sitk.Image:

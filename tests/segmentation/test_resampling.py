@@ -13,13 +13,13 @@ from torch import nn
 from medseg.io.image import array_view
 from medseg.io.labels import Labels
 from medseg.preprocess.geometry import Orient, Resample, SliceAxis
-from medseg.segmentation.resampling import BLOCK, Target, lines_between, regrid
-from medseg.segmentation.sliding_window import Tiling, planes, predict, probabilities
+from medseg.segmentation.resampling import BLOCK, OutputLabels, axis_maps, resample_to_input
+from medseg.segmentation.sliding_window import Tiling, iter_planes, predict, probabilities
 from medseg.typing import Float32Array
 
 CPU = torch.device("cpu")
-EXCLUSIVE = Target(Labels({"a": 1, "b": 2, "c": 3}), 0.5)
-OVERLAPPING = Target(Labels({"a": 1, "b": 2, "c": 3}, exclusive=False), 0.5)
+EXCLUSIVE = OutputLabels(Labels({"a": 1, "b": 2, "c": 3}), 0.5)
+OVERLAPPING = OutputLabels(Labels({"a": 1, "b": 2, "c": 3}, exclusive=False), 0.5)
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -33,7 +33,7 @@ def phantom(size: tuple[int, ...], spacing: tuple[float, ...], seed: int = 0) ->
 
 
 def all_at_once(
-    probability: Float32Array, grid: sitk.Image, reference: sitk.Image, target: Target
+    probability: Float32Array, grid: sitk.Image, reference: sitk.Image, target: OutputLabels
 ) -> tuple[Float32Array, Float32Array]:
     """Each label's probability (K, *S) resampled by ITK, and the coded mask by comparing all of them."""
     there = []
@@ -49,7 +49,7 @@ def all_at_once(
     return layers, np.where(rest >= layers.max(axis=0), 0, layers.argmax(axis=0) + 1)
 
 
-def network(dimensions: int, channels: int, target: Target) -> nn.Module:
+def network(dimensions: int, channels: int, target: OutputLabels) -> nn.Module:
     """One layer that looks at neighbours, so that tiles differ where they overlap."""
     torch.manual_seed(3)
     conv = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions](channels, 3 + target.labels.exclusive, 3, padding=1)
@@ -72,7 +72,7 @@ def network(dimensions: int, channels: int, target: Target) -> nn.Module:
     ids=["2d-context", "2d-mirrored", "2d-one-tile", "3d", "3d-mirrored-padded"],
 )
 @pytest.mark.parametrize("direction", [OBLIQUE, (0, 0, -1, 1, 0, 0, 0, -1, 0)], ids=["oblique", "turned"])
-def test_masks_equal_those_of_whole_volumes(tiling: Tiling, target: Target, direction: tuple[float, ...]) -> None:
+def test_masks_equal_those_of_whole_volumes(tiling: Tiling, target: OutputLabels, direction: tuple[float, ...]) -> None:
     image = phantom((34, 38, 24), (1.3, 0.7, 2.5))
     image.SetDirection(direction)
     ready = Resample((1.0, 1.1, None))(SliceAxis(2)(Orient()(image)))
@@ -85,12 +85,12 @@ def test_masks_equal_those_of_whole_volumes(tiling: Tiling, target: Target, dire
         return np.concatenate([probabilities(model, tiling, CPU, tile[None]) for tile in batch])
 
     layers, wanted = all_at_once(_whole_volume(infer, parts[0], tiling), ready, image, target)
-    coded, kept = regrid(planes(infer, parts, tiling), ready, image, target, keep=True)
+    coded, kept = resample_to_input(iter_planes(infer, parts, tiling), ready, image, target, keep=True)
     assert coded.dtype == np.uint8
     assert (coded == wanted).all()
     assert len(np.unique(coded)) == (4 if target.labels.exclusive else len(np.unique(wanted)))
     assert np.stack(list(kept.values())) == pytest.approx(layers, abs=2e-6)
-    assert (regrid(planes(infer, parts, tiling), ready, image, target)[0] == coded).all()
+    assert (resample_to_input(iter_planes(infer, parts, tiling), ready, image, target)[0] == coded).all()
 
 
 def _whole_volume(infer: object, image: Float32Array, tiling: Tiling) -> Float32Array:
@@ -127,7 +127,7 @@ def _whole_volume(infer: object, image: Float32Array, tiling: Tiling) -> Float32
 
 @pytest.mark.parametrize("target", [EXCLUSIVE, OVERLAPPING], ids=["exclusive", "overlapping"])
 @pytest.mark.parametrize(("shape", "spacing"), [((40, 31), (0.5, 0.7)), ((90, 120), (0.25, 0.21)), ((8, 9), (3, 2.9))])
-def test_pictures_too(target: Target, shape: tuple[int, int], spacing: tuple[float, float]) -> None:
+def test_pictures_too(target: OutputLabels, shape: tuple[int, int], spacing: tuple[float, float]) -> None:
     grid = phantom((24, 20), (1.0, 1.0))
     reference = sitk.Image(shape, sitk.sitkUInt8)
     reference.SetSpacing(spacing)
@@ -135,7 +135,7 @@ def test_pictures_too(target: Target, shape: tuple[int, int], spacing: tuple[flo
     values = np.random.default_rng(0).dirichlet([1, 1, 1, 1], size=(1, 20, 24)).astype(np.float32)
     probability = values.transpose(3, 0, 1, 2)[: 4 if target.labels.exclusive else 3]  # (K, 1, Y, X)
     layers, wanted = all_at_once(probability, grid, reference, target)
-    coded, kept = regrid(iter(probability.transpose(1, 0, 2, 3)), grid, reference, target, keep=True)
+    coded, kept = resample_to_input(iter(probability.transpose(1, 0, 2, 3)), grid, reference, target, keep=True)
     assert coded.shape == shape[::-1]
     assert (coded == wanted).all()
     assert np.stack(list(kept.values())) == pytest.approx(layers, abs=1e-6)
@@ -148,14 +148,14 @@ def test_every_order_and_flip_of_axes() -> None:
     for axes, *signs in itertools.product(itertools.permutations(range(3)), *[(False, True)] * 3):
         reference = sitk.Flip(sitk.PermuteAxes(Resample((0.7, 2.0, 1.1))(volume), list(axes)), signs)
         _, wanted = all_at_once(probability, volume, reference, EXCLUSIVE)
-        coded, _ = regrid(iter(probability.transpose(1, 0, 2, 3)), volume, reference, EXCLUSIVE)
+        coded, _ = resample_to_input(iter(probability.transpose(1, 0, 2, 3)), volume, reference, EXCLUSIVE)
         assert (coded == wanted).all()
 
 
 def test_a_grid_that_is_its_own_reference_gives_its_own_values() -> None:
     volume = phantom((9, 8, 7), (0.3, 0.3, 0.7))
     values = np.random.default_rng(1).random((7, 3, 8, 9)).astype(np.float32)
-    kept = regrid(iter(values), volume, volume, OVERLAPPING, keep=True)[1]
+    kept = resample_to_input(iter(values), volume, volume, OVERLAPPING, keep=True)[1]
     assert (np.stack(list(kept.values()), axis=1) == values).all()
 
 
@@ -163,7 +163,7 @@ def test_grids_that_are_turned_against_each_other_are_refused() -> None:
     volume, turned = phantom((9, 8, 7), (1.0, 1.0, 1.0)), phantom((9, 8, 7), (1.0, 1.0, 1.0))
     turned.SetDirection(OBLIQUE)
     with pytest.raises(ValueError, match="turned against each other"):
-        lines_between(volume, turned)
+        axis_maps(volume, turned)
 
 
 def test_blocks_make_up_a_large_picture() -> None:
@@ -175,7 +175,9 @@ def test_blocks_make_up_a_large_picture() -> None:
     probability = np.random.default_rng(2).dirichlet([1, 1, 1, 1], size=(1, 4, 3)).astype(np.float32)
     probability = probability.transpose(3, 0, 1, 2)
     _, wanted = all_at_once(probability, grid, reference, EXCLUSIVE)
-    assert (regrid(iter(probability.transpose(1, 0, 2, 3)), grid, reference, EXCLUSIVE)[0] == wanted).mean() > 1 - 1e-5
+    assert (
+        resample_to_input(iter(probability.transpose(1, 0, 2, 3)), grid, reference, EXCLUSIVE)[0] == wanted
+    ).mean() > 1 - 1e-5
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -186,13 +188,13 @@ def test_memory_does_not_grow_with_the_number_of_labels(dimensions: int) -> None
     tiling = Tiling((8, 96, 96)[3 - dimensions :], batch=1)
     peaks = []
     for count in (2, 16):
-        target = Target(Labels({str(number): number for number in range(1, count + 1)}), 0.5)
+        target = OutputLabels(Labels({str(number): number for number in range(1, count + 1)}), 0.5)
 
         def infer(batch: Float32Array, count: int = count) -> Float32Array:
             return np.full((1, count + 1, *batch.shape[2:]), 1 / (count + 1), np.float32)
 
         tracemalloc.start()
-        regrid(planes(infer, [np.asarray(array_view(image))], tiling), image, reference, target)
+        resample_to_input(iter_planes(infer, [np.asarray(array_view(image))], tiling), image, reference, target)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     volume = reference.GetNumberOfPixels()
@@ -209,7 +211,7 @@ def test_planes_come_as_soon_as_no_tile_reaches_them() -> None:
         seen.append(len(batch))
         return np.ones((len(batch), 1, *batch.shape[2:]), np.float32)
 
-    made: Iterator[Float32Array] = planes(infer, [np.zeros((1, 32, 8, 8), np.float32)], Tiling((8, 8, 8), batch=1))
+    made: Iterator[Float32Array] = iter_planes(infer, [np.zeros((1, 32, 8, 8), np.float32)], Tiling((8, 8, 8), batch=1))
     assert next(made).shape == (1, 8, 8)
     assert len(seen) == 1
     assert len(list(made)) == 31
@@ -219,5 +221,5 @@ def test_predict_is_all_planes() -> None:
     image = np.random.default_rng(0).normal(size=(1, 9, 20, 17)).astype(np.float32)
     model, tiling = network(3, 1, EXCLUSIVE), Tiling((4, 8, 8), batch=3, multiple=4)
     found = predict(model, image, tiling, CPU)
-    parts = list(planes(lambda batch: probabilities(model, tiling, CPU, batch), [image], tiling))
+    parts = list(iter_planes(lambda batch: probabilities(model, tiling, CPU, batch), [image], tiling))
     assert (found == np.stack(parts, axis=1)).all()

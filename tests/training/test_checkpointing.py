@@ -15,7 +15,7 @@ from medseg.config.compose import compose
 from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
-from medseg.training.checkpointing import Clock, WholeFiles, done_so_far
+from medseg.training.checkpointing import AtomicCheckpointIO, TimeBudget, read_progress
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET
 
@@ -33,34 +33,34 @@ def settings(cohort: Path, tmp_path: Path) -> Settings:
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "last.ckpt"
-    WholeFiles().save_checkpoint({"step": 1}, file)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, file)
 
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("medseg.batch.case_log.os.fsync", full)
     with pytest.raises(MedsegError, match="No space left"):
-        WholeFiles().save_checkpoint({"step": 2}, file)
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, file)
     assert torch.load(file, weights_only=True) == {"step": 1}
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_damaged_checkpoint_is_an_error_with_the_way_out(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    assert done_so_far(run).step == 0
+    assert read_progress(run).step == 0
     run.checkpoint.parent.mkdir()
     run.checkpoint.write_bytes(b"PK no checkpoint")
     with pytest.raises(ModelError, match=r"last.ckpt: cannot be read .* remove it"):
-        done_so_far(run)
+        read_progress(run)
 
 
 def test_the_clock_counts_what_went_before() -> None:
-    clock = Clock(10, before=9.0)
+    clock = TimeBudget(10, before=9.0)
     assert clock.share() == pytest.approx(0.9)
     assert not clock.is_up()
     assert clock.is_up(ahead=1.0)
-    assert Clock(None, before=9.0).share() == 0
-    assert not Clock(None, before=9.0).is_up(1e9)
+    assert TimeBudget(None, before=9.0).share() == 0
+    assert not TimeBudget(None, before=9.0).is_up(1e9)
 
 
 def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_path: Path) -> None:
@@ -111,27 +111,27 @@ def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: P
     still = ["diagnoser.optimizer.lr=0.0", "diagnoser.early_stopping.patience=2"]  # the held-out loss cannot improve
     words = [*TINY, *still, "task=diagnosis", f"data.root={breathing}", "trainer.budget=0.2"]
     run = train(compose([*words, f"run_dir={tmp_path / 'run'}"])).run
-    done, before = done_so_far(run), run.file("history.csv").read_text()
+    done, before = read_progress(run), run.file("history.csv").read_text()
     assert done.early
     assert done.step < 3840 * 0.2 / 32
     train(compose([f"resume={run.path}"]))
-    assert done_so_far(run) == done
+    assert read_progress(run) == done
     assert run.file("history.csv").read_text() == before
 
 
 def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path: Path) -> None:
     bounded = settings("run", "segmenter.passes=100000000", "trainer.max_time=00:00:00:02")
     run = train(compose(bounded)).run
-    done, rows = done_so_far(run), read_csv(run.file("history.csv"))
+    done, rows = read_progress(run), read_csv(run.file("history.csv"))
     assert 1.5 < done.seconds < 4
     assert float(rows[-1]["lr"]) < 0.002  # of 0.01
     started = time.monotonic()
     train(compose([f"resume={run.path}"]))
-    assert done_so_far(run) == done  # nothing is left of the time
+    assert read_progress(run) == done  # nothing is left of the time
     assert read_csv(run.file("history.csv")) == rows
     train(compose([f"resume={run.path}", "trainer.max_time=00:00:00:03"]))
-    assert 2.5 < done_so_far(run).seconds < 5
-    assert done_so_far(run).step > done.step
+    assert 2.5 < read_progress(run).seconds < 5
+    assert read_progress(run).step > done.step
     assert time.monotonic() - started < 30
 
 
@@ -151,7 +151,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
     run = Run(tmp_path / "run")
     assert str(run.checkpoint) in str(error.value)
     content = torch.load(run.checkpoint, weights_only=True)
-    assert done_so_far(run).step == 4
+    assert read_progress(run).step == 4
     assert all(bool(torch.isfinite(value).all()) for value in content["current_model_state"].values())
 
 

@@ -10,7 +10,7 @@ import pytest
 from medseg.config.compose import compose
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
 from medseg.features.tables import read_tables
-from medseg.inference.sequence_classifier import Diagnoser
+from medseg.inference.sequence_classifier import SequenceClassifier
 from medseg.runs.run import open_run
 from medseg.training.lstm import split_in_folds
 
@@ -52,7 +52,7 @@ def test_a_trained_diagnoser_is_calibrated_and_judged_before_and_after(diagnoser
     metrics = run.read_json("metrics.json")
     assert metrics["alpha"] == 0.1
     found = pd.read_csv(diagnoser / "predictions.csv")
-    made, tables = Diagnoser.from_run(run), read_tables(diagnoser / "features.csv")
+    made, tables = SequenceClassifier.from_run(run), read_tables(diagnoser / "features.csv")
     rows = tables.frames["case"].isin(found["case"]).to_numpy()
     truth = (found["label"] == "inhale").to_numpy().astype(int)
     for model, raw in made.said(tables).items():

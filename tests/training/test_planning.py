@@ -10,7 +10,7 @@ from medseg.config.compose import auto_keys, compose
 from medseg.data.readers import read_cases
 from medseg.data.splits import split_cases
 from medseg.errors import ConfigError
-from medseg.training.planning import resolved
+from medseg.training.planning import resolve_plan
 from tests.conftest import TINY
 
 Command = Callable[..., Any]
@@ -35,18 +35,18 @@ def test_auto_values_come_from_the_plan_that_a_user_edited(cohort: Path, tmp_pat
     cases = split_cases(read_cases(cohort, ["ct"]), 0.2, 1)
     config = compose(["organ=lung", *AUTO, f"data.root={cohort}"])
     assert set(auto_keys(config)) >= {"segmenter.patch", "segmenter.batch", "preprocess.intensity"}
-    planned = resolved(config, cases)
+    planned = resolve_plan(config, cases)
     assert auto_keys(planned) == []
     assert planned.preprocess.intensity["_target_"].endswith("Window")
     (tmp_path / "plan.yaml").write_text(
         "segmenter.patch: [32, 32]\nsegmenter.batch: 3\nsegmenter.network.depth: 2\nsegmenter.network.dimensions: 2\n"
         "preprocess.intensity: null\npreprocess.grid: null\n"
     )
-    edited = resolved(compose(["organ=lung", *AUTO, f"plan={tmp_path / 'plan.yaml'}"]), cases)
+    edited = resolve_plan(compose(["organ=lung", *AUTO, f"plan={tmp_path / 'plan.yaml'}"]), cases)
     assert (list(edited.segmenter.patch), edited.segmenter.batch, edited.segmenter.network.depth) == ([32, 32], 3, 2)
     (tmp_path / "plan.yaml").write_text("segmenter.patch: [32, 32]\n")
     with pytest.raises(ConfigError, match="the plan has no value for it"):
-        resolved(compose(["organ=lung", *AUTO, f"plan={tmp_path / 'plan.yaml'}"]), cases)
+        resolve_plan(compose(["organ=lung", *AUTO, f"plan={tmp_path / 'plan.yaml'}"]), cases)
 
 
 def test_what_is_planned_is_trained(medseg: Command, cohort: Path, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from medseg.cli.app import app
 from medseg.config.compose import build, compose, load
-from medseg.diagnosis.clinical_rules import Points, Slope
+from medseg.diagnosis.clinical_rules import ScoreThreshold, VolumeSlope
 from medseg.errors import DataError
 from medseg.features.tables import read_tables
-from medseg.inference.diagnosis_scores import judge
-from medseg.inference.feature_inputs import Inputs, rule_of
+from medseg.inference.diagnosis_scores import evaluate_frames
+from medseg.inference.feature_inputs import FeatureSchema, build_rule
 from medseg.inference.stacked_classifier import load_classifier
 from medseg.runs.run import open_run
 from medseg.training.dataset import read_dataset
@@ -107,12 +107,14 @@ def test_labels_that_are_given_are_judged_as_in_the_training(finished: Path, tmp
 def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
     """Also those of cases that could not be measured, which rule nothing out."""
     run = open_run(finished)
-    classifier = load_classifier(run, load(run.file("config.yaml")), Inputs.read(run.read_json("diagnoser.json")))
+    classifier = load_classifier(
+        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("diagnoser.json"))
+    )
     tables = read_tables(finished / "features.csv")
     measures = [name for name in tables.frames if name.startswith("noise")]
     tables.frames.loc[:29, [*measures, "tells"]] = np.nan
     found = classifier(tables, baseline=True)
-    scores = judge(classifier, tables, found, ["malignant"])["models"]["stack"]
+    scores = evaluate_frames(classifier, tables, found, ["malignant"])["models"]["stack"]
     assert found["abstain"][:30].all()
     assert scores["set_abstains"]["mean"] == pytest.approx(found["abstain"].mean())
 
@@ -127,13 +129,14 @@ def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("organ", "kind", "fits"), [("lung", Slope, True), ("skin", Points, True), ("lung", Points, False)]
+    ("organ", "kind", "fits"),
+    [("lung", VolumeSlope, True), ("skin", ScoreThreshold, True), ("lung", ScoreThreshold, False)],
 )
 def test_a_rule_stands_only_beside_diagnosers_of_its_kind(organ: str, kind: type, fits: bool) -> None:
     """So that organ=lung diagnoser=stack and organ=skin diagnoser=lstm train, without it."""
     config = compose([f"organ={organ}", "task=diagnosis"])
     reads = build(config.organ.rule).reads
-    assert (rule_of(config, reads, (kind,)) is not None) == fits
+    assert (build_rule(config, reads, (kind,)) is not None) == fits
 
 
 def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: Path) -> None:
@@ -260,7 +263,9 @@ def test_a_label_that_the_model_does_not_know_is_not_judged(finished: Path, tmp_
 
 def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
     run = open_run(finished)
-    classifier = load_classifier(run, load(run.file("config.yaml")), Inputs.read(run.read_json("diagnoser.json")))
+    classifier = load_classifier(
+        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("diagnoser.json"))
+    )
     classifier.use = "lstm"
     table = classifier(read_tables(finished / "features.csv"))
     assert table["why"].str.contains("tells").mean() > 0.3

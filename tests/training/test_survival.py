@@ -13,9 +13,9 @@ from tests.test_train import read_csv
 from tests.test_train_classifier import QUICK, write_table
 
 from medseg.runs.run import Run
-from medseg.training.checkpointing import done_so_far
+from medseg.training.checkpointing import read_progress
 from medseg.utils.files import sha256
-from medseg.utils.locks import only_one
+from medseg.utils.locks import lock_output
 from tests.conftest import TINY, TINY_UNET
 from tests.killing import Killing
 
@@ -129,7 +129,7 @@ def test_a_signal_lets_the_running_step_end_and_keeps_it(
     assert go_on(killing, words, run, number, lambda: rows(run) >= 4) == 130
     assert "stopping after this step" in killing.said()
     assert f"medseg train resume={run}" in killing.said()
-    assert done_so_far(Run(run)).step >= int(read_csv(run / "history.csv")[-1]["step"]) >= 3
+    assert read_progress(Run(run)).step >= int(read_csv(run / "history.csv")[-1]["step"]) >= 3
     assert not (run / "manifest.json").exists()
 
 
@@ -149,6 +149,6 @@ def test_a_training_that_is_killed_while_it_is_measured_is_only_measured_again(
 def test_two_trainings_do_not_write_one_run(killing: Killing, words: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    with only_one(run):
+    with lock_output(run):
         assert killing.run([*words, f"run_dir={run}"]) == 2
     assert "another medseg writes there" in killing.said()

@@ -19,7 +19,7 @@ from medseg.features.dermoscopy.asymmetry import asymmetry as fold
 from medseg.features.dermoscopy.border import SECTORS, border_profile, sector_cutoffs, sectors
 from medseg.features.dermoscopy.border import border as edge
 from medseg.features.dermoscopy.colours import REFERENCES, nearest_colour
-from medseg.features.dermoscopy.lesion import SIDE, Lesion, checked, lesions
+from medseg.features.dermoscopy.lesion import SIDE, Lesion, check_image, lesions
 from medseg.features.dermoscopy.structures import structures as inner
 from medseg.io.labels import Labels
 
@@ -75,7 +75,7 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
 
 def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
     """Where each step lies: 1 … 8 in the sectors of what is labelled, 0 outside it; on the image's grid, UInt16."""
-    inside = checked(image, mask) > 0
+    inside = check_image(image, mask) > 0
     numbers = np.zeros(inside.shape, np.uint16)
     shown = next((lesion for _, lesion in lesions(image, sitk.Cast(mask > 0, sitk.sitkUInt8), {"lesion": 1})), None)
     if shown is not None:

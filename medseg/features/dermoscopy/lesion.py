@@ -19,7 +19,7 @@ from medseg.preprocess.colour import to_lab
 from medseg.preprocess.field_of_view import Dermoscope
 from medseg.preprocess.hair_removal import hair_mask
 from medseg.preprocess.intensity import Photo
-from medseg.preprocess.ruler_detection import ANGLES, rulers
+from medseg.preprocess.ruler_detection import ANGLES, detect_rulers
 from medseg.typing import BoolArray, Float32Array
 
 SIDE = 512  # pixels of the longer side: more shows no further measure, but takes longer
@@ -58,7 +58,7 @@ def lesions(
 
     image: 2D photograph, grey or colour, of any pixel type. Raises ImageError (not-a-picture, grid-mismatch).
     """
-    array = checked(image, mask)
+    array = check_image(image, mask)
     found = [
         (name, region, _working(region.astype(np.float32), image) > 0.5) for name, region in regions(array, labels)
     ]
@@ -73,7 +73,7 @@ def lesions(
         yield name, _lesion(lab, inside, seen) if visible else None
 
 
-def checked(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
+def check_image(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
     """The mask (Y, X); ImageError where these are no pictures or do not fit together."""
     if image.GetDimension() != 2 or mask.GetDimension() != 2:
         raise ImageError(
@@ -133,7 +133,7 @@ def _rulers(values: Float32Array) -> BoolArray:
     dx, dy = (cv2.Sobel(np.float32(grey), cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
     xx, yy, xy = (cv2.GaussianBlur(part, (0, 0), 0.005 * side + 0.5) for part in (dx * dx, dy * dy, dx * dy))
     along = (0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2) % np.pi
-    return rulers(lines, (np.rint(along / np.pi * ANGLES) % ANGLES).astype(np.uint8), grey)
+    return detect_rulers(lines, (np.rint(along / np.pi * ANGLES) % ANGLES).astype(np.uint8), grey)
 
 
 def _lesion(lab: Float32Array, inside: BoolArray, seen: BoolArray) -> Lesion:

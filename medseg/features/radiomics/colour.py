@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.features.regions import RING, crops
+from medseg.features.regions import RING, crop_regions
 from medseg.io.labels import Labels
 from medseg.preprocess.colour import to_lab
 from medseg.preprocess.intensity import Photo
@@ -52,7 +52,7 @@ def frame_features(
     ready = image.GetPixelID() == sitk.sitkVectorUInt8 and image.GetNumberOfComponentsPerPixel() == 3
     picture, full = (image, 255) if ready else (Photo(colour=True)(image), 1)  # bytes are divided where they count
     features: dict[str, float] = {}
-    for name, region in crops(picture, mask, labels, ring):
+    for name, region in crop_regions(picture, mask, labels, ring):
         found = dict.fromkeys(UNITS, np.nan)
         if np.count_nonzero(region.inside) > 1:
             mean, spread = _summary(region.values[region.inside] / np.float32(full))

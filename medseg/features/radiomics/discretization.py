@@ -20,14 +20,14 @@ for the pairs of levels to be filled; what IBSI's own reference configurations D
 MOST = 1024  # grey levels: a matrix of more pairs is all but empty
 
 
-class Levels(NamedTuple):
+class GrayLevels(NamedTuple):
     """Grey levels of a label: `array` ([Z,] Y, X) whole numbers 1..number, 0 outside the label."""
 
     array: AnyArray
     number: int
 
 
-def discretise(values: FloatArray, inside: BoolArray, bins: int = BINS, width: float | None = None) -> Levels:
+def discretize(values: FloatArray, inside: BoolArray, bins: int = BINS, width: float | None = None) -> GrayLevels:
     """Values ([Z,] Y, X) → levels: `bins` of equal width between the label's extremes (fixed bin number, IBSI K15C).
 
     With `width`, in the image's unit, bins as wide as that from the label's least value on (fixed bin size, IBSI Q3RU).
@@ -35,7 +35,7 @@ def discretise(values: FloatArray, inside: BoolArray, bins: int = BINS, width: f
     """
     found = values[inside]
     if not found.size:
-        return Levels(np.zeros(values.shape, np.uint8), bins if width is None else 0)
+        return GrayLevels(np.zeros(values.shape, np.uint8), bins if width is None else 0)
     low, high = float(found.min()), float(found.max())
     count = bins if width is None else int((high - low) / width) + 1
     if not 1 <= count <= MOST:
@@ -48,7 +48,7 @@ def discretise(values: FloatArray, inside: BoolArray, bins: int = BINS, width: f
     above = found - low
     place = above / width if width is not None else above * bins / ((high - low) or 1.0)
     levels[inside] = np.minimum(place, count - 1).astype(levels.dtype) + 1
-    return Levels(levels, count)
+    return GrayLevels(levels, count)
 
 
 def directions(ndim: int) -> list[tuple[int, ...]]:
@@ -63,8 +63,8 @@ def pairs(array: AnyArray, step: tuple[int, ...]) -> tuple[AnyArray, AnyArray]:
     return array[near], array[far]
 
 
-def planes(levels: Levels, axis: int) -> Iterator[Levels]:
+def planes(levels: GrayLevels, axis: int) -> Iterator[GrayLevels]:
     """The slices across `axis` that show the label, (Y, X) each."""
     for plane in np.moveaxis(levels.array, axis, 0):
         if plane.any():
-            yield Levels(plane, levels.number)
+            yield GrayLevels(plane, levels.number)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.features.radiomics.discretization import BINS, discretise
+from medseg.features.radiomics.discretization import BINS, discretize
 from medseg.features.radiomics.glcm import entropy
-from medseg.features.regions import RING, crops
+from medseg.features.regions import RING, crop_regions
 from medseg.io.labels import Labels
 from medseg.typing import FloatArray
 
@@ -56,11 +56,11 @@ def frame_features(
     Grey levels, for entropy and uniformity, are `bins` between the label's extremes, or as wide as `bin_width`.
     """
     features: dict[str, float] = {}
-    for name, region in crops(image, mask, labels, ring):
+    for name, region in crop_regions(image, mask, labels, ring):
         found = dict.fromkeys(UNITS, np.nan)
         if np.count_nonzero(region.inside) > 1:
             grey = region.grey
-            levels = discretise(grey, region.inside, bins, bin_width)
+            levels = discretize(grey, region.inside, bins, bin_width)
             shares = np.bincount(levels.array[region.inside]) / np.count_nonzero(region.inside)
             found |= statistics(grey[region.inside])
             found |= {"intensity_entropy": entropy(shares), "intensity_uniformity": float((shares**2).sum())}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.features.radiomics.discretization import Levels, directions, pairs
+from medseg.features.radiomics.discretization import GrayLevels, directions, pairs
 from medseg.typing import FloatArray
 
 UNITS: dict[str, str] = {
@@ -36,7 +36,7 @@ UNITS: dict[str, str] = {
 }
 
 
-def cooccurrence(levels: Levels) -> dict[str, float]:
+def glcm_features(levels: GrayLevels) -> dict[str, float]:
     """Measures of the pairs of neighbours within the label; NaN where there is no pair."""
     counts = matrix(levels)
     if not counts.any():
@@ -44,7 +44,7 @@ def cooccurrence(levels: Levels) -> dict[str, float]:
     return _measures(counts / counts.sum(), levels.number)
 
 
-def matrix(levels: Levels) -> FloatArray:
+def matrix(levels: GrayLevels) -> FloatArray:
     """Number of neighbours of levels i and j in any direction, both ways (K, K)."""
     side = levels.number + 1
     total = np.zeros(side * side)

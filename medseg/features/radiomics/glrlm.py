@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.features.radiomics.discretization import Levels, directions
+from medseg.features.radiomics.discretization import GrayLevels, directions
 from medseg.features.radiomics.emphasis import Elements, emphasis, units
 from medseg.typing import AnyArray
 
@@ -15,12 +15,12 @@ UNITS: dict[str, str] = units(
 )
 
 
-def runlength(levels: Levels) -> dict[str, float]:
+def glrlm_features(levels: GrayLevels) -> dict[str, float]:
     """Measures of the runs within the label in all 4 or 13 directions."""
     return emphasis("glrlm", runs(levels))
 
 
-def runs(levels: Levels) -> Elements:
+def runs(levels: GrayLevels) -> Elements:
     """Level and length in voxels of every run."""
     padded = np.pad(levels.array, 1)
     steps = directions(padded.ndim)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
-from medseg.features.radiomics.discretization import Levels
+from medseg.features.radiomics.discretization import GrayLevels
 from medseg.features.radiomics.emphasis import Elements, emphasis, units
 from medseg.typing import AnyArray
 
@@ -25,7 +25,7 @@ UNITS: dict[str, str] = units(
 )
 
 
-def zones(levels: Levels) -> dict[str, float]:
+def glszm_features(levels: GrayLevels) -> dict[str, float]:
     """Measures of the zones by size and by distance."""
     numbers: AnyArray = measure.label(levels.array, background=0, connectivity=levels.array.ndim)
     inside = levels.array > 0

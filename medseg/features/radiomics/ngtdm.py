@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.features.radiomics.discretization import Levels, directions, pairs
+from medseg.features.radiomics.discretization import GrayLevels, directions, pairs
 from medseg.features.radiomics.emphasis import Elements, emphasis, table, units
 from medseg.typing import AnyArray, FloatArray
 
@@ -29,7 +29,7 @@ ALWAYS_1 = "ngldm_percentage"  # every voxel is an element, so that this one say
 del UNITS[ALWAYS_1]
 
 
-def neighbours(levels: Levels) -> dict[str, float]:
+def ngtdm_features(levels: GrayLevels) -> dict[str, float]:
     """Measures of tone differences and of dependences; NaN where the label is absent."""
     if not levels.array.any():
         return dict.fromkeys(UNITS, np.nan)
@@ -53,7 +53,7 @@ def dependences(levels: AnyArray) -> Elements:
     return Elements(levels[inside], like[inside], int(np.count_nonzero(inside)))
 
 
-def differences(levels: Levels) -> tuple[FloatArray, FloatArray, FloatArray]:
+def differences(levels: GrayLevels) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Levels of voxels that have neighbours in the label, their numbers of voxels, their sums of differences, (K,)."""
     array = levels.array.astype(np.int32)
     inside = array > 0
@@ -67,7 +67,7 @@ def differences(levels: Levels) -> tuple[FloatArray, FloatArray, FloatArray]:
     return used.astype(np.float64), number[used].astype(np.float64), total_difference[used]
 
 
-def _tones(levels: Levels) -> dict[str, float]:
+def _tones(levels: GrayLevels) -> dict[str, float]:
     i, n, s = differences(levels)
     total, count = n.sum(), len(i)
     names = ("coarseness", "contrast", "busyness", "complexity", "strength")

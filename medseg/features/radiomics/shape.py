@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from scipy import ndimage, spatial
 from skimage import measure
 
-from medseg.features.regions import Region, crops
+from medseg.features.regions import Region, crop_regions
 from medseg.io.labels import Labels
 from medseg.typing import BoolArray, FloatArray
 
@@ -63,7 +63,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     flat = image.GetDimension() == 2
     return {
         f"{name}.{key}": value
-        for name, region in crops(image, mask, labels)
+        for name, region in crop_regions(image, mask, labels)
         for key, value in (_of_picture(region) if flat else _of_volume(region)).items()
     }
 

@@ -17,8 +17,8 @@ from medseg.features.radiomics import glcm as cooccurrence
 from medseg.features.radiomics import glrlm as runlength
 from medseg.features.radiomics import glszm as zones
 from medseg.features.radiomics import ngtdm as neighbours
-from medseg.features.radiomics.discretization import BINS, Levels, discretise, planes
-from medseg.features.regions import Region, crops
+from medseg.features.radiomics.discretization import BINS, GrayLevels, discretize, planes
+from medseg.features.regions import Region, crop_regions
 from medseg.io.labels import Labels
 
 UNITS: dict[str, str] = cooccurrence.UNITS | runlength.UNITS | zones.UNITS | neighbours.UNITS
@@ -43,25 +43,25 @@ def frame_features(
     """
     return {
         f"{name}.{key}": value
-        for name, region in crops(image, mask, labels)
+        for name, region in crop_regions(image, mask, labels)
         for key, value in _of_region(region, bins, bin_width, thick).items()
     }
 
 
-def textures(levels: Levels) -> dict[str, float]:
+def textures(levels: GrayLevels) -> dict[str, float]:
     """All measures of one picture or volume of levels."""
     return (
-        cooccurrence.cooccurrence(levels)
-        | runlength.runlength(levels)
-        | zones.zones(levels)
-        | neighbours.neighbours(levels)
+        cooccurrence.glcm_features(levels)
+        | runlength.glrlm_features(levels)
+        | zones.glszm_features(levels)
+        | neighbours.ngtdm_features(levels)
     )
 
 
 def _of_region(region: Region, bins: int, bin_width: float | None, thick: float) -> dict[str, float]:
     if np.count_nonzero(region.inside) < 2:
         return dict.fromkeys(UNITS, np.nan)
-    levels = discretise(region.grey, region.inside, bins, bin_width)
+    levels = discretize(region.grey, region.inside, bins, bin_width)
     across = int(np.argmax(region.spacing))
     if region.inside.ndim == 2 or region.spacing[across] < thick * min(region.spacing):
         return textures(levels)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.features.axial import Axial, axial, regions
+from medseg.features.axial import AxialVolume, axial, regions
 from medseg.typing import AnyArray
 
 UNITS: dict[str, str] = {
@@ -40,7 +40,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     return features
 
 
-def _dome_and_top(inside: AnyArray, volume: Axial) -> tuple[float, float]:
+def _dome_and_top(inside: AnyArray, volume: AxialVolume) -> tuple[float, float]:
     """Heights in mm of the dome and of the top of one label, (Z, Y, X) bool."""
     columns = inside[:, inside.any(axis=0)]  # (Z, N)
     lowest = columns.argmax(axis=0)

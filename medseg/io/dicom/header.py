@@ -27,7 +27,7 @@ from pydicom.uid import (
 )
 
 from medseg.errors import ImageError
-from medseg.io.integrity.photo import Short, require, size_of
+from medseg.io.integrity.photo import TruncatedFile, require, size_of
 from medseg.io.integrity.verify import truncated
 
 UNDEFINED = 0xFFFFFFFF  # length of compressed pixel data
@@ -58,7 +58,7 @@ BROKEN = (  # what pydicom raises on garbage
 
 
 @dataclass(frozen=True)
-class Slice:
+class SliceHeader:
     """What the header says of one image; the vectors are empty where it is silent."""
 
     path: Path
@@ -99,7 +99,7 @@ def holds_dicom(paths: Iterable[Path]) -> bool:
     """Whether one of `paths` is a DICOM image; stops at the first. A broken one counts, so that it gets reported."""
     for path in paths:
         try:
-            if is_candidate(path) and read_header(path):
+            if may_be_dicom(path) and read_header(path):
                 return True
         except ImageError:
             return True
@@ -108,14 +108,14 @@ def holds_dicom(paths: Iterable[Path]) -> bool:
     return False
 
 
-def is_candidate(path: Path) -> bool:
+def may_be_dicom(path: Path) -> bool:
     """A DICOM file by its magic, or by its suffix; a DICOMDIR is only a table of contents."""
     if path.name == "DICOMDIR" or not path.is_file():
         return False
     return path.suffix.lower() == ".dcm" or is_dicom(path)
 
 
-def read_header(path: Path) -> tuple[Slice, ...]:
+def read_header(path: Path) -> tuple[SliceHeader, ...]:
     """The images of a file, none for other DICOM objects (contours, reports, masks). Raises ImageError if broken."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -127,11 +127,11 @@ def read_header(path: Path) -> tuple[Slice, ...]:
             if not _check_pixels(file, data) or data.get("SOPClassUID") in DERIVED:
                 return ()
             return _frames(path, start, data)
-    except Short as short:
+    except TruncatedFile as short:
         truncated(path, short)
     except (EOFError, struct.error, zlib.error):
         size = path.stat().st_size
-        truncated(path, Short(size + 1, size, " in its header"))
+        truncated(path, TruncatedFile(size + 1, size, " in its header"))
     except BROKEN as error:
         raise ImageError(
             f"{path}: is no readable DICOM file ({type(error).__name__}); export it again or move it away",
@@ -139,7 +139,7 @@ def read_header(path: Path) -> tuple[Slice, ...]:
         ) from None  # the cause may quote the header
 
 
-def _frames(path: Path, start: int, data: pydicom.Dataset) -> tuple[Slice, ...]:
+def _frames(path: Path, start: int, data: pydicom.Dataset) -> tuple[SliceHeader, ...]:
     """One entry for the file, or one for each frame of an enhanced image, whose places are stated one by one."""
     groups = data.get("PerFrameFunctionalGroupsSequence") or []
     count = int(data.get("NumberOfFrames") or 1)
@@ -167,7 +167,7 @@ def _flat(group: pydicom.Dataset) -> pydicom.Dataset:
     return flat
 
 
-def _slice(path: Path, start: int, data: pydicom.Dataset, index: int | None, frames: int) -> Slice:
+def _slice(path: Path, start: int, data: pydicom.Dataset, index: int | None, frames: int) -> SliceHeader:
     def text(name: str) -> str:
         return str("" if data.get(name) is None else data.get(name))
 
@@ -177,7 +177,7 @@ def _slice(path: Path, start: int, data: pydicom.Dataset, index: int | None, fra
     syntax = UID(data.file_meta.TransferSyntaxUID)
     signed = int(data.get("PixelRepresentation") or 0) == 1
     allocated = int(data.get("BitsAllocated") or 0)
-    return Slice(
+    return SliceHeader(
         path=path,
         start=start,
         syntax=syntax.name if syntax.is_valid else "unknown",
@@ -228,7 +228,7 @@ def _check_pixels(file: BinaryIO, data: pydicom.Dataset) -> bool:
     if start >= size or "Rows" not in data:
         kind = data.file_meta.get("MediaStorageSOPClassUID")
         if kind is None or UID(kind).name.endswith("Image Storage"):
-            raise Short(max(start, size) + 1, size, " before its pixels")
+            raise TruncatedFile(max(start, size) + 1, size, " before its pixels")
         return False
     syntax = data.file_meta.TransferSyntaxUID
     order = "<" if syntax.is_little_endian else ">"

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medseg.io.dicom.header import Slice
+from medseg.io.dicom.header import SliceHeader
 
 PHYSICAL = ("CT", "PT")  # HU, activity: low is not bright because a display shows it so
 
 
-def rescaled(stored: Sequence[npt.NDArray[Any]], slices: Sequence[Slice]) -> sitk.Image:
+def rescaled(stored: Sequence[npt.NDArray[Any]], slices: Sequence[SliceHeader]) -> sitk.Image:
     """Stored values (Y, X) of each slice as an image of physical ones, in the index space."""
     array = np.empty((len(stored), *slices[0].size), np.float32)  # (Z, Y, X)
     for place, (values, item) in enumerate(zip(stored, slices, strict=True)):
@@ -31,7 +31,7 @@ def rescaled(stored: Sequence[npt.NDArray[Any]], slices: Sequence[Slice]) -> sit
     return sitk.GetImageFromArray(array)
 
 
-def mended(image: sitk.Image, slices: Sequence[Slice]) -> sitk.Image:
+def mended(image: sitk.Image, slices: Sequence[SliceHeader]) -> sitk.Image:
     """What GDCM read of slices, (X, Y, Z) in physical values, with padding cleared and HU not turned round."""
     wrong = any((item.inverse and _physical(item)) or item.padding for item in slices)
     if image.GetNumberOfComponentsPerPixel() > 1 or not wrong:
@@ -47,27 +47,27 @@ def mended(image: sitk.Image, slices: Sequence[Slice]) -> sitk.Image:
     return made
 
 
-def _parts(array: npt.NDArray[Any], slices: Sequence[Slice]) -> Iterator[tuple[npt.NDArray[Any], Slice]]:
+def _parts(array: npt.NDArray[Any], slices: Sequence[SliceHeader]) -> Iterator[tuple[npt.NDArray[Any], SliceHeader]]:
     """A view of each slice's pixels; of a film, one entry with many frames, a view of all."""
     return zip([array] if len(slices) == 1 else array, slices, strict=True)
 
 
-def _physical(item: Slice) -> bool:
+def _physical(item: SliceHeader) -> bool:
     return item.modality in PHYSICAL
 
 
-def _range(item: Slice) -> tuple[int, int]:
+def _range(item: SliceHeader) -> tuple[int, int]:
     """The lowest and highest value that a pixel can store."""
     bits, signed = item.stored[1], item.stored[2]
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
-def _turned(values: npt.NDArray[Any], item: Slice) -> npt.NDArray[Any]:
+def _turned(values: npt.NDArray[Any], item: SliceHeader) -> npt.NDArray[Any]:
     turned: npt.NDArray[Any] = sum(_range(item)) - values
     return turned
 
 
-def _clear_padding(array: npt.NDArray[Any], slices: Sequence[Slice]) -> None:
+def _clear_padding(array: npt.NDArray[Any], slices: Sequence[SliceHeader]) -> None:
     """Set pixels outside of what was scanned to the lowest value that was.
 
     Only where they lie beyond all other values, as the standard wants: some devices state a value that tissue has too.

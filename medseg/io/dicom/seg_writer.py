@@ -28,7 +28,7 @@ from medseg import __version__
 from medseg.errors import ImageError
 from medseg.io.dicom.header import is_uid, read_header
 from medseg.io.dicom.series import series_stacks
-from medseg.io.dicom.stack import Stack
+from medseg.io.dicom.stack import SliceStack
 from medseg.io.labels import Labels
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Origin:
     model: str
     keep_identity: bool = False
 
-    def stack(self) -> Stack:
+    def stack(self) -> SliceStack:
         """The slices in the order of the mask's. Raises ImageError dicom-seg where there is nothing to refer to."""
         if not self.folder.is_dir():
             raise self.refusal("a DICOM SEG refers to the DICOM slices it was made of, and this is none")
@@ -171,7 +171,7 @@ def _source(path: Path, coded: sitk.Image, origin: Origin) -> pydicom.Dataset:
     return data
 
 
-def _frames(coded: sitk.Image, labels: Labels, stack: Stack) -> npt.NDArray[np.uint8]:
+def _frames(coded: sitk.Image, labels: Labels, stack: SliceStack) -> npt.NDArray[np.uint8]:
     """Pixels in the order of the source's frames: label numbers (Z, Y, X), or 0 and 1 (Z, Y, X, K) of each label."""
     array: npt.NDArray[np.uint8] = sitk.GetArrayFromImage(coded)  # (Z, Y, X)
     if not labels.exclusive:

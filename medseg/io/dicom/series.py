@@ -18,9 +18,9 @@ from pydicom.pixels.utils import pixel_array
 
 from medseg.errors import ImageError
 from medseg.io import itk
-from medseg.io.dicom.header import BROKEN, Slice, holds_dicom, is_candidate, read_header
+from medseg.io.dicom.header import BROKEN, SliceHeader, holds_dicom, may_be_dicom, read_header
 from medseg.io.dicom.pixel_values import mended, rescaled
-from medseg.io.dicom.stack import Stack, refuse, stacks
+from medseg.io.dicom.stack import SliceStack, group_slices, refuse
 
 __all__ = ["holds_dicom", "read_series", "series_stacks"]
 
@@ -38,24 +38,24 @@ def read_series(folder: Path, series: str | None = None) -> sitk.Image:
     _require_rescaling(folder, slices)
     if len(slices) == 1 and (not slices[0].position or slices[0].frames > 1):  # nothing says where a film's frames lie
         return _scanned(folder, slices)
-    volumes = [_volume(folder, stack) for stack in stacks(folder, slices)]
+    volumes = [_volume(folder, stack) for stack in group_slices(folder, slices)]
     return volumes[0] if len(volumes) == 1 else sitk.JoinSeries(volumes)
 
 
-def series_stacks(folder: Path, series: str | None = None) -> list[Stack]:
+def series_stacks(folder: Path, series: str | None = None) -> list[SliceStack]:
     """Where the slices of the image that `read_series` gives lie: a stack for each time point; errors alike."""
-    return stacks(folder, _series(folder, series))
+    return group_slices(folder, _series(folder, series))
 
 
-def _series(folder: Path, series: str | None) -> list[Slice]:
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and is_candidate(path))
+def _series(folder: Path, series: str | None) -> list[SliceHeader]:
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and may_be_dicom(path))
     return _choose(folder, _distinct([header for header in map(read_header, files) if header]), series)
 
 
-def _distinct(files: Sequence[tuple[Slice, ...]]) -> list[Slice]:
+def _distinct(files: Sequence[tuple[SliceHeader, ...]]) -> list[SliceHeader]:
     """The images of all files, a copy of a file left out; one UID on different images does not make them copies."""
-    seen: dict[tuple[str, tuple[float, ...]], Slice] = {}
-    kept: list[Slice] = []
+    seen: dict[tuple[str, tuple[float, ...]], SliceHeader] = {}
+    kept: list[SliceHeader] = []
     for images in files:
         first = seen.setdefault((images[0].instance, images[0].position), images[0])
         if (
@@ -66,11 +66,11 @@ def _distinct(files: Sequence[tuple[Slice, ...]]) -> list[Slice]:
     return kept
 
 
-def _choose(folder: Path, slices: list[Slice], series: str | None) -> list[Slice]:
+def _choose(folder: Path, slices: list[SliceHeader], series: str | None) -> list[SliceHeader]:
     """The slices of the series that is asked for, or of the only one; scout views beside others are left out."""
     if not slices:
         raise ImageError(f"{folder}: holds no DICOM images; give the folder that does", code="dicom-none")
-    groups: dict[str, list[Slice]] = {}
+    groups: dict[str, list[SliceHeader]] = {}
     for item in slices:
         groups.setdefault(item.series, []).append(item)
     if series in groups:
@@ -92,7 +92,7 @@ def _choose(folder: Path, slices: list[Slice], series: str | None) -> list[Slice
     return images
 
 
-def _line(group: list[Slice]) -> str:
+def _line(group: list[SliceHeader]) -> str:
     """A series by facts that name no patient."""
     first = group[0]
     facts = [
@@ -105,7 +105,7 @@ def _line(group: list[Slice]) -> str:
     return f"  {first.name}  {', '.join(fact for fact in facts if fact)}"
 
 
-def _require_rescaling(folder: Path, slices: Sequence[Slice]) -> None:
+def _require_rescaling(folder: Path, slices: Sequence[SliceHeader]) -> None:
     """Raise dicom-rescale where values of CT are not known to be HU, or where a slope would flatten them."""
     for item in slices:
         if item.rescale is None and item.modality in MEASURED:
@@ -116,7 +116,7 @@ def _require_rescaling(folder: Path, slices: Sequence[Slice]) -> None:
             refuse(folder, slices, why + "which leave no image; export it again", code="dicom-rescale")
 
 
-def _volume(folder: Path, stack: Stack) -> sitk.Image:
+def _volume(folder: Path, stack: SliceStack) -> sitk.Image:
     """The image of a stack, with the geometry of its headers."""
     first = stack.slices[0]
     image = _scanned(folder, stack.slices) if first.index is None else _framed(folder, stack.slices)
@@ -127,7 +127,7 @@ def _volume(folder: Path, stack: Stack) -> sitk.Image:
     return image
 
 
-def _scanned(folder: Path, slices: Sequence[Slice]) -> sitk.Image:
+def _scanned(folder: Path, slices: Sequence[SliceHeader]) -> sitk.Image:
     """The pixels of slices that are a file each, or of a film, in physical values."""
     reader = sitk.ImageSeriesReader() if len(slices) > 1 else sitk.ImageFileReader()
     if len(slices) > 1:
@@ -144,7 +144,7 @@ def _scanned(folder: Path, slices: Sequence[Slice]) -> sitk.Image:
         _undecodable(folder, slices)
 
 
-def _framed(folder: Path, slices: Sequence[Slice]) -> sitk.Image:
+def _framed(folder: Path, slices: Sequence[SliceHeader]) -> sitk.Image:
     """The pixels of frames of enhanced images, in physical values: GDCM knows nothing of the place of each frame."""
     arrays = {}
     for path in {item.path for item in slices}:
@@ -160,7 +160,7 @@ def _framed(folder: Path, slices: Sequence[Slice]) -> sitk.Image:
     return rescaled([arrays[item.path][item.index] for item in slices], slices)
 
 
-def _undecodable(folder: Path, slices: Sequence[Slice]) -> NoReturn:
+def _undecodable(folder: Path, slices: Sequence[SliceHeader]) -> NoReturn:
     coded = ", ".join(sorted({item.syntax for item in slices}))
     why = f"its pixels are damaged, or coded ({coded}) in a way that is not read; save it uncompressed first "
     raise ImageError(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import ImageError
-from medseg.io.dicom.header import CONTRASTS, MOMENTS, Slice
+from medseg.io.dicom.header import CONTRASTS, MOMENTS, SliceHeader
 
 SPACING_TOLERANCE = 0.1  # of the gap; positions are often rounded to 0.1 mm
 DRIFT_TOLERANCE = 0.5  # pixels; how far a stack may lean before straightening it would show
@@ -23,10 +23,10 @@ SAME = 1e-3  # mm; nearer slices lie at one position
 ANGLE_TOLERANCE = 1e-3  # direction cosines have no unit; scanners write five or six digits
 
 
-class Stack(NamedTuple):
+class SliceStack(NamedTuple):
     """The slices of one volume from its lowest position, the unit normal (3,) they are stacked along, gap in mm."""
 
-    slices: list[Slice]
+    slices: list[SliceHeader]
     normal: npt.NDArray[Any]
     gap: float
 
@@ -36,7 +36,7 @@ class Stack(NamedTuple):
         return list(dict.fromkeys(item.path for item in self.slices))
 
 
-def stacks(folder: Path, slices: Sequence[Slice]) -> list[Stack]:
+def group_slices(folder: Path, slices: Sequence[SliceHeader]) -> list[SliceStack]:
     """The volumes that the slices of one series make up: one, or one for each time point in its order.
 
     Raises ImageError: dicom-position, dicom-mixed, dicom-pixel-spacing, dicom-spacing, dicom-tilt.
@@ -57,12 +57,12 @@ def stacks(folder: Path, slices: Sequence[Slice]) -> list[Stack]:
     return times
 
 
-def refuse(folder: Path, slices: Sequence[Slice], why: str, *, code: str) -> NoReturn:
+def refuse(folder: Path, slices: Sequence[SliceHeader], why: str, *, code: str) -> NoReturn:
     """Raise an ImageError that names the series, never the patient."""
     raise ImageError(f"{folder}: series {slices[0].name}: {why}", code=code)
 
 
-def _require_alike(folder: Path, slices: Sequence[Slice]) -> None:
+def _require_alike(folder: Path, slices: Sequence[SliceHeader]) -> None:
     """Raise unless all slices state a place and a pixel size, and differ in their positions only."""
     first = slices[0]
     for item in slices:
@@ -90,24 +90,24 @@ def _require_alike(folder: Path, slices: Sequence[Slice]) -> None:
             )
 
 
-def _normal(item: Slice) -> npt.NDArray[Any]:
+def _normal(item: SliceHeader) -> npt.NDArray[Any]:
     normal = np.cross(item.orientation[:3], item.orientation[3:])
     unit: npt.NDArray[Any] = normal / np.linalg.norm(normal)
     return unit
 
 
-def _heights(slices: Sequence[Slice]) -> npt.NDArray[Any]:
+def _heights(slices: Sequence[SliceHeader]) -> npt.NDArray[Any]:
     """Positions (N,) in mm along the normal of the stack."""
     heights: npt.NDArray[Any] = np.array([item.position for item in slices]) @ _normal(slices[0])
     return heights
 
 
-def _places(slices: Sequence[Slice]) -> int:
+def _places(slices: Sequence[SliceHeader]) -> int:
     """Number of distinct positions along the normal."""
     return 1 + int((np.diff(np.sort(_heights(slices))) >= SAME).sum())
 
 
-def _times(folder: Path, slices: Sequence[Slice], repeated: int) -> list[list[Slice]]:
+def _times(folder: Path, slices: Sequence[SliceHeader], repeated: int) -> list[list[SliceHeader]]:
     """Slices by time point, where a tag tells time points apart that hold each position once."""
     varied = [
         name for name, *values in zip(CONTRASTS, *(s.contrast for s in slices), strict=True) if len({*values}) > 1
@@ -137,11 +137,11 @@ def _times(folder: Path, slices: Sequence[Slice], repeated: int) -> list[list[Sl
     )
 
 
-def _stack(folder: Path, slices: Sequence[Slice]) -> Stack:
+def _stack(folder: Path, slices: Sequence[SliceHeader]) -> SliceStack:
     """One volume of slices of distinct positions."""
     first, normal = slices[0], _normal(slices[0])
     if len(slices) == 1:
-        return Stack(list(slices), normal, first.thickness)
+        return SliceStack(list(slices), normal, first.thickness)
     slices = sorted(slices, key=lambda item: float(np.dot(item.position, normal)))
     positions = np.array([item.position for item in slices])  # (N, 3) mm
     heights = positions @ normal  # (N,) mm
@@ -157,10 +157,10 @@ def _stack(folder: Path, slices: Sequence[Slice]) -> Stack:
             "can hold; correct the tilt first (dcm2niix does)",
             code="dicom-tilt",
         )
-    return Stack(list(slices), normal, float((heights[-1] - heights[0]) / (len(slices) - 1)))
+    return SliceStack(list(slices), normal, float((heights[-1] - heights[0]) / (len(slices) - 1)))
 
 
-def _require_even(folder: Path, slices: Sequence[Slice], heights: npt.NDArray[Any]) -> None:
+def _require_even(folder: Path, slices: Sequence[SliceHeader], heights: npt.NDArray[Any]) -> None:
     """Raise dicom-spacing unless the sorted, distinct `heights` (N,) in mm are evenly spaced."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))

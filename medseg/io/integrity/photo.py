@@ -33,7 +33,7 @@ TIFF_KIND, TIFF_SHAPE = 254, (256, 257, 258, 277)  # NewSubfileType; ImageWidth,
 AT_MOST = " (counted as what its compressed data can hold at most)"
 
 
-class Short(Exception):  # noqa: N818 - not an error yet: `payload.verify` adds the file's name and makes it one
+class TruncatedFile(Exception):  # noqa: N818 - not an error yet: `payload.verify` adds the file's name and makes it one
     """`found` bytes are there where the format promises (at least) `expected`; `where` begins with a space."""
 
     def __init__(self, expected: int, found: int, where: str = "") -> None:
@@ -53,7 +53,7 @@ def size_of(file: BinaryIO) -> int:
 def require(expected: int, found: int, where: str = "") -> None:
     """Raise Short where `found` is less than `expected`."""
     if found < expected:
-        raise Short(expected, found, where)
+        raise TruncatedFile(expected, found, where)
 
 
 def read_head(file: BinaryIO, magics: tuple[bytes, ...], length: int) -> bytes:
@@ -107,7 +107,7 @@ def check_jpeg(file: BinaryIO) -> None:
                 require(position + 2, size)
                 position += int.from_bytes(data[position : position + 2], "big")
                 require(position + 2, size)  # the end marker at least must follow
-    raise Short(size + 2, size, " before its end marker")
+    raise TruncatedFile(size + 2, size, " before its end marker")
 
 
 def check_tiff(file: BinaryIO) -> None:

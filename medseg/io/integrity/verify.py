@@ -24,8 +24,8 @@ from medseg.io.integrity.photo import (
     AT_MOST,
     CHUNK,
     DEFLATE_MOST,
-    Short,
     SpaceError,
+    TruncatedFile,
     check_bmp,
     check_jpeg,
     check_png,
@@ -60,7 +60,7 @@ def verify(path: Path, suffix: str) -> None:
             if size_of(file) == 0:
                 raise ImageError(f"{path}: the file is empty (0 bytes); copy or download it again", code="image-empty")
             _CHECKS[suffix](file)
-    except Short as short:
+    except TruncatedFile as short:
         truncated(path, short)
     except SpaceError as error:
         misplaced(path, str(error))
@@ -73,7 +73,7 @@ def verify(path: Path, suffix: str) -> None:
         raise ImageError(f"{path}: {error}; copy or export it again", code="image-unreadable") from error
 
 
-def truncated(path: Path, short: Short) -> NoReturn:
+def truncated(path: Path, short: TruncatedFile) -> NoReturn:
     """Raise ImageError image-truncated, naming the file and the bytes expected and found."""
     raise ImageError(
         f"{path}: the file is truncated{short.where}: {short.expected} bytes expected, {short.found} found; "
@@ -127,7 +127,9 @@ def _require_inflated(file: BinaryIO, expected: int, floats: Floats | None = Non
                 floats.feed(piece)
     except EOFError:
         require(expected, found, " (counted after decompression)")
-        raise Short(size_of(file) + 1, size_of(file), " in the checksum that ends its compressed data") from None
+        raise TruncatedFile(
+            size_of(file) + 1, size_of(file), " in the checksum that ends its compressed data"
+        ) from None
     require(expected, found, " (counted after decompression)")
 
 
@@ -195,7 +197,7 @@ def _check_meta(file: BinaryIO) -> None:
         raise ValueError(f"the content is not MetaImage (it begins with {head[:8]!r})")
     last = re.search(rb"^ElementDataFile[ \t]*=[ \t]*([^\r\n]*[^\r\n\s])[ \t]*(\r?\n|\Z)", head, re.MULTILINE)
     if last is None or not (last[2] or (Path(file.name).parent / last[1].decode("latin-1")).exists()):
-        raise Short(len(head) + 1, len(head), " in its header")
+        raise TruncatedFile(len(head) + 1, len(head), " in its header")
     lines = (line.partition("=") for line in head[: last.start()].decode("latin-1").splitlines())
     field = {key.strip(): value.strip() for key, _, value in lines}
     voxel = META_BYTES.get(field.get("ElementType", "").removeprefix("MET_"))
@@ -241,7 +243,7 @@ def _check_nrrd(file: BinaryIO) -> None:
     name = field.get("data file") or field.get("datafile")
     cut = not (name and (head.endswith(b"\n") or (Path(file.name).parent / name).exists()) and "sizes" in field)
     if gap is None and cut:
-        raise Short(len(head) + 1, len(head), " in its header")
+        raise TruncatedFile(len(head) + 1, len(head), " in its header")
     voxel = next((n for names, n in NRRD_BYTES.items() if re.fullmatch(names, field.get("type", ""))), None)
     if voxel is None or "sizes" not in field:
         raise ValueError("its header lacks sizes or a known type")

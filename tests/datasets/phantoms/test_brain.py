@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation
 
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.data.readers import read_cases
 from medseg.datasets.phantoms.brain import brain_phantom, make_cohort
 from medseg.datasets.phantoms.brain_anatomy import Tissues, sample_anatomy, tube
@@ -107,7 +107,7 @@ def test_a_tissue_cohort_is_read_as_it_stands(tissue):
     for case in cases:
         image = read_image(case.images["t1"])
         assert image.GetSize() == (40, 40, 16)
-        truth = read_truth(case, image, labels)
+        truth = read_ground_truth(case, image, labels)
         assert set(np.unique(sitk.GetArrayFromImage(truth.mask))) == {0, 1, 2, 3}
     facts = json.loads((tissue / "phantom.json").read_text())
     assert facts["synthetic"] is True
@@ -125,7 +125,7 @@ def test_two_of_three_patients_have_a_tumour(tumour):
 def test_tumours_are_also_read_as_they_nest(tumour):
     labels = Labels({"whole_tumour": 1, "tumour_core": 2, "enhancing": 3}, exclusive=False)
     case = next(case for case in read_cases(tumour, ["flair", "t1c"]) if case.label == "tumour")
-    truth = read_truth(case, read_image(case.images["flair"]), labels)
+    truth = read_ground_truth(case, read_image(case.images["flair"]), labels)
     own = sitk.GetArrayFromImage(read_mask(case.mask))
     layers = [labels.layer(sitk.GetArrayFromImage(truth.mask), name) for name in labels.numbers]
     for layer, parts in zip(layers, ((1, 2, 3), (2, 3), (3,)), strict=True):

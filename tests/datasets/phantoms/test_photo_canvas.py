@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.data.ground_truth import read_truth
+from medseg.data.ground_truth import read_ground_truth
 from medseg.data.readers import read_cases
 from medseg.datasets.phantoms import breast, retina, skin
 from medseg.datasets.phantoms.photo_canvas import Stroke, as_bytes, blob, cells, cloud, places, strokes, wavy
@@ -34,7 +34,7 @@ def test_a_dataset_that_can_be_read_and_says_it_is_synthetic(organ: str, tmp_pat
     assert {case.label for case in cases} == CLASSES[organ]
     for case in cases:
         image = read_image(case.image)
-        truth = read_truth(case, image, LABELS[organ])
+        truth = read_ground_truth(case, image, LABELS[organ])
         assert truth.known == tuple(LABELS[organ].numbers)
         assert image.GetNumberOfComponentsPerPixel() == (1 if organ == "breast" else 3)
 

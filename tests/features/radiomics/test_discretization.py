@@ -2,35 +2,35 @@ import numpy as np
 import pytest
 
 from medseg.errors import ImageError
-from medseg.features.radiomics.discretization import Levels, directions, discretise, pairs, planes
+from medseg.features.radiomics.discretization import GrayLevels, directions, discretize, pairs, planes
 
 VALUES = np.array([[0.0, 1.0, 4.0], [9.0, 10.0, 99.0]])
 INSIDE = np.array([[True, True, True], [True, True, False]])
 
 
 def test_a_number_of_bins_spans_the_labels_values():
-    levels = discretise(VALUES, INSIDE, bins=5)
+    levels = discretize(VALUES, INSIDE, bins=5)
     assert levels.array.tolist() == [[1, 1, 3], [5, 5, 0]]
     assert levels.number == 5
 
 
 def test_bins_of_a_width_start_at_the_least_value():
-    levels = discretise(VALUES - 3, INSIDE, width=4.0)
+    levels = discretize(VALUES - 3, INSIDE, width=4.0)
     assert levels.array.tolist() == [[1, 1, 2], [3, 3, 0]]
     assert levels.number == 3
 
 
 def test_values_on_the_edge_of_a_bin_belong_to_the_upper_one():
     values = np.arange(97.0)  # 32 bins of 3
-    levels = discretise(values, np.ones(97, bool))
+    levels = discretize(values, np.ones(97, bool))
     assert levels.array.tolist() == [min(int(value) // 3, 31) + 1 for value in values]
 
 
 def test_one_value_is_one_level_and_too_many_levels_are_refused():
-    assert (discretise(np.ones((2, 3)), INSIDE).array[INSIDE] == 1).all()
+    assert (discretize(np.ones((2, 3)), INSIDE).array[INSIDE] == 1).all()
     with pytest.raises(ImageError, match="wider bin_width"):
-        discretise(VALUES, INSIDE, width=1e-6)
-    assert not discretise(VALUES, np.zeros_like(INSIDE)).array.any()
+        discretize(VALUES, INSIDE, width=1e-6)
+    assert not discretize(VALUES, np.zeros_like(INSIDE)).array.any()
 
 
 def test_directions_are_half_of_all_neighbours():
@@ -49,4 +49,4 @@ def test_pairs_lie_a_step_apart():
 def test_planes_without_the_label_are_left_out():
     array = np.zeros((4, 2, 3), np.uint8)
     array[:, 1, 0] = 2
-    assert [plane.array.tolist() for plane in planes(Levels(array, 2), 1)] == [[[2, 0, 0]] * 4]
+    assert [plane.array.tolist() for plane in planes(GrayLevels(array, 2), 1)] == [[[2, 0, 0]] * 4]

@@ -4,7 +4,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from medseg.features.radiomics.discretization import Levels, directions
+from medseg.features.radiomics.discretization import GrayLevels, directions
 from medseg.features.radiomics.glrlm import runs
 
 
@@ -28,6 +28,6 @@ def by_hand(array):
 @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (5, 9), (4, 5, 6), (6, 1, 5), (3, 7, 2)])
 def test_runs_in_all_directions_are_those_found_voxel_by_voxel(shape):
     array = np.random.default_rng(1).integers(0, 3, shape).astype(np.uint8)
-    found = runs(Levels(array, 2))
+    found = runs(GrayLevels(array, 2))
     assert Counter(zip(found.level.tolist(), found.size.tolist(), strict=True)) == by_hand(array)
     assert found.possible == np.count_nonzero(array) * len(directions(len(shape)))

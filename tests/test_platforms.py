@@ -20,7 +20,7 @@ from medseg.data.cases import Columns
 from medseg.data.readers import read_cases
 from medseg.errors import DataError
 from medseg.utils.files import unfit_name
-from tests.conftest import ROOT, tree
+from tests.conftest import ROOT, TINY, TINY_UNET, tree
 
 HIDE = '''
 import builtins, errno, os, signal, sys, types
@@ -69,7 +69,8 @@ def lesser(name):
     part.__dict__.update(STANDS.get(name, {}))
     return part
 
-import socket, time
+import multiprocessing, socket, time
+multiprocessing.set_start_method("spawn")
 LESSER = {name: lesser(name) for name in WITHOUT}
 load = builtins.__import__
 
@@ -167,10 +168,10 @@ def test_platforms_a_folder_is_segmented(elsewhere: Run, rule: Path, tmp_path: P
     assert not list(tmp_path.glob("medseg-*"))
 
 
-def test_platforms_a_cohort_is_trained_on_and_measured(elsewhere: Run, cohort: Path, tmp_path: Path) -> None:
-    words = ["organ=lung", "segmenter=otsu", "preprocess=none", "executor.accelerator=cpu", "executor.threads=1"]
-    words += [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"]
-    done = elsewhere("-m", "medseg", "train", *words)
+@pytest.mark.slow
+def test_platforms_a_network_is_trained_by_spawned_loaders(elsewhere: Run, cohort: Path, tmp_path: Path) -> None:
+    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"]
+    done = elsewhere("-m", "medseg", "train", *TINY, *TINY_UNET, *places, "segmenter.passes=600", "executor.workers=2")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "manifest.json").is_file()
 

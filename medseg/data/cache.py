@@ -25,7 +25,7 @@ from medseg.errors import ImageError
 from medseg.io.detached import detached
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
-from medseg.utils.files import sync
+from medseg.utils.files import hash_path, sync
 
 VERSION = 6
 DRAFT = ".part-"  # how folders begin that are not whole yet
@@ -158,9 +158,9 @@ def _key(case: Case, recipe: CacheRecipe) -> str:
     facts = f"{VERSION} {recipe.settings} {recipe.labels} {list(case.images)} {case.values} {named}"
     digest = hashlib.sha256(facts.encode())
     for path in [*case.images.values(), *case.truth_files()]:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path, *detached(path)]:
-            if file.is_file():
-                digest.update(file.read_bytes())
+        for part in (path, *detached(path)):
+            if part.is_file() or part.is_dir():
+                digest.update(bytes.fromhex(hash_path(part)))
     return digest.hexdigest()[:32]
 
 

@@ -15,6 +15,7 @@ from medseg.config.compose import Config, build, to_dict
 from medseg.errors import ImageError
 from medseg.io.geometry import grid_difference
 from medseg.typing import Images
+from medseg.utils.files import hash_path
 
 State = dict[str, dict[str, Any]]  # channel → step → what it learnt
 
@@ -88,7 +89,7 @@ def _code() -> str:
     """Digest of the steps' own code: what was cached by another version of it is made anew."""
     digest = hashlib.sha256()
     for file in sorted(Path(medseg.preprocess.__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
+        digest.update(bytes.fromhex(hash_path(file)))
     return digest.hexdigest()[:16]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import medseg
 from medseg.errors import ConfigError, ModelError
 from medseg.runs import archive
-from medseg.utils.files import atomic_write_bytes, atomic_write_text, sha256, write_json
+from medseg.utils.files import atomic_write_bytes, atomic_write_text, hash_path, write_json
 from medseg.utils.locks import sweep_temporary, temporary_folder
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class Run:
                 "platform": f"{platform.system()} {platform.machine()}",
                 "machine": machine or {},
                 "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-                "sha256": {name: sha256(self.file(name)) for name in HASHED if self.file(name).is_file()},
+                "sha256": {name: hash_path(self.file(name)) for name in HASHED if self.file(name).is_file()},
             },
         )
 
@@ -162,13 +161,11 @@ def create(run_dir: str | None, organ: str) -> Run:
 
 
 def hash_run_input(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder one after the other; blank where there is none."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest() if path.exists() else ""
+    """`hash_path` of an image; blank where it cannot be read."""
+    try:
+        return hash_path(path)
+    except OSError:
+        return ""
 
 
 def split_by_hash(keys: Iterable[object], sides: Iterable[object]) -> dict[str, str]:
@@ -231,7 +228,7 @@ def _checked(run: Run) -> Run:
     for name, digest in hashes.items():
         if not run.file(name).is_file():
             raise ModelError(f"{run.file(name)}: missing; copy the whole run folder")
-        if sha256(run.file(name)) != digest:
+        if hash_path(run.file(name)) != digest:
             raise ModelError(f"{run.file(name)}: was changed after training (its hash differs); copy the run again")
     return run
 

@@ -111,8 +111,14 @@ def write_json(path: Path, content: Any) -> None:
     atomic_write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes; OSError for a pipe or a device, which have no end."""
+def hash_path(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex; of a folder, of the digests of all files in it, in the order of their names.
+
+    Files are streamed. OSError where there is nothing, and for a pipe or a device, which have no end.
+    """
+    if path.is_dir():
+        files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.as_posix())
+        return hashlib.sha256(b"".join(bytes.fromhex(hash_path(file)) for file in files)).hexdigest()
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as file:

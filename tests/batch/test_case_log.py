@@ -11,7 +11,7 @@ import pytest
 
 from medseg.batch.case_log import CaseLog, Entry
 from medseg.errors import DataError
-from medseg.utils.files import atomic_write_text, sha256, write_json
+from medseg.utils.files import atomic_write_text, hash_path, write_json
 from tests.conftest import posix
 
 
@@ -58,7 +58,7 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 
 def test_sha256_is_the_known_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hash_path(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp_path: Path) -> None:
@@ -153,4 +153,4 @@ def test_a_name_that_is_not_utf8_stands_in_the_ledger_with_an_escape(tmp_path: P
 def test_a_pipe_has_no_digest(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="no regular file"):
-        sha256(tmp_path / "pipe")
+        hash_path(tmp_path / "pipe")

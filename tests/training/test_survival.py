@@ -14,7 +14,7 @@ from tests.test_train_classifier import QUICK, write_table
 
 from medseg.runs.run import Run
 from medseg.training.checkpointing import read_progress
-from medseg.utils.files import sha256
+from medseg.utils.files import hash_path
 from medseg.utils.locks import lock_output
 from tests.conftest import TINY, TINY_UNET
 from tests.killing import Killing
@@ -45,7 +45,7 @@ def words(cohort: Path, tmp_path: Path) -> list[str]:
 
 
 def outcome(run: Path) -> dict[str, str]:
-    return {name: sha256(run / name) for name in RESULTS}
+    return {name: hash_path(run / name) for name in RESULTS}
 
 
 def whole(killing: Killing, words: list[str], run: Path) -> float:
@@ -140,9 +140,9 @@ def test_a_training_that_is_killed_while_it_is_measured_is_only_measured_again(
     words = [*words, "segmenter.passes=1000"]
     assert go_on(killing, words, run, KILL, lambda: (run / "model.safetensors").is_file()) == -KILL
     files = [run / "checkpoints" / "last.ckpt", run / "model.safetensors"]
-    before = files[0].stat().st_mtime_ns, sha256(files[1])
+    before = files[0].stat().st_mtime_ns, hash_path(files[1])
     assert killing.run(["train", f"resume={run}"]) == 0
-    assert before == (files[0].stat().st_mtime_ns, sha256(files[1]))
+    assert before == (files[0].stat().st_mtime_ns, hash_path(files[1]))
     assert (run / "manifest.json").exists()
 
 

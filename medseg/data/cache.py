@@ -146,11 +146,7 @@ def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: CacheRecipe) -> sit
     if recipe.labels.exclusive:
         return recipe.match(coded, grid)
     layers = {name: recipe.match(part, grid) for name, part in recipe.labels.split(coded).items()}
-    joined = sitk.GetImageFromArray(
-        recipe.labels.join({name: sitk.GetArrayFromImage(part) > 0 for name, part in layers.items()})
-    )
-    joined.CopyInformation(grid)
-    return joined
+    return recipe.labels.join_images(layers, grid)
 
 
 def _key(case: Case, recipe: CacheRecipe) -> str:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import medseg.preprocess
 from medseg.config.compose import Config, build, to_dict
 from medseg.errors import ImageError
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import grid_difference, require_same_grid
 from medseg.typing import Images
 from medseg.utils.files import hash_path
 
@@ -47,7 +47,7 @@ class Preprocessor:
             before: list[Any] = []
             for name, step in steps.items():
                 if hasattr(step, "fit"):
-                    seen = (_through(before, images[channel]) for images in cases())
+                    seen = (apply_steps(before, images[channel]) for images in cases())
                     self._restore(channel, name, step.fit(seen))
                 before.append(step)
 
@@ -60,12 +60,8 @@ class Preprocessor:
         ready: Images = {}
         first = next(iter(images.values()))
         for name, image in images.items():
-            difference = grid_difference(image, first)
-            if difference:
-                raise ImageError(
-                    f"channel {name} does not lie on the grid of the first: {difference}", code="image-grid"
-                )
-            ready[name] = _through(self.steps[name].values(), image)
+            require_same_grid(image, first, f"channel {name} does not lie on the grid of the first", "", "image-grid")
+            ready[name] = apply_steps(self.steps[name].values(), image)
             found = ready[name].GetNumberOfComponentsPerPixel()
             if found != self.components:
                 raise ImageError(
@@ -93,7 +89,8 @@ def _code() -> str:
     return digest.hexdigest()[:16]
 
 
-def _through(steps: Iterable[Any], image: sitk.Image) -> sitk.Image:
+def apply_steps(steps: Iterable[Any], image: sitk.Image) -> sitk.Image:
+    """What steps make of an image, one after the other."""
     for step in steps:
         image = step(image)
     return image

@@ -22,7 +22,7 @@ import SimpleITK as sitk
 from medseg.errors import DataError, ImageError
 from medseg.io import itk, photo
 from medseg.io.dicom import series as dicom
-from medseg.io.geometry import grid_difference, require_valid_geometry
+from medseg.io.geometry import require_same_grid, require_valid_geometry
 from medseg.io.integrity import nifti as payload_nifti
 from medseg.io.integrity import verify as payload
 from medseg.utils.files import sync
@@ -240,9 +240,7 @@ def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) ->
     Frames do not know their time: `like`, the sequence they came from, gives back its grid (else time 0, 1, 2, …).
     """
     for number, image in enumerate(images):
-        difference = grid_difference(images[0], image)
-        if difference:
-            raise ImageError(f"frame {number} does not lie on the grid of frame 0: {difference}", code="image-frames")
+        require_same_grid(images[0], image, f"frame {number} does not lie on the grid of frame 0", "", "image-frames")
     aligned = [sitk.Image(image) for image in images]
     for image in aligned:
         image.CopyInformation(images[0])  # the filter refuses even rounding differences

@@ -52,37 +52,37 @@ class Experiment:
 EXPERIMENTS = [
     Experiment(
         "brain_tissue", "Brain tissue, T1 (PTBP, a quarter of the children held out)", "brain/ptbp_tissue",
-        ("organ=brain", "experiment=ptbp"), "dice", {"csf": (0.85, 0.92), "gm": (0.88, 0.93), "wm": (0.92, 0.95)},
+        ("organ=brain", "dataset=ptbp"), "dice", {"csf": (0.85, 0.92), "gm": (0.88, 0.93), "wm": (0.92, 0.95)},
         classical=("otsu", "em", "superpixels"),
         ablations={"N4 first": ("preprocess=mri_n4",), "range 0 to 1 instead of z-score": RANGE},
         share=0.25,
     ),
     Experiment(
         "brain_tumour", "Brain tumour, FLAIR + T1c (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
-        ("organ=brain_tumour", "experiment=brats2015"), "dice", {"whole_tumour": (0.70, 0.85)}, folds=4,
+        ("organ=brain_tumour", "dataset=brats2015"), "dice", {"whole_tumour": (0.70, 0.85)}, folds=4,
         ablations={"range 0 to 1 instead of z-score": RANGE},  # no N4: the set comes standardised, with values below 0
     ),
     Experiment(
         "retina", "Retina (IDRiD, 40 train, 14 reported at full size; AUPR over all pixels)", "retina/idrid_seg",
-        ("organ=retina", "experiment=idrid"), "aupr",
+        ("organ=retina", "dataset=idrid"), "aupr",
         {"hard_exudates": (0.70, 0.85), "haemorrhages": (0.45, 0.65)},
-        ablations={"light not evened": ("~preprocess.light",), "no CLAHE": ("~preprocess.contrast",)}, share=0.4,
+        ablations={"light not evened": ("~preprocess.illumination",), "no CLAHE": ("~preprocess.contrast",)}, share=0.4,
         short=("segmenter.loss.dice=0.5",),
     ),
     Experiment(
         "skin", "Skin (ISIC 2017 at 256 pixels, 1700 train, 300 reported; Jaccard)", "skin/isic2017_256",
-        ("organ=skin", "experiment=isic2017"), "iou", {"lesion": (0.74, 0.78)}, classical=CLASSICAL,
+        ("organ=skin", "dataset=isic2017"), "iou", {"lesion": (0.74, 0.78)}, classical=CLASSICAL,
         ablations={"hair left in": ("~preprocess.hair",), "colour constancy": (CONSTANCY,)}, share=0.25,
     ),
     Experiment(
         "skin_untrained", "Skin, without training (ISIC 2017 at 1024 pixels, 56 reported; Jaccard)",
         "skin/isic2017_hires",
-        ("organ=skin", "experiment=isic2017", "data.holdout=1.0"), "iou", {"lesion": (0.65, 0.72)},
+        ("organ=skin", "dataset=isic2017", "data.test_fraction=1.0"), "iou", {"lesion": (0.65, 0.72)},
         classical=CLASSICAL, trained=False,
     ),
     Experiment(
         "skin_hairy", "Skin under dense hair, without training (ISIC 2017 at 256 pixels, hairy by eye; Jaccard)",
-        "skin/isic2017_256", ("organ=skin", "experiment=isic2017", "data.holdout=1.0"), "iou", {},
+        "skin/isic2017_256", ("organ=skin", "dataset=isic2017", "data.test_fraction=1.0"), "iou", {},
         classical=CLASSICAL, trained=False, subset="hair_checked",
     ),
     Experiment(
@@ -94,7 +94,7 @@ EXPERIMENTS = [
     Experiment(
         "breast", "Breast (BUSI at 256 pixels, a fifth of the groups held out; Dice of images with a lesion)",
         "breast/busi_256",
-        ("organ=breast", "experiment=busi"), "dice_where_present", {"tumour": (0.70, 0.80)}, classical=CLASSICAL,
+        ("organ=breast", "dataset=busi"), "dice_where_present", {"tumour": (0.70, 0.80)}, classical=CLASSICAL,
         ablations={"speckle filtered": ("+preprocess.speckle._target_=medseg.preprocess.denoising.Srad",)},
     ),
 ]  # fmt: skip
@@ -144,7 +144,7 @@ def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ..
             f"{name}, no hair removal": (f"segmenter={name}", "~preprocess.hair") for name in experiment.classical
         }
     if ablations and experiment.ablations:
-        few = (f"trainer.budget={experiment.share:g}", *experiment.short)
+        few = (f"trainer.fraction={experiment.share:g}", *experiment.short)
         base = f"U-Net, {experiment.share:.0%} of the passes"
         found |= {base: few} | {f"{base}, {name}": (*few, *s) for name, s in experiment.ablations.items()}
     return found

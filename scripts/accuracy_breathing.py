@@ -52,7 +52,7 @@ def breaths(out: Path) -> list[str]:
     lines += [
         "In brackets the lowest and highest subject. The slope needs masks of the lungs, which films do not have."
     ]
-    lines += ["Logistic regression, ensemble and stack: `diagnoser=stack_frames`.", ""]
+    lines += ["Logistic regression, ensemble and stack: `classifier=stacking_frames`.", ""]
     if honest:
         lines += table_of(["the LSTM on", *CALIBRATED.values()], honest)
         lines += [NOTE, ""]

@@ -47,33 +47,35 @@ class Diagnosis:
 DIAGNOSES = [
     Diagnosis(
         "skin", "Melanoma or benign (ISIC 2017 at 256 pixels, 2000 images, five folds)", "skin/isic2017_256",
-        ("organ=skin",), "AUC .77, goal .85", dataset=("experiment=isic2017",),
-        unets=("organ=skin", "experiment=isic2017", "trainer.budget=0.5"),
+        ("organ=skin",), "AUC .77, goal .85", dataset=("dataset=isic2017",),
+        unets=("organ=skin", "dataset=isic2017", "trainer.fraction=0.5"),
         note="Both classes weigh the same in the loss, so a probability is that of a population in which they are "
         "equally common, and the calibration error above, which looks at the likelier class alone, does not show it: "
-        "class by class the stack is .24 off here, where 19 % are malignant. With `diagnoser.bias=true` (fold 0): .03, "
-        "NLL .394 instead of .551, the same AUC, but a melanoma is then seldom likelier than not (sensitivity at one "
-        "half .20 instead of .68). Sets hold the truth in .91 of the cases, and in .50 they hold both classes.",
+        "class by class the stack is .24 off here, where 19 % are malignant. With "
+        "`classifier.match_prevalence=true` (fold 0): .03, NLL .394 instead of .551, the same AUC, but a melanoma "
+        "is then seldom likelier than not (sensitivity at one half .20 instead of .68). Sets hold the truth in .91 "
+        "of the cases, and in .50 they hold both classes.",
     ),
     Diagnosis(
         "breast", "Malignant or benign (BUSI at 256 pixels, images with a lesion, five folds by group)",
-        "breast/busi_256", ("organ=breast", "organ.classes=[benign,malignant]", "data.leave_out=[normal]"),
-        "AUC .85, goal .93", dataset=("experiment=busi",),
-        unets=("organ=breast", "experiment=busi", "trainer.budget=0.5"),
+        "breast/busi_256", ("organ=breast", "organ.classes=[benign,malignant]", "data.exclude_classes=[normal]"),
+        "AUC .85, goal .93", dataset=("dataset=busi",),
+        unets=("organ=breast", "dataset=busi", "trainer.fraction=0.5"),
     ),
     Diagnosis(
         "retina", "Referable retinopathy and its grade (IDRiD grading, eyes without a twin in the segmentation set)",
         "retina/idrid_grading_small", ("organ=retina",), "AUC .82, kappa .45; goal .92, .65", made=("retina/U-Net",),
         rule="invented",
         note="The rule counts lesions, and the U-Net finds a few spots in healthy eyes too. It leaves out of account "
-        "as many as that U-Net invents an image on its own held-out photographs (organ.rule.invented, from its "
-        "metrics.json); what was learnt from the same counts and areas copes with them by itself. The U-Net was "
-        "trained on a GPU (see above). With one of 8,000 passes (haemorrhages AUPR .182): stack .914, kappa .691, "
-        "logistic regression .904, ensemble .930, LSTM .888, rule .821.",
+        "as many as that U-Net invents an image on its own held-out photographs "
+        "(organ.clinical_rule.false_positives_per_image, from its metrics.json); what was learnt from the same "
+        "counts and areas copes with them by itself. The U-Net was trained on a GPU (see above). With one of 8,000 "
+        "passes (haemorrhages AUPR .182): stack .914, kappa .691, logistic regression .904, ensemble .930, LSTM "
+        ".888, rule .821.",
     ),
     Diagnosis(
         "tumour", "Tumour in an axial slice (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
-        ("organ=brain_tumour", "experiment=brats2015"), "AUC .90, goal .98", folds=4,
+        ("organ=brain_tumour", "dataset=brats2015"), "AUC .90, goal .98", folds=4,
         made=tuple(f"brain_tumour/U-Net_{k}" for k in range(4)), images="",
         note="Four patients: the interval is drawn over slices of four people and is rough. The U-Nets of the masks "
         "were trained on a GPU; on masks of U-Nets from a processor, and before an ensemble's inner calibration kept a "
@@ -116,7 +118,7 @@ def make(diagnosis: Diagnosis, data: Path, out: Path) -> bool:
         root = without_twins(root, place / "retina_data")
     models = unets_of(diagnosis, out)
     for k, model in enumerate(models if diagnosis.unets else []):
-        words = [*diagnosis.unets, f"data.root={root}", "data.folds=2", f"data.fold={k}"]
+        words = [*diagnosis.unets, f"data.root={root}", "data.n_folds=2", f"data.fold={k}"]
         if not trained(*words, made=model, out=out):
             return False
     masks = place / f"{diagnosis.name}_masks"
@@ -130,7 +132,7 @@ def make(diagnosis: Diagnosis, data: Path, out: Path) -> bool:
         if k:  # measured once
             where = [f"data.root={place / f'{diagnosis.name}_d0'}"]
         settings = [*diagnosis.settings, *rule_of(diagnosis, models)]
-        words = [*settings, "task=diagnosis", *where, f"data.folds={diagnosis.folds}", f"data.fold={k}"]
+        words = [*settings, "task=diagnosis", *where, f"data.n_folds={diagnosis.folds}", f"data.fold={k}"]
         if not trained(*words, made=place / f"{diagnosis.name}_d{k}", out=out):
             return False
     return diagnosis.name != "retina" or associated(place)
@@ -168,7 +170,7 @@ def rule_of(diagnosis: Diagnosis, models: list[Path]) -> list[str]:
         return []
     labels = json.loads((models[0] / "metrics.json").read_text())["labels"]
     found = {name: one["pieces"]["false_per_image"]["mean"] for name, one in labels.items()}
-    return [f"organ.rule.{diagnosis.rule}.{name}={value:g}" for name, value in found.items()]
+    return [f"organ.clinical_rule.{diagnosis.rule}.{name}={value:g}" for name, value in found.items()]
 
 
 def without_twins(root: Path, to: Path) -> Path:
@@ -204,7 +206,7 @@ def section(diagnosis: Diagnosis, out: Path) -> list[str]:
         scores = probability_metrics(chances, truth, found["patient"].tolist(), ill)
         cells = [text(scores.get(key)) for key in ("auc_positive", "qwk", "ece", "nll")]
         rows.append("| " + " | ".join([MODELS[model], *cells]) + " |")
-    command = f"medseg train {' '.join(diagnosis.settings)} task=diagnosis data.folds={diagnosis.folds} data.fold=K"
+    command = f"medseg train {' '.join(diagnosis.settings)} task=diagnosis data.n_folds={diagnosis.folds} data.fold=K"
     counts = ", ".join(f"{name} {int((truth == k).sum())}" for k, name in enumerate(classes))
     head = ["diagnoser", "AUC", "weighted kappa", "calibration error", "NLL"]
     return [

@@ -47,13 +47,13 @@ def main() -> None:
             "organ=lung",
             f"data.root={data}",
             f"data.cache={folder / 'cache'}",
-            "segmenter.passes=400",
+            "segmenter.max_samples=400",
         ]
         timed(*train, f"run_dir={run}")
         show("medseg --help", MEDSEG, "--help")
         show("medseg train, a misspelt key", "sh", "-c", f"! {MEDSEG} train organ=lung trainer.max_tim=1")
         for precision in ("32", "auto"):
-            words = [*train, f"executor.precision={precision}"]
+            words = [*train, f"compute.precision={precision}"]
             shell = f"rm -rf {folder}/again && exec {' '.join(words)} run_dir={folder}/again"
             show(f"medseg train, 400 passes, precision {precision}", "sh", "-c", shell, runs=1)
         images, out = f"{data}/images", str(folder / "out")

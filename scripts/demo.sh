@@ -15,7 +15,7 @@ medseg data phantom lung "$out/breathing" --patients 8 --frames 24 --seed 2
 medseg data phantom lung "$out/unseen" --patients 3 --frames 16 --seed 3
 
 # the two models
-medseg train organ=lung data.root="$out/cts" data.cache="$out/cache" run_dir="$out/segmenter" segmenter.passes=1600
+medseg train organ=lung data.root="$out/cts" data.cache="$out/cache" run_dir="$out/segmenter" segmenter.max_samples=1600
 medseg train organ=lung task=diagnosis data.root="$out/breathing" run_dir="$out/diagnoser"
 
 # the unseen patients: masks, features, diagnosis

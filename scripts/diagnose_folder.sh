@@ -4,7 +4,7 @@
 # Exit status: 0 all well, 1 nothing worked, 2 wrong use or model, 3 some cases failed, 130 interrupted.
 set -uo pipefail
 [ $# -eq 4 ] || { echo "usage: $0 IMAGES OUT SEGMENTER_RUN DIAGNOSER_RUN" >&2; exit 2; }
-images=$1 out=$2 segmenter=$3 diagnoser=$4
+images=$1 out=$2 segmenter=$3 classifier=$4
 worst=0
 
 step() {  # runs a command; goes on after 0 and 3, ends on anything else

@@ -8,7 +8,7 @@ mkdir -p "$out"
 
 diagnosers() {  # RUN SETTINGS…
   medseg train organ=lung task=diagnosis "${@:2}" run_dir="$1"
-  medseg train organ=lung task=diagnosis "${@:2}" diagnoser=stack_frames run_dir="$1_stack"
+  medseg train organ=lung task=diagnosis "${@:2}" classifier=stacking_frames run_dir="$1_stack"
 }
 
 # left and right lung on real CT: three patients train, two are reported
@@ -28,7 +28,7 @@ done
 
 # real 4DCT phases of a tumour region, by a model of all three cine MRI subjects
 python "$here/cine_mri.py" "$data"/cine_mri_* --out "$out/cine_all"
-diagnosers "$out/run_cine_all" features=motion data.root="$out/cine_all" data.time_axis=2 data.holdout=0
+diagnosers "$out/run_cine_all" features=motion data.root="$out/cine_all" data.time_axis=2 data.test_fraction=0
 python "$here/phases_4dct.py" "$data/tcia_4dlung_roi" "$out/tcia"
 medseg diagnose "$out/tcia/features.csv" "$out/tcia/diagnosis.csv" --model "$out/run_cine_all"
 medseg diagnose "$out/tcia/features.csv" "$out/tcia/stack.csv" --model "$out/run_cine_all_stack"

@@ -56,9 +56,9 @@ def real() -> Path:
     return REAL
 
 
-TINY = ["organ=lung", "trainer=quick", "executor=cpu", "executor.threads=1"]
+TINY = ["organ=lung", "trainer=quick", "compute=cpu", "compute.num_threads=1"]
 TINY_UNET = ["organ.spacing_mm=[8,8,null]", "segmenter.network.width=8", "segmenter.network.depth=3"]
-TINY_UNET += ["segmenter.patch=[48,48]", "segmenter.batch=4", "segmenter.optimizer.lr=0.01"]
+TINY_UNET += ["segmenter.patch_size=[48,48]", "segmenter.batch_size=4", "segmenter.optimizer.lr=0.01"]
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +89,7 @@ def segmenter(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("segmenter")
     places = [f"data.root={cohort}", f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}"]
-    train(compose([*TINY, *TINY_UNET, *places, "segmenter.passes=30000"]))
+    train(compose([*TINY, *TINY_UNET, *places, "segmenter.max_samples=30000"]))
     return folder / "run"
 
 
@@ -100,7 +100,7 @@ def diagnoser(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from medseg.training.train import train
 
     folder = tmp_path_factory.mktemp("diagnoser") / "run"
-    train(compose([*TINY, "task=diagnosis", f"data.root={breathing}", f"run_dir={folder}", "trainer.budget=0.1"]))
+    train(compose([*TINY, "task=diagnosis", f"data.root={breathing}", f"run_dir={folder}", "trainer.fraction=0.1"]))
     return folder
 
 
@@ -112,7 +112,7 @@ def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("rule")
     words = ["organ=skin", "segmenter=otsu", "data.phantom_patients=4", f"data.cache={folder / 'cache'}"]
-    train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
+    train(compose([*words, f"run_dir={folder / 'run'}", "compute.accelerator=cpu", "compute.num_threads=1"]))
     return folder / "run"
 
 

@@ -19,7 +19,7 @@ PARENT = """
 import json, os, sys, traceback
 import medseg.train, medseg.train_segmenter, medseg.train_classifier
 import matplotlib.pyplot, skops.io, sklearn.ensemble, sklearn.feature_selection, sklearn.model_selection
-from medseg.cli import main
+from medseg.cli.app import main
 print("ready", flush=True)
 for line in sys.stdin:
     words, log = json.loads(line)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from medseg.config.compose import Config, build, compose, config_dir, group_choices
+from medseg.config.components import build
+from medseg.config.compose import compose, config_dir, group_choices
+from medseg.config.settings import Settings
 from medseg.data.augmentation import Augment
 from medseg.errors import ConfigError
 from medseg.inference.preprocessor import Preprocessor
@@ -21,7 +23,7 @@ ROUNDS = list(itertools.product(CHOICES["organ"], range(max(map(len, GROUPS.valu
 
 
 @functools.cache
-def composed(organ: str, number: int) -> Config:
+def composed(organ: str, number: int) -> Settings:
     chosen = [f"{group}={names[number % len(names)]}" for group, names in GROUPS.items()]
     return compose([f"organ={organ}", *chosen])
 
@@ -41,10 +43,11 @@ def test_every_organ_composes_for_a_diagnosis(organ: str) -> None:
 def test_every_organ_trains_one_batch_with_every_network(organ: str, segmenter: str) -> None:
     config = compose([f"organ={organ}", f"segmenter={segmenter}", "segmenter.network.width=2"])
     network = make_network(config)
-    sizes = tuple(2 ** (config.segmenter.network.depth + 1) for _ in config.segmenter.patch)
+    planned = config.unet().planned()
+    sizes = tuple(2 ** (planned.depth + 1) for _ in planned.patch)
     image = torch.rand(2, input_channels(config), *sizes)
     target = torch.randint(len(config.organ.labels) + 1, (2, *sizes))
-    loss = build(config.segmenter.loss)(network(image), target)
+    loss = build(config.unet().loss)(network(image), target)
     loss.backward()
     assert torch.isfinite(loss)
     assert all(parameter.grad is not None for parameter in network.parameters())
@@ -53,12 +56,12 @@ def test_every_organ_trains_one_batch_with_every_network(organ: str, segmenter: 
 @pytest.mark.parametrize(("organ", "number"), ROUNDS)
 def test_every_augmentation_is_known_to_albumentations(organ: str, number: int) -> None:
     config = composed(organ, number)
-    Augment(dict(config.augment.mirror), {n: dict(v) for n, v in config.augment.transforms.items()}, [])
-    for step in config.augment.get("paint", {}).values():
-        if set(step.inside) <= set(config.organ.labels):
+    Augment(config.augment.mirror, config.augment.transforms, [])
+    for step in config.augment.synthetic_lesions.values():
+        if set(step["inside"]) <= set(config.organ.labels):
             build(step)
         else:  # says which labels it needs
-            with pytest.raises(ConfigError, match=r"augment\.paint"):
+            with pytest.raises(ConfigError, match=r"augment\.synthetic_lesions"):
                 build(step)
 
 
@@ -77,5 +80,5 @@ def test_every_file_says_what_it_is_for(file: Path) -> None:
 @pytest.mark.parametrize("organ", CHOICES["organ"])
 def test_codes_are_of_labels_that_the_organ_has(organ: str) -> None:
     facts = compose([f"organ={organ}"]).organ
-    assert facts.codes
-    assert set(facts.codes) <= set(facts.labels)
+    assert facts.snomed_codes
+    assert set(facts.snomed_codes) <= set(facts.labels)

@@ -20,7 +20,7 @@ from tests.conftest import TINY_UNET, Result
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
 Command = Callable[..., Result]
-CUDA = ["trainer=quick", "executor.accelerator=cuda"]
+CUDA = ["trainer=quick", "compute.accelerator=cuda"]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def bounded() -> Iterator[Callable[[float], None]]:
 
 def trained(cohort: Path, folder: Path, *more: str) -> Run:
     places = [f"data.root={cohort}", f"data.cache={folder.parent / 'cache'}", f"run_dir={folder}"]
-    return train(compose(["organ=lung", *CUDA, *TINY_UNET, "segmenter.passes=30000", *places, *more])).run
+    return train(compose(["organ=lung", *CUDA, *TINY_UNET, "segmenter.max_samples=30000", *places, *more])).run
 
 
 def test_masks_of_a_training_here_are_those_of_the_processor(medseg: Command, cohort: Path, tmp_path: Path) -> None:
@@ -58,9 +58,9 @@ def test_masks_of_a_training_here_are_those_of_the_processor(medseg: Command, co
 
 @pytest.mark.parametrize("workers", ["0", "2", "auto"])
 def test_who_prepares_batches_does_not_matter(cohort: Path, tmp_path: Path, workers: str) -> None:
-    short = ["segmenter.passes=80", "trainer.budget=1", "executor.precision=32"]
+    short = ["segmenter.max_samples=80", "trainer.fraction=1", "compute.precision=32"]
     histories = [
-        pd.read_csv(trained(cohort, tmp_path / name, *short, f"executor.workers={count}").file("history.csv"))
+        pd.read_csv(trained(cohort, tmp_path / name, *short, f"compute.num_workers={count}").file("history.csv"))
         for name, count in (("one", "0"), ("other", workers))
     ]
     assert np.allclose(histories[0]["train_loss"].dropna(), histories[1]["train_loss"].dropna(), atol=1e-2)
@@ -68,8 +68,8 @@ def test_who_prepares_batches_does_not_matter(cohort: Path, tmp_path: Path, work
 
 @pytest.mark.parametrize("after", ["cuda", "cpu"])
 def test_a_training_goes_on_here_or_on_the_processor(cohort: Path, tmp_path: Path, after: str) -> None:
-    run = trained(cohort, tmp_path / "run", "segmenter.passes=40", "trainer.budget=1")
-    train(compose([f"resume={run.path}", "segmenter.passes=80", f"executor.accelerator={after}"]))
+    run = trained(cohort, tmp_path / "run", "segmenter.max_samples=40", "trainer.fraction=1")
+    train(compose([f"resume={run.path}", "segmenter.max_samples=80", f"compute.accelerator={after}"]))
     history = pd.read_csv(run.file("history.csv"))
     assert history["passes"].max() == 80
     assert run.read_json("manifest.json")["machine"]["device"].startswith(after)
@@ -77,18 +77,23 @@ def test_a_training_goes_on_here_or_on_the_processor(cohort: Path, tmp_path: Pat
 
 def test_volumes_with_all_that_a_network_can_have(cohort: Path, tmp_path: Path) -> None:
     network = ["dimensions=3", "deep_supervision=true", "residual=true", "strided=true", "dropout=0.1", "depth=2"]
-    more = ["segmenter=unet3d", "organ.spacing_mm=[8,8,8]", "segmenter.patch=[32,32,16]", "segmenter.passes=40"]
+    more = [
+        "segmenter=unet3d",
+        "organ.spacing_mm=[8,8,8]",
+        "segmenter.patch_size=[32,32,16]",
+        "segmenter.max_samples=40",
+    ]
     words = [f"segmenter.network.{value}" for value in network]
-    run = trained(cohort, tmp_path / "run", "trainer.budget=1", *words, *more)
+    run = trained(cohort, tmp_path / "run", "trainer.fraction=1", *words, *more)
     assert np.isfinite(pd.read_csv(run.file("history.csv"))["train_loss"].dropna()).all()
     assert np.isfinite(run.read_json("metrics.json")["labels"]["right_lung"]["dice"]["mean"])
 
 
-@pytest.mark.parametrize("more", [[], ["diagnoser=stack"]])
+@pytest.mark.parametrize("more", [[], ["classifier=stacking"]])
 def test_what_an_lstm_learnt_here_is_asked_on_the_processor(
     breathing: Path, tmp_path: Path, medseg: Command, more: list[str]
 ) -> None:
-    words = ["organ=lung", *CUDA, "task=diagnosis", f"data.root={breathing}", "trainer.budget=0.1", *more]
+    words = ["organ=lung", *CUDA, "task=diagnosis", f"data.root={breathing}", "trainer.fraction=0.1", *more]
     run = train(compose([*words, f"run_dir={tmp_path / 'run'}"])).run
     assert run.read_json("manifest.json")["machine"]["device"].startswith("cuda")
     out = tmp_path / "diagnosis.csv"
@@ -113,15 +118,13 @@ def test_a_step_that_does_not_fit_names_the_way_out(
     cohort: Path, tmp_path: Path, bounded: Callable[[float], None]
 ) -> None:
     bounded(20e6)
-    with pytest.raises(MedsegError, match=r"does not fit into the GPU's free memory.*segmenter.batch") as error:
-        trained(cohort, tmp_path / "run", "segmenter.network.width=64", "segmenter.passes=8", "trainer.budget=1")
+    with pytest.raises(MedsegError, match=r"does not fit into the GPU's free memory.*segmenter.batch_size") as error:
+        trained(cohort, tmp_path / "run", "segmenter.network.width=64", "segmenter.max_samples=8", "trainer.fraction=1")
     assert error.value.code == "gpu-memory"
 
 
 def test_a_plan_counts_the_gpus_memory_and_time(medseg: Command, cohort: Path, tmp_path: Path) -> None:
-    result = medseg(
-        "plan", "organ=lung", f"data.root={cohort}", "executor.accelerator=cuda", "--out", tmp_path / "plan"
-    )
+    result = medseg("plan", "organ=lung", f"data.root={cohort}", "compute.accelerator=cuda", "--out", tmp_path / "plan")
     assert result.status == 0
     assert "(cuda)" in (tmp_path / "plan" / "plan.yaml").read_text()
     assert describe_machine("cuda", "auto")["precision"] in ("bf16-mixed", "32-true")

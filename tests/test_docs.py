@@ -52,7 +52,7 @@ def test_every_line_of_the_readme_is_a_command_that_exists(line: str) -> None:
     settings = [word for word in words if "=" in word and not word.startswith("--")]
     if "--config-dir" in words or "-m" in words or any(word.startswith("resume=") for word in settings):
         return
-    if words[0] in ("train", "show"):
+    if words[0] in ("train", "config"):
         compose(settings)
 
 

@@ -26,7 +26,7 @@ def rule(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("rule")
     words = ["organ=lung", "segmenter=otsu", f"data.root={cohort}", f"data.cache={folder / 'cache'}"]
-    train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
+    train(compose([*words, f"run_dir={folder / 'run'}", "compute.accelerator=cpu", "compute.num_threads=1"]))
     return folder / "run"
 
 

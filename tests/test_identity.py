@@ -138,7 +138,7 @@ def trained(folder: Path, *words: str) -> Path:
     from medseg.training.train import train
 
     places = [f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}"]
-    train(compose([*words, *places, "segmenter=otsu", "executor.accelerator=cpu", "executor.threads=1"]))
+    train(compose([*words, *places, "segmenter=otsu", "compute.accelerator=cpu", "compute.num_threads=1"]))
     return folder / "run"
 
 
@@ -259,7 +259,7 @@ def test_a_model_that_learnt_from_named_images_names_nobody(
         shutil.copy(mask, data / f"masks/p{number}.nii.gz")
     folder = tmp_path / "run"
     settings = ["segmenter=otsu", f"data.root={data}", f"data.cache={tmp_path / 'cache'}", f"run_dir={folder}"]
-    run(medseg, "train", "organ=lung", *settings, "executor=cpu", "executor.threads=1")
+    run(medseg, "train", "organ=lung", *settings, "compute=cpu", "compute.num_threads=1")
     run(medseg, "report", folder, "--out", tmp_path / "report.html")
     assert (folder / "card.md").is_file()
     assert (tmp_path / "report.html").is_file()

@@ -19,10 +19,13 @@ ORGANS = [
 ]  # those whose phantom is made already
 SMALL = [
     "organ.phantom.size=tiny", "data.phantom_patients=4", "segmenter.network.width=4", "segmenter.network.depth=2",
-    "segmenter.batch=2", "segmenter.passes=8", "trainer.validate=1", "executor=cpu", "executor.threads=1",
+    "segmenter.batch_size=2", "segmenter.max_samples=8", "trainer.n_validations=1", "compute=cpu",
+    "compute.num_threads=1",
 ]  # fmt: skip
 
-COARSE = {"retina": ["organ.field_pixels=96"]}  # of the network's grid, where a recipe has it finer than a tiny phantom
+COARSE = {
+    "retina": ["organ.field_of_view_px=96"]
+}  # of the network's grid, where a recipe has it finer than a tiny phantom
 
 
 @pytest.mark.parametrize("organ", ORGANS)
@@ -30,9 +33,9 @@ def test_every_organ_trains_on_its_phantoms_and_segments_a_folder(
     medseg: Command, organ: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    patch = "segmenter.patch=[32,32]"
+    patch = "segmenter.patch_size=[32,32]"
     small = [*SMALL, *COARSE.get(organ, [])]
-    result = medseg("train", f"organ={organ}", *small, patch, "organ.picture=[32,32]", "run_dir=run")
+    result = medseg("train", f"organ={organ}", *small, patch, "organ.image_size=[32,32]", "run_dir=run")
     assert result.status == 0, result.err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["n_cases"] == 1
@@ -51,7 +54,7 @@ def test_segmenters_without_training_run_or_say_why_not(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = ["organ.phantom.size=tiny", "data.phantom_patients=3", f"segmenter={segmenter}", "run_dir=run"]
-    result = medseg("train", f"organ={organ}", *settings, "organ.picture=[48,48]")
+    result = medseg("train", f"organ={organ}", *settings, "organ.image_size=[48,48]")
     facts = compose([f"organ={organ}"]).organ
     if facts.appearance is None:
         assert result.status == 2

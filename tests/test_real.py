@@ -40,7 +40,7 @@ def test_expert_masks_fit_and_measure_as_anatomy_says(real: Path) -> None:
 
 def test_a_short_training_finds_both_lungs_of_unseen_patients(medseg: Command, real: Path, tmp_path: Path) -> None:
     data = [f"data.root={real / 'lung' / 'lctsc'}", "data.split_column=split_in_repo", f"data.cache={tmp_path / 'c'}"]
-    assert medseg("train", "organ=lung", *data, f"run_dir={tmp_path / 'run'}", "segmenter.passes=1200").status == 0
+    assert medseg("train", "organ=lung", *data, f"run_dir={tmp_path / 'run'}", "segmenter.max_samples=1200").status == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["report_split"] == "valid"
     for name in LUNGS:
@@ -56,7 +56,7 @@ def test_breathing_of_a_held_out_subject_is_told_from_cine_mri(medseg: Command, 
         [*map(str, sorted((real / "lung").glob("cine_mri_*"))), "--out", str(tmp_path), "--hold-out", "ovgu_QN76"]
     )
     words = ["organ=lung", "features=motion", "task=diagnosis", f"data.root={tmp_path}", "data.time_axis=2"]
-    words += ["diagnoser.folds=0"]
+    words += ["classifier.n_folds=0"]
     assert medseg("train", *words, f"run_dir={tmp_path / 'run'}").status == 0
     models = json.loads((tmp_path / "run" / "metrics.json").read_text())["models"]
     assert models["lstm"]["accuracy"]["mean"] > 0.85

@@ -33,7 +33,7 @@ def test_show_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = "import medseg; from medseg.cli.app import main; print(medseg.__file__); main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "show", "organ=lung"],
+        [sys.executable, "-c", code, "config", "organ=lung"],
         cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,9 @@ def models(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     make_cohort(folder / "skin", patients=6, seed=7, size="tiny")
     for organ, data in {"skin": folder / "skin", "lung": cohort}.items():
         words = [f"organ={organ}", "segmenter=otsu", f"data.root={data}", f"data.cache={folder / 'cache'}"]
-        train(compose([*words, f"run_dir={folder / organ / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
+        train(
+            compose([*words, f"run_dir={folder / organ / 'run'}", "compute.accelerator=cpu", "compute.num_threads=1"])
+        )
     return {"pictures": folder / "skin" / "run", "volumes": folder / "lung" / "run"}
 
 

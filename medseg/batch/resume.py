@@ -12,7 +12,7 @@ from typing import Any
 
 import medseg
 from medseg.batch.case_log import SUCCEEDED, Entry
-from medseg.config.compose import load, to_yaml, without_paths
+from medseg.config.load import load, to_yaml, without_paths
 from medseg.errors import ConfigError
 from medseg.runs.run import MODEL_FILES, Run
 from medseg.utils.files import append_text, atomic_write_text, hash_path

@@ -22,7 +22,7 @@ from medseg.cli.options import ConfigDir, Overrides, Quiet
 from medseg.errors import MedsegError
 
 if TYPE_CHECKING:
-    from medseg.config.compose import Config
+    from medseg.config.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -43,22 +43,20 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a segmenter (`task=segmentation`) or a diagnoser (`task=diagnosis`) and measure it on held-out patients."""
-    from medseg.config import compose as config
+    from medseg.config import compose
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
     given = overrides or []
     if multirun:
-        config.multirun(given, config_dir, _train_one)
+        compose.multirun(given, config_dir, _train_one)
     else:
-        _train_one(config.compose(given, config_dir))
+        _train_one(compose.compose(given, config_dir))
 
 
-def _train_one(settings: Config) -> None:
-    from medseg.config.compose import check
+def _train_one(settings: Settings) -> None:
     from medseg.training import train as task
 
-    check(settings)
     status = task.train(settings).exit_status
     if status:
         raise typer.Exit(status)
@@ -85,7 +83,8 @@ def reproduce(
 @app.command()
 def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the resolved settings that a command line means, as YAML."""
-    from medseg.config.compose import compose, to_yaml
+    from medseg.config.compose import compose
+    from medseg.config.load import to_yaml
 
     typer.echo(to_yaml(compose(overrides or [], config_dir)), nl=False)
 

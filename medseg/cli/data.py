@@ -27,7 +27,8 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed, the same patients.", min=0)] = 1,
 ) -> None:
     """Make a synthetic dataset with known masks: images/, masks/ and cases.csv."""
-    from medseg.config.compose import build, compose
+    from medseg.config.components import build
+    from medseg.config.compose import compose
     from medseg.config.targets import PHANTOMS
 
     if (out / "cases.csv").exists():

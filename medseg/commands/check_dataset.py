@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,13 +12,15 @@ import SimpleITK as sitk
 from medseg.batch.case_log import CaseLog, Entry
 from medseg.batch.resume import require_case_log, settings_key
 from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
-from medseg.config.compose import Config, did_you_mean, get_labels
+from medseg.config.checks import did_you_mean
+from medseg.config.load import get_labels, with_values
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.duplicates import PerceptualHashes
 from medseg.data.ground_truth import GroundTruth, read_ground_truth
 from medseg.data.readers import MASK_FOLDERS, index_by_stem
 from medseg.data.tables import read_table
-from medseg.errors import ImageError
+from medseg.errors import ConfigError, ImageError
 from medseg.io.dicom.seg_writer import SUFFIX as SEG
 from medseg.io.geometry import ONE_ONTO_OTHER, require_same_grid
 from medseg.io.image import is_image, read_image, stem
@@ -49,14 +50,15 @@ class DatasetFindings:
         self.remarks.setdefault(case, []).append(remark)
 
 
-def check_dataset(config: Config, out: Path = Path("data_check.csv")) -> CaseLog:
+def check_dataset(config: Settings, out: Path = Path("data_check.csv")) -> CaseLog:
     """One entry a case in the ledger `out` (.csv, and .json beside it): ok, review (usable, look at it) or failed.
 
     What concerns the whole set stands in an entry of its own, named (dataset). Raises `DataError` where the tables
     themselves cannot be read, `ConfigError` where `out` is another table.
     """
     require_case_log(out)
-    cases = read_dataset(config, Path(config.data.root))
+    root = _root(config)
+    cases = read_dataset(config, root)
     labels, found = get_labels(config), DatasetFindings()
     named = {case.name: case for case in cases}
 
@@ -229,7 +231,7 @@ def _most(values: list[int]) -> int:
     return Counter(values).most_common(1)[0][0]
 
 
-def _of_the_whole(config: Config, cases: list[Case]) -> list[str]:
+def _of_the_whole(config: Settings, cases: list[Case]) -> list[str]:
     """Patients on two sides, classes that are missing or unknown, sides that are empty."""
     remarks = []
     sides: dict[str, set[str]] = {}
@@ -258,10 +260,16 @@ def _of_the_whole(config: Config, cases: list[Case]) -> list[str]:
     return remarks
 
 
-def _orphans(config: Config) -> list[str]:
+def _root(config: Settings) -> Path:
+    if config.data.root is None:
+        raise ConfigError("data.root: name the dataset to check")
+    return Path(config.data.root)
+
+
+def _orphans(config: Settings) -> list[str]:
     """Masks, and rows of labels.csv, that no image is named like. A cases.csv says itself what belongs together."""
-    root, everything = Path(config.data.root), deepcopy(config)
-    everything.data.leave_out = []  # a case that is left out has its mask all the same
+    root = _root(config)
+    everything = with_values(config, {"data.exclude_classes": []})  # an excluded case has its mask all the same
     cases = read_dataset(everything, root)
     nnunet = (root / "dataset.json").is_file()
     images, folders = (root / "imagesTr", ("labelsTr",)) if nnunet else (root / "images", MASK_FOLDERS)

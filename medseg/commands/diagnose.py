@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from medseg.batch.case_log import CaseLog, Entry
 from medseg.batch.resume import hash_content, settings_key
 from medseg.batch.runner import DEFAULT_OPTIONS, BatchLog, BatchOptions, open_batch_log
-from medseg.config.compose import Config, get_labels, load
+from medseg.config.load import get_labels, load
+from medseg.config.settings import Settings, StackingSettings
 from medseg.data.cases import Case
 from medseg.data.masks import MaskFolder, MaskOf, ground_truth_masks
 from medseg.data.readers import read_cases
@@ -47,13 +48,13 @@ MEASURED = ("_features.csv", "_features_steps.csv", "_features_units.json")
 WRITTEN = (".json", "_signal.csv", "_metrics.json", *MEASURED)  # beside OUT.csv
 
 
-def open_classifier(run: Run, config: Config) -> SequenceClassifier | StackedClassifier:
+def open_classifier(run: Run, config: Settings) -> SequenceClassifier | StackedClassifier:
     """What a finished run diagnoses with."""
     with run.reading():
-        if "use" not in config.diagnoser:
+        if not isinstance(config.classifier, StackingSettings):
             return SequenceClassifier.from_run(run)
         require_diagnosis(run, config)
-        return load_classifier(run, config, FeatureSchema.read(run.read_json("diagnoser.json")))
+        return load_classifier(run, config, FeatureSchema.read(run.read_json("feature_schema.json")))
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
     """
     with run.reading():
         config = load(run.file("config.yaml"))
-        set_num_threads(config.executor.threads)
+        set_num_threads(config.compute.num_threads)
         gate = QualityGate.of_run(run, config).of(str(config.organ.channels[0]))
     if request.out.resolve() == request.source.resolve():
         raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
@@ -110,7 +111,7 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
     return book.ledger
 
 
-def _given(request: DiagnoseRequest, config: Config) -> list[Case] | Tables:
+def _given(request: DiagnoseRequest, config: Settings) -> list[Case] | Tables:
     """Cases whose images are to be measured, or what was measured already."""
     if request.source.suffix.lower() == ".csv":
         return read_tables(request.source)
@@ -123,10 +124,10 @@ def _reviewed(found: pd.DataFrame, doubts: ReviewReasons) -> pd.DataFrame:
     return found.assign(review=["; ".join(filter(None, (doubts.reasons.get(str(c), ""), text))) for c, text in both])
 
 
-def _key(request: DiagnoseRequest, config: Config, run: Run) -> str:
+def _key(request: DiagnoseRequest, config: Settings, run: Run) -> str:
     """Digest of all models that a case goes through."""
     runs = [run, *([request.segmenter] if request.segmenter else [])]
-    if config.data.get("encoder") is not None:
+    if config.data.encoder is not None:
         runs.append(Run(run.file(ENCODER)))
     return settings_key(runs, {"given_masks": request.masks is not None, "strict": request.strict})
 
@@ -157,7 +158,7 @@ def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
 
 
 def _judge(
-    out: Path, diagnoser: SequenceClassifier | StackedClassifier, tables: Tables, found: pd.DataFrame, config: Config
+    out: Path, diagnoser: SequenceClassifier | StackedClassifier, tables: Tables, found: pd.DataFrame, config: Settings
 ) -> None:
     """OUT_metrics.json, where labels are known; an earlier run's goes where they are not."""
     classes = diagnoser.inputs.classes
@@ -169,7 +170,7 @@ def _judge(
     if found["label"].isna().all():
         sibling_path(out, "_metrics.json").unlink(missing_ok=True)
         return
-    positive = list(map(str, config.organ.positive))
+    positive = list(map(str, config.organ.positive_classes))
     if isinstance(diagnoser, StackedClassifier):
         summary, use = evaluate_frames(diagnoser, tables, diagnoser(tables, baseline=True), positive), diagnoser.use
     else:
@@ -189,7 +190,7 @@ def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measuring(
-    request: DiagnoseRequest, model: tuple[Config, Run], given: list[Case] | Tables, doubts: ReviewReasons
+    request: DiagnoseRequest, model: tuple[Settings, Run], given: list[Case] | Tables, doubts: ReviewReasons
 ) -> Callable[[BatchLog], Tables]:
     """What measures the cases, or has their measures; `ConfigError` where masks are needed and none are named."""
     if not isinstance(given, list):

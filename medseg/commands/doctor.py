@@ -39,7 +39,7 @@ def check_installation() -> int:
     problems = []
     if memory < LEAST_MEMORY:
         problems.append(
-            f"only {memory:.1f} GB of memory is available; close other programs or use smaller segmenter.batch"
+            f"only {memory:.1f} GB of memory is available; close other programs or use smaller segmenter.batch_size"
         )
     if disk < LEAST_DISK:
         problems.append(f"only {disk:.1f} GB of disk is free here; point data.cache and run_dir elsewhere")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medseg.config.compose import did_you_mean
+from medseg.config.checks import did_you_mean
 from medseg.errors import ConfigError
 
 # code: what it means | the ways out
@@ -35,11 +35,11 @@ CODES: dict[str, str] = {
     "fail-fast": "not looked at, since an earlier case failed and --fail-fast was given|run again without it",
     "features-missing": "a model reads measures that the table does not hold|measure with the features that the "
     "model was trained with (config.yaml of the run), or give images instead of a table",
-    "few-patients": "too few patients of a class to calibrate out of fold|add cases, or use diagnoser=lstm",
+    "few-patients": "too few patients of a class to calibrate out of fold|add cases, or use classifier=sequence_lstm",
     "field-empty": "no anatomy was found in the image|look at the image: empty, inverted, or of another kind",
     "field-grid": "a field mask lies on another grid than its image|resample one onto the other",
-    "gpu-memory": "the GPU has too little free memory|end what else runs on it; train with a smaller segmenter.batch "
-    "or segmenter.patch; segment with --device cpu",
+    "gpu-memory": "the GPU has too little free memory|end what else runs on it; train with a smaller "
+    "segmenter.batch_size or segmenter.patch_size; segment with --device cpu",
     "grid-mismatch": "image and mask are not on one grid|resample the mask onto the image",
     "hair-dimension": "hair is looked for in pictures only|leave the step out with ~preprocess.hair",
     "image": "one image cannot be used|the message says why",
@@ -76,7 +76,7 @@ CODES: dict[str, str] = {
     "look": "the diagnosis was made, but a person should look at the case|the message says why",
     "loss-not-finite": "the training loss became infinite or undefined; the weights of the last checkpoint are kept|"
     "look at the images that the message names; train in a new run_dir with a lower learning rate, or go on with "
-    "resume=RUN executor.precision=32",
+    "resume=RUN compute.precision=32",
     "mask-colour": "a mask's colours are no label values|save it as label numbers, one channel",
     "mask-grid": "a mask does not lie on the grid of its image|resample one onto the other",
     "mask-label": "a mask holds values that no label has, or pixels to be ignored|say what they mean with "
@@ -109,7 +109,8 @@ CODES: dict[str, str] = {
     "choose another; the same command then goes on",
     "quality": "the mask was made, but the quality gate has doubts about the image|look at the image and its mask; "
     "limits are in configs/quality",
-    "rule": "a rule of the clinic reads measures that are not there|choose the organ's own features; organ.rule=null",
+    "rule": "a clinical rule reads features that are not there|choose the organ's own features, or "
+    "organ.clinical_rule=null",
     "seen": "every model learnt from this image or its patient, so none can segment it out of fold|give a model of "
     "each fold; a column of patients tells whose an image is",
     "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from medseg.batch.case_log import CaseLog
 from medseg.batch.resume import settings_key
 from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_batch_log
-from medseg.config.compose import feature_settings, features_for_labels, to_dict
+from medseg.config.features import feature_settings, features_for_labels
 from medseg.data.masks import MaskFolder, labels_in
 from medseg.data.readers import read_cases
 from medseg.features.tables import write_tables
@@ -43,7 +43,7 @@ def extract_folder(request: ExtractRequest) -> CaseLog:
     extractor = Extractor(settings, labels)
     cases = read_cases(request.images, ["image"], pattern=request.pattern)
     masks = MaskFolder(request.images, request.masks, labels)
-    key = settings_key([], {"features": to_dict(settings), "labels": [dict(labels.numbers), labels.exclusive]})
+    key = settings_key([], {"features": settings.model_dump(), "labels": [dict(labels.numbers), labels.exclusive]})
     with open_batch_log(out, [case.id for case in cases], key, request.ways, (".csv", *WRITTEN)) as book:
         tables = extract_cases(cases, extractor, masks, book, ExtractionContext(masks.files))
         write_tables(tables, out)

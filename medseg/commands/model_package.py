@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from medseg.config.compose import get_labels, load, to_dict, to_yaml, without_paths
+from medseg.config.load import get_labels, load, to_yaml, without_paths
 from medseg.config.targets import check_targets
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError, ModelError
@@ -75,7 +75,7 @@ def verify_model(run: Run) -> list[str]:
             run.read_json(name)
     config = load(run.file("config.yaml"))
     try:
-        check_targets(to_dict(config))
+        check_targets(config.to_dict())
     except ConfigError as error:
         raise ModelError(f"{run.named}: config.yaml: {error}", code="package-unsafe") from error
     if "model.safetensors" in names:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.training.dataset import assign_splits, read_dataset, resolve_data_root
 from medseg.training.planning import plan_dataset
 
 
-def plan_settings(config: Config, out: Path) -> None:
+def plan_settings(config: Settings, out: Path) -> None:
     """Plan for the dataset that the settings name, as `train` would read and split it."""
     root, _ = resolve_data_root(config)
     plan_dataset(config, assign_splits(config, read_dataset(config, root)), out)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.runner import CaseResult, Job, run_case
-from medseg.config.compose import did_you_mean
+from medseg.config.checks import did_you_mean
 from medseg.data.duplicates import PerceptualHashes
 from medseg.datasets.base import DatasetIndex, cases_csv, write_case
 from medseg.datasets.brain_mri import read_brats, read_ibsr18, read_mrbrains

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medseg.config.compose import load, with_values
-from medseg.config.schema import flatten
+from medseg.config.checks import flatten
+from medseg.config.load import load, with_values
 from medseg.errors import EXIT_OK, EXIT_SOME, ConfigError
 from medseg.runs.run import Run
 from medseg.training.train import train
@@ -36,10 +36,10 @@ def reproduce(run: Run, out: Path | None, given: dict[str, Any]) -> int:
     place = out or run.path.with_name(f"{run.path.name}-again")
     own: dict[str, Any] = {"run_dir": str(place), "resume": None}
     if threads is not None:
-        own["executor.threads"] = int(threads)
+        own["compute.num_threads"] = int(threads)
     strange = [name for name in given if not name.startswith(("data.root", "data.cache", "executor."))]
     if strange:
-        raise ConfigError(f"{strange[0]}: a repetition may be given data.root, data.cache and executor.* only")
+        raise ConfigError(f"{strange[0]}: a repetition may be given data.root, data.cache and compute.* only")
     again = train(with_values(config, own | given), like=run).run
     return _tell(run, again)
 
@@ -49,7 +49,7 @@ def compare(one: Run, two: Run) -> dict[str, list[Difference]]:
     manifests = one.read_json("manifest.json"), two.read_json("manifest.json")
     hashes = [m["sha256"] for m in manifests]
     made_of = (
-        "model.safetensors", "calibration.json", "classifier.json", "ensemble.skops", "candidates.json",
+        "model.safetensors", "calibration.json", "stacking.json", "ensemble.skops", "candidates.json",
         "preprocess.json",
     )  # fmt: skip
     weights = [Difference(n, hashes[0].get(n), hashes[1].get(n)) for n in made_of]

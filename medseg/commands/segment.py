@@ -17,7 +17,7 @@ from medseg.batch.case_log import CaseLog
 from medseg.batch.resume import PreviousRun, settings_key
 from medseg.batch.runner import BatchLog, CaseOutcome, CaseResult, Job, Rows, run_case, run_cases, warn_outdated
 from medseg.batch.workers import open_workers
-from medseg.config.compose import load as load_config
+from medseg.config.load import load as load_config
 from medseg.data.cases import Case, Columns
 from medseg.data.ground_truth import mask_files, mask_suffix, write_masks
 from medseg.data.readers import DEFAULT_COLUMNS, read_cases
@@ -125,9 +125,7 @@ def _columns(batch: SegmentRequest, runs: list[Run]) -> Columns:
     """How a table beside the images names things: out of fold patients stand where the model's dataset had them."""
     if not batch.out_of_fold:
         return DEFAULT_COLUMNS
-    return Columns(
-        patient=str(load_config(runs[0].file("config.yaml")).data.get("patient_column") or DEFAULT_COLUMNS.patient)
-    )
+    return Columns(patient=str(load_config(runs[0].file("config.yaml")).data.patient_column))
 
 
 def _introduce(batch: SegmentRequest, runs: list[Run], facts: ModelFacts) -> None:

@@ -1,4 +1,4 @@
-"""`medseg choose`: which rules of post-processing help, decided on patients that the models never saw."""
+"""`medseg tune-postprocessing`: which rules of post-processing help, decided on patients that the models never saw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 import yaml
 
-from medseg.config.compose import build, config_dir, get_labels, load
+from medseg.config.components import build
+from medseg.config.compose import config_dir
+from medseg.config.load import get_labels, load
 from medseg.data.ground_truth import read_masks
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError

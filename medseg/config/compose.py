@@ -1,35 +1,35 @@
-"""Find, compose, check and build settings. The only user of hydra and omegaconf."""
+"""Compose settings from configs/ and a command line's KEY=VALUE with Hydra.
+
+Hydra's errors are guessed at from their text, and its multirun reads `sys.argv`: both stand here alone, tested with the
+pinned version.
+"""
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import medseg
-from medseg.config.safe_yaml import require_plain_yaml
-from medseg.config.schema import AUTO, check_combinations, check_resume, check_values, flatten
-from medseg.config.targets import OWN, iter_mappings, require_allowed
-from medseg.errors import ConfigError, ModelError
-from medseg.io.labels import Labels
-from medseg.runs.run import ENCODER
+from medseg.config.checks import check_kinds, check_resume, did_you_mean, flatten
+from medseg.config.load import first_line, load, plain, typed
+from medseg.config.settings import OrganSettings, Settings
+from medseg.errors import ConfigError
 
-Config = DictConfig
-# of a run's settings: where things lay on the machine that trained
-LOCAL = {"run_dir": None, "resume": None, "plan": None, "logger": {"_target_": None}}
-LOCAL_DATA = {"root": None, "masks": None, "cache": "runs/.cache"}
+# facts of an organ that medseg's code reads itself; all others are read by other groups as ${organ.…}
+READ_BY_CODE = (
+    "name", "channels", "colour_channels", "labels", "exclusive_labels", "snomed_codes", "lateral_pairs", "classes",
+    "positive_classes", "target_level", "clinical_rule", "slice_label_from", "phantom",
+)  # fmt: skip
 
 
 def config_dir() -> Path:
@@ -52,7 +52,7 @@ def group_choices(extra: Path | None = None) -> dict[str, list[str]]:
     return {group: sorted(names) for group, names in sorted(found.items())}
 
 
-def compose(overrides: list[str], extra: Path | None = None) -> Config:
+def compose(overrides: list[str], extra: Path | None = None) -> Settings:
     """The checked settings for a command line's ``KEY=VALUE``; raises `ConfigError` with the way out."""
     groups = group_choices(extra)
     resumed = next((text.partition("=")[2] for text in overrides if _key(text) == "resume"), "null")
@@ -60,14 +60,40 @@ def compose(overrides: list[str], extra: Path | None = None) -> Config:
         return _resumed(overrides, Path(resumed), extra)
     chosen = [text for text in overrides if _key(text) in groups]
     base = _compose(chosen, extra, groups)
-    config = _compose(overrides, extra, groups, known=base) if len(chosen) < len(overrides) else base
-    for group, default in (("trainer", "default"), ("executor", "auto")):  # a user's own file may say a part of it
-        config[group] = OmegaConf.merge(OmegaConf.load(config_dir() / group / f"{default}.yaml"), config[group])
-    check(config, base)
-    return config
+    composed = _compose(overrides, extra, groups, known=base) if len(chosen) < len(overrides) else base
+    settings = from_composition(composed)
+    check_kinds(settings.to_dict(), plain(base))
+    _require_read([_key(text) for text in overrides], composed)
+    return settings
 
 
-def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Config:
+def from_composition(composed: DictConfig) -> Settings:
+    """Typed settings of what Hydra composed; a user's own trainer or compute file may state a part of the group."""
+    for group, default in (("trainer", "default"), ("compute", "auto")):
+        composed[group] = OmegaConf.merge(OmegaConf.load(config_dir() / group / f"{default}.yaml"), composed[group])
+    return typed(composed)
+
+
+def _require_read(keys: list[str], composed: DictConfig) -> None:
+    """`ConfigError` for an override of a fact of the organ that no chosen group reads: it would do nothing."""
+    rest = {key: value for key, value in OmegaConf.to_container(composed).items() if key != "organ"}  # type: ignore[union-attr]
+    references = " ".join(value for value in _leaves(rest) if isinstance(value, str) and "${" in value)
+    for key in keys:
+        group, _, fact = key.partition(".")
+        fact = fact.split(".")[0]
+        if group != "organ" or fact in READ_BY_CODE or fact not in OrganSettings.model_fields:
+            continue
+        if not re.search(rf"\$\{{organ\.{fact}\b", references):
+            own = f"; set segmenter.{fact}" if f"segmenter.{fact}" in flatten(plain(composed)) else ""
+            raise ConfigError(f"{key}: none of the chosen groups reads it, so that it would do nothing{own}")
+
+
+def _leaves(tree: Any) -> list[Any]:
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else None
+    return [tree] if children is None else [leaf for child in children for leaf in _leaves(child)]
+
+
+def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Settings:
     """The settings of a run to be continued, changed only where the command line says so."""
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"resume={run}: no run there (config.yaml is missing)")
@@ -81,22 +107,15 @@ def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Config:
         if key == "run_dir":
             raise ConfigError("resume continues in its own folder: leave run_dir out")
     new = compose([*(f"{key}={value}" for key, value in facts.items()), *rest], extra)
-    check_resume(to_dict(old), to_dict(new), [_key(text) for text in rest], str(run))
+    check_resume(old, new, [_key(text) for text in rest], str(run))
+    merged, changed = OmegaConf.create(old.to_dict()), OmegaConf.create(new.to_dict())
     for text in rest:
-        OmegaConf.update(old, _key(text), OmegaConf.select(new, _key(text)), merge=False)
-    old.resume = str(run)
-    check(old)
-    return old
+        OmegaConf.update(merged, _key(text), OmegaConf.select(changed, _key(text)), merge=False)
+    merged.resume = str(run)
+    return typed(merged)
 
 
-def check(config: Config, base: Config | None = None) -> None:
-    """Types (of `base`, the settings before they were overridden), ranges and combinations of settings."""
-    values = to_dict(config)
-    check_values(values, to_dict(base) if base is not None else {})
-    check_combinations(values)
-
-
-def multirun(overrides: list[str], extra: Path | None, job: Callable[[Config], Any]) -> None:
+def multirun(overrides: list[str], extra: Path | None, job: Callable[[Settings], Any]) -> None:
     """Run `job` once per combination through Hydra's own multirun, its sweepers and launchers."""
     import hydra
 
@@ -104,137 +123,39 @@ def multirun(overrides: list[str], extra: Path | None, job: Callable[[Config], A
     for text in overrides:
         key, _, values = text.partition("=")
         if key in ("run_dir", "resume"):
-            raise ConfigError(f"{text}: one folder cannot hold several runs; leave it out with -m")
+            raise ConfigError(f"{text}: one folder cannot hold several runs; leave it out of a multirun")
         for value in values.split(",") if key in groups else []:
             if value not in groups[key]:
                 raise ConfigError(_no_choice(key, value, groups))
     argv = sys.argv
     sys.argv = [argv[0], "--multirun", *_with_search_path(overrides, extra)]
     try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
+        main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
+        main(lambda composed: job(from_composition(composed)))()
     finally:
         sys.argv = argv
 
 
-def auto_keys(config: Config) -> list[str]:
-    """The settings that are left to a plan."""
-    values = flatten(to_dict(config))
-    return [key for key in AUTO if isinstance(values.get(key), str) and values[key] == "auto"]
-
-
-def with_values(config: Config, values: dict[str, Any]) -> Config:
-    """A copy of the settings with some of them, by their dotted names, set; checked again."""
-    copy: Config = OmegaConf.create(dict(OmegaConf.to_container(config, resolve=False)))  # type: ignore[arg-type]
-    for key, value in values.items():
-        OmegaConf.update(copy, key, value, merge=False, force_add=True)
-    check(copy)
-    return copy
-
-
 def parse_overrides(overrides: list[str]) -> dict[str, Any]:
-    """``["data.root=scans", "executor.threads=1"]`` → ``{"data.root": "scans", "executor.threads": 1}``."""
+    """``["data.root=scans", "compute.num_threads=1"]`` → ``{"data.root": "scans", "compute.num_threads": 1}``."""
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
-        raise ConfigError(f"{' '.join(overrides)}: not KEY=VALUE ({_first_line(error)})") from error
+        raise ConfigError(f"{' '.join(overrides)}: not KEY=VALUE ({first_line(error)})") from error
     return {override.key_or_group: override.value() for override in parsed}
-
-
-def get_labels(config: Config) -> Labels:
-    """The organ's labels."""
-    organ = config.organ
-    numbers = {str(name): int(number) for name, number in organ.labels.items()}
-    codes = {str(name): (str(pair[0]), str(pair[1])) for name, pair in (organ.get("codes") or {}).items()}
-    return Labels(numbers, organ.exclusive, codes)
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """The resolved settings as plain values; a reference that leads nowhere is a `ConfigError`."""
-    try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from error
-
-
-def to_yaml(config: Config) -> str:
-    """The resolved settings as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
-
-
-def load(file: Path) -> Config:
-    """The settings a run was made with. They may be a stranger's: only plain values are taken, see `plain`."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        require_plain_yaml(text)
-        config = OmegaConf.create(text)
-    except (OSError, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
-        raise ModelError(f"{file}: the run's settings cannot be read ({_first_line(error)})") from error
-    if not isinstance(config, DictConfig):
-        raise ModelError(f"{file}: not a run's settings")
-    return config
-
-
-def without_paths(config: Config) -> Config:
-    """The settings without the paths of the machine that trained."""
-    found = config.copy()
-    for part, values in ((found, LOCAL), (found.data, LOCAL_DATA)):
-        for key in set(part) & set(values):
-            part[key] = values[key]
-    if found.data.get("encoder") is not None:
-        found.data.encoder = ENCODER
-    return found
-
-
-def feature_settings(choice: str) -> Config:
-    """A choice of the group `features`, which needs no organ."""
-    names = group_choices()["features"]
-    if choice not in names:
-        raise ConfigError(
-            f"--features {choice}: no such choice{did_you_mean(choice, names)} (choices: {', '.join(names)})"
-        )
-    return load(config_dir() / "features" / f"{choice}.yaml")
-
-
-def features_for_labels(labels: Iterable[str]) -> str:
-    """The choice of the group `features` that the organ with just these labels makes; ConfigError where none has."""
-    wanted, made = set(map(str, labels)), {}
-    for organ in group_choices()["organ"]:
-        recipe = load(config_dir() / "organ" / f"{organ}.yaml")
-        made[organ] = next(str(part["override /features"]) for part in recipe.defaults if "override /features" in part)
-        if set(map(str, recipe.organ.labels)) == wanted:
-            return made[organ]
-    choices = ", ".join(name for name in group_choices()["features"] if name != "none")
-    organs = "; ".join(f"{organ}: {choice}" for organ, choice in made.items())
-    raise ConfigError(
-        f"say what to measure with --features: no organ has the labels {', '.join(sorted(wanted))}. "
-        f"Choices: {choices}. What each organ uses: {organs}. radiomics fits any label"
-    )
-
-
-def build(node: Any, allowed: tuple[str, ...] = OWN, **arguments: Any) -> Any:
-    """The object a setting describes; `_target_` may name only a class (or measure) of what `allowed` begins with."""
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
-    require_allowed(plain, allowed)
-    try:
-        return instantiate(plain, **arguments, _convert_="all")
-    except HydraException as error:
-        cause = error.__cause__
-        if isinstance(cause, TypeError | ValueError) or cause is None:
-            raise ConfigError(f"{next(iter_mappings(plain))['_target_']}: {_first_line(cause or error)}") from error
-        raise cause from error
 
 
 def _with_search_path(overrides: list[str], extra: Path | None) -> list[str]:
     if extra is None:
         return overrides
     if not extra.is_dir():
-        raise ConfigError(f"--config-dir {extra}: no such folder")
+        raise ConfigError(f"{extra}: no such folder of configs")
     return [f"hydra.searchpath=['file://{extra.resolve()}']", *overrides]
 
 
 def _compose(
-    overrides: list[str], extra: Path | None, groups: dict[str, list[str]], known: Config | None = None
-) -> Config:
+    overrides: list[str], extra: Path | None, groups: dict[str, list[str]], known: DictConfig | None = None
+) -> DictConfig:
     arguments = _with_search_path(overrides, extra)
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -247,7 +168,7 @@ def _key(text: str) -> str:
     return re.split(r"[=@]", text.lstrip("+~"), maxsplit=1)[0].strip()
 
 
-def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]], known: Config | None) -> str:
+def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]], known: DictConfig | None) -> str:
     """Hydra's message in a user's words, with the nearest right spelling."""
     if not any(_key(text) == "organ" for text in overrides) and "organ" in str(error):
         return f"no organ chosen: add organ=NAME, one of {', '.join(groups['organ'])}"
@@ -260,13 +181,13 @@ def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]
         key = _key(key)
         if key in groups and not text.startswith("~") and value not in groups[key] and value not in ("null", ""):
             return _no_choice(key, value, groups)
-    keys = [*flatten(to_dict(known)), *groups] if known is not None else []
+    keys = [*flatten(plain(known)), *groups] if known is not None else []
     parents = {part for name in keys for part in _parents(name)}
     for text in overrides if keys else []:
         key = _key(text)
         if not text.startswith("+") and key not in keys and key not in parents:
-            return f"{key}: no such setting{did_you_mean(key, [*keys, *parents])} (medseg show lists them all)"
-    return _first_line(error)
+            return f"{key}: no such setting{did_you_mean(key, [*keys, *parents])} (medseg config lists them all)"
+    return first_line(error)
 
 
 def _no_choice(key: str, value: str, groups: dict[str, list[str]]) -> str:
@@ -277,20 +198,3 @@ def _no_choice(key: str, value: str, groups: dict[str, list[str]]) -> str:
 def _parents(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """``, did you mean X?`` for the nearest known words, or nothing."""
-    known = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
-    if not near:  # right last part, wrong place
-        last = word.rsplit(".", 1)[-1]
-        near = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], last).ratio() > 0.8][
-            :2
-        ]
-    return f", did you mean {' or '.join(near)}?" if near else ""
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -27,8 +27,8 @@ class SyntheticCysts:
         low, high = value
         if not inside or set(inside) - set(labels) or not (0 <= low <= high <= 1 and 0 <= p <= 1):
             raise ConfigError(
-                f"augment.paint: inside={list(inside)}, value={list(value)}, p={p}: the labels must be among "
-                f"{', '.join(labels)}, value a range within 0..1, p between 0 and 1"
+                f"augment.synthetic_lesions: inside={list(inside)}, value={list(value)}, p={p}: the labels must be "
+                f"among {', '.join(labels)}, value a range within 0..1, p between 0 and 1"
             )
         self.labels, self.inside, self.channel = Labels(dict(labels), exclusive), list(inside), channel
         self.low, self.high, self.p = float(low), float(high), p

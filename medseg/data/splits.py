@@ -35,8 +35,8 @@ def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
         )
     if not any(case.split == "train" for case in cases):
         raise DataError(
-            "no case is in split 'train'; data.split_column=none draws who is held out, and data.holdout=1 measures a "
-            "segmenter that learns nothing on all"
+            "no case is in split 'train'; data.split_column=none draws who is held out, and data.test_fraction=1 "
+            "measures a segmenter that learns nothing on all"
         )
     return cases
 
@@ -48,7 +48,7 @@ def fold_cases(cases: list[Case], folds: int, fold: int, seed: int) -> list[Case
     """
     patients = sorted({case.patient for case in cases})
     if not 0 <= fold < folds <= len(patients):
-        raise DataError(f"data.fold={fold} of data.folds={folds}: {len(patients)} patients allow folds 0 to fewer")
+        raise DataError(f"data.fold={fold} of data.n_folds={folds}: {len(patients)} patients allow folds 0 to fewer")
     held: set[str] = set()
     offset = 0
     for group in _classes(cases):  # classes one after the other, so that each fold has its share of each

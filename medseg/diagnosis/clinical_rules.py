@@ -73,14 +73,14 @@ class RetinopathyGrade:
     `severe` haemorrhages in each quadrant: 3. Anything between: 2. New vessels, venous beading and IRMA are not
     measured, so no eye is graded 4, and every grade from 1 on says so.
 
-    red, bright: names of the labels of haemorrhages and of hard exudates; invented: of each label, how many lesions
-    the segmenter finds in an image that are none (its own held-out images tell); as many are left out of account, a
-    quarter of them in each quadrant.
+    red, bright: names of the labels of haemorrhages and of hard exudates; false_positives_per_image: of each
+    label, how many lesions the segmenter finds in an image that are none (measured on its own held-out images); as
+    many are ignored, a quarter of them in each quadrant.
     """
 
     red: str = "haemorrhages"
     bright: str = "hard_exudates"
-    invented: Mapping[str, float] = field(default_factory=dict)
+    false_positives_per_image: Mapping[str, float] = field(default_factory=dict)
     severe: int = 20
     note: str = "cannot exclude proliferative retinopathy: new vessels, IRMA and venous beading are not measured"
     macula: str = "hard exudate within a disc diameter of the fovea: possible macular oedema"
@@ -95,8 +95,8 @@ class RetinopathyGrade:
         """Measures, a row an eye (R rows) → grade (R,), NaN where counts are undefined."""
         _require(self.reads, measures)
         red, large, fewest, bright = (measures[name].to_numpy(np.float64) for name in self.reads)
-        none = self.invented.get(self.red, 0)
-        few, faint, small = red <= none, bright <= self.invented.get(self.bright, 0), large <= none
+        none = self.false_positives_per_image.get(self.red, 0)
+        few, faint, small = red <= none, bright <= self.false_positives_per_image.get(self.bright, 0), large <= none
         many = fewest - none / 4 > self.severe
         grade = np.select([few & faint, many, small & faint], [0.0, 3.0, 1.0], 2.0)
         sized = np.isfinite(large) | (few & faint)  # without a disc, no size is known: none is needed of no lesion
@@ -112,7 +112,9 @@ class RetinopathyGrade:
         """
         grades, near = self.grades(measures), f"{self.bright}.count_macula"
         count = measures[near].to_numpy(np.float64) if near in measures else np.zeros(len(measures))
-        macula = (count > 0) & (measures[f"{self.bright}.count"] > self.invented.get(self.bright, 0)).to_numpy()
+        macula = (count > 0) & (
+            measures[f"{self.bright}.count"] > self.false_positives_per_image.get(self.bright, 0)
+        ).to_numpy()
         said = [
             "; ".join([self.note, *([self.macula] if edge else [])]) if grade >= 1 else ""
             for grade, edge in zip(grades, macula, strict=True)
@@ -181,6 +183,6 @@ def _require(names: Sequence[str], measures: Mapping[str, Any] | pd.DataFrame) -
     if missing:
         raise DataError(
             f"the rule reads {', '.join(missing)}, which the features do not hold; choose those that the organ's "
-            "recipe names, or leave the rule out with organ.rule=null",
+            "recipe names, or leave the rule out with organ.clinical_rule=null",
             code="rule",
         )

@@ -22,7 +22,7 @@ def patient_folds(truth: IntArray, patients: npt.NDArray[Any], folds: int, seed:
     if count < 2:
         raise DataError(
             "out-of-fold calibration needs two training patients of each class that occurs; "
-            f"there are {sorted(enough)}: add cases, or use diagnoser=lstm, which then goes without",
+            f"there are {sorted(enough)}: add cases, or use classifier=sequence_lstm, which then goes without",
             code="few-patients",
         )
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

@@ -17,16 +17,16 @@ BATCH, RATE = 64, 0.005  # windows a step of the LSTM's training, its highest le
 
 @dataclass(frozen=True)
 class Horizon:
-    """ahead: s; the past is read at `lags` points, `step` s apart, the last one now."""
+    """horizon_s: s; the past is read at `n_lags` points, `lag_step_s` s apart, the last one now."""
 
-    ahead: float = 0.5
-    lags: int = 40
-    step: float = 0.1
+    horizon_s: float = 0.5
+    n_lags: int = 40
+    lag_step_s: float = 0.1
 
     @property
     def past(self) -> float:
         """Length of the past that is read, in s."""
-        return self.step * (self.lags - 1)
+        return self.lag_step_s * (self.n_lags - 1)
 
     def reaches(self, times: FloatArray) -> BoolArray:
         """Which of `times` (T,) in s have a whole past behind them (T,)."""
@@ -38,8 +38,8 @@ class Horizon:
         """The past of each frame (T, L), oldest first, linear between frames; which frames have a whole one (T,)."""
         known = np.isfinite(signal) & np.isfinite(times)
         if known.sum() < 2:
-            return np.zeros((len(signal), self.lags)), np.zeros(len(signal), bool)
-        at = times[:, None] - self.step * np.arange(self.lags - 1, -1, -1)  # (T, L)
+            return np.zeros((len(signal), self.n_lags)), np.zeros(len(signal), bool)
+        at = times[:, None] - self.lag_step_s * np.arange(self.n_lags - 1, -1, -1)  # (T, L)
         past = np.interp(at, times[known], signal[known])
         whole = np.isfinite(times) & (at[:, 0] >= times[known][0] - 1e-9)
         return np.where(whole[:, None], past, 0.0), whole
@@ -49,7 +49,7 @@ class Horizon:
         known = np.isfinite(signal) & np.isfinite(times)
         if known.sum() < 2:
             return np.full(len(signal), np.nan)
-        later = times + self.ahead
+        later = times + self.horizon_s
         inside = np.isfinite(later) & (later <= times[known][-1] + 1e-9)
         return np.where(inside, np.interp(later, times[known], signal[known]), np.nan)
 
@@ -84,7 +84,7 @@ class Forecast:
         no way in. "hold" says that the signal stays as it is: what any forecast must beat.
         """
         ends = [(past[-1], whole[-1]) for past, whole in (self.horizon.windows(*reading) for reading in readings)]
-        past = np.array([row for row, _ in ends]).reshape(-1, self.horizon.lags)  # (N, L)
+        past = np.array([row for row, _ in ends]).reshape(-1, self.horizon.n_lags)  # (N, L)
         whole = np.array([there for _, there in ends], bool)
         change = self.network(torch.as_tensor(past, dtype=torch.float32)).double().numpy()
         linear = np.concatenate([past, np.ones((len(past), 1))], axis=1) @ self.weights
@@ -122,8 +122,8 @@ def fit(
         use = whole & np.isfinite(later)
         pasts.append(past[use])
         laters.append(later[use])
-    x = np.concatenate(pasts) if pasts else np.zeros((0, horizon.lags))  # (N, L)
-    if len(x) < horizon.lags:
+    x = np.concatenate(pasts) if pasts else np.zeros((0, horizon.n_lags))  # (N, L)
+    if len(x) < horizon.n_lags:
         return None
     y = np.concatenate(laters)
     ridge = Ridge(alpha=1.0).fit(x, y)

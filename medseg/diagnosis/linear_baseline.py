@@ -18,22 +18,22 @@ from medseg.typing import FloatArray
 
 @dataclass(frozen=True)
 class LinearBaseline:
-    """Frame t is judged from the features of frames t − back .. t + ahead; slices are not read.
+    """Frame t is judged from the features of frames t − frames_before .. t + frames_after; slices are not read.
 
-    back, ahead: frames; weights: (K, N + 1) of the classes, N = (back + 1 + ahead)·F, the last column the constant;
-    signal_weights: (N + 1,), empty without a signal. A whole sequence with one class is judged from its mean
-    features.
+    frames_before, frames_after: frames; weights: (K, N + 1) of the classes,
+    N = (frames_before + 1 + frames_after)·F, the last column the constant; signal_weights: (N + 1,), empty without a
+    signal. A whole sequence with one class is judged from its mean features.
     """
 
-    back: int
-    ahead: int
+    frames_before: int
+    frames_after: int
     per_sequence: bool
     weights: FloatArray
     signal_weights: FloatArray
 
     def predict(self, item: Item) -> Prediction:
         """Probabilities (T, K), or (1, K) for whole sequences, and the signal (T,) or None."""
-        x = _lagged(item.x, self.back, self.ahead)  # (T, N + 1)
+        x = _lagged(item.x, self.frames_before, self.frames_after)  # (T, N + 1)
         judged = x.mean(axis=0, keepdims=True) if self.per_sequence else x
         signal = x @ self.signal_weights if self.signal_weights.size else None
         probabilities = softmax(judged @ self.weights.T, axis=1).astype(np.float32)
@@ -41,25 +41,32 @@ class LinearBaseline:
 
     def arrays(self) -> dict[str, FloatArray]:
         """All there is to keep, as plain arrays for safetensors."""
-        settings = np.array([self.back, self.ahead, self.per_sequence], dtype=np.float64)
+        settings = np.array([self.frames_before, self.frames_after, self.per_sequence], dtype=np.float64)
         return {"settings": settings, "weights": self.weights, "signal_weights": self.signal_weights}
 
 
 def from_arrays(arrays: Mapping[str, FloatArray]) -> LinearBaseline:
     """The baseline that `LinearBaseline.arrays` was taken from."""
-    back, ahead, per_sequence = arrays["settings"]
-    return LinearBaseline(int(back), int(ahead), bool(per_sequence), arrays["weights"], arrays["signal_weights"])
+    frames_before, frames_after, per_sequence = arrays["settings"]
+    return LinearBaseline(
+        int(frames_before), int(frames_after), bool(per_sequence), arrays["weights"], arrays["signal_weights"]
+    )
 
 
 def fit(
-    items: Sequence[Item], classes: int, back: int = 4, ahead: int = 4, c: float = 0.1, alpha: float = 10.0
+    items: Sequence[Item],
+    classes: int,
+    frames_before: int = 4,
+    frames_after: int = 4,
+    c: float = 0.1,
+    alpha: float = 10.0,
 ) -> LinearBaseline:
     """Fit on whole sequences, classes weighted inversely to their share.
 
     c: inverse strength of the penalty on the class weights; alpha: strength of the penalty on the signal's. DataError
     where fewer than two classes occur.
     """
-    lagged = [_lagged(item.x, back, ahead) for item in items]
+    lagged = [_lagged(item.x, frames_before, frames_after) for item in items]
     # a single frame is a whole sequence as well
     per_sequence = all(item.state is None or len(item.state) == 1 for item in items)
     judged = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
@@ -67,12 +74,12 @@ def fit(
     signals = [np.full(len(x), np.nan) if i.signal is None else i.signal for x, i in zip(lagged, items, strict=True)]
     weights = logistic_weights(np.concatenate(judged), np.concatenate(states), classes, c)
     signal_weights = _signal_weights(np.concatenate(lagged), np.concatenate(signals), alpha)
-    return LinearBaseline(back, ahead, per_sequence, weights, signal_weights)
+    return LinearBaseline(frames_before, frames_after, per_sequence, weights, signal_weights)
 
 
-def _lagged(x: FloatArray, back: int, ahead: int) -> FloatArray:
-    """(T, F) → (T, (back + 1 + ahead)·F + 1): neighbours side by side, the ends repeated, then a constant 1."""
-    frames = np.arange(len(x))[:, None] + np.arange(-back, ahead + 1)  # (T, L)
+def _lagged(x: FloatArray, frames_before: int, frames_after: int) -> FloatArray:
+    """(T, F) → (T, (frames_before + 1 + frames_after)·F + 1): neighbours side by side, ends repeated, a constant 1."""
+    frames = np.arange(len(x))[:, None] + np.arange(-frames_before, frames_after + 1)  # (T, L)
     window = np.asarray(x, dtype=np.float64)[frames.clip(0, len(x) - 1)]  # (T, L, F)
     return np.concatenate([window.reshape(len(x), -1), np.ones((len(x), 1))], axis=1)
 

@@ -59,15 +59,15 @@ def collate(items: Sequence[Item]) -> SequenceBatch:
 class Augmentation(NamedTuple):
     """How a training window is varied, in units of the normalised features.
 
-    stretch: up to this factor slower or faster, so that breathing rate and frame rate do not matter; gain: up to this
-    factor smaller or larger; noise: standard deviation; drop: chance that a feature is blanked, so that no single one
-    is leant on.
+    time_stretch: up to this factor slower or faster, so that breathing rate and frame rate do not matter; scale: up to
+    this factor smaller or larger; noise: standard deviation; feature_dropout: probability that a feature is blanked,
+    so that no single one is relied on.
     """
 
-    stretch: float = 1.0
-    gain: float = 1.0
+    time_stretch: float = 1.0
+    scale: float = 1.0
     noise: float = 0.0
-    drop: float = 0.0
+    feature_dropout: float = 0.0
 
 
 class Windows(Dataset[Item]):
@@ -100,7 +100,7 @@ class Windows(Dataset[Item]):
             raise IndexError(index)
         random = np.random.default_rng([self.seed, index])
         item = self.items[self._drawn(random)]
-        window = _window(item, self.length, self.augmentation.stretch, random)
+        window = _window(item, self.length, self.augmentation.time_stretch, random)
         x = _varied(window.x, self.augmentation, random)
         steps = None if window.steps is None else _varied(window.steps, self.augmentation, random)
         return window._replace(x=x, steps=steps)
@@ -116,15 +116,15 @@ class Windows(Dataset[Item]):
 def _varied(x: AnyArray, augmentation: Augmentation, random: np.random.Generator) -> AnyArray:
     """Features (..., F) with gain, noise and some of them blanked."""
     features = x.shape[-1]
-    gain = augmentation.gain ** random.uniform(-1, 1, features)
-    kept = random.random(features) >= augmentation.drop
+    gain = augmentation.scale ** random.uniform(-1, 1, features)
+    kept = random.random(features) >= augmentation.feature_dropout
     return np.asarray((x * gain + augmentation.noise * random.standard_normal(x.shape)) * (kept if np.any(kept) else 1))
 
 
-def _window(item: Item, length: int, stretch: float, random: np.random.Generator) -> Item:
-    """`length` frames, or all there are, from a random place, up to `stretch` times faster or slower than recorded."""
+def _window(item: Item, length: int, time_stretch: float, random: np.random.Generator) -> Item:
+    """`length` frames, or all there are, from a random frame on, up to `time_stretch` times faster or slower."""
     total = len(item.x)
-    speed = stretch ** random.uniform(-1, 1)
+    speed = time_stretch ** random.uniform(-1, 1)
     span = min((length - 1) * speed, total - 1)
     steps = np.arange(int(span / speed + 1e-6) + 1) * speed
     start = random.uniform(0, total - 1 - span)

@@ -16,30 +16,30 @@ METHODS = ("all", "mutual_information", "rfe")
 def select_features(
     x: FloatArray,
     y: IntArray,
-    how: str = "mutual_information",
+    method: str = "mutual_information",
     count: int = 30,
-    correlation: float = 0.95,
+    max_correlation: float = 0.95,
     seed: int = 0,
 ) -> list[int]:
     """Columns of x (N, F) to keep, in order of their worth, learnt from rows and their class numbers y (N,) alone.
 
-    First constant columns go, then of each pair with |r| above `correlation` the one that tells less of the class
+    First constant columns go, then of each pair with |r| above `max_correlation` the one that tells less of the class
     (mutual information). Then at most `count` stay: the most telling ones ("mutual_information"), or those that a
     logistic regression is left with when it drops the least useful again and again ("rfe", Guyon 2002); "all" keeps
     what is left. Call it on training rows only. Raises `DataError` (constant-features) where no column varies.
     """
-    if how not in METHODS:
-        raise ValueError(f"select.how={how!r}: must be one of {', '.join(METHODS)}")
+    if method not in METHODS:
+        raise ValueError(f"feature_selection.method={method!r}: must be one of {', '.join(METHODS)}")
     varies = np.flatnonzero(np.ptp(x, axis=0) > 1e-12)
     if not len(varies):
         raise DataError(f"none of {x.shape[1]} measures varies between the training cases", code="constant-features")
     worth = np.zeros(x.shape[1])
     worth[varies] = _mutual_information(x[:, varies], y, seed)
     ranked = sorted(varies.tolist(), key=lambda column: (-worth[column], column))
-    left = _apart(x, ranked, correlation)
-    if how == "all" or len(left) <= count:
+    left = _apart(x, ranked, max_correlation)
+    if method == "all" or len(left) <= count:
         return left
-    return left[:count] if how == "mutual_information" else _eliminated(x, y, left, count)
+    return left[:count] if method == "mutual_information" else _eliminated(x, y, left, count)
 
 
 def _mutual_information(x: FloatArray, y: IntArray, seed: int) -> Any:

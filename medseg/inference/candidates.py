@@ -10,7 +10,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.config.compose import Config, build
+from medseg.config.components import build
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import DataError, MedsegError
@@ -32,9 +33,9 @@ N_TOP_FEATURES = 3  # said of each candidate, the weightiest
 class CandidateSelector:
     """Which candidates of each label stay in a probability map. Without a finder or a ranker everything stays."""
 
-    def __init__(self, config: Config, labels: Labels, state: State | None = None) -> None:
-        settings = config.get("candidates")
-        self.finder: CandidateFinder | None = build(settings.finder) if settings else None
+    def __init__(self, config: Settings, labels: Labels, state: State | None = None) -> None:
+        finder = config.candidates.finder
+        self.finder: CandidateFinder | None = build(finder) if finder is not None else None
         self.labels = labels
         self.rankers: dict[str, Ranker] = {name: candidate_ranker.from_state(s) for name, s in (state or {}).items()}
 
@@ -70,7 +71,7 @@ class CandidateSelector:
 
 
 def fit_rankers(
-    config: Config,
+    config: Settings,
     selection: CandidateSelector,
     cases: Sequence[Case],
     look: Callable[[Images], tuple[Images, Float32Array]],
@@ -84,14 +85,16 @@ def fit_rankers(
     rows: dict[str, list[tuple[Candidate, int, str]]] = {name: [] for name in selection.labels.numbers}
     with progress("candidates", len(cases)) as bar:
         for case in cases:
-            for name, regions, hits, _ in _looked_at(case, selection, look, config.candidates.hit):
+            for name, regions, hits, _ in _looked_at(case, selection, look, config.candidates.min_iou):
                 rows[name] += [(c, min(hit, 1), case.patient) for c, hit in zip(regions.candidates, hits, strict=True)]
             bar.advance(1, case.name)
     state: State = {}
     for name, seen in rows.items():
         try:
             candidates, hits, patients = map(list, zip(*seen, strict=True)) if seen else ([], [], [])
-            state[name] = candidate_ranker.fit(candidates, hits, patients, list(config.candidates.leave_out)).state()
+            state[name] = candidate_ranker.fit(
+                candidates, hits, patients, list(config.candidates.exclude_features)
+            ).state()
         except DataError as error:
             warn(f"{name}: candidates are not ranked: {error}")
             continue

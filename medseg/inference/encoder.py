@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError
@@ -133,7 +133,7 @@ def _shares(inside: npt.NDArray[np.bool_], coarse: Sequence[int], factors: Seque
     return np.asarray(padded.reshape(z, a, y, b, x, c).mean(axis=(1, 3, 5)))
 
 
-def load_encoder(config: Config, run: Run, reported: Sequence[str]) -> DeepFeatures | None:
+def load_encoder(config: Settings, run: Run, reported: Sequence[str]) -> DeepFeatures | None:
     """The encoder that `data.encoder` names, kept whole in the diagnoser's `run`; None where none is named.
 
     Raises `ConfigError` where that model learnt from one of the `reported` patients: the report would flatter.
@@ -151,7 +151,7 @@ def load_encoder(config: Config, run: Run, reported: Sequence[str]) -> DeepFeatu
     if both := sorted(seen & set(reported)):
         raise ConfigError(
             f"data.encoder={source.path}: learnt from {len(both)} of the patients that are to be reported "
-            f"({', '.join(both[:3])}…); train it with the same data.folds and data.fold, or on the same split"
+            f"({', '.join(both[:3])}…); train it with the same data.n_folds and data.fold, or on the same split"
         )
     kept = Run(run.file(ENCODER))
     kept.path.mkdir(exist_ok=True)
@@ -159,11 +159,11 @@ def load_encoder(config: Config, run: Run, reported: Sequence[str]) -> DeepFeatu
         if source.file(name).is_file():
             shutil.copyfile(source.file(name), kept.file(name))
     shutil.copyfile(source.file("manifest.json"), kept.file("manifest.json"))
-    return DeepFeatures.of_run(kept, config.data.encoder_features, config.executor.accelerator)
+    return DeepFeatures.of_run(kept, config.data.encoder_features, config.compute.accelerator)
 
 
-def encoder_kept(config: Config, run: Run) -> DeepFeatures | None:
+def encoder_kept(config: Settings, run: Run) -> DeepFeatures | None:
     """The encoder that a finished diagnoser's run holds; None where it reads none."""
-    if config.data.get("encoder") is None:
+    if config.data.encoder is None:
         return None
-    return DeepFeatures.of_run(open_run(run.file(ENCODER)), config.data.encoder_features, config.executor.accelerator)
+    return DeepFeatures.of_run(open_run(run.file(ENCODER)), config.data.encoder_features, config.compute.accelerator)

@@ -11,7 +11,8 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
-from medseg.config.compose import Config, build
+from medseg.config.components import build
+from medseg.config.settings import FeatureSettings
 from medseg.data.cases import Case
 from medseg.data.ground_truth import read_ground_truth
 from medseg.data.masks import MaskOf
@@ -40,17 +41,17 @@ class Extractor:
 
     def __init__(
         self,
-        features: Config,
+        features: FeatureSettings,
         labels: Labels,
         time_axis: int | None = None,
         present: LabelPresence | None = None,
         encoder: DeepFeatures | None = None,
     ) -> None:
         self.labels, self.time_axis, self.present, self.encoder = labels, time_axis, present, encoder
-        self.each_slice, self.longest = features.get("each") == "slice", features.get("longest")
-        self.pixel_mm: float | None = features.get("pixel_mm")
+        self.each_slice, self.longest = features.per_slice, features.max_side_px
+        self.pixel_mm = features.pixel_mm
         self.frame, self.step, self.sequence = (
-            [build(node) for node in features[name].values()] for name in ("frame", "step", "sequence")
+            [build(node) for node in group.values()] for group in (features.frame, features.profile, features.sequence)
         )
         if not (self.frame or self.sequence):
             raise ConfigError("these features measure nothing; choose others, e.g. features=breathing")

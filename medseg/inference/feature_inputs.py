@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from medseg.config.compose import Config, build
+from medseg.config.components import build
+from medseg.config.settings import Settings
 from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold, VolumeSlope
 from medseg.diagnosis.lstm import Task
 from medseg.diagnosis.respiratory_signal import normalise
@@ -37,7 +38,7 @@ MAX_UNDEFINED = 0.5  # a case with fewer of the measures than this share is for 
 
 @dataclass(frozen=True)
 class FeatureSchema:
-    """What a diagnoser reads: features by name, as they were in training; kept as diagnoser.json in the run."""
+    """What a diagnoser reads: features by name, as they were in training; kept as feature_schema.json in the run."""
 
     classes: tuple[str, ...]
     names: tuple[str, ...]
@@ -82,23 +83,24 @@ class FeatureSchema:
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> FeatureSchema:
-        """From diagnoser.json."""
+        """From feature_schema.json."""
         moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
         tuples = {name: tuple(content.get(name, ())) for name in ("classes", "names", "step_names", "telling")}
         return cls(**(content | tuples | {"moments": moments}))
 
 
-def build_rule(config: Config, names: Sequence[str], kinds: tuple[type, ...]) -> Any:
+def build_rule(config: Settings, names: Sequence[str], kinds: tuple[type, ...]) -> Any:
     """The organ's rule of the clinic, where it has one of these kinds and the measures hold what it reads."""
-    if config.organ.get("rule") is None:
+    if config.organ.clinical_rule is None:
         return None
-    rule: ScoreThreshold | RetinopathyGrade | VolumeSlope = build(config.organ.rule)
+    rule: ScoreThreshold | RetinopathyGrade | VolumeSlope = build(config.organ.clinical_rule)
     if not isinstance(rule, kinds):
-        say(f"organ.rule is left out: it judges {'sequences' if isinstance(rule, VolumeSlope) else 'cases one by one'}")
+        judged = "sequences" if isinstance(rule, VolumeSlope) else "single cases"
+        say(f"organ.clinical_rule is left out: it applies to {judged}")
         return None
     missing = [name for name in rule.reads if name not in names]
     if missing:
-        warn(f"organ.rule is left out: these features have no {', '.join(missing)}")
+        warn(f"organ.clinical_rule is left out: these features have no {', '.join(missing)}")
     return None if missing else rule
 
 
@@ -109,14 +111,14 @@ def withhold_undefined(found: pd.DataFrame) -> pd.DataFrame:
     return found.assign(**{name: found[name].where(~undefined) for name in said}) if undefined.any() else found
 
 
-def require_diagnosis(run: Run, config: Config) -> None:
+def require_diagnosis(run: Run, config: Settings) -> None:
     """`ConfigError` where the run holds a model for something else."""
     if config.task != "diagnosis":
         raise ConfigError(f"{run.named}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
 
 
 def to_json(inputs: FeatureSchema) -> dict[str, Any]:
-    """diagnoser.json."""
+    """feature_schema.json."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(inputs)))
     return content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.readers import FEATURES
 from medseg.data.tables import read_table
@@ -97,7 +97,7 @@ class OutOfFoldPredictor:
         whys = "; ".join(f"{name}: {why}" for name, (_, why) in told.items())
         raise DataError(
             f"{case.image}: every model learnt from it or its patient ({whys}), so none can segment it out of fold; "
-            "give a model of each fold (data.folds=5 data.fold=0 … 4), or, if it is another patient's, say so in a "
+            "give a model of each fold (data.n_folds=5 data.fold=0 … 4), or, if it is another patient's, say so in a "
             "column of patients",
             code="seen",
         )
@@ -107,7 +107,7 @@ class OutOfFoldPredictor:
         return next(iter(self.models.values())).doubts(images)
 
 
-def describe_mask_source(config: Config, cases: list[Case]) -> str:
+def describe_mask_source(config: Settings, cases: list[Case]) -> str:
     """In words, on which masks a diagnosis learns and is measured; says so where they are not known as out of fold."""
     root, masks = config.data.root, config.data.masks
     if root is not None and (Path(root) / FEATURES).is_file():

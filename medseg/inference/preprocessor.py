@@ -11,7 +11,8 @@ from typing import Any
 import SimpleITK as sitk
 
 import medseg.preprocess
-from medseg.config.compose import Config, build, to_dict
+from medseg.config.components import build
+from medseg.config.settings import Settings
 from medseg.errors import ImageError
 from medseg.io.geometry import grid_difference, require_same_grid
 from medseg.typing import Images
@@ -23,15 +24,15 @@ State = dict[str, dict[str, Any]]  # channel → step → what it learnt
 class Preprocessor:
     """The steps of `preprocess`, in their order, on every channel; raw channels must lie on one grid."""
 
-    def __init__(self, config: Config, state: State | None = None) -> None:
+    def __init__(self, config: Settings, state: State | None = None) -> None:
         self.channels = list(config.organ.channels)
-        self.components = int(config.organ.components)
+        self.components = config.organ.colour_channels
         self.steps: dict[str, dict[str, Any]] = {
             channel: {name: build(step) for name, step in config.preprocess.items() if step is not None}
             for channel in self.channels
         }
         self.state: State = {}
-        self._settings = [to_dict(config)["preprocess"], self.channels, _code()]
+        self._settings = [config.to_dict()["preprocess"], self.channels, _code()]
         for channel, learnt in (state or {}).items():
             for name, values in learnt.items():
                 self._restore(channel, name, values)

@@ -8,7 +8,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from medseg.config.compose import Config, build
+from medseg.config.components import build
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.fingerprint import IMAGE_STATS, image_ranges
 from medseg.errors import MedsegError
@@ -24,14 +25,14 @@ Check = Callable[[sitk.Image], list[str]]
 class QualityGate:
     """What `quality` says against images, channel by channel; sequences are judged by their middle frame."""
 
-    def __init__(self, config: Config, looks: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, config: Settings, looks: Mapping[str, Any] | None = None) -> None:
         built = [build(node) for node in config.quality.values() if node is not None]
         self.checks = [check for check in built if not isinstance(check, OutOfDistribution)]
         self.familiar = [check for check in built if isinstance(check, OutOfDistribution)]
         self.looks, self.time_axis = dict(looks or {}), config.data.time_axis
 
     @classmethod
-    def of_run(cls, run: Run, config: Config) -> QualityGate:
+    def of_run(cls, run: Run, config: Settings) -> QualityGate:
         """The gate of a finished run; one that does not know what its training images were like says so once."""
         content = run.read_json("fingerprint.json")
         if config.quality and not content.get(IMAGE_STATS):
@@ -61,7 +62,7 @@ class QualityGate:
 class TrainingImageStats:
     """Looks on while training cases are measured, and remembers what their images are like."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Settings) -> None:
         self.channel, self.time_axis = str(config.organ.channels[0]), config.data.time_axis
         self.seen: list[dict[str, dict[str, float]]] = []
 
@@ -80,7 +81,7 @@ class TrainingImageStats:
         return {IMAGE_STATS: image_ranges(self.seen)}
 
 
-def collect_image_stats(config: Config, cases: Sequence[Case]) -> dict[str, Any]:
+def collect_image_stats(config: Settings, cases: Sequence[Case]) -> dict[str, Any]:
     """As `Looks.summary`, of cases that nothing is learnt from: at most `MANY` that can be read, evenly chosen."""
     seen = []
     for case in cases[:: -(-len(cases) // MAX_CASES) or 1]:

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import SimpleITK as sitk
 import torch
 
-from medseg.config.compose import Config, build, get_labels, load
+from medseg.config.components import build
+from medseg.config.load import get_labels, load, with_values
+from medseg.config.settings import ClassicalSettings, Settings
 from medseg.errors import ConfigError
 from medseg.inference.candidates import CandidateSelector
 from medseg.inference.candidates import State as RankerState
@@ -51,7 +53,7 @@ class Segmenter:
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         model: Model,
         state: State | None = None,
         rankers: RankerState | None = None,
@@ -63,8 +65,8 @@ class Segmenter:
         self.prepare = Preprocessor(config, state)
         self.select = CandidateSelector(config, self.labels, rankers)
         self.gate = gate or QualityGate(config)
-        self.after = [build(step) for step in config.postprocess.values()]
-        self.threshold = float(config.segmenter.threshold)
+        self.after = [build(step) for step in config.postprocess.values() if step is not None]
+        self.threshold = config.segmenter.threshold
         self.model = model
 
     @classmethod
@@ -75,12 +77,12 @@ class Segmenter:
             raise ConfigError(
                 f"{run.named}: is a model for task={config.task}; segmenting needs one trained with task=segmentation"
             )
-        config.executor.accelerator = device
-        set_num_threads(config.executor.threads)
+        config = with_values(config, {"compute.accelerator": device})
+        set_num_threads(config.compute.num_threads)
         state = run.read_json("preprocess.json")
         rankers = run.read_json("candidates.json") if run.file("candidates.json").is_file() else None
         gate = QualityGate.of_run(run, config)
-        if not is_trained(config):
+        if isinstance(config.segmenter, ClassicalSettings):
             return cls(config, build(config.segmenter.model), state, rankers, gate)
         network = make_network(config)
         network.load_state_dict(run.load_weights())
@@ -144,43 +146,40 @@ def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Ima
     return labels.join_images(parts, coded)
 
 
-def is_trained(config: Config) -> bool:
-    """Whether the segmenter has a network; the others need no training."""
-    return "network" in config.segmenter
-
-
-def input_channels(config: Config) -> int:
+def input_channels(config: Settings) -> int:
     """Of the network: every channel's colours, of slices those around as well."""
-    around = config.segmenter.get("context", 0) if config.segmenter.network.dimensions == 2 else 0
-    return int(len(config.organ.channels) * config.organ.components * (2 * around + 1))
+    unet = config.unet()
+    around = unet.context_slices if unet.network.dimensions == 2 else 0
+    return len(config.organ.channels) * config.organ.colour_channels * (2 * around + 1)
 
 
-def make_network(config: Config) -> torch.nn.Module:
+def make_network(config: Settings) -> torch.nn.Module:
     """The network of `segmenter.network` with the organ's channels and labels."""
     organ = config.organ
     network: torch.nn.Module = build(
-        config.segmenter.network,
+        config.unet().network.component(),
         in_channels=input_channels(config),
-        classes=len(organ.labels) + organ.exclusive,
+        classes=len(organ.labels) + organ.exclusive_labels,
     )
     return network
 
 
-def tiled_network(config: Config, network: torch.nn.Module) -> TiledNetwork:
+def tiled_network(config: Settings, network: torch.nn.Module) -> TiledNetwork:
     """A network with the tiles, device and precision that the settings say."""
-    settings = config.segmenter
-    patch = tuple(reversed(settings.patch))  # (y, x) or (z, y, x)
+    settings = config.unet()
+    sizes = settings.planned()
+    patch = tuple(reversed(sizes.patch))  # (y, x) or (z, y, x)
     axes = tuple(reversed(AXES[: len(patch)]))
-    mirror = tuple(axes.index(axis) for axis in settings.predict.mirror)
-    multiple = 2**settings.network.depth
+    mirror = tuple(axes.index(axis) for axis in settings.predict.mirror_axes)
+    multiple = 2**sizes.depth
     tiling = Tiling(
         patch,
         settings.predict.overlap,
-        settings.predict.batch,
+        settings.predict.batch_size,
         mirror,
         multiple,
-        settings.get("context", 0),
-        config.organ.exclusive,
+        settings.context_slices,
+        config.organ.exclusive_labels,
     )
-    device = select_device(config.executor.accelerator)
-    return TiledNetwork(network, tiling, device, autocast(config.executor.precision, device))
+    device = select_device(config.compute.accelerator)
+    return TiledNetwork(network, tiling, device, autocast(config.compute.precision, device))

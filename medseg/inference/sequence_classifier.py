@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from medseg.config.compose import Config, load
+from medseg.config.load import load
+from medseg.config.settings import Settings
 from medseg.diagnosis.calibration import Calibration, from_json, prediction_set_columns
 from medseg.diagnosis.clinical_rules import VolumeSlope
 from medseg.diagnosis.forecasting import KINDS, Forecast, Horizon
@@ -59,8 +60,8 @@ class SequenceClassifier:
         """The diagnoser that a finished run holds."""
         config = load(run.file("config.yaml"))
         require_diagnosis(run, config)
-        inputs = FeatureSchema.read(run.read_json("diagnoser.json"))
-        network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
+        inputs = FeatureSchema.read(run.read_json("feature_schema.json"))
+        network = SequenceLSTM(inputs.task(), **config.classifier.network.model_dump())
         weights = run.load_weights()
         network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
         linear = {k.removeprefix("linear."): v.numpy() for k, v in weights.items() if k.startswith("linear.")}
@@ -181,7 +182,7 @@ def _of_case(tables: Tables, case: str) -> Tables:
     return Tables(frames, None if tables.steps is None else tables.steps[tables.steps["case"].astype(str) == case])
 
 
-def forecast_horizon(config: Config) -> Horizon:
+def forecast_horizon(config: Settings) -> Horizon:
     """How far ahead a signal is foretold, and from what."""
-    settings = config.diagnoser.forecast
-    return Horizon(settings.ahead, settings.lags, settings.step)
+    settings = config.classifier.forecast
+    return Horizon(settings.horizon_s, settings.n_lags, settings.lag_step_s)

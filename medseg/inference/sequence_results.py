@@ -76,7 +76,7 @@ def forecast_errors(part: pd.DataFrame, horizon: Horizon) -> dict[str, float]:
 def forecast_facts(diagnoser: SequenceClassifier, horizon: Horizon) -> Json:
     """What must stand beside a forecast's error: how far ahead, and whether anything of the future was seen."""
     sees = diagnoser.sees_the_future
-    return {"ahead_s": horizon.ahead, "sees_the_future": sees, "read": RETROSPECTIVE_NOTE if sees else CAUSAL_NOTE}
+    return {"ahead_s": horizon.horizon_s, "sees_the_future": sees, "read": RETROSPECTIVE_NOTE if sees else CAUSAL_NOTE}
 
 
 def attribution(diagnoser: SequenceClassifier, sequence: FeatureSequence) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from scipy.special import softmax
 
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.diagnosis import calibration
 from medseg.diagnosis import stacking as stack
 from medseg.diagnosis import voting_ensemble as ensemble
@@ -218,14 +218,14 @@ class StackedClassifier:
         return np.asarray(_odds(said[self.use])[at] - _odds(changed[self.use])[at])
 
     def save(self, run: Run) -> None:
-        """classifier.json, ensemble.skops and the arrays of model.safetensors; nothing is pickled."""
+        """stacking.json, ensemble.skops and the arrays of model.safetensors; nothing is pickled."""
         state = {
             "use": self.use,
             "kept": list(self.members.kept),
             "stack": self.stack.state(),
             "calibration": {name: c._asdict() for name, c in self.calibrations.items()},
         }
-        write_json(run.file("classifier.json"), state)
+        write_json(run.file("stacking.json"), state)
         atomic_write_bytes(run.file("ensemble.skops"), self.members.ensemble.dump())
         weights = {f"lstm.{name}": value for name, value in self.members.network.state_dict().items()}
         run.save_weights(weights | {"logistic": torch.from_numpy(self.members.weights)})
@@ -236,10 +236,10 @@ def rule_probabilities(rule: ScoreThreshold | RetinopathyGrade, rows: Rows) -> F
     return np.asarray(softmax(np.nan_to_num(rule.margins(rows.measures)), axis=1))
 
 
-def load_classifier(run: Run, config: Config, inputs: FeatureSchema) -> StackedClassifier:
+def load_classifier(run: Run, config: Settings, inputs: FeatureSchema) -> StackedClassifier:
     """The classifier that `Classifier.save` wrote; `ModelError` where a part is missing or broken."""
-    state, weights = run.read_json("classifier.json"), run.load_weights()
-    network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
+    state, weights = run.read_json("stacking.json"), run.load_weights()
+    network = SequenceLSTM(inputs.task(), **config.classifier.network.model_dump())
     network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
     file = run.file("ensemble.skops")
     if not file.is_file():

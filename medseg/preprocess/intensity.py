@@ -233,7 +233,7 @@ def _grey(shown: Float32Array) -> Float32Array:
     if difference > 3.5 / 255:
         raise ImageError(
             f"is a colour image (components differ by up to {difference * 255:.0f} of 255) where grey is wanted; "
-            "save it as grey, or train a model for colour with organ.components=3",
+            "save it as grey, or train a model for colour with organ.colour_channels=3",
             code="image-channels",
         )
     return np.asarray(shown.mean(axis=-1), np.float32)

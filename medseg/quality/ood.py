@@ -82,26 +82,37 @@ def _values(image: sitk.Image) -> npt.NDArray[np.float64]:
 class OutOfDistribution:
     """Doubts about an image that is unlike the training images. Limits; null compares nothing:
 
-    spacing and side: times beyond the range of training that they may lie; level: shares of the training images' usual
-    contrast that percentiles of the values may lie beyond theirs (null where values have no unit); place: the same
-    after each image was brought to its own contrast; colour: what shares of colour and saturation may differ.
+    spacing_factor and size_factor: times beyond the range of training that they may lie; intensity_tolerance: fraction
+    of the training images' usual contrast that percentiles of the values may lie beyond theirs (null where values have
+    no unit); contrast_tolerance: the same after each image was brought to its own contrast; colour_tolerance: what
+    fractions of colour and saturation may differ.
     """
 
     def __init__(
         self,
-        spacing: float | None = 2.0,
-        side: float | None = 2.5,
-        level: float | None = 0.1,
-        place: float | None = 0.1,
-        colour: float | None = 0.05,
+        spacing_factor: float | None = 2.0,
+        size_factor: float | None = 2.5,
+        intensity_tolerance: float | None = 0.1,
+        contrast_tolerance: float | None = 0.1,
+        colour_tolerance: float | None = 0.05,
     ) -> None:
-        for name, limit in {"spacing": spacing, "side": side}.items():
+        for name, limit in {"spacing_factor": spacing_factor, "size_factor": size_factor}.items():
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} {limit}: times beyond the training range, at least 1")
-        for name, limit in {"level": level, "place": place, "colour": colour}.items():
+        for name, limit in {
+            "intensity_tolerance": intensity_tolerance,
+            "contrast_tolerance": contrast_tolerance,
+            "colour_tolerance": colour_tolerance,
+        }.items():
             if limit is not None and limit < 0:
                 raise ValueError(f"{name} {limit}: a share beyond the training range, at least 0")
-        self.spacing, self.side, self.level, self.place, self.colour = spacing, side, level, place, colour
+        (
+            self.spacing_factor,
+            self.size_factor,
+            self.intensity_tolerance,
+            self.contrast_tolerance,
+            self.colour_tolerance,
+        ) = spacing_factor, size_factor, intensity_tolerance, contrast_tolerance, colour_tolerance
 
     def __call__(self, image: sitk.Image, known: Mapping[str, Any]) -> list[str]:
         """Doubts about a raw image, each with the number found and the range of the training images; `known`: what
@@ -117,7 +128,7 @@ class OutOfDistribution:
 
     def _sizes(self, found: ImageStats, ranges: Mapping[str, Any]) -> Iterator[str]:
         unit = "pixels" if found["axes"] == 2 and found["spacing_coarsest"] == found["spacing_finest"] == 1 else "mm"
-        for what, limit in (("spacing", self.spacing), ("side", self.side)):
+        for what, limit in (("spacing", self.spacing_factor), ("side", self.size_factor)):
             beyond = {}
             for name in [name for name in ranges if name.startswith(f"{what}_") and name in found and limit]:
                 low, high = ranges[name]
@@ -130,13 +141,13 @@ class OutOfDistribution:
 
     def _levels(self, found: ImageStats, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
         name, by = _farthest(found, ranges, "level_")
-        if self.level is not None and by > self.level * unit:
+        if self.intensity_tolerance is not None and by > self.intensity_tolerance * unit:
             title = TITLES[name.partition("_")[2]]
             yield f"{title} {_number(found[name])}, trained on {_span(ranges[name], _number)}"
 
     def _places(self, found: ImageStats, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
         name, by = _farthest(found, ranges, "place_")
-        if self.place is not None and by > self.place * unit:
+        if self.contrast_tolerance is not None and by > self.contrast_tolerance * unit:
             title = TITLES[name.partition("_")[2]]
             yield (
                 f"{title} at {found[name]:.0%} of the way from dark to bright, trained on "
@@ -144,9 +155,9 @@ class OutOfDistribution:
             )
 
     def _colours(self, found: ImageStats, ranges: Mapping[str, Any], unit: float) -> Iterator[str]:
-        for name in (*COLOURS, "saturation") if self.colour is not None else ():
+        for name in (*COLOURS, "saturation") if self.colour_tolerance is not None else ():
             _, by = _farthest(found, ranges, name)
-            if by > (self.colour or 0) * unit:
+            if by > (self.colour_tolerance or 0) * unit:
                 title = f"share of {name}" if name in COLOURS else name
                 yield f"{title} {found[name]:.0%}, trained on {_span(ranges[name], _percent)}"
 

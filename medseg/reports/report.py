@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import medseg
-from medseg.config import compose as config
+from medseg.config.load import load
 from medseg.data.ground_truth import read_masks
 from medseg.errors import DataError, ImageError
 from medseg.io.geometry import require_same_grid
@@ -51,7 +51,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 def _section(run: Run, number: int) -> Json:
     """Everything that the template shows of one run."""
     metrics = run.read_json("metrics.json")
-    settings = config.to_dict(config.load(run.file("config.yaml"))) if run.file("config.yaml").is_file() else {}
+    settings = load(run.file("config.yaml")).to_dict() if run.file("config.yaml").is_file() else {}
     fingerprint = run.read_json("fingerprint.json") if run.file("fingerprint.json").is_file() else {}
     split = table_of(run, "split.csv")
     section: Json = {
@@ -77,7 +77,7 @@ def _facts(settings: Json, split: pd.DataFrame | None, metrics: Json, synthetic:
     """What was trained on what, and reported on what."""
     facts = {}
     if settings:
-        parts = "diagnoser" if metrics.get("task") == "diagnosis" else "segmenter"
+        parts = "classifier" if metrics.get("task") == "diagnosis" else "segmenter"
         target = str((settings.get(parts) or {}).get("_target_", parts)).rsplit(".", 1)[-1]
         root = (settings.get("data") or {}).get("root")
         facts["Model"] = f"{target} for {metrics.get('task')}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 HASHED = (
     "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "fingerprint.json",
-    "split.csv", "metrics.json", "card.md", "diagnoser.json", "calibration.json", "classifier.json",
+    "split.csv", "metrics.json", "card.md", "feature_schema.json", "calibration.json", "stacking.json",
     "ensemble.skops",
 )  # fmt: skip
 # what a run answers with, beside its settings

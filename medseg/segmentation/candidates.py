@@ -42,20 +42,25 @@ class Regions:
 class CandidateFinder:
     """Components of a probability above a low `threshold`, and which of them are kept.
 
-    smallest: share of the image's pixels below which a region is noise; most: at most so many a label, the most
-    probable ones. keep: "best" (the highest score), "threshold" (every score of at least `least`) or "all";
-    "best" too keeps nothing whose score is below `least`.
+    min_fraction: share of the image's pixels below which a region is noise; max_candidates: of each label, the most
+    probable ones. keep: "best" (the highest score), "threshold" (every score of at least `min_score`) or "all";
+    "best" too keeps nothing whose score is below `min_score`.
     """
 
     def __init__(
-        self, threshold: float = 0.2, smallest: float = 2e-4, most: int = 30, keep: str = "best", least: float = 0.05
+        self,
+        threshold: float = 0.2,
+        min_fraction: float = 2e-4,
+        max_candidates: int = 30,
+        keep: str = "best",
+        min_score: float = 0.05,
     ) -> None:
         if keep not in ("best", "all", "threshold"):
             raise ValueError(f"candidates.keep={keep!r}: must be best, all or threshold")
         if not 0 < threshold < 1:
             raise ValueError(f"candidates.threshold={threshold}: must be a probability between 0 and 1")
-        self.threshold, self.smallest, self.most = threshold, smallest, most
-        self.keep, self.least = keep, least
+        self.threshold, self.min_fraction, self.max_candidates = threshold, min_fraction, max_candidates
+        self.keep, self.min_score = keep, min_score
 
     def find(self, probability: Float32Array, image: Float32Array) -> Regions:
         """Candidates in a label's probability (Z, Y, X); `image` is the first channel on the same grid."""
@@ -63,8 +68,8 @@ class CandidateFinder:
         numbers, count = ndimage.label(probability >= self.threshold, connected)
         sizes = np.bincount(numbers.ravel(), minlength=count + 1)
         peaks = ndimage.maximum(probability, numbers, np.arange(1, count + 1)) if count else np.zeros(0)
-        large = [n for n in range(1, count + 1) if sizes[n] >= self.smallest * probability.size]
-        chosen = sorted(large, key=lambda n: (-peaks[n - 1], n))[: self.most]
+        large = [n for n in range(1, count + 1) if sizes[n] >= self.min_fraction * probability.size]
+        chosen = sorted(large, key=lambda n: (-peaks[n - 1], n))[: self.max_candidates]
         order = np.zeros(count + 1, np.int32)
         order[chosen] = np.arange(1, len(chosen) + 1)
         return Regions(order[numbers], measure_regions(order[numbers], probability, image))
@@ -77,7 +82,7 @@ class CandidateFinder:
         def stays(candidate: Candidate) -> bool:
             if self.keep == "all":
                 return True
-            return candidate.score >= self.least and (self.keep == "threshold" or candidate.number == first)
+            return candidate.score >= self.min_score and (self.keep == "threshold" or candidate.number == first)
 
         return [replace(candidate, kept=stays(candidate)) for candidate in candidates]
 

@@ -81,7 +81,7 @@ class SegmentationModule(pl.LightningModule):
 
     def rate(self, progress: float) -> float:
         """Factor of the learning rate at a progress of 0..1."""
-        warmup = float(self.settings["warmup"])
+        warmup = float(self.settings["warmup_fraction"])
         if progress < warmup:
             return max(progress / warmup, 0.01)
         rest = (progress - warmup) / (1 - warmup)

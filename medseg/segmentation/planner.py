@@ -36,13 +36,13 @@ def decide(facts: Facts, device: str, batch_memory: float) -> dict[str, Decision
     """
     flat = len(facts["size"]) == 2 or facts["size"][2] == 1
     plan = _picture(facts, device) if flat else _volume(facts, device)
-    patch = plan["segmenter.patch"].value
+    patch = plan["segmenter.patch_size"].value
     depth = plan["segmenter.network.depth"] = _depth(patch)
-    plan["segmenter.patch"] = Decision(
+    plan["segmenter.patch_size"] = Decision(
         [math.ceil(size / 2**depth.value) * 2**depth.value for size in patch],
-        f"{plan['segmenter.patch'].reason}; a multiple of 2^{depth.value}",
+        f"{plan['segmenter.patch_size'].reason}; a multiple of 2^{depth.value}",
     )
-    plan["segmenter.batch"] = _batch(plan, batch_memory)
+    plan["segmenter.batch_size"] = _batch(plan, batch_memory)
     plan["preprocess.intensity"] = _intensity(facts, flat)
     plan["preprocess.grid"] = _grid(plan)
     return plan
@@ -65,12 +65,12 @@ def _picture(facts: Facts, device: str) -> dict[str, Decision]:
     if share < SMALL_LESION:
         size = min(PATCH_PIXELS[device], max(width, height))
         why = f"the smallest label is {share:.1%} of a picture across: patches at full size"
-        plan["organ.picture"] = Decision([round(width), round(height)], why)
-        plan["segmenter.patch"] = Decision([size, size], why)
+        plan["organ.image_size"] = Decision([round(width), round(height)], why)
+        plan["segmenter.patch_size"] = Decision([size, size], why)
         return plan
     side = min(max(width, height), max(PICTURE, math.ceil(16 / share)))
     why = f"the smallest label is {share:.0%} of a picture across and keeps {side * share:.0f} pixels: whole pictures"
-    plan["organ.picture"] = plan["segmenter.patch"] = Decision([side, side], why)
+    plan["organ.image_size"] = plan["segmenter.patch_size"] = Decision([side, side], why)
     return plan
 
 
@@ -96,14 +96,16 @@ def _volume(facts: Facts, device: str) -> dict[str, Decision]:
         return {
             "segmenter.network.dimensions": Decision(2, reason),
             "organ.spacing_mm": Decision([step, step, None], f"{why}; slices as they are"),
-            "segmenter.patch": Decision([min(n, PATCH_PIXELS[device]) for n in extent], "a whole slice where it fits"),
+            "segmenter.patch_size": Decision(
+                [min(n, PATCH_PIXELS[device]) for n in extent], "a whole slice where it fits"
+            ),
         }
     deep = round(slices * spacing[2] / max(step, spacing[2]))
     patch = [min(extent[0], 128), min(extent[1], 128), min(deep, 96)]
     return {
         "segmenter.network.dimensions": Decision(3, f"a GPU, and slices lie {apart:.1f} pixels apart"),
         "organ.spacing_mm": Decision([step, step, round(max(step, spacing[2]), 2)], why),
-        "segmenter.patch": Decision(patch, "as much of a volume as memory allows"),
+        "segmenter.patch_size": Decision(patch, "as much of a volume as memory allows"),
     }
 
 
@@ -114,7 +116,7 @@ def _depth(patch: list[int]) -> Decision:
 
 
 def _batch(plan: dict[str, Decision], batch_memory: float) -> Decision:
-    patch = plan["segmenter.patch"].value
+    patch = plan["segmenter.patch_size"].value
     one = math.prod(patch) * 16 * TRAINING_VALUES * 4.0  # of 16 channels at full size
     batch = int(max(2, min(16, batch_memory / one)))
     return Decision(batch, f"one patch takes about {one / 1e9:.2f} GB; {batch_memory / 1e9:.1f} GB are allowed")
@@ -138,7 +140,7 @@ def _grid(plan: dict[str, Decision]) -> Decision:
     if "organ.spacing_mm" in plan:
         spacing = plan["organ.spacing_mm"].value
         return Decision({"_target_": "medseg.preprocess.geometry.Resample", "spacing": spacing}, "the spacing above")
-    if plan["segmenter.patch"].value[0] > plan["organ.picture"].value[0] - 2**5:
-        size = plan["segmenter.patch"].value
+    if plan["segmenter.patch_size"].value[0] > plan["organ.image_size"].value[0] - 2**5:
+        size = plan["segmenter.patch_size"].value
         return Decision({"_target_": "medseg.preprocess.resize.Resize", "size": size}, "the picture above")
     return Decision(None, "patches are cut at full size")

@@ -108,7 +108,7 @@ class NonFiniteLossGuard(Callback):
             f"the loss became {value} at step {trainer.global_step + 1} (learning rate {rate:.2g}){kept}. "
             f"{'The batch shows' if whole else 'The gradient was not finite in the batch before, which shows'} {seen}. "
             "Look at these images; else train in a new run_dir with a lower learning rate, or go on with "
-            "resume=… executor.precision=32",
+            "resume=… compute.precision=32",
             code="loss-not-finite",
         )
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from medseg.config.compose import Config, build, to_dict
+from medseg.config.components import build
+from medseg.config.settings import Settings
 from medseg.config.targets import PHANTOMS
 from medseg.data.cache import atomic_directory
 from medseg.data.cases import Case, Columns
 from medseg.data.readers import FEATURES, cases_from_features, parse_split, read_cases
 from medseg.data.splits import fold_cases, split_cases
 from medseg.data.tables import read_table
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.runs.run import Run
 from medseg.utils.console import banner, say
 
@@ -22,11 +23,11 @@ SYNTHETIC = (
 )
 
 
-def assign_splits(config: Config, cases: list[Case]) -> list[Case]:
-    """Cases with their side: of the folds asked for, else as given, else by `data.holdout`."""
-    if config.data.folds is not None:
-        return fold_cases(cases, config.data.folds, config.data.fold, config.seed)
-    return split_cases(cases, config.data.holdout, config.seed)
+def assign_splits(config: Settings, cases: list[Case]) -> list[Case]:
+    """Cases with their side: of the folds asked for, else as given, else by `data.test_fraction`."""
+    if config.data.n_folds is not None:
+        return fold_cases(cases, config.data.n_folds, config.data.fold, config.seed)
+    return split_cases(cases, config.data.test_fraction, config.seed)
 
 
 def reuse_split(cases: list[Case], run: Run) -> list[Case]:
@@ -43,13 +44,17 @@ def reuse_split(cases: list[Case], run: Run) -> list[Case]:
     return [replace(case, split=sides[case.id]) for case in cases]
 
 
-def resolve_data_root(config: Config) -> tuple[Path, bool]:
+def resolve_data_root(config: Settings) -> tuple[Path, bool]:
     """The dataset's folder, and whether it is synthetic; makes phantoms where no data were named."""
     if config.data.root is not None:
         root = Path(config.data.root)
         return root, (root / "phantom.json").is_file()
+    if config.organ.phantom is None:
+        raise ConfigError(
+            f"organ={config.organ.name} has no phantom to make synthetic cases with: set data.root=FOLDER"
+        )
     banner(SYNTHETIC)
-    moving = config.task == "diagnosis" and config.organ.label_level == "frame"
+    moving = config.task == "diagnosis" and config.organ.target_level == "frame"
     frames = config.data.phantom_frames or (20 if moving else 1)
     wanted = {"patients": config.data.phantom_patients, "frames": frames, "seed": config.seed}
     made = {**wanted, **{key: value for key, value in config.organ.phantom.items() if key != "_target_"}}
@@ -62,18 +67,17 @@ def resolve_data_root(config: Config) -> tuple[Path, bool]:
     return folder, True
 
 
-def read_dataset(config: Config, root: Path) -> list[Case]:
+def read_dataset(config: Settings, root: Path) -> list[Case]:
     """The cases of a dataset folder, as the settings say that its tables and masks are to be read."""
-    data = to_dict(config)["data"]
+    data = config.data
     columns = Columns(
-        data["split_column"], data["label_column"], data["patient_column"], data["mask_suffix"],
-        data["missing_mask"], data["mask_values"],
-    )  # fmt: skip
+        data.split_column, data.label_column, data.patient_column, data.mask_suffix, data.missing_mask, data.mask_values
+    )
     if config.task == "diagnosis" and (root / FEATURES).is_file():
         cases = _with_sides(cases_from_features(root / FEATURES, columns), root / "cases.csv", columns.split)
     else:
         cases = read_cases(root, list(config.organ.channels), columns)
-    return [case for case in cases if case.label not in {str(label) for label in data["leave_out"]}]
+    return [case for case in cases if case.label not in data.exclude_classes]
 
 
 def _with_sides(cases: list[Case], file: Path, column: str) -> list[Case]:

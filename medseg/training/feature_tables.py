@@ -11,7 +11,9 @@ import pandas as pd
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.runner import BatchLog
-from medseg.config.compose import Config, did_you_mean, get_labels
+from medseg.config.checks import did_you_mean
+from medseg.config.load import get_labels
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.masks import MaskFolder, ground_truth_masks
 from medseg.data.readers import FEATURES
@@ -45,7 +47,7 @@ class FeatureSplits(NamedTuple):
     masks: str
 
 
-def prepare_features(config: Config, run: Run, cases: list[Case], synthetic: bool) -> FeatureSplits:
+def prepare_features(config: Settings, run: Run, cases: list[Case], synthetic: bool) -> FeatureSplits:
     """Measure all cases; what they are read as and what they look like is kept in the run."""
     ledger = CaseLog(run.file("cases.csv"))
     looks, masks = TrainingImageStats(config), describe_mask_source(config, cases)
@@ -55,12 +57,12 @@ def prepare_features(config: Config, run: Run, cases: list[Case], synthetic: boo
     held = select_cases(tables, [case.id for case in cases if case.split == reported != "train"])
     check_labels(train.frames, held.frames, list(config.organ.classes))
     inputs = build_feature_schema(config, train)
-    write_json(run.file("diagnoser.json"), to_json(inputs))
+    write_json(run.file("feature_schema.json"), to_json(inputs))
     write_json(run.file("fingerprint.json"), feature_fingerprint(config, train, synthetic) | looks.summary())
     return FeatureSplits(ledger, train, held, inputs, reported, masks)
 
 
-def extract_tables(config: Config, run: Run, cases: list[Case], ledger: CaseLog, looks: TrainingImageStats) -> Tables:
+def extract_tables(config: Settings, run: Run, cases: list[Case], ledger: CaseLog, looks: TrainingImageStats) -> Tables:
     """features.csv of the dataset where it has one, else measured now, which `looks` sees; kept in the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
@@ -83,10 +85,14 @@ def extract_tables(config: Config, run: Run, cases: list[Case], ledger: CaseLog,
     return tables
 
 
-def build_extractor(config: Config, run: Run, cases: list[Case]) -> Extractor:
+def build_extractor(config: Settings, run: Run, cases: list[Case]) -> Extractor:
     """What measures as the settings say, and which class a slice has."""
     organ, side = config.organ, evaluation_split(cases)
-    present = LabelPresence(str(organ.present), *map(str, organ.classes)) if organ.present is not None else None
+    present = (
+        LabelPresence(str(organ.slice_label_from), *map(str, organ.classes))
+        if organ.slice_label_from is not None
+        else None
+    )
     reported = sorted({str(case.patient) for case in cases if case.split == side and side != "train"})
     encoder = load_encoder(config, run, reported)
     return Extractor(config.features, get_labels(config), config.data.time_axis, present, encoder)
@@ -121,9 +127,9 @@ def check_labels(train: pd.DataFrame, held: pd.DataFrame, classes: list[str]) ->
         warn(f"no training case is {' or '.join(absent)}: never diagnosed; without it: 'organ.classes=[{rest}]'")
 
 
-def build_feature_schema(config: Config, train: Tables) -> FeatureSchema:
+def build_feature_schema(config: Settings, train: Tables) -> FeatureSchema:
     """What a diagnoser will read: the measures of the training table, and their moments where they are compared."""
-    settings, names = config.diagnoser, feature_columns(train.frames)
+    settings, names = config.classifier, feature_columns(train.frames)
     labelled = train.frames.dropna(subset="label")
     slopes: Literal["", "central", "backward"] = ""
     if settings.slopes:
@@ -132,10 +138,10 @@ def build_feature_schema(config: Config, train: Tables) -> FeatureSchema:
         classes=tuple(config.organ.classes),
         names=names,
         step_names=() if train.steps is None else feature_columns(train.steps),
-        levels=settings.levels or _most_steps(train),
-        resample=settings.levels > 0,
+        levels=settings.profile_length or _most_steps(train),
+        resample=settings.profile_length > 0,
         slopes=slopes,
-        per="frame" if config.organ.label_level == "frame" else "sequence",
+        per="frame" if config.organ.target_level == "frame" else "sequence",
         signal="signal" in train.frames and bool(train.frames["signal"].notna().any()),
         moments=None,
         telling=informative_absence(
@@ -152,7 +158,7 @@ def _most_steps(train: Tables) -> int:
     return 0 if train.steps is None else int(train.steps["step"].max()) + 1
 
 
-def feature_fingerprint(config: Config, train: Tables, synthetic: bool) -> dict[str, Any]:
+def feature_fingerprint(config: Settings, train: Tables, synthetic: bool) -> dict[str, Any]:
     """What the model was trained on, in numbers, and whether its masks were made out of fold."""
     return {
         "synthetic": synthetic,

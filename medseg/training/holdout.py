@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.runner import CaseResult, Job, run_case
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.ground_truth import GroundTruth, read_ground_truth, write_masks
 from medseg.evaluation.froc import DetectionResult
@@ -28,7 +28,7 @@ from medseg.utils.files import atomic_write_text, write_json
 
 
 def evaluate_holdout(
-    config: Config, run: Run, segmenter: Segmenter, cases: list[Case], ledger: CaseLog
+    config: Settings, run: Run, segmenter: Segmenter, cases: list[Case], ledger: CaseLog
 ) -> dict[str, Any] | None:
     """Segment cases, keep their masks and truth, write evaluation.csv and metrics.json; None where there is no case.
 
@@ -43,7 +43,7 @@ def evaluate_holdout(
         )
         return None
     labels, tolerance = segmenter.labels, config.data.surface_tolerance_mm
-    tally = ScoreAccumulator(labels, tolerance, config.candidates.hit if config.get("candidates") else 1.0)
+    tally = ScoreAccumulator(labels, tolerance, config.candidates.min_iou)
     with progress("measure", len(cases)) as bar:
         for case in cases:
             images = {channel: read_image(path) for channel, path in case.images.items()}

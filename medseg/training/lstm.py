@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.data.patches import ResumableSampler
 from medseg.diagnosis.cross_validation import patient_folds
 from medseg.diagnosis.lightning_module import SequenceModule, class_weights
@@ -31,25 +31,28 @@ FoldPredictions = dict[str, npt.NDArray[np.float32]]  # probabilities by case
 FOLDS = "folds"  # of a run that is not finished: the LSTM of each fold
 
 
-def fit_lstm(config: Config, run: Run, network: SequenceLSTM, items: Items, share: float = 1.0) -> tuple[float, int]:
+def fit_lstm(config: Settings, run: Run, network: SequenceLSTM, items: Items, share: float = 1.0) -> tuple[float, int]:
     """Train `network` in place on windows of the items; stop by held-out training patients where there are enough.
 
     share: of `trainer.max_time`, that this one of several trainings may take. Returns seconds and steps.
     """
-    settings = config.diagnoser
-    train, held = _inner_split(items, settings.early_stopping.share, config.seed)
+    settings = config.classifier
+    train, held = _inner_split(items, settings.early_stopping.fraction, config.seed)
     module = SequenceModule(
-        network, class_weights(train.values(), network.task.classes), settings.signal_weight, **settings.optimizer
+        network,
+        class_weights(train.values(), network.task.classes),
+        settings.signal_loss_weight,
+        **settings.optimizer.model_dump(),
     )
-    checks = settings.early_stopping.checks
-    budget = training_schedule(config, settings.passes, settings.batch, checks, progress_before(config, run))
+    checks = settings.early_stopping.n_validations
+    budget = training_schedule(config, settings.max_samples, settings.batch_size, checks, progress_before(config, run))
     limit = parse_duration(config.trainer.max_time)
     clock = TimeBudget(limit and limit * share, budget.done.seconds)
-    augmentation = Augmentation(**settings.augment)
+    augmentation = Augmentation(**settings.augment.model_dump())
     count = budget.steps * budget.batch
     windows = Windows(list(train.values()), settings.window, count, augmentation, config.seed)
     sampler = ResumableSampler(budget.length * budget.batch, budget.seen)
-    loader: DataLoader[Any] = DataLoader(windows, settings.batch, sampler=sampler, collate_fn=collate)
+    loader: DataLoader[Any] = DataLoader(windows, settings.batch_size, sampler=sampler, collate_fn=collate)
     watched: Any = list(held.values())
     valid: DataLoader[Any] | None = DataLoader(watched, len(held), collate_fn=collate) if held else None
     with progress("train", budget.steps) as bar:
@@ -61,7 +64,7 @@ def fit_lstm(config: Config, run: Run, network: SequenceLSTM, items: Items, shar
             extra += [BestWeights(), EarlyStopping("valid_loss", patience=settings.early_stopping.patience)]
         trainer = make_trainer(config, run, budget, clock, extra)
         fit(trainer, module, loader, valid)
-    say(f"trained {trainer.global_step * settings.batch} sequences in {clock.seconds():.0f} s")
+    say(f"trained {trainer.global_step * settings.batch_size} sequences in {clock.seconds():.0f} s")
     return clock.seconds(), trainer.global_step
 
 
@@ -86,16 +89,17 @@ def _states(items: dict[str, Item]) -> set[int]:
     return {int(state) for item in items.values() if item.state is not None for state in item.state}
 
 
-def split_in_folds(config: Config, items: Items) -> list[list[str]]:
-    """The cases of each fold: whole patients. None where `diagnoser.folds` is 0, or where the folds would not all learn
-    every class, which is said.
+def split_in_folds(config: Settings, items: Items) -> list[list[str]]:
+    """The cases of each fold: whole patients.
+
+    None where `classifier.n_folds` is 0, or, with a warning, where a fold would not learn every class.
     """
-    if not config.diagnoser.get("folds"):  # settings of before know none
+    if not config.classifier.n_folds:
         return []
     states = [(name, patient, state) for name, (patient, item) in items.items() for state in item.state]  # type: ignore[union-attr]
     names, patients, truth = (np.array(column) for column in zip(*states, strict=True))
     try:
-        rows = patient_folds(truth, patients, config.diagnoser.folds, config.seed)
+        rows = patient_folds(truth, patients, config.classifier.n_folds, config.seed)
         folds = [list(dict.fromkeys(names[fold].tolist())) for fold in rows]
     except DataError:
         folds = []
@@ -106,7 +110,7 @@ def split_in_folds(config: Config, items: Items) -> list[list[str]]:
 
 
 def out_of_fold(
-    config: Config, run: Run, task: Task, items: Items, folds: Sequence[Sequence[str]]
+    config: Settings, run: Run, task: Task, items: Items, folds: Sequence[Sequence[str]]
 ) -> dict[str, FoldPredictions]:
     """What an LSTM and a linear baseline say of each case (R, K) that did not see its patient, by model and case."""
     said: dict[str, FoldPredictions] = {"lstm": {}, "linear": {}}
@@ -115,9 +119,11 @@ def out_of_fold(
         rest = _without(items, fold)
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} cases to learn from, {len(fold)} to judge")
         pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
-        network = SequenceLSTM(task, **config.diagnoser.network)
+        network = SequenceLSTM(task, **config.classifier.network.model_dump())
         fit_lstm(config, split_fold(run, number, list(rest)), network, rest, 1 / (len(folds) + 1))
-        baseline = fit_linear([item for _, item in rest.values()], task.classes, **config.diagnoser.baseline)
+        baseline = fit_linear(
+            [item for _, item in rest.values()], task.classes, **config.classifier.baseline.model_dump()
+        )
         for case in fold:
             said["lstm"][case] = network.predict(items[case][1]).probabilities
             said["linear"][case] = baseline.predict(items[case][1]).probabilities

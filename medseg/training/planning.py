@@ -13,7 +13,9 @@ import SimpleITK as sitk
 import torch
 import yaml
 
-from medseg.config.compose import Config, auto_keys, build, get_labels, to_dict, with_values
+from medseg.config.components import build
+from medseg.config.load import auto_keys, get_labels, with_values
+from medseg.config.settings import Settings, UNetSettings
 from medseg.data.cases import Case
 from medseg.data.fingerprint import case_facts, summarise_facts
 from medseg.data.ground_truth import read_ground_truth
@@ -29,7 +31,7 @@ MAX_CASES = 60  # cases: more do not change a median
 MEMORY = 0.25  # of what is free may be one batch
 
 
-def plan_dataset(config: Config, cases: list[Case], out: Path) -> dict[str, Decision]:
+def plan_dataset(config: Settings, cases: list[Case], out: Path) -> dict[str, Decision]:
     """Write fingerprint.json and plan.yaml into `out` and print the decisions."""
     found = survey_dataset(config, cases)
     write_json(out / "fingerprint.json", found)
@@ -48,7 +50,7 @@ def plan_dataset(config: Config, cases: list[Case], out: Path) -> dict[str, Deci
     return plan
 
 
-def resolve_plan(config: Config, cases: list[Case]) -> Config:
+def resolve_plan(config: Settings, cases: list[Case]) -> Settings:
     """The settings with every `auto` value from the plan that they name, or from one made now."""
     wanted = auto_keys(config)
     if not wanted:
@@ -66,7 +68,7 @@ def resolve_plan(config: Config, cases: list[Case]) -> Config:
     return with_values(config, {key: values[key] for key in wanted})
 
 
-def survey_dataset(config: Config, cases: list[Case]) -> dict[str, Any]:
+def survey_dataset(config: Settings, cases: list[Case]) -> dict[str, Any]:
     """The fingerprint of raw training cases, at most `MANY`, evenly chosen; broken ones are named and left out."""
     learning = [case for case in cases if case.split == "train" and case.annotated]
     chosen = learning[:: max(1, -(-len(learning) // MAX_CASES))]
@@ -107,30 +109,31 @@ def diameters(coded: sitk.Image, labels: Any) -> dict[str, float]:
     return result
 
 
-def _decisions(config: Config, found: dict[str, Any]) -> dict[str, Decision]:
-    device = select_device(config.executor.accelerator)
+def _decisions(config: Settings, found: dict[str, Any]) -> dict[str, Decision]:
+    device = select_device(config.compute.accelerator)
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
     return decide(found, device.type, MEMORY * free)
 
 
-def _costs(config: Config, plan: dict[str, Decision], found: dict[str, Any]) -> dict[str, Decision]:
+def _costs(config: Settings, plan: dict[str, Decision], found: dict[str, Any]) -> dict[str, Decision]:
     """Memory by counting what a training step keeps, time by making one step here."""
     from medseg.segmentation.losses import DiceCrossEntropy
 
-    device = select_device(config.executor.accelerator)
-    threads = set_num_threads(config.executor.threads)
-    patch, batch = plan["segmenter.patch"].value, plan["segmenter.batch"].value
-    base = to_dict(config)["segmenter"].get("network") or {"_target_": "medseg.segmentation.unet.UNet"}
+    device = select_device(config.compute.accelerator)
+    threads = set_num_threads(config.compute.num_threads)
+    patch, batch = plan["segmenter.patch_size"].value, plan["segmenter.batch_size"].value
+    unet = config.segmenter if isinstance(config.segmenter, UNetSettings) else None
+    base = unet.network.component() if unet else {"_target_": "medseg.segmentation.unet.UNet"}
     shape = {key: value for key, value in base.items() if value != "auto"}
     shape |= {key: plan[f"segmenter.network.{key}"].value for key in ("dimensions", "depth")}
-    count = len(config.organ.labels) + config.organ.exclusive
-    around = to_dict(config)["segmenter"].get("context", 0) if shape["dimensions"] == 2 else 0
+    count = len(config.organ.labels) + config.organ.exclusive_labels
+    around = unet.context_slices if unet and shape["dimensions"] == 2 else 0
     channels = len(config.organ.channels) * found["components"] * (2 * around + 1)
     network = build(shape, in_channels=channels, classes=count).to(device)
     kept = _kept_bytes(network)
     image = torch.rand(batch, channels, *reversed(patch), device=device)
     target = torch.zeros(batch, *reversed(patch), dtype=torch.long, device=device)
-    loss = DiceCrossEntropy(exclusive=config.organ.exclusive)
+    loss = DiceCrossEntropy(exclusive=config.organ.exclusive_labels)
     seconds = []
     for _ in range(3):
         started = time.monotonic()
@@ -140,13 +143,13 @@ def _costs(config: Config, plan: dict[str, Decision], found: dict[str, Any]) -> 
         seconds.append(time.monotonic() - started)
     weights = sum(p.numel() for p in network.parameters())
     memory = (sum(kept) + weights * 16) / 1e9  # weights, gradients and two moments of AdamW, 4 bytes each
-    passes = int(to_dict(config)["segmenter"].get("passes") or 10_000)
-    minutes = min(seconds) * passes / batch / 60
+    samples = unet.max_samples if unet else config.organ.max_samples
+    minutes = min(seconds) * samples / batch / 60
     where = f"{device.type}, {threads} threads" if device.type == "cpu" else device.type
     return {
         "estimate.memory_gb": Decision(round(memory, 2), f"{weights} weights and what a step of batch {batch} keeps"),
         "estimate.minutes": Decision(
-            round(minutes, 1), f"{passes} passes; a step takes {min(seconds):.2f} s ({where})"
+            round(minutes, 1), f"{samples} samples; a step takes {min(seconds):.2f} s ({where})"
         ),
     }
 
@@ -178,5 +181,5 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"plan={file}: cannot be read ({error}); make one with medseg plan") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"plan={file}: must hold lines such as segmenter.batch: 8")
+        raise ConfigError(f"plan={file}: must hold lines such as segmenter.batch_size: 8")
     return {str(key): value for key, value in content.items()}

@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.runner import CaseResult, Job, run_case
-from medseg.config.compose import Config, build, get_labels
+from medseg.config.components import build
+from medseg.config.load import get_labels
+from medseg.config.settings import ClassicalSettings, Settings
 from medseg.data.augmentation import Augment
 from medseg.data.cache import CachedCase, CacheRecipe, load_or_prepare
 from medseg.data.cases import Case
@@ -24,7 +26,7 @@ from medseg.errors import DataError, MedsegError
 from medseg.inference.candidates import fit_rankers
 from medseg.inference.preprocessor import Preprocessor, State
 from medseg.inference.quality_gate import collect_image_stats
-from medseg.inference.segmenter import Segmenter, is_trained, make_network, tiled_network
+from medseg.inference.segmenter import Segmenter, make_network, tiled_network
 from medseg.io.image import read_image
 from medseg.preprocess.geometry import match_mask
 from medseg.quality.ood import image_stats
@@ -48,12 +50,13 @@ from medseg.utils.devices import num_loaders, select_device
 from medseg.utils.files import write_json
 
 
-def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
+def train_segmenter(config: Settings, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
     """Fill the run folder: weights, fingerprint, history, predictions and metrics of held-out cases.
 
     Returns lines for the card, and what happened to each case.
     """
-    rule = None if is_trained(config) else build(config.segmenter.model)  # says at once where it makes no sense
+    classical = config.segmenter if isinstance(config.segmenter, ClassicalSettings) else None
+    rule = None if classical is None else build(classical.model)  # says at once where it makes no sense
     ledger = CaseLog(run.file("cases.csv"))
     reported = evaluation_split(cases)
     steps = [build(step) for step in config.preprocess.values() if step]
@@ -71,9 +74,7 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     if not train and not held:
         raise _nothing("a rule learns nothing, and no case with a mask is held out to measure it on", ledger)
     _tell_cut([*train, *held])
-    shown = train or held
-    patients = len({case.patient for case in shown})
-    facts = fingerprint([case.facts() for case in shown], patients, list(config.organ.labels), synthetic)
+    facts = _facts(config, train or held, synthetic)
     if rule is None:
         require_labels_present(facts, list(config.organ.labels))
     write_json(run.file("fingerprint.json"), facts if train else facts | collect_image_stats(config, cases))
@@ -94,6 +95,12 @@ def train_segmenter(config: Config, run: Run, cases: list[Case], synthetic: bool
     return [*lines, "", *results(summary)], ledger
 
 
+def _facts(config: Settings, shown: list[CachedCase], synthetic: bool) -> dict[str, Any]:
+    """The dataset's fingerprint."""
+    patients = len({case.patient for case in shown})
+    return fingerprint([case.facts() for case in shown], patients, list(config.organ.labels), synthetic)
+
+
 def _tell_cut(cases: list[CachedCase]) -> None:
     """Say once that masks are neither black nor white everywhere."""
     if cut := [path for case in cases for path in case.facts().get("cut", ())]:
@@ -103,12 +110,12 @@ def _tell_cut(cases: list[CachedCase]) -> None:
 def _nothing(what: str, ledger: CaseLog) -> DataError:
     """That there is no case to work with, and why."""
     if not ledger.entries:
-        return DataError(f"{what}; data.holdout=1 measures it on every case of the dataset that has a mask")
+        return DataError(f"{what}; data.test_fraction=1 measures it on every case of the dataset that has a mask")
     return DataError(f"{what}; see {ledger.file} for the reason of each; the first: {ledger.entries[0].message}")
 
 
 def _learn(
-    config: Config, run: Run, data: tuple[list[CachedCase], list[CachedCase]], state: State
+    config: Settings, run: Run, data: tuple[list[CachedCase], list[CachedCase]], state: State
 ) -> tuple[list[str], Segmenter]:
     """The segmenter, trained and saved; and what to say of it in the card."""
     network = make_network(config)
@@ -116,10 +123,10 @@ def _learn(
     run.save_weights(network.state_dict())
     if run.file("history.csv").is_file():
         curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
-    passes = steps * config.segmenter.batch
-    say(f"trained {passes} image passes in {seconds:.0f} s")
+    samples = steps * config.unet().planned().batch
+    say(f"trained on {samples} samples in {seconds:.0f} s")
     size = sum(p.numel() for p in network.parameters())
-    line = f"{size} weights, {passes} image passes in {seconds:.0f} s."
+    line = f"{size} weights, {samples} training samples in {seconds:.0f} s."
     return [line], Segmenter(config, tiled_network(config, network), state)
 
 
@@ -132,7 +139,7 @@ def _readable(cases: list[Case]) -> Iterator[Images]:
             continue
 
 
-def _prepare(config: Config, cases: list[Case], recipe: CacheRecipe, ledger: CaseLog) -> list[CachedCase]:
+def _prepare(config: Settings, cases: list[Case], recipe: CacheRecipe, ledger: CaseLog) -> list[CachedCase]:
     """Cases preprocessed into the cache; one that cannot be used is named and left out."""
     ready = []
 
@@ -151,15 +158,16 @@ def _prepare(config: Config, cases: list[Case], recipe: CacheRecipe, ledger: Cas
 
 
 def _fit(
-    config: Config, run: Run, network: nn.Module, data: tuple[list[CachedCase], list[CachedCase]]
+    config: Settings, run: Run, network: nn.Module, data: tuple[list[CachedCase], list[CachedCase]]
 ) -> tuple[float, int]:
     """Train `network` in place; seconds and steps it took."""
-    settings = config.segmenter
+    settings = config.unet()
+    batch = settings.planned().batch
     budget = training_schedule(
-        config, settings.passes, settings.batch, config.trainer.validate, progress_before(config, run)
+        config, settings.max_samples, batch, config.trainer.n_validations, progress_before(config, run)
     )
     clock = TimeBudget(parse_duration(config.trainer.max_time), budget.done.seconds)
-    optimizer: dict[str, Any] = {str(key): value for key, value in settings.optimizer.items()}
+    optimizer = settings.optimizer.model_dump()
     module = SegmentationModule(network, build(settings.loss), optimizer, budget.steps, clock.share)
     train, valid = _loaders(config, data, budget)
     patches: Any = train.dataset
@@ -168,36 +176,39 @@ def _fit(
             ProgressCallback(bar),
             NonFiniteLossGuard(patches.named, budget.batch, run.checkpoint),
         ]
-        if settings.ema:
-            extra.append(AveragedWeights(settings.ema, select_device(config.executor.accelerator)))
+        if settings.ema_decay:
+            extra.append(AveragedWeights(settings.ema_decay, select_device(config.compute.accelerator)))
         trainer = make_trainer(config, run, budget, clock, extra)
         fit(trainer, module, train, valid)
     return clock.seconds(), trainer.global_step
 
 
 def _loaders(
-    config: Config, data: tuple[list[CachedCase], list[CachedCase]], budget: TrainingSchedule
+    config: Settings, data: tuple[list[CachedCase], list[CachedCase]], budget: TrainingSchedule
 ) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
     """Training patches, epoch by epoch, and held-out patches, always the same ones."""
-    settings = config.segmenter
-    patch = tuple(reversed(settings.patch))
+    settings = config.unet()
+    sizes = settings.planned()
+    patch = tuple(reversed(sizes.patch))
     labels = config.organ.labels
     code = get_labels(config)
-    pairs = [(labels[one], labels[other]) for one, other in config.organ.get("lateral_pairs") or []]
+    pairs = [(labels[one], labels[other]) for one, other in config.organ.lateral_pairs]
     augment = Augment(
-        dict(config.augment.mirror),
-        {n: dict(given) for n, given in config.augment.transforms.items()},
+        config.augment.mirror,
+        config.augment.transforms,
         pairs,
-        [build(step) for step in config.augment.get("paint", {}).values()],
+        [build(step) for step in config.augment.synthetic_lesions.values()],
     )
-    workers = num_loaders(config.executor.workers, select_device(config.executor.accelerator))
-    context = settings.context
-    shared = {"batch_size": settings.batch, "num_workers": workers, "persistent_workers": workers > 0}
+    workers = num_loaders(config.compute.num_workers, select_device(config.compute.accelerator))
+    context = settings.context_slices
+    shared: dict[str, Any] = {"batch_size": sizes.batch, "num_workers": workers, "persistent_workers": workers > 0}
     shared["worker_init_fn"] = ignore_interrupts
-    train: Any = PatchDataset(data[0], code, patch, PatchSampling(settings.foreground, augment, config.seed, context))
+    train: Any = PatchDataset(
+        data[0], code, patch, PatchSampling(settings.foreground_fraction, augment, config.seed, context)
+    )
     sampler = ResumableSampler(budget.length * budget.batch, budget.seen)
     loader: DataLoader[Any] = DataLoader(train, sampler=sampler, **shared)
-    if not data[1] or config.trainer.validate == 0:
+    if not data[1] or config.trainer.n_validations == 0:
         return loader, None
     held: Any = PatchDataset(data[1], code, patch, PatchSampling(0.5, None, config.seed + 1, context))
-    return loader, DataLoader(held, sampler=ResumableSampler(8 * settings.batch), **shared)
+    return loader, DataLoader(held, sampler=ResumableSampler(8 * sizes.batch), **shared)

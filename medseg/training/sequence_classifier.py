@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from medseg.batch.case_log import CaseLog
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.diagnosis.calibration import Calibration, calibrate
 from medseg.diagnosis.clinical_rules import VolumeSlope
@@ -35,7 +35,7 @@ from medseg.utils.files import atomic_write_text, write_json
 
 
 def train_sequence_classifier(
-    config: Config, run: Run, cases: list[Case], synthetic: bool
+    config: Settings, run: Run, cases: list[Case], synthetic: bool
 ) -> tuple[list[str], CaseLog]:
     """Fill the run folder: features, weights, history, predictions and metrics of held-out cases.
 
@@ -43,11 +43,13 @@ def train_sequence_classifier(
     """
     ledger, train, held, inputs, reported, masks = prepare_features(config, run, cases, synthetic)
     pl.seed_everything(config.seed, verbose=False)
-    network = SequenceLSTM(inputs.task(), **config.diagnoser.network)
+    network = SequenceLSTM(inputs.task(), **config.classifier.network.model_dump())
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
     folds = split_in_folds(config, items)
     seconds, steps = fit_lstm(config, run, network, items, 1 / (len(folds) + 1))
-    baseline = fit_linear([item for _, item in items.values()], len(inputs.classes), **config.diagnoser.baseline)
+    baseline = fit_linear(
+        [item for _, item in items.values()], len(inputs.classes), **config.classifier.baseline.model_dump()
+    )
     forecast = _forecast(config, inputs, train)
     weights = {f"lstm.{k}": v for k, v in network.state_dict().items()}
     weights |= {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()}
@@ -61,13 +63,13 @@ def train_sequence_classifier(
     write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in diagnoser.calibrations.items()})
     summary = _measure(config, run, diagnoser, held, reported, masks)
     shutil.rmtree(run.file(FOLDS), ignore_errors=True)
-    passes = steps * config.diagnoser.batch
-    taught = f"{passes} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
+    samples = steps * config.classifier.batch_size
+    taught = f"{samples} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
     return [taught, "", *_results(summary)], ledger
 
 
 def _calibrations(
-    config: Config, run: Run, diagnoser: SequenceClassifier, train: Tables, items: Items, folds: list[list[str]]
+    config: Settings, run: Run, diagnoser: SequenceClassifier, train: Tables, items: Items, folds: list[list[str]]
 ) -> dict[str, Calibration]:
     """Of each model, from what it says of patients that it did not see; the rule has seen none."""
     if not folds:
@@ -77,25 +79,25 @@ def _calibrations(
     said |= {model: np.concatenate([by_case[case] for case in items]) for model, by_case in apart.items()}
     truth = np.concatenate([item.state for _, item in items.values() if item.state is not None])
     known = truth != UNKNOWN
-    settings = config.diagnoser
+    settings = config.classifier
     return {
-        name: calibrate(chances[known].astype(np.float64), truth[known], settings.alpha, settings.bias)
+        name: calibrate(chances[known].astype(np.float64), truth[known], settings.alpha, settings.match_prevalence)
         for name, chances in said.items()
     }
 
 
-def _forecast(config: Config, inputs: FeatureSchema, train: Tables) -> Forecast | None:
+def _forecast(config: Settings, inputs: FeatureSchema, train: Tables) -> Forecast | None:
     """Learnt from the true signals of the training sequences, each with mean 0 and standard deviation 1."""
     if not inputs.signal:
         return None
     known = [item for item in inputs.raw(train) if np.isfinite(item.signal).any()]
-    settings = config.diagnoser.forecast
+    settings = config.classifier.forecast
     traces = [(normalise(item.signal), item.times) for item in known]
-    return fit_forecast(traces, forecast_horizon(config), settings.hidden, settings.passes, config.seed)
+    return fit_forecast(traces, forecast_horizon(config), settings.hidden, settings.max_samples, config.seed)
 
 
 def _measure(
-    config: Config, run: Run, diagnoser: SequenceClassifier, held: Tables, reported: str | None, masks: str
+    config: Settings, run: Run, diagnoser: SequenceClassifier, held: Tables, reported: str | None, masks: str
 ) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
@@ -107,11 +109,11 @@ def _measure(
     found = diagnoser(held, baseline=True)
     atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
     write_json(run.file("diagnoses.json"), result_json(diagnoser, held, withhold_undefined(found)))
-    positive = list(map(str, config.organ.positive))
+    positive = list(map(str, config.organ.positive_classes))
     models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
     summary = {"report_split": reported, "masks": masks, **evaluate_sequences(diagnoser, held, found, models, positive)}
     if diagnoser.calibrations:
-        summary["alpha"] = config.diagnoser.alpha
+        summary["alpha"] = config.classifier.alpha
     if diagnoser.forecast is not None:
         summary["forecast"] = evaluate_forecast(found, diagnoser, diagnoser.forecast.horizon)
     write_json(run.file("metrics.json"), summary)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 
 from medseg.batch.case_log import CaseLog
-from medseg.config.compose import Config
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.diagnosis import stacking as stack
 from medseg.diagnosis import voting_ensemble as ensemble
@@ -77,7 +77,9 @@ class TrainingRows:
         return found
 
 
-def train_stacked_classifier(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
+def train_stacked_classifier(
+    config: Settings, run: Run, cases: list[Case], synthetic: bool
+) -> tuple[list[str], CaseLog]:
     """Fill the run folder: features, members, stack, calibration, predictions and metrics of held-out cases.
 
     Returns lines for the card, and what happened to each case.
@@ -103,9 +105,9 @@ def learning(inputs: FeatureSchema, tables: Tables) -> TrainingRows:
     return TrainingRows(rows, truth, np.repeat(np.arange(len(sequences)), counts))
 
 
-def learn(config: Config, run: Run, inputs: FeatureSchema, seen: TrainingRows) -> StackedClassifier:
+def learn(config: Settings, run: Run, inputs: FeatureSchema, seen: TrainingRows) -> StackedClassifier:
     """Members on all rows; the stack and every calibration from folds in which no member saw the patient judged."""
-    folds = patient_folds(seen.truth, seen.patients, config.diagnoser.folds, config.seed)
+    folds = patient_folds(seen.truth, seen.patients, config.classifier.n_folds, config.seed)
     classes, share = len(inputs.classes), 1 / (len(folds) + 1)
     seeds = np.random.SeedSequence(config.seed).generate_state(len(folds) + 1).tolist()
     said = {name: np.full((len(seen.truth), classes), np.nan) for name in (*MEMBERS, STACK)}
@@ -130,36 +132,36 @@ def learn(config: Config, run: Run, inputs: FeatureSchema, seen: TrainingRows) -
     rule = build_rule(config, inputs.names, RULES)
     if rule is not None:
         said[RULE] = rule_probabilities(rule, seen.rows)
-    alpha, biased = config.diagnoser.alpha, config.diagnoser.get("bias", False)
+    alpha, prevalence = config.classifier.alpha, config.classifier.match_prevalence
     calibrations: dict[str, Calibration] = {
-        name: calibrate(p[known], seen.truth[known], alpha, biased) for name, p in said.items()
+        name: calibrate(p[known], seen.truth[known], alpha, prevalence) for name, p in said.items()
     }
     pl.seed_everything(seeds[-1], verbose=False)
     members = fit_members(config, run, inputs, seen, share)
-    return StackedClassifier(inputs, members, over, calibrations, config.diagnoser.use, rule)
+    return StackedClassifier(inputs, members, over, calibrations, config.stacking().final_model, rule)
 
 
-def fit_members(config: Config, run: Run, inputs: FeatureSchema, seen: TrainingRows, share: float) -> StackMembers:
+def fit_members(config: Settings, run: Run, inputs: FeatureSchema, seen: TrainingRows, share: float) -> StackMembers:
     """One model of each kind from the same rows, measures selected on them; `run` keeps the LSTM's training.
 
     share: of `trainer.max_time`.
     """
-    settings, known = config.diagnoser, seen.truth != UNKNOWN
+    settings, known = config.stacking(), seen.truth != UNKNOWN
     x, y = seen.rows.x[known], seen.truth[known]
-    kept = select_features(x, y, **settings.select, seed=config.seed)
+    kept = select_features(x, y, **settings.feature_selection.model_dump(), seed=config.seed)
     z = x[:, kept]
     full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
     classes = len(inputs.classes)
-    network = SequenceLSTM(inputs.task(), **settings.network)
+    network = SequenceLSTM(inputs.task(), **settings.network.model_dump())
     run.path.mkdir(parents=True, exist_ok=True)
     fit_lstm(config, run, network, seen.items(), share)
     weights = logistic_weights(full, y, classes, settings.logistic.c)
-    voting = ensemble.fit(z, y, classes, settings.ensemble.trees, config.seed, seen.patients[known])
+    voting = ensemble.fit(z, y, classes, settings.ensemble.n_trees, config.seed, seen.patients[known])
     return StackMembers(tuple(kept), weights, voting, network)
 
 
 def measure(
-    config: Config, run: Run, classifier: StackedClassifier, held: Tables, reported: str | None, masks: str
+    config: Settings, run: Run, classifier: StackedClassifier, held: Tables, reported: str | None, masks: str
 ) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json with every member beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
@@ -172,9 +174,9 @@ def measure(
     summary = {
         "report_split": reported,
         "masks": masks,
-        **evaluate_frames(classifier, held, found, list(config.organ.positive)),
+        **evaluate_frames(classifier, held, found, list(config.organ.positive_classes)),
     }
-    summary["alpha"] = config.diagnoser.alpha
+    summary["alpha"] = config.classifier.alpha
     write_json(run.file("metrics.json"), summary)
     _show(summary)
     return summary

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import yaml
 
 from medseg.batch.case_log import CaseLog
-from medseg.config.compose import Config, to_yaml, with_values
+from medseg.config.load import to_yaml, with_values
+from medseg.config.settings import Settings, StackingSettings
 from medseg.data.cases import Case
 from medseg.data.splits import split_table
 from medseg.runs import run as runs
@@ -22,7 +23,7 @@ from medseg.utils.devices import describe_machine
 from medseg.utils.files import atomic_write_text, write_json
 from medseg.utils.locks import lock_output
 
-SMALL = 0.2  # of a recipe's passes: below, numbers say nothing of what the recipe can do
+SMALL = 0.2  # of a recipe's training samples: below, numbers say nothing of what the recipe can do
 
 
 class TrainingResult(NamedTuple):
@@ -32,7 +33,7 @@ class TrainingResult(NamedTuple):
     exit_status: int
 
 
-def train(config: Config, like: Run | None = None) -> TrainingResult:
+def train(config: Settings, like: Run | None = None) -> TrainingResult:
     """Train what `config.task` says on the cases it names, in a new run folder or the one to resume.
 
     like: a run whose split is taken. A SIGINT or SIGTERM ends with status 130 and says how to go on.
@@ -63,9 +64,9 @@ class DataSource(NamedTuple):
     started: datetime
 
 
-def _train(config: Config, run: Run, cases: list[Case], source: DataSource) -> TrainingResult:
-    if config.trainer.budget < SMALL:
-        say(f"trainer.budget={config.trainer.budget}: a try that shows everything works, not a model to use")
+def _train(config: Settings, run: Run, cases: list[Case], source: DataSource) -> TrainingResult:
+    if config.trainer.fraction < SMALL:
+        say(f"trainer.fraction={config.trainer.fraction}: a try that shows everything works, not a model to use")
     run.file("manifest.json").unlink(missing_ok=True)  # what is trained further is no finished model meanwhile
     atomic_write_text(run.file("split.csv"), split_table(cases).to_csv(index=False))  # first, for a resume reads it
     atomic_write_text(run.file("config.yaml"), to_yaml(with_values(config, {"resume": None})))
@@ -79,21 +80,21 @@ def _train(config: Config, run: Run, cases: list[Case], source: DataSource) -> T
         write_json(run.file("labels.json"), {name: n for n, name in enumerate(config.organ.classes)})
         lines, ledger = _train_diagnosis(config, run, cases, source.synthetic)
     runs.write_card(run, _card(config, cases, source.root, source.synthetic) + lines)
-    run.seal(source.started, describe_machine(config.executor.accelerator, config.executor.precision))
+    run.seal(source.started, describe_machine(config.compute.accelerator, config.compute.precision))
     say(f"finished: {run.path}  (medseg report {run.path})")
     return TrainingResult(run, ledger.exit_status())
 
 
-def _train_diagnosis(config: Config, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
+def _train_diagnosis(config: Settings, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
     """A recipe that says whose answer is used has several diagnosers; else it is the LSTM alone, with its baseline."""
     from medseg.training.sequence_classifier import train_sequence_classifier
     from medseg.training.stacked_classifier import train_stacked_classifier
 
-    way = train_stacked_classifier if "use" in config.diagnoser else train_sequence_classifier
+    way = train_stacked_classifier if isinstance(config.classifier, StackingSettings) else train_sequence_classifier
     return way(config, run, cases, synthetic)
 
 
-def _card(config: Config, cases: list[Case], root: Path, synthetic: bool) -> list[str]:
+def _card(config: Settings, cases: list[Case], root: Path, synthetic: bool) -> list[str]:
     counts = {name: len({c.patient for c in cases if c.split == name}) for name in ("train", "valid", "test")}
     facts = {
         "organ": config.organ.name, "task": config.task, "labels": dict(config.organ.labels),

@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from medseg.config.compose import Config, build
+from medseg.config.components import build
+from medseg.config.settings import Settings
 from medseg.config.targets import LOGGERS
 from medseg.errors import EXIT_INTERRUPTED, ConfigError, MedsegError
 from medseg.runs.run import Run
@@ -56,19 +57,19 @@ class TrainingSchedule(NamedTuple):
         return self.done.step * self.batch
 
 
-def progress_before(config: Config, run: Run) -> TrainingProgress:
+def progress_before(config: Settings, run: Run) -> TrainingProgress:
     """What of a training need not be done again: nothing, but where it is resumed."""
     return read_progress(run) if config.resume is not None else TrainingProgress()
 
 
 def training_schedule(
-    config: Config, passes: int, batch: int, validations: int, done: TrainingProgress
+    config: Settings, passes: int, batch: int, validations: int, done: TrainingProgress
 ) -> TrainingSchedule:
     """The trainer's share of the recipe's passes, in epochs as far apart as checkpoints or validations shall be.
 
     A training that goes on keeps its epochs, so that a larger budget only adds some. `ConfigError` for a smaller one.
     """
-    steps = max(1, math.ceil(passes * config.trainer.budget / batch))
+    steps = max(1, math.ceil(passes * config.trainer.fraction / batch))
     if done.length:
         if math.ceil(steps / done.length) * done.length < done.step:
             raise ConfigError(
@@ -76,18 +77,18 @@ def training_schedule(
                 "a budget can only grow"
             )
         return TrainingSchedule(math.ceil(steps / done.length), done.length, batch, done.every, done)
-    length = math.ceil(steps / max(1, validations, math.ceil(steps / config.trainer.checkpoint_every)))
+    length = math.ceil(steps / max(1, validations, math.ceil(steps / config.trainer.checkpoint_every_n_steps)))
     epochs = math.ceil(steps / length)
     return TrainingSchedule(epochs, length, batch, max(1, round(epochs / max(1, validations))))
 
 
 def make_trainer(
-    config: Config, run: Run, budget: TrainingSchedule, clock: TimeBudget, extra: list[Callback]
+    config: Settings, run: Run, budget: TrainingSchedule, clock: TimeBudget, extra: list[Callback]
 ) -> pl.Trainer:
     """A trainer that writes history, and a checkpoint after each epoch, into the run."""
     quiet_libraries()
-    set_num_threads(config.executor.threads)
-    device = select_device(config.executor.accelerator)
+    set_num_threads(config.compute.num_threads)
+    device = select_device(config.compute.accelerator)
     done = budget.done._replace(length=budget.length, every=budget.every)
     callbacks: list[Callback] = [
         History(run.file("history.csv"), budget.batch, every=max(1, budget.steps // 100)),
@@ -98,19 +99,19 @@ def make_trainer(
     logger = build(config.logger, LOGGERS, save_dir=str(run.path)) if config.logger.get("_target_") else False
     return pl.Trainer(
         accelerator="cpu" if device.type == "cpu" else "gpu",
-        devices=config.executor.devices,
-        precision=select_precision(config.executor.precision, device),
+        devices=config.compute.devices,
+        precision=select_precision(config.compute.precision, device),
         max_epochs=budget.epochs,  # not max_steps: only trainings counted in epochs resume at the right one
         check_val_every_n_epoch=budget.every,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         logger=logger,
-        gradient_clip_val=config.trainer.clip_norm or None,
+        gradient_clip_val=config.trainer.gradient_clip_val or None,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
-        use_distributed_sampler=config.executor.devices > 1,
+        use_distributed_sampler=config.compute.devices > 1,
     )
 
 
@@ -129,8 +130,8 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any)
         except torch.OutOfMemoryError as error:
             raise MedsegError(
                 "a training step does not fit into the GPU's free memory; end what else runs on it, or take a smaller "
-                "segmenter.batch or segmenter.patch (medseg plan suits them to this machine), or "
-                "executor.accelerator=cpu",
+                "segmenter.batch_size or segmenter.patch_size (medseg plan suits them to this machine), or "
+                "compute.accelerator=cpu",
                 code="gpu-memory",
             ) from error
         except SystemExit as end:  # Lightning has one of its own for SIGTERM

@@ -57,7 +57,7 @@ def _allowed_cores() -> list[int]:
 
 
 def select_device(accelerator: str) -> torch.device:
-    """The device that `executor.accelerator` means here."""
+    """The device that `compute.accelerator` means here."""
     if accelerator not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device {accelerator!r}: must be auto, cpu or cuda")
     if accelerator == "cuda" and not torch.cuda.is_available():
@@ -88,7 +88,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def select_precision(setting: Any, device: torch.device) -> Any:
-    """Lightning's name of the precision that `executor.precision` means on this device."""
+    """Lightning's name of the precision that `compute.precision` means on this device."""
     if str(setting) == "auto":
         return "bf16-mixed" if has_bf16(device) else "32-true"
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[str(setting)]

@@ -11,7 +11,7 @@ from tests.conftest import posix
 LONG = """
 import sys, time
 import numpy as np, SimpleITK as sitk
-from medseg.cli import main
+from medseg.cli.app import main
 from medseg.stopping import prompt_stop
 volume = sitk.GetImageFromArray(np.random.default_rng(0).random((200, 200, 200), np.float32))
 def work():
@@ -41,7 +41,7 @@ def test_a_library_at_work_does_not_hold_it_up(number: signal.Signals) -> None:
 READING = """
 import sys, time
 import numpy as np, SimpleITK as sitk
-from medseg.cli import main
+from medseg.cli.app import main
 from medseg.data.itk import quiet
 from medseg.stopping import prompt_stop
 volume = sitk.GetImageFromArray(np.random.default_rng(0).random((200, 200, 200), np.float32))

@@ -131,7 +131,7 @@ def test_work_is_ended_where_the_batch_ends() -> None:
 
 PARENT = """
 import multiprocessing, sys, time
-from tests.test_workers import load
+from tests.batch.test_workers import load
 from medseg.workers import crew
 with crew(2, load, "it") as team:
     for _ in team([1, 99, 2, 99]):

@@ -51,7 +51,7 @@ def test_a_misspelt_key_ends_in_two_seconds_with_status_2() -> None:
 
 
 def test_show_prints_resolved_settings(medseg: Command) -> None:
-    result = medseg("show", "organ=lung", "seed=5")
+    result = medseg("config", "organ=lung", "seed=5")
     assert result.status == 0
     assert "\nseed: 5\n" in result.out
     assert "${" not in result.out
@@ -144,7 +144,7 @@ def test_completion_offers_groups_and_choices() -> None:
 def test_ctrl_c_is_status_130(cohort: Path, tmp_path: Path) -> None:
     places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"]
     process = subprocess.Popen(
-        [*MEDSEG, "train", *TINY, *TINY_UNET, *places, "segmenter.passes=100000000"],
+        [*MEDSEG, "train", *TINY, *TINY_UNET, *places, "segmenter.max_samples=100000000"],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     history = tmp_path / "run" / "fingerprint.json"
@@ -165,7 +165,7 @@ REFUSE = """
 import socket, sys
 def refuse(*_args, **_kw): raise SystemExit("network was asked for")
 socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
-from medseg.cli import main
+from medseg.cli.app import main
 sys.argv = ["medseg", *sys.argv[1:]]
 main()
 """
@@ -174,7 +174,7 @@ main()
 def test_training_and_segmenting_ask_for_no_network(cohort: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     run = tmp_path / "run"
-    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={run}", "segmenter.passes=200"]
+    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={run}", "segmenter.max_samples=200"]
     train = ["train", *TINY, *TINY_UNET, *places]
     segment = ["segment", str(cohort / "images"), str(tmp_path / "out"), "--model", str(run)]
     for words in (train, segment):
@@ -208,7 +208,7 @@ def test_an_interruption_inside_a_destructor_is_not_lost(tmp_path: Path) -> None
     """Python prints what a destructor raises and goes on."""
     code = """
 import signal, time
-from medseg.cli import main
+from medseg.cli.app import main
 class Thing:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)

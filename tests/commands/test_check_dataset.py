@@ -158,7 +158,7 @@ def test_masks_and_rows_without_an_image_are_told(medseg: Command, dataset: Path
     mask(dataset / "masks" / "deep" / "c00.png")
     rows = ["name,label", "c00.png,benign", "c06,malignant", "c07.png,normal", "lost.png,benign"]
     (dataset / "labels.csv").write_text("\n".join(rows))
-    result = medseg("data", "check", dataset, "organ=breast", "data.leave_out=[normal]")
+    result = medseg("data", "check", dataset, "organ=breast", "data.exclude_classes=[normal]")
     assert result.status == 0
     found = pd.read_csv("data_check.csv").set_index("case")
     assert "failed" not in set(found["status"])

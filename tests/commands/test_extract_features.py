@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.config.compose import compose, feature_settings, features_for_labels
+from medseg.config.compose import compose
+from medseg.config.features import feature_settings, features_for_labels
 from medseg.data.cases import Case
 from medseg.data.ground_truth import read_case_mask
 from medseg.data.masks import MaskFolder, ground_truth_masks

@@ -39,7 +39,7 @@ def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image, mask = picture(number)
         write_image(image, folder / "images" / f"MUELLER_ANNA_{number}.png")
         write_image(mask, folder / "masks" / f"MUELLER_ANNA_{number}.png")
-    given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", f"data.cache={folder / 'c'}", "data.folds=2"]
+    given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", f"data.cache={folder / 'c'}", "data.n_folds=2"]
     train(compose([*given, f"run_dir={folder / 'run'}"]))
     return folder / "run"
 

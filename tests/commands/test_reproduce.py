@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_train import read_csv
 
 from medseg.commands.reproduce import compare, reproduce
 from medseg.config.compose import compose
@@ -15,6 +14,7 @@ from medseg.errors import ConfigError
 from medseg.runs.run import Run, open_run
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET
+from tests.training.test_train import read_csv
 
 Command = Callable[..., Any]
 
@@ -23,7 +23,7 @@ Command = Callable[..., Any]
 def first(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reproduce")
     places = [f"data.root={cohort}", f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}"]
-    train(compose([*TINY, *TINY_UNET, *places, "segmenter.passes=2000", "segmenter.network.dropout=0.1"]))
+    train(compose([*TINY, *TINY_UNET, *places, "segmenter.max_samples=2000", "segmenter.network.dropout=0.1"]))
     return folder / "run"
 
 

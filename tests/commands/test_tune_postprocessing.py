@@ -8,7 +8,8 @@ import SimpleITK as sitk
 import yaml
 
 from medseg.commands.tune_postprocessing import improvements, scores, tune_postprocessing
-from medseg.config.compose import compose, to_yaml
+from medseg.config.compose import compose
+from medseg.config.load import to_yaml
 from medseg.io.image import write_image
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
@@ -117,14 +118,14 @@ def test_holes_are_filled_once(tmp_path: Path) -> None:
 
 
 def test_rules_are_chosen_on_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:
-    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", "segmenter.passes=400"]
+    places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", "segmenter.max_samples=400"]
     plain = [*TINY, *TINY_UNET, *places]
     assert medseg("train", *plain, "postprocess=none", f"run_dir={tmp_path / 'raw'}").status == 0
-    result = medseg("choose", tmp_path / "raw", "--out", tmp_path / "mine" / "postprocess" / "chosen.yaml")
+    result = medseg("tune-postprocessing", tmp_path / "raw", "--out", tmp_path / "mine" / "postprocess" / "chosen.yaml")
     assert result.status == 0, result.err
     chosen = yaml.safe_load((tmp_path / "mine" / "postprocess" / "chosen.yaml").read_text())
     assert all(rule["_target_"].startswith("medseg.segmentation.postprocessing.") for rule in chosen.values())
     more = ["postprocess=chosen", "--config-dir", str(tmp_path / "mine"), f"run_dir={tmp_path / 'ruled'}"]
     assert medseg("train", *plain, *more).status == 0
-    result = medseg("choose", tmp_path / "ruled", "--out", tmp_path / "x.yaml")
+    result = medseg("tune-postprocessing", tmp_path / "ruled", "--out", tmp_path / "x.yaml")
     assert result.status == (2 if chosen else 0)

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from medseg.config.compose import build, compose, did_you_mean, group_choices, multirun, to_dict, to_yaml
+from medseg.config.checks import did_you_mean
+from medseg.config.components import build
+from medseg.config.compose import compose, group_choices, multirun
+from medseg.config.load import to_yaml
 from medseg.errors import ConfigError
 
 
@@ -13,29 +16,29 @@ from medseg.errors import ConfigError
         ([], ["no organ chosen", "organ=NAME", "lung"]),
         (["organ=lnug"], ["organ=lnug: no such choice", "did you mean lung?"]),
         (["organ=lung", "trainer.max_tim=1"], ["trainer.max_tim: no such setting", "did you mean trainer.max_time"]),
-        (["organ=lung", "passes=10"], ["passes: no such setting", "did you mean organ.passes?"]),
+        (["organ=lung", "max_sample=10"], ["max_sample: no such setting", "did you mean organ.max_samples"]),
         (["organ=lung", "segmentor=unet2d"], ["segmentor: no such setting", "did you mean segmenter"]),
         (["organ=lung", "segmenter=unet4d"], ["segmenter=unet4d: no such choice", "did you mean unet3d or unet2d?"]),
         (["organ=lung", "seed=one"], ["seed='one'", "whole number"]),
         (["organ=lung", "segmenter.optimizer.lr=fast"], ["segmenter.optimizer.lr='fast'", "number above 0"]),
-        (["organ=lung", "segmenter.ema=true"], ["segmenter.ema=True", "number from 0"]),
+        (["organ=lung", "segmenter.ema_decay=true"], ["segmenter.ema_decay=True", "number from 0"]),
         (["organ=lung", "trainer.max_time=10"], ["trainer.max_time=10", "DD:HH:MM:SS"]),
         (["organ=lung", "trainer.max_time=00:00:00:00"], ["trainer.max_time='00:00:00:00'", "at least a second"]),
-        (["organ=lung", "segmenter.patch=[100,100]"], ["multiple of 2^depth = 16", "96 for 100"]),
-        (["organ=lung", "segmenter.patch=[16,16]"], ["one voxel at the lowest level", "32"]),
-        (["organ=lung", "segmenter.patch=[96,96,32]"], ["a 2D network needs 2 sizes", "dimensions=3"]),
+        (["organ=lung", "segmenter.patch_size=[100,100]"], ["multiple of 2^depth = 16", "96 for 100"]),
+        (["organ=lung", "segmenter.patch_size=[16,16]"], ["one voxel at the lowest level", "32"]),
+        (["organ=lung", "segmenter.patch_size=[96,96,32]"], ["a 2D network needs 2 sizes", "dimensions=3"]),
         (["organ=lung", "organ.lateral_pairs=[[a,left_lung]]"], ["'a' is not one of organ.labels"]),
-        (["organ=lung", "organ.codes.left_lung=[Lung]"], ["organ.codes.left_lung=['Lung']", "SNOMED CT"]),
+        (["organ=lung", "organ.snomed_codes.left_lung=[Lung]"], ["organ.snomed_codes.left_lung=['Lung']", "SNOMED CT"]),
         (["organ=lung", "organ.labels.left_lung=1"], ["each label needs its own number"]),
         (["organ=lung", "task=diagnosis", "organ.classes=[one]"], ["at least two organ.classes"]),
-        (["organ=lung", "diagnoser.folds=1"], ["diagnoser.folds=1", "at least 2, or 0 for none"]),
-        (["organ=lung", "diagnoser.alpha=1.0"], ["diagnoser.alpha=1.0", "between 0 and 1"]),
-        (["organ=skin", "diagnoser.folds=0"], ["a stack learns from folds", "diagnoser=lstm"]),
-        (["organ=lung", "segmenter.predict.mirror=[x]"], ["lateral pair"]),
-        (["organ=skin", "segmenter=otsu", "organ.exclusive=false"], ["without training cannot overlap"]),
+        (["organ=lung", "classifier.n_folds=1"], ["classifier.n_folds=1", "at least 2, or 0 for none"]),
+        (["organ=lung", "classifier.alpha=1.0"], ["classifier.alpha=1.0", "between 0 and 1"]),
+        (["organ=skin", "classifier.n_folds=0"], ["a stack learns from folds", "classifier=sequence_lstm"]),
+        (["organ=lung", "segmenter.predict.mirror_axes=[x]"], ["lateral pair"]),
+        (["organ=skin", "segmenter=otsu", "organ.exclusive_labels=false"], ["classical segmentation cannot overlap"]),
         (["resume=nowhere"], ["resume=nowhere: no run there"]),
         (["organ=lung", "seed"], ["'seed' is not KEY=VALUE"]),
-        (["organ=lung", "experiment=none_such"], ["experiment=none_such"]),
+        (["organ=lung", "dataset=none_such"], ["dataset=none_such"]),
     ],
 )
 def test_a_wrong_setting_is_one_message_with_the_way_out(overrides: list[str], words: list[str]) -> None:
@@ -50,23 +53,23 @@ def test_a_wrong_setting_is_one_message_with_the_way_out(overrides: list[str], w
 
 
 def test_a_step_is_removed_and_a_value_is_changed() -> None:
-    values = to_dict(compose(["organ=lung", "~preprocess.window", "segmenter.network.width=8"]))
+    values = compose(["organ=lung", "~preprocess.window", "segmenter.network.width=8"]).to_dict()
     assert list(values["preprocess"]) == ["orient", "resample"]
     assert values["segmenter"]["network"]["width"] == 8
 
 
 def test_groups_read_the_facts_of_the_organ() -> None:
-    values = to_dict(compose(["organ=lung", "organ.window=[-500,500]"]))
+    values = compose(["organ=lung", "organ.window_hu=[-500,500]"]).to_dict()
     assert (values["preprocess"]["window"]["low"], values["preprocess"]["window"]["high"]) == (-500, 500)
 
 
 def test_own_configs_come_from_a_folder_with_blanks(tmp_path: Path) -> None:
     folder = tmp_path / "my configs" / "trainer"
     folder.mkdir(parents=True)
-    (folder / "mine.yaml").write_text("defaults: [default, _self_]\nbudget: 0.5\n")
+    (folder / "mine.yaml").write_text("defaults: [default, _self_]\nfraction: 0.5\n")
     config = compose(["organ=lung", "trainer=mine"], folder.parent)
-    assert config.trainer.budget == 0.5
-    assert config.trainer.checkpoint_every == compose(["organ=lung"]).trainer.checkpoint_every
+    assert config.trainer.fraction == 0.5
+    assert config.trainer.checkpoint_every_n_steps == compose(["organ=lung"]).trainer.checkpoint_every_n_steps
     with pytest.raises(ConfigError, match="no such folder"):
         compose(["organ=lung"], tmp_path / "nowhere")
 
@@ -115,7 +118,7 @@ def test_a_trainer_of_ones_own_may_say_only_a_part(tmp_path: Path) -> None:
     (tmp_path / "trainer").mkdir()
     (tmp_path / "trainer" / "mine.yaml").write_text("max_time: 00:00:00:20\n")
     config = compose(["organ=lung", "trainer=mine"], tmp_path)
-    assert (config.trainer.max_time, config.trainer.budget) == ("00:00:00:20", 1.0)
+    assert (config.trainer.max_time, config.trainer.fraction) == ("00:00:00:20", 1.0)
 
 
 @pytest.mark.parametrize("wrong", ["trainer=quik,quick", "run_dir=x", "resume=x"])

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from medseg.config.compose import build, compose, group_choices, to_dict
+from medseg.config.components import build
+from medseg.config.compose import compose, group_choices
 from medseg.config.targets import OWN, check_targets, iter_mappings, require_allowed
 from medseg.errors import ConfigError
 
@@ -74,12 +75,12 @@ def test_measures_are_taken_as_partials_only() -> None:
 
 @pytest.mark.parametrize("organ", group_choices()["organ"])
 def test_every_recipe_names_only_what_is_allowed(organ: str) -> None:
-    check_targets(to_dict(compose([f"organ={organ}"])))
-    check_targets(to_dict(compose([f"organ={organ}", "logger=csv"])))
+    check_targets(compose([f"organ={organ}"]).to_dict())
+    check_targets(compose([f"organ={organ}", "logger=csv"]).to_dict())
 
 
 def test_phantoms_belong_to_the_organ_alone() -> None:
-    settings = to_dict(compose(["organ=skin"]))
+    settings = compose(["organ=skin"]).to_dict()
     settings["preprocess"]["extra"] = settings["organ"]["phantom"]
     with pytest.raises(ConfigError, match="make_cohort"):
         check_targets(settings)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.test_prepare import REGIONS, TISSUE, brats, ibsr18, levels, volume, voxels
 
 from medseg.commands.prepare_dataset import prepare_dataset
 from medseg.data.readers import read_cases
+from tests.commands.test_prepare_dataset import REGIONS, TISSUE, brats, ibsr18, levels, volume, voxels
 
 
 def brats2015(folder: Path, seed: int) -> None:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from tests.test_prepare import idrid_seg, picture, square
-
 from medseg.commands.prepare_dataset import prepare_dataset
 from medseg.data.readers import read_cases
+from tests.commands.test_prepare_dataset import idrid_seg, picture, square
 
 
 def test_idrid_images_of_other_parts_are_no_segmentation_images(tmp_path: Path) -> None:

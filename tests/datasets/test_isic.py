@@ -3,13 +3,12 @@
 import csv
 from pathlib import Path
 
-from tests.test_prepare import isic2018, text
-
 from medseg.commands.prepare_dataset import prepare_dataset
 from medseg.data.ground_truth import read_ground_truth
 from medseg.data.readers import read_cases
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
+from tests.commands.test_prepare_dataset import isic2018, text
 
 KINDS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 

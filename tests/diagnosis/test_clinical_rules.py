@@ -64,7 +64,7 @@ def test_grades_from_counts(eye: tuple[float, float, float, float], grade: int) 
 def test_lesions_that_the_segmenter_invents_are_left_out_of_account() -> None:
     table = eyes((4, 1, 0, 1), (5, 3, 0, 1), (5, 5, 0, 1), (4, 1, 0, 2), (100, 60, 21, 0))
     assert RetinopathyGrade().grades(table).tolist() == [2, 2, 2, 2, 3]
-    rule = RetinopathyGrade(invented={"haemorrhages": 4.5, "hard_exudates": 1.0})
+    rule = RetinopathyGrade(false_positives_per_image={"haemorrhages": 4.5, "hard_exudates": 1.0})
     assert rule.grades(table).tolist() == [0, 1, 2, 2, 2]
     assert rule.grades(eyes((100, 90, 22, 0))).tolist() == [3]  # a quarter of 4.5 in each quadrant
 
@@ -98,6 +98,6 @@ def test_a_missing_frame_leaves_the_others() -> None:
 
 @pytest.mark.parametrize(("near", "bright", "said"), [(0, 3, False), (2, 3, True), (1, 1, False)])
 def test_exudate_in_the_macula_is_said(near: float, bright: float, said: bool) -> None:
-    rule = RetinopathyGrade(invented={"hard_exudates": 1.0})
+    rule = RetinopathyGrade(false_positives_per_image={"hard_exudates": 1.0})
     table = eyes((5, 2, 0, bright)).assign(**{"hard_exudates.count_macula": near})
     assert ("macular oedema" in rule.doubts(table)[0]) == said

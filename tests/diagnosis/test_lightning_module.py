@@ -29,7 +29,7 @@ def module(**settings):
 )
 def test_breathing_is_learnt_and_losses_are_logged():
     torch.manual_seed(0)
-    windows = Windows([breaths(s) for s in range(4)], 40, 32, Augmentation(stretch=1.2, noise=0.05))
+    windows = Windows([breaths(s) for s in range(4)], 40, 32, Augmentation(time_stretch=1.2, noise=0.05))
     train = DataLoader(windows, 16, collate_fn=collate)
     valid = DataLoader([breaths(9)], 1, collate_fn=collate)
     lit = module(lr=1e-2)

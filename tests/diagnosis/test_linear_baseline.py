@@ -24,7 +24,7 @@ def test_state_and_signal_are_read_from_the_neighbouring_frames():
 
 
 def test_three_classes_of_which_one_was_never_seen():
-    found = fit([breaths(0, classes=3)], classes=4, back=1, ahead=0).predict(breaths(1, classes=3))
+    found = fit([breaths(0, classes=3)], classes=4, frames_before=1, frames_after=0).predict(breaths(1, classes=3))
     assert found.probabilities.shape == (120, 4)
     assert (found.probabilities[:, 3] < 1e-6).all()
     assert set(found.probabilities.argmax(axis=1)) == {0, 1, 2} or set(found.probabilities.argmax(axis=1)) == {0, 2}
@@ -38,7 +38,7 @@ def test_without_frames_ahead_the_future_is_not_seen():
 
 
 def test_a_model_survives_as_plain_arrays():
-    model = fit([breaths(0)], classes=2, back=3, ahead=1)
+    model = fit([breaths(0)], classes=2, frames_before=3, frames_after=1)
     arrays = model.arrays()
     assert all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in arrays.values())
     again = from_arrays(arrays)
@@ -48,7 +48,7 @@ def test_a_model_survives_as_plain_arrays():
 
 def test_whole_sequences_are_judged_from_their_mean():
     items = [Item(np.full((5 + k, 1), float(k % 2)), None, np.array([k % 2])) for k in range(8)]
-    found = fit(items, classes=2, back=0, ahead=0, c=100).predict(items[3])
+    found = fit(items, classes=2, frames_before=0, frames_after=0, c=100).predict(items[3])
     assert found.probabilities.shape == (1, 2)
     assert found.probabilities[0, 1] > 0.5
     assert found.signal is None

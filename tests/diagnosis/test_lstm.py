@@ -94,7 +94,7 @@ def test_windows_are_pieces_of_the_sequences_with_their_states():
 def test_a_stretched_window_runs_slower_or_faster_with_the_states_that_belong():
     one = Item(np.arange(99.0)[:, None], None, np.arange(99), np.arange(99.0))
     speeds = set()
-    for window in Windows([one], length=8, count=40, augmentation=Augmentation(stretch=2)):
+    for window in Windows([one], length=8, count=40, augmentation=Augmentation(time_stretch=2)):
         assert len(window.x) == 8
         assert np.abs(window.state - window.x[:, 0]).max() <= 0.5 + 1e-6
         speeds.add(round(float(np.diff(window.x[:, 0]).mean()), 2))
@@ -105,7 +105,9 @@ def test_a_stretched_window_runs_slower_or_faster_with_the_states_that_belong():
 
 
 def test_a_short_sequence_is_one_window_and_seeded_windows_repeat():
-    windows = Windows([item(3)], length=8, count=2, augmentation=Augmentation(noise=1.0, gain=1.5, drop=0.5))
+    windows = Windows(
+        [item(3)], length=8, count=2, augmentation=Augmentation(noise=1.0, scale=1.5, feature_dropout=0.5)
+    )
     torch.manual_seed(1)
     first = windows[0]
     torch.manual_seed(1)

@@ -60,7 +60,7 @@ def test_a_short_sequence_is_shown_whole() -> None:
 
 def test_stretched_windows_read_between_frames_and_keep_states_whole() -> None:
     torch.manual_seed(1)
-    windows, speeds = Windows([item(40)], 8, 60, Augmentation(stretch=2.0)), []
+    windows, speeds = Windows([item(40)], 8, 60, Augmentation(time_stretch=2.0)), []
     for number in range(60):
         found = windows[number]
         apart = np.diff(found.signal)
@@ -80,12 +80,12 @@ def test_a_gap_stays_a_gap_and_no_larger() -> None:
 def test_gain_noise_and_blanks_are_as_asked() -> None:
     torch.manual_seed(2)
     ones = Item(np.ones((30, 400)))
-    gained = Windows([ones], 30, 1, Augmentation(gain=1.5))[0].x
+    gained = Windows([ones], 30, 1, Augmentation(scale=1.5))[0].x
     assert (gained == gained[:1]).all()  # one gain a feature
     assert 1 / 1.5 <= gained.min() < 0.8 < 1.2 < gained.max() <= 1.5
     noisy = Windows([ones], 30, 1, Augmentation(noise=0.2))[0].x
     assert noisy.std() == pytest.approx(0.2, rel=0.05)
-    blanked = Windows([ones], 30, 1, Augmentation(drop=0.25))[0].x
+    blanked = Windows([ones], 30, 1, Augmentation(feature_dropout=0.25))[0].x
     assert (blanked == 0).all(axis=0).mean() == pytest.approx(0.25, abs=0.08)
     assert ((blanked == 0) | (blanked == 1)).all()
 

@@ -21,14 +21,14 @@ def table(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("how", ["mutual_information", "rfe"])
 def test_what_tells_stays_what_repeats_or_never_varies_goes(how: str) -> None:
-    kept = select_features(*table(), how=how, count=2)
+    kept = select_features(*table(), method=how, count=2)
     assert len({0, 1} & set(kept)) == 1
     assert 2 in kept
     assert 3 not in kept
 
 
 def test_all_keeps_noise_but_no_twin() -> None:
-    kept = select_features(*table(), how="all")
+    kept = select_features(*table(), method="all")
     assert len(kept) == 8
     assert kept[0] in (0, 1)
 
@@ -42,10 +42,10 @@ def test_the_scale_of_a_measure_does_not_matter() -> None:
 def test_nothing_that_varies_is_an_error() -> None:
     with pytest.raises(DataError, match="none of 2 measures varies"):
         select_features(np.ones((4, 2)), np.array([0, 1, 0, 1]))
-    with pytest.raises(ValueError, match=r"select\.how='magic'"):
-        select_features(*table(), how="magic")
+    with pytest.raises(ValueError, match=r"select\.method='magic'"):
+        select_features(*table(), method="magic")
 
 
 def test_a_row_of_each_class_tells_nothing_and_is_no_error() -> None:
     x = np.random.default_rng(0).normal(size=(3, 4))
-    assert sorted(select_features(x, np.arange(3), count=4, correlation=1.0)) == [0, 1, 2, 3]
+    assert sorted(select_features(x, np.arange(3), count=4, max_correlation=1.0)) == [0, 1, 2, 3]

@@ -25,7 +25,7 @@ from medseg.segmentation.unet import UNet
 from medseg.training.train import train
 from tests.conftest import TINY
 
-ENCODED = [*TINY, "task=diagnosis", "trainer.budget=0.02", "data.encoder_features=4"]
+ENCODED = [*TINY, "task=diagnosis", "trainer.fraction=0.02", "data.encoder_features=4"]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -151,6 +151,6 @@ def test_a_segmenter_that_learnt_from_a_reported_patient_is_refused(
     for fold in range(2):
         settings = [*ENCODED, f"data.encoder={segmenter}", f"data.root={breathing}", f"run_dir={tmp_path / str(fold)}"]
         with pytest.raises(ConfigError, match="learnt from") as error:
-            train(compose([*settings, "data.folds=2", f"data.fold={fold}"]))
+            train(compose([*settings, "data.n_folds=2", f"data.fold={fold}"]))
         refused += any(str(patient) in str(error.value) for patient in seen)
     assert refused == 2

@@ -23,7 +23,7 @@ ORDERS = [
 def model(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
     folder = tmp_path_factory.mktemp("otsu")
     words = ["organ=lung", "segmenter=otsu", f"data.root={cohort}", f"data.cache={folder / 'cache'}"]
-    train(compose([*words, f"run_dir={folder / 'run'}", "executor.accelerator=cpu", "executor.threads=1"]))
+    train(compose([*words, f"run_dir={folder / 'run'}", "compute.accelerator=cpu", "compute.num_threads=1"]))
     return Segmenter.from_run(open_run(folder / "run"), "cpu")
 
 

@@ -13,7 +13,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from medseg.config.compose import compose, to_yaml
+from medseg.config.compose import compose
+from medseg.config.load import to_yaml
 from medseg.data.cases import Case
 from medseg.errors import ImageError
 from medseg.inference import memory
@@ -30,7 +31,7 @@ organ:
   labels: {a: 1, b: 2, c: 3, d: 4, e: 5}
   phantom: {_target_: medseg.datasets.phantoms.lung.make_cohort, size: tiny}
 """
-SMALL = ["segmenter.network.width=4", "segmenter.network.depth=2", "executor=cpu", "executor.threads=1"]
+SMALL = ["segmenter.network.width=4", "segmenter.network.depth=2", "compute=cpu", "compute.num_threads=1"]
 
 
 def random_run(folder: Path, *overrides: str) -> Run:
@@ -87,11 +88,17 @@ def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["organ.spacing_mm=[4,4,4]", "segmenter.patch=[64,64]"],
+        ["organ.spacing_mm=[4,4,4]", "segmenter.patch_size=[64,64]"],
         pytest.param(
-            ["segmenter.patch=[256,256]", "segmenter.network.width=16", "postprocess=none"], marks=pytest.mark.torture
+            ["segmenter.patch_size=[256,256]", "segmenter.network.width=16", "postprocess=none"],
+            marks=pytest.mark.torture,
         ),
-        ["segmenter=unet3d", "segmenter.patch=[64,64,32]", "segmenter.network.width=8", "organ.spacing_mm=[2,2,2]"],
+        [
+            "segmenter=unet3d",
+            "segmenter.patch_size=[64,64,32]",
+            "segmenter.network.width=8",
+            "organ.spacing_mm=[2,2,2]",
+        ],
     ],
     ids=["coarse", "large-tiles", "3d"],
 )
@@ -105,8 +112,8 @@ def test_what_is_said_is_what_is_taken(tmp_path: Path, overrides: list[str]) -> 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["organ.spacing_mm=[6,6,6]", "segmenter.patch=[64,64]"],
-        ["postprocess=none", "segmenter.patch=[512,512]", "segmenter.network.width=2"],
+        ["organ.spacing_mm=[6,6,6]", "segmenter.patch_size=[64,64]"],
+        ["postprocess=none", "segmenter.patch_size=[512,512]", "segmenter.network.width=2"],
     ],
     ids=["with-rules", "on-its-own-grid"],
 )
@@ -144,7 +151,7 @@ def test_headers_of_pictures_and_of_what_is_none(tmp_path: Path) -> None:
 
 
 def test_tiles_are_halved_until_they_fit_and_the_mask_stays(tmp_path: Path) -> None:
-    run = random_run(tmp_path, "segmenter.patch=[32,32]", "segmenter.predict.batch=16")
+    run = random_run(tmp_path, "segmenter.patch_size=[32,32]", "segmenter.predict.batch_size=16")
     model = Segmenter.from_run(run, "cpu")
     path = write_ct(tmp_path / "ct.mha", (64, 64, 32), (1.0, 1.0, 1.0))
     case = Case("ct", "ct", {"ct": path})
@@ -161,7 +168,7 @@ def test_tiles_are_halved_until_they_fit_and_the_mask_stays(tmp_path: Path) -> N
 
 
 def test_too_large_is_one_error_with_numbers_and_ways_out(medseg: Command, tmp_path: Path) -> None:
-    run = random_run(tmp_path, "segmenter.patch=[32,32]")
+    run = random_run(tmp_path, "segmenter.patch_size=[32,32]")
     path = write_ct(tmp_path / "ct.mha", (64, 64, 32), (1.0, 1.0, 1.0))
     result = medseg("segment", path, tmp_path / "out", "--model", run.path, "--max-ram", "0.1")
     assert result.status == 1

@@ -43,7 +43,7 @@ def test_models_of_the_same_labels_are_compared(medseg: Command, cohort: Path, s
 
 def test_models_of_other_labels_make_one_map(medseg: Command, cohort: Path, segmenter: Path, tmp_path: Path) -> None:
     settings = ["organ.labels={lungs: 1}", "organ.lateral_pairs=[]", "data.mask_values={lungs: [1, 2]}"]
-    settings += ["~organ.labels.right_lung", "~organ.labels.left_lung", "segmenter.passes=200"]
+    settings += ["~organ.labels.right_lung", "~organ.labels.left_lung", "segmenter.max_samples=200"]
     places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'both'}"]
     result = medseg("train", *TINY, *TINY_UNET, *places, "+organ.labels.lungs=1", *settings[1:])
     assert result.status == 0, result.err

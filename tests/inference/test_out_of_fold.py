@@ -29,7 +29,7 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(image, folder / "images" / f"p{number}.png")
         write_image(mask, folder / "masks" / f"p{number}.png")
     for fold in range(2):
-        given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.folds=2", f"data.fold={fold}"]
+        given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.n_folds=2", f"data.fold={fold}"]
         train(compose([*given, f"run_dir={folder / f'fold{fold}'}", f"data.cache={folder / 'c'}"]))
     return folder
 
@@ -83,8 +83,8 @@ def test_a_case_that_every_model_saw_fails_by_name_and_the_others_go_on(
 
 def test_models_of_other_labels_are_no_folds_of_one_recipe(medseg: Command, folds: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    given = ["organ=skin", "organ.components=1", "preprocess=ultrasound", "segmenter=otsu", f"data.root={folds}"]
-    given += ["data.holdout=1.0", f"run_dir={other}", f"data.cache={tmp_path / 'c'}"]
+    given = ["organ=skin", "organ.colour_channels=1", "preprocess=ultrasound", "segmenter=otsu", f"data.root={folds}"]
+    given += ["data.test_fraction=1.0", f"run_dir={other}", f"data.cache={tmp_path / 'c'}"]
     done = medseg("train", *given)
     assert done.status == 0, done.err
     models = ["--model", folds / "fold0", "--model", other]
@@ -104,7 +104,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = {"image": [f"e{n}.png" for n in range(8)], "who": [f"{'ABCD'[n // 2]}" for n in range(8)]}
     pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
     for fold in range(2):
-        given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.folds=2", f"data.fold={fold}"]
+        given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.n_folds=2", f"data.fold={fold}"]
         given += ["data.patient_column=who", f"run_dir={folder / f'fold{fold}'}", f"data.cache={folder / 'c'}"]
         train(compose(given))
     return folder

@@ -109,7 +109,7 @@ def test_it_is_left_out_as_any_check_is(cohort: Path) -> None:
         "ct: is a volume, trained on pictures",
         "ct: is grey, trained on colour images",
     ]
-    assert QualityGate(compose(["organ=lung", "~quality.familiar"]), far)({"ct": image}) == []
+    assert QualityGate(compose(["organ=lung", "~quality.out_of_distribution"]), far)({"ct": image}) == []
     assert QualityGate(compose(["organ=lung", "quality=none"]), far)({"ct": image}) == []
     assert with_it({"another": image}) == []
     assert QualityGate(compose(["organ=lung"]))({"ct": image}) == []

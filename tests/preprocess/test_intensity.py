@@ -138,7 +138,7 @@ def test_grey_in_three_components_is_grey_but_a_colour_is_refused() -> None:
     result = values(Photo(colour=False)(picture(array, True)))
     assert result == pytest.approx(np.full((4, 4), 100 / 255))
     array[0, 0] = 200, 100, 100
-    with pytest.raises(ImageError, match=r"colour image .*100 of 255.*organ.components=3") as error:
+    with pytest.raises(ImageError, match=r"colour image .*100 of 255.*organ.colour_channels=3") as error:
         Photo(colour=False)(picture(array, True))
     assert error.value.code == "image-channels"
     with pytest.raises(ImageError, match="5 channels") as error:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.config.compose import build, compose
+from medseg.config.components import build
+from medseg.config.compose import compose
 from medseg.config.targets import PHANTOMS
 from medseg.data.fingerprint import image_ranges
 from medseg.io.image import find_images, read_image
@@ -34,7 +35,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[OutOfDist
         images = phantoms(organ, tmp_path_factory.mktemp(organ))
         third = len(images) // 3
         learnt = image_ranges([{"x": image_stats(image)} for image in images[third:]])["x"]
-        found[organ] = build(compose([f"organ={organ}"]).quality.familiar), learnt, images[:third]
+        found[organ] = build(compose([f"organ={organ}"]).quality["out_of_distribution"]), learnt, images[:third]
     return found
 
 
@@ -104,15 +105,15 @@ def test_both_numbers_are_told() -> None:
         "longest side 200 mm, trained on 900–950",
         "median of its values 0, trained on -800 to -300",
     ]
-    assert OutOfDistribution(side=5, level=None)(image, {**known, "ranges": ranges}) == []
+    assert OutOfDistribution(size_factor=5, intensity_tolerance=None)(image, {**known, "ranges": ranges}) == []
 
 
 def test_a_few_cases_are_trusted_less_than_many() -> None:
     image = sitk.GetImageFromArray(np.arange(10_000, dtype=np.float32).reshape(100, 100) / 10_000)
     ranges = {name: (value, value) for name, value in image_stats(image).items()} | {"level_50": (0.64, 0.64)}
     many, few = ({"cases": n, "contrast": 1.0, "ranges": ranges} for n in (10_000, 4))
-    assert OutOfDistribution(place=None)(image, many) == ["median of its values 0.5, trained on 0.64"]
-    assert OutOfDistribution(place=None)(image, few) == []
+    assert OutOfDistribution(contrast_tolerance=None)(image, many) == ["median of its values 0.5, trained on 0.64"]
+    assert OutOfDistribution(contrast_tolerance=None)(image, few) == []
 
 
 def test_grey_stored_as_colour_is_grey_and_sixteen_bits_are_as_eight() -> None:

@@ -31,7 +31,7 @@ def test_every_run_of_every_experiment_composes(tmp_path: Path) -> None:
             config = compose([*experiment.settings, *settings, f"data.root={tmp_path}"])
             composed += bool(config.preprocess)
     for diagnosis in script("accuracy_diagnosis").DIAGNOSES:
-        composed += bool(compose([*diagnosis.settings, *diagnosis.dataset, "task=diagnosis"]).diagnoser)
+        composed += bool(compose([*diagnosis.settings, *diagnosis.dataset, "task=diagnosis"]).classifier)
     assert composed > 20
 
 

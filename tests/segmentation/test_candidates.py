@@ -28,8 +28,8 @@ def test_every_region_of_a_low_threshold_is_a_candidate() -> None:
 
 def test_noise_is_no_candidate_and_there_is_a_limit() -> None:
     discs = [(20, 20 * n + 10, 0.5 if n == 1 else 4, 0.3 + 0.1 * n) for n in range(5)]
-    assert len(CandidateFinder(smallest=0.001).find(*scene(discs)).candidates) == 4
-    few = CandidateFinder(most=2).find(*scene(discs))
+    assert len(CandidateFinder(min_fraction=0.001).find(*scene(discs)).candidates) == 4
+    few = CandidateFinder(max_candidates=2).find(*scene(discs))
     assert [round(c.measures["peak"], 1) for c in few.candidates] == [0.7, 0.6]
 
 
@@ -91,12 +91,12 @@ def test_nothing_in_nothing_out() -> None:
 )
 def test_what_is_kept(keep: str, kept: list[int]) -> None:
     candidates = [Candidate(n, {"peak": 0.9}, score) for n, score in ((1, 0.8), (2, 0.5), (3, 0.1))]
-    chosen = CandidateFinder(keep=keep, least=0.3).choose(candidates)
+    chosen = CandidateFinder(keep=keep, min_score=0.3).choose(candidates)
     assert [c.number for c in chosen if c.kept] == kept
 
 
 def test_the_best_is_not_kept_where_it_is_unlikely() -> None:
-    assert not CandidateFinder(least=0.3).choose([Candidate(1, {"peak": 0.9}, 0.2)])[0].kept
+    assert not CandidateFinder(min_score=0.3).choose([Candidate(1, {"peak": 0.9}, 0.2)])[0].kept
 
 
 def test_only_the_kept_is_left_and_a_faint_one_is_raised() -> None:

@@ -5,7 +5,14 @@ from torch import nn
 from medseg.segmentation.lightning_module import SegmentationModule
 from medseg.segmentation.losses import DiceCrossEntropy
 
-ADAMW = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1, "momentum": 0.9, "warmup": 0.1, "schedule": "cosine"}
+ADAMW = {
+    "name": "adamw",
+    "lr": 0.01,
+    "weight_decay": 0.1,
+    "momentum": 0.9,
+    "warmup_fraction": 0.1,
+    "schedule": "cosine",
+}
 
 
 def module(**changes: object) -> SegmentationModule:

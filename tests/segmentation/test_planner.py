@@ -38,27 +38,28 @@ def test_ct_gets_a_window_mri_a_z_score_and_a_photograph_its_range() -> None:
 
 def test_a_large_structure_is_seen_in_a_whole_picture_and_a_tiny_one_at_full_size() -> None:
     whole = decide(facts([1024, 768], [1, 1], 400), "cpu", GB)
-    assert whole["organ.picture"].value == [128, 128]
+    assert whole["organ.image_size"].value == [128, 128]
     assert whole["preprocess.grid"].value["_target_"].endswith("Resize")
     tiny = decide(facts([4000, 3000], [1, 1], 20), "cpu", GB)
-    assert tiny["segmenter.patch"].value == [256, 256]
+    assert tiny["segmenter.patch_size"].value == [256, 256]
     assert tiny["preprocess.grid"].value is None
-    assert "0.5%" in tiny["segmenter.patch"].reason
+    assert "0.5%" in tiny["segmenter.patch_size"].reason
 
 
 @pytest.mark.parametrize("size", [[97, 201, 30], [512, 512, 300], [40, 44, 12], [20, 20, 8]])
 def test_every_patch_can_be_halved_as_often_as_the_depth_says(size: list[float]) -> None:
     plan = decide(facts(size, [1, 1, 3], 9), "cpu", GB)
     depth = plan["segmenter.network.depth"].value
-    assert all(n % 2**depth == 0 and n >= 2**depth for n in plan["segmenter.patch"].value)
+    assert all(n % 2**depth == 0 and n >= 2**depth for n in plan["segmenter.patch_size"].value)
 
 
 def test_memory_bounds_the_batch() -> None:
     given = facts([256, 256, 90], [1, 1, 3], 50)
     assert (
-        decide(given, "cpu", 0.1 * GB)["segmenter.batch"].value < decide(given, "cpu", 4 * GB)["segmenter.batch"].value
+        decide(given, "cpu", 0.1 * GB)["segmenter.batch_size"].value
+        < decide(given, "cpu", 4 * GB)["segmenter.batch_size"].value
     )
-    assert decide(given, "cpu", 0.0)["segmenter.batch"].value == 2
+    assert decide(given, "cpu", 0.0)["segmenter.batch_size"].value == 2
 
 
 def test_every_decision_has_its_reason() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.test_train import read_csv
 
 from medseg.config.compose import compose
 from medseg.errors import ConfigError, MedsegError, ModelError
@@ -18,6 +17,7 @@ from medseg.segmentation.lightning_module import SegmentationModule
 from medseg.training.checkpointing import AtomicCheckpointIO, TimeBudget, read_progress
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET
+from tests.training.test_train import read_csv
 
 Settings = Callable[..., list[str]]
 
@@ -26,7 +26,7 @@ Settings = Callable[..., list[str]]
 def settings(cohort: Path, tmp_path: Path) -> Settings:
     def make(name: str, *more: str) -> list[str]:
         places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / name}"]
-        return [*TINY, *TINY_UNET, *places, "segmenter.passes=600", *more]
+        return [*TINY, *TINY_UNET, *places, "segmenter.max_samples=600", *more]
 
     return make
 
@@ -64,10 +64,10 @@ def test_the_clock_counts_what_went_before() -> None:
 
 
 def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_path: Path) -> None:
-    more = ["trainer.checkpoint_every=2", "trainer.budget=1"]
-    run = train(compose(settings("run", "segmenter.passes=40", *more))).run
+    more = ["trainer.checkpoint_every_n_steps=2", "trainer.fraction=1"]
+    run = train(compose(settings("run", "segmenter.max_samples=40", *more))).run
     first, before = read_csv(run.file("history.csv")), load_file(run.file("model.safetensors"))
-    train(compose([f"resume={run.path}", "segmenter.passes=120"]))
+    train(compose([f"resume={run.path}", "segmenter.max_samples=120"]))
     history = read_csv(run.file("history.csv"))
     assert history[: len(first)] == first
     assert [int(row["passes"]) for row in history if row["train_loss"]][-1] == 120
@@ -78,25 +78,25 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
     assert "passes: 120" in run.file("config.yaml").read_text()
     assert "resume: null" in run.file("config.yaml").read_text()
     with pytest.raises(ConfigError, match=r"has had 120 passes, more than the 40"):
-        train(compose([f"resume={run.path}", "segmenter.passes=40"]))
+        train(compose([f"resume={run.path}", "segmenter.max_samples=40"]))
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         (["seed=99"], r"seed=99 \(the run: 1\)"),
-        (["segmenter.batch=2", "segmenter.passes=9000"], r"segmenter.batch=2 \(the run: 4\)"),
-        (["trainer=default"], r"trainer.validate=10 \(the run: 1\)"),
+        (["segmenter.batch_size=2", "segmenter.max_samples=9000"], r"segmenter.batch_size=2 \(the run: 4\)"),
+        (["trainer=default"], r"trainer.n_validations=10 \(the run: 1\)"),
         (["~augment.transforms"], r"augment.transforms"),
     ],
 )
 def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, given: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as error:
         compose([f"resume={segmenter}", *given])
-    assert "segmenter.passes=" not in str(error.value)
+    assert "segmenter.max_samples=" not in str(error.value)
     assert "new run_dir" in str(error.value)
-    fine = ["seed=1", "trainer.max_time=00:00:01:00", "executor.workers=1", "logger=csv"]
-    assert compose([f"resume={segmenter}", *fine]).executor.workers == 1
+    fine = ["seed=1", "trainer.max_time=00:00:01:00", "compute.num_workers=1", "logger=csv"]
+    assert compose([f"resume={segmenter}", *fine]).compute.num_workers == 1
 
 
 def test_a_finished_stack_cannot_be_extended(settings: Settings, tmp_path: Path) -> None:
@@ -104,12 +104,12 @@ def test_a_finished_stack_cannot_be_extended(settings: Settings, tmp_path: Path)
         "\n".join(["task: diagnosis", "organ: {name: skin}", "diagnoser: {use: stack, passes: 10}"])
     )
     with pytest.raises(ConfigError, match="all folds of a stack have one budget"):
-        compose([f"resume={tmp_path}", "diagnoser.passes=20"])
+        compose([f"resume={tmp_path}", "classifier.max_samples=20"])
 
 
 def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: Path) -> None:
-    still = ["diagnoser.optimizer.lr=0.0", "diagnoser.early_stopping.patience=2"]  # the held-out loss cannot improve
-    words = [*TINY, *still, "task=diagnosis", f"data.root={breathing}", "trainer.budget=0.2"]
+    still = ["classifier.optimizer.lr=0.0", "classifier.early_stopping.patience=2"]  # the held-out loss cannot improve
+    words = [*TINY, *still, "task=diagnosis", f"data.root={breathing}", "trainer.fraction=0.2"]
     run = train(compose([*words, f"run_dir={tmp_path / 'run'}"])).run
     done, before = read_progress(run), run.file("history.csv").read_text()
     assert done.early
@@ -120,7 +120,7 @@ def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: P
 
 
 def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path: Path) -> None:
-    bounded = settings("run", "segmenter.passes=100000000", "trainer.max_time=00:00:00:02")
+    bounded = settings("run", "segmenter.max_samples=100000000", "trainer.max_time=00:00:00:02")
     run = train(compose(bounded)).run
     done, rows = read_progress(run), read_csv(run.file("history.csv"))
     assert 1.5 < done.seconds < 4
@@ -146,7 +146,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
 
     monkeypatch.setattr(SegmentationModule, "training_step", spoilt)
     with pytest.raises(MedsegError, match=r"nan at step 6 .* The batch shows lung00\d at z y x \d") as error:
-        train(compose(settings("run", "segmenter.passes=2000", "trainer.checkpoint_every=2")))
+        train(compose(settings("run", "segmenter.max_samples=2000", "trainer.checkpoint_every_n_steps=2")))
     assert error.value.code == "loss-not-finite"
     run = Run(tmp_path / "run")
     assert str(run.checkpoint) in str(error.value)
@@ -164,13 +164,13 @@ def test_weights_that_are_spoilt_name_the_batch_before(
 
     monkeypatch.setattr(SegmentationModule, "on_train_batch_start", spoil)
     with pytest.raises(MedsegError, match="not finite in the batch before, which shows lung"):
-        train(compose(settings("run", "segmenter.passes=2000")))
+        train(compose(settings("run", "segmenter.max_samples=2000")))
 
 
 def test_weights_do_not_depend_on_who_prepares_the_batches(settings: Settings, tmp_path: Path) -> None:
-    more = ["segmenter.network.dropout=0.2", "trainer.checkpoint_every=1"]
+    more = ["segmenter.network.dropout=0.2", "trainer.checkpoint_every_n_steps=1"]
     for name, workers in (("none", 0), ("one", 1), ("again", 1)):
-        train(compose(settings(name, *more, f"executor.workers={workers}")))
+        train(compose(settings(name, *more, f"compute.num_workers={workers}")))
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("none", "one", "again")]
     assert all(torch.equal(weights[0][key], other[key]) for other in weights[1:] for key in other)
 
@@ -178,7 +178,7 @@ def test_weights_do_not_depend_on_who_prepares_the_batches(settings: Settings, t
 def test_a_training_with_workers_resumes_too(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = ["segmenter.passes=1000", "trainer.checkpoint_every=2", "executor.workers=1"]
+    more = ["segmenter.max_samples=1000", "trainer.checkpoint_every_n_steps=2", "compute.num_workers=1"]
     train(compose(settings("whole", *more)))
     step = SegmentationModule.training_step
 
@@ -203,6 +203,6 @@ def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(SegmentationModule, "training_step", full)
-    with pytest.raises(MedsegError, match=r"does not fit into the GPU's free memory.*segmenter.batch") as error:
-        train(compose(settings("run", "segmenter.passes=8", "trainer.budget=1")))
+    with pytest.raises(MedsegError, match=r"does not fit into the GPU's free memory.*segmenter.batch_size") as error:
+        train(compose(settings("run", "segmenter.max_samples=8", "trainer.fraction=1")))
     assert error.value.code == "gpu-memory"

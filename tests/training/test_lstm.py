@@ -26,7 +26,7 @@ def sequences(patients: int, each: int = 2, states: tuple[int, ...] = (0, 1, 0, 
 
 def test_folds_are_of_whole_patients_and_judge_each_case_once() -> None:
     items = sequences(7)
-    folds = split_in_folds(compose(["organ=lung", "diagnoser.folds=3"]), items)
+    folds = split_in_folds(compose(["organ=lung", "classifier.n_folds=3"]), items)
     assert len(folds) == 3
     assert sorted(case for fold in folds for case in fold) == sorted(items)
     owners = [{items[case][0] for case in fold} for fold in folds]
@@ -39,7 +39,7 @@ def test_without_folds_there_is_no_calibration(what: str, capsys: pytest.Capture
     if what == "a class of one patient":
         items["case0.0"] = ("patient0", Item(np.zeros((2, 1)), None, np.array([0, 1])))
     folds = 0 if what == "none asked for" else 3
-    assert split_in_folds(compose(["organ=lung", f"diagnoser.folds={folds}"]), items) == []
+    assert split_in_folds(compose(["organ=lung", f"classifier.n_folds={folds}"]), items) == []
     said = capsys.readouterr()
     assert ("without sets of classes" in said.out + said.err) == (what != "none asked for")
 

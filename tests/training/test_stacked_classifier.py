@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from medseg.cli.app import app
-from medseg.config.compose import build, compose, load
+from medseg.config.components import build
+from medseg.config.compose import compose
+from medseg.config.load import load
 from medseg.diagnosis.clinical_rules import ScoreThreshold, VolumeSlope
 from medseg.errors import DataError
 from medseg.features.tables import read_tables
@@ -22,8 +24,19 @@ from medseg.training.dataset import read_dataset
 from medseg.training.stacked_classifier import patient_folds
 from medseg.training.train import train
 
-QUICK = ["organ=skin", "task=diagnosis", "diagnoser=stack", "diagnoser.ensemble.trees=30", "diagnoser.folds=3"]
-QUICK += ["diagnoser.passes=1920", "executor.accelerator=cpu", "executor.threads=1", "diagnoser.network.hidden=8"]
+QUICK = [
+    "organ=skin",
+    "task=diagnosis",
+    "classifier=stacking",
+    "classifier.ensemble.n_trees=30",
+    "classifier.n_folds=3",
+]
+QUICK += [
+    "classifier.max_samples=1920",
+    "compute.accelerator=cpu",
+    "compute.num_threads=1",
+    "classifier.network.hidden=8",
+]
 
 MEANT = "mm: how much it tells"
 
@@ -54,7 +67,17 @@ def write_table(folder: Path, shuffled: bool = False, count: int = 90, seed: int
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classifier")
     data = write_table(folder / "data", count=160)
-    train(compose([*QUICK, f"data.root={data}", f"run_dir={folder / 'run'}", "data.holdout=0.4", "diagnoser.levels=4"]))
+    train(
+        compose(
+            [
+                *QUICK,
+                f"data.root={data}",
+                f"run_dir={folder / 'run'}",
+                "data.test_fraction=0.4",
+                "classifier.profile_length=4",
+            ]
+        )
+    )
     return folder / "run"
 
 
@@ -108,7 +131,7 @@ def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
     """Also those of cases that could not be measured, which rule nothing out."""
     run = open_run(finished)
     classifier = load_classifier(
-        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("diagnoser.json"))
+        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("feature_schema.json"))
     )
     tables = read_tables(finished / "features.csv")
     measures = [name for name in tables.frames if name.startswith("noise")]
@@ -121,7 +144,7 @@ def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
 
 def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_path: Path, capsys) -> None:
     words = [f"data.root={finished}", f"run_dir={tmp_path / 'run'}", "organ.classes=[healthy,benign,malignant]"]
-    done = train(compose([*QUICK, *words, "data.holdout=0.4", "diagnoser.passes=320"]))
+    done = train(compose([*QUICK, *words, "data.test_fraction=0.4", "classifier.max_samples=320"]))
     assert "no training case is healthy" in capsys.readouterr().err
     found = pd.read_csv(done.run.file("predictions.csv"))
     assert not found["set"].str.contains("healthy").any()
@@ -133,9 +156,9 @@ def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_pa
     [("lung", VolumeSlope, True), ("skin", ScoreThreshold, True), ("lung", ScoreThreshold, False)],
 )
 def test_a_rule_stands_only_beside_diagnosers_of_its_kind(organ: str, kind: type, fits: bool) -> None:
-    """So that organ=lung diagnoser=stack and organ=skin diagnoser=lstm train, without it."""
+    """So that organ=lung classifier=stacking and organ=skin classifier=sequence_lstm train, without it."""
     config = compose([f"organ={organ}", "task=diagnosis"])
-    reads = build(config.organ.rule).reads
+    reads = build(config.organ.clinical_rule).reads
     assert (build_rule(config, reads, (kind,)) is not None) == fits
 
 
@@ -167,7 +190,7 @@ def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: P
 
 def test_shuffled_labels_are_a_guess(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data", shuffled=True, count=160)
-    done = train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.holdout=0.5"]))
+    done = train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.test_fraction=0.5"]))
     models = done.run.read_json("metrics.json")["models"]
     for scores in models.values():
         assert scores["auc_positive"]["mean"] == pytest.approx(0.5, abs=0.15)
@@ -236,9 +259,9 @@ def without_lesion(folder: Path, classes: tuple[str, str]) -> Path:
 
 def test_a_case_without_a_lesion_is_diagnosed_where_a_class_looks_so(tmp_path: Path) -> None:
     data = without_lesion(tmp_path / "data", ("normal", "benign"))
-    words = ["organ=breast", *QUICK[1:], "organ.classes=[normal,benign]", f"data.root={data}", "data.holdout=0.4"]
-    done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "diagnoser.passes=320"]))
-    assert done.run.read_json("diagnoser.json")["telling"] == ["lesion"]
+    words = ["organ=breast", *QUICK[1:], "organ.classes=[normal,benign]", f"data.root={data}", "data.test_fraction=0.4"]
+    done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "classifier.max_samples=320"]))
+    assert done.run.read_json("feature_schema.json")["telling"] == ["lesion"]
     out = tmp_path / "d.csv"
     given = [str(data / "features.csv"), str(out), "--model", str(done.run.path), "--quiet"]
     assert CliRunner().invoke(app, ["diagnose", *given]).exit_code == 0
@@ -264,7 +287,7 @@ def test_a_label_that_the_model_does_not_know_is_not_judged(finished: Path, tmp_
 def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
     run = open_run(finished)
     classifier = load_classifier(
-        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("diagnoser.json"))
+        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("feature_schema.json"))
     )
     classifier.use = "lstm"
     table = classifier(read_tables(finished / "features.csv"))
@@ -272,8 +295,8 @@ def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
 
 
 def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_path: Path) -> None:
-    words = ["organ=lung", *QUICK[1:], "diagnoser=stack_frames", "diagnoser.folds=2", f"data.root={diagnoser}"]
-    done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "diagnoser.passes=640"]))
+    words = ["organ=lung", *QUICK[1:], "classifier=stacking_frames", "classifier.n_folds=2", f"data.root={diagnoser}"]
+    done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "classifier.max_samples=640"]))
     scores = done.run.read_json("metrics.json")["models"]
     assert set(scores) == {"stack", "logistic", "ensemble", "lstm"}
     assert scores["stack"]["accuracy"]["mean"] > 0.75
@@ -288,7 +311,7 @@ def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_pat
     table.loc[4, "label"] = "malignat"
     table.to_csv(data / "features.csv", index=False)
     with pytest.raises(DataError, match=r"c004: label 'malignat' is not one of .*, did you mean malignant"):
-        train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.holdout=0.4"]))
+        train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.test_fraction=0.4"]))
 
 
 def test_splits_stated_beside_the_measures_are_kept(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.test_train import read_csv
-from tests.test_train_classifier import QUICK, write_table
 
 from medseg.runs.run import Run
 from medseg.training.checkpointing import read_progress
@@ -18,6 +16,8 @@ from medseg.utils.files import hash_path
 from medseg.utils.locks import lock_output
 from tests.conftest import TINY, TINY_UNET
 from tests.killing import Killing
+from tests.training.test_stacked_classifier import QUICK, write_table
+from tests.training.test_train import read_csv
 
 RESULTS = ("model.safetensors", "history.csv", "metrics.json", "split.csv")
 KILL, TERM, INT = getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM, signal.SIGINT
@@ -36,10 +36,10 @@ def words(cohort: Path, tmp_path: Path) -> list[str]:
     """Epochs of 6 steps of 30, validated often, with dropout, augmentation and averaged weights."""
     places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}"]
     more = [
-        "segmenter.passes=6000",
-        "trainer.checkpoint_every=7",
+        "segmenter.max_samples=6000",
+        "trainer.checkpoint_every_n_steps=7",
         "segmenter.network.dropout=0.1",
-        "trainer.validate=3",
+        "trainer.n_validations=3",
     ]
     return ["train", *TINY, *TINY_UNET, *places, *more]
 
@@ -105,10 +105,10 @@ def test_a_diagnoser_that_is_killed_at_random_moments_ends_as_if_it_had_not_been
 ) -> None:
     if diagnoser == "stack":
         data = write_table(tmp_path / "data", count=60)
-        words = ["train", *QUICK, "diagnoser.levels=4", f"data.root={data}", "data.holdout=0.4"]
-        words += ["diagnoser.folds=2", "diagnoser.ensemble.trees=6", "diagnoser.passes=960"]
+        words = ["train", *QUICK, "classifier.profile_length=4", f"data.root={data}", "data.test_fraction=0.4"]
+        words += ["classifier.n_folds=2", "classifier.ensemble.n_trees=6", "classifier.max_samples=960"]
     else:
-        words = ["train", *TINY, "task=diagnosis", f"data.root={breathing}", "trainer.budget=0.2"]
+        words = ["train", *TINY, "task=diagnosis", f"data.root={breathing}", "trainer.fraction=0.2"]
     seconds = whole(killing, words, tmp_path / "whole")
     random = np.random.default_rng(kills)
     run = tmp_path / "cut"
@@ -125,7 +125,7 @@ def test_a_signal_lets_the_running_step_end_and_keeps_it(
     killing: Killing, words: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     run = tmp_path / "run"
-    words = [*words, "trainer.checkpoint_every=100000", "trainer.validate=0"]  # one epoch
+    words = [*words, "trainer.checkpoint_every_n_steps=100000", "trainer.n_validations=0"]  # one epoch
     assert go_on(killing, words, run, number, lambda: rows(run) >= 4) == 130
     assert "stopping after this step" in killing.said()
     assert f"medseg train resume={run}" in killing.said()
@@ -137,7 +137,7 @@ def test_a_training_that_is_killed_while_it_is_measured_is_only_measured_again(
     killing: Killing, words: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    words = [*words, "segmenter.passes=1000"]
+    words = [*words, "segmenter.max_samples=1000"]
     assert go_on(killing, words, run, KILL, lambda: (run / "model.safetensors").is_file()) == -KILL
     files = [run / "checkpoints" / "last.ckpt", run / "model.safetensors"]
     before = files[0].stat().st_mtime_ns, hash_path(files[1])

@@ -57,7 +57,7 @@ def test_history_counts_image_passes(segmenter: Path) -> None:
 def settings(cohort: Path, tmp_path: Path) -> Callable[..., list[str]]:
     def make(name: str, *more: str) -> list[str]:
         places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / name}"]
-        return [*TINY, *TINY_UNET, *places, "segmenter.passes=600", *more]
+        return [*TINY, *TINY_UNET, *places, "segmenter.max_samples=600", *more]
 
     return make
 
@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_weights(settings: Callable[..., list[str]]
 def test_an_interrupted_training_resumes_to_the_same_weights(
     settings: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = ["segmenter.passes=2000", "trainer.checkpoint_every=2"]
+    more = ["segmenter.max_samples=2000", "trainer.checkpoint_every_n_steps=2"]
     train(compose(settings("whole", *more)))
     from medseg.segmentation.lightning_module import SegmentationModule
 
@@ -93,7 +93,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     for wrong in ("organ=brain", "task=diagnosis", "run_dir=other"):
         with pytest.raises(ConfigError, match=r"the run .* is|leave run_dir out"):
             compose([f"resume={tmp_path / 'cut'}", wrong])
-    train(compose([f"resume={tmp_path / 'cut'}", "executor.threads=1"]))
+    train(compose([f"resume={tmp_path / 'cut'}", "compute.num_threads=1"]))
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
     steps = [row["step"] for row in read_csv(tmp_path / "cut" / "history.csv") if row["train_loss"]]
@@ -108,7 +108,7 @@ def test_a_broken_case_is_left_out_and_named(
     split = read_csv(copy / "cases.csv")
     broken = copy / split[0]["image"]
     broken.write_bytes(broken.read_bytes()[:500])
-    result = medseg("train", *settings("run", f"data.root={copy}", "data.holdout=0"))
+    result = medseg("train", *settings("run", f"data.root={copy}", "data.test_fraction=0"))
     assert result.status == 3
     assert broken.name in result.err
     ledger = {row["case"]: row["status"] for row in read_csv(tmp_path / "run" / "cases.csv")}
@@ -132,7 +132,7 @@ def test_without_data_it_says_loudly_that_it_learns_from_phantoms(
     medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny = ["organ.phantom.size=tiny", "data.phantom_patients=2", "segmenter.passes=200"]
+    tiny = ["organ.phantom.size=tiny", "data.phantom_patients=2", "segmenter.max_samples=200"]
     result = medseg("train", *TINY, *TINY_UNET, *tiny)
     assert result.status == 0
     assert "SYNTHETIC PHANTOMS" in result.err
@@ -143,7 +143,7 @@ def test_multirun_runs_every_combination_by_hydra(
     medseg: Command, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = medseg("train", "-m", *TINY, *TINY_UNET, f"data.root={cohort}", "segmenter.passes=200", "seed=1,2")
+    result = medseg("train", "-m", *TINY, *TINY_UNET, f"data.root={cohort}", "segmenter.max_samples=200", "seed=1,2")
     assert result.status == 0
     assert [(tmp_path / "runs" / "lung" / n / "metrics.json").exists() for n in "12"] == [True, True]
 
@@ -151,17 +151,17 @@ def test_multirun_runs_every_combination_by_hydra(
 def test_3d_trains_too(settings: Callable[..., list[str]], tmp_path: Path) -> None:
     more = [
         "segmenter=unet3d",
-        "segmenter.patch=[32,32,16]",
+        "segmenter.patch_size=[32,32,16]",
         "segmenter.network.depth=2",
         "segmenter.network.width=4",
-        "segmenter.passes=200",
+        "segmenter.max_samples=200",
     ]
     run = train(compose(settings("deep", *more, "segmenter.network.deep_supervision=true"))).run
     assert run.read_json("metrics.json")["labels"]["right_lung"]["dice"]["n"] == 1
 
 
 def test_time_is_bounded(settings: Callable[..., list[str]]) -> None:
-    run = train(compose(settings("short", "segmenter.passes=100000000", "trainer.max_time=00:00:00:02"))).run
+    run = train(compose(settings("short", "segmenter.max_samples=100000000", "trainer.max_time=00:00:00:02"))).run
     rows = read_csv(run.path / "history.csv")
     assert float(rows[-1]["lr"]) < 0.003
 
@@ -209,7 +209,7 @@ def test_a_resume_keeps_the_split_and_refuses_other_cases(
 def test_resuming_a_finished_training_changes_no_weight(settings: Callable[..., list[str]], tmp_path: Path) -> None:
     train(compose(settings("run")))
     before = load_file(tmp_path / "run" / "model.safetensors")
-    train(compose([f"resume={tmp_path / 'run'}", "executor.threads=1"]))
+    train(compose([f"resume={tmp_path / 'run'}", "compute.num_threads=1"]))
     after = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -231,7 +231,14 @@ def photographs(folder: Path, rows: list[tuple[str, str, int]]) -> Path:
 def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     medseg: Callable[..., Any], tmp_path: Path
 ) -> None:
-    words = ["train", "organ=skin", "organ.components=1", "segmenter=otsu", "preprocess=none", "executor.threads=1"]
+    words = [
+        "train",
+        "organ=skin",
+        "organ.colour_channels=1",
+        "segmenter=otsu",
+        "preprocess=none",
+        "compute.num_threads=1",
+    ]
 
     def trained(data: Path, *more: str) -> Any:
         return medseg(*words, f"data.root={data}", f"data.cache={tmp_path / 'cache'}", *more)
@@ -240,12 +247,12 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     result = trained(alone, f"run_dir={tmp_path / 'none'}")
     assert result.status == 2
     assert "no case with a mask is held out" in result.err
-    assert "data.holdout=1" in result.err
+    assert "data.test_fraction=1" in result.err
     assert "no training mask" not in result.err
-    assert trained(alone, f"run_dir={tmp_path / 'all'}", "data.holdout=1").status == 0
+    assert trained(alone, f"run_dir={tmp_path / 'all'}", "data.test_fraction=1").status == 0
     Image.open(alone / "a_mask.png").save(alone / "a_mask.jpg", quality=80)
     (alone / "cases.csv").write_text("case,image,mask\na,a.jpg,a_mask.jpg")
-    result = trained(alone, f"run_dir={tmp_path / 'blurred'}", "data.holdout=1")
+    result = trained(alone, f"run_dir={tmp_path / 'blurred'}", "data.test_fraction=1")
     assert result.status == 0, result.err
     assert "cut at half (128 of 255): 1 files" in result.err
     healthy = photographs(tmp_path / "healthy", [("a", "train", 255), ("b", "test", 0)])
@@ -270,7 +277,14 @@ def test_an_error_that_nobody_foresaw_is_one_failed_case(
     data = photographs(
         tmp_path / "data", [("a", "test", 255), ("b", "test", 255), ("c", "test", 255), ("d", "train", 255)]
     )
-    words = ["train", "organ=skin", "organ.components=1", "segmenter=otsu", "preprocess=none", "executor.threads=1"]
+    words = [
+        "train",
+        "organ=skin",
+        "organ.colour_channels=1",
+        "segmenter=otsu",
+        "preprocess=none",
+        "compute.num_threads=1",
+    ]
     result = medseg(*words, f"data.root={data}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
     assert result.status == 3, result.err
     rows = read_csv(tmp_path / "run" / "cases.csv")
@@ -298,7 +312,14 @@ def test_a_held_out_case_that_cannot_be_segmented_counts_as_an_empty_mask(
     values[:8] = 120
     Image.fromarray(values).save(data / "b.png")
     (data / "cases.csv").write_text((data / "cases.csv").read_text().replace("b.jpg", "b.png"))
-    words = ["train", "organ=skin", "organ.components=1", "segmenter=otsu", "preprocess=none", "executor.threads=1"]
+    words = [
+        "train",
+        "organ=skin",
+        "organ.colour_channels=1",
+        "segmenter=otsu",
+        "preprocess=none",
+        "compute.num_threads=1",
+    ]
     result = medseg(*words, f"data.root={data}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
     assert result.status == 3, result.err
     assert "b could not be segmented" in result.err

@@ -47,7 +47,7 @@ class Classical:
         kinds = set(appearance.values())
         if kinds - {"dark", "bright"} and sorted(map(str, kinds)) != [str(n + 1) for n in range(len(appearance))]:
             raise ConfigError(
-                f"organ.appearance={appearance}: must be dark, bright, or the ranks 1, 2, 3 … of brightness"
+                f"organ.intensity_rank={appearance}: must be dark, bright, or the ranks 1, 2, 3 … of brightness"
             )
         self.appearance, self.field, self.side = appearance, field, side
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.features.drawn import ANGLE, BROWN, DISC, SKIN, R, X, Y, colours, mask_of, picture
 
 from medseg.errors import ImageError
 from medseg.features.dermoscopy.abcd import OF_CASE, SECTOR_UNITS, frame_features, step_features
 from medseg.features.dermoscopy.colours import REFERENCES
+from tests.features.dermoscopy.drawn import ANGLE, BROWN, DISC, SKIN, R, X, Y, colours, mask_of, picture
 
 
 def lesion(inside: np.ndarray, *patches: tuple[np.ndarray, tuple[int, int, int]], blur: float = 0) -> sitk.Image:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.features.drawn import ANGLE, BROWN, DISC, RADIUS, R, X, Y, colours, spots, view
 
 from medseg.features.dermoscopy.asymmetry import LIMITS, UNITS, asymmetry
 from medseg.features.dermoscopy.colours import REFERENCES
 from medseg.preprocess.colour import to_lab
+from tests.features.dermoscopy.drawn import ANGLE, BROWN, DISC, RADIUS, R, X, Y, colours, spots, view
 
 BLACK = REFERENCES["black"]
 ELLIPSE = np.hypot(X / 90, Y / 45) < 1

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.features.drawn import ANGLE, BROWN, DISC, RADIUS, SIZE, SKIN, R, X, Y, colours, view
 
 from medseg.features.dermoscopy.border import (
     ABRUPT,
@@ -15,6 +14,7 @@ from medseg.features.dermoscopy.border import (
     sectors,
 )
 from medseg.preprocess.colour import to_lab
+from tests.features.dermoscopy.drawn import ANGLE, BROWN, DISC, RADIUS, SIZE, SKIN, R, X, Y, colours, view
 
 
 def lightness(colour):

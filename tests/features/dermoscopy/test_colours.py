@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.features.drawn import ANGLE, DISC, RADIUS, R, X, Y, colours, view
 
 from medseg.features.dermoscopy.colours import LEAST_SHARE, REFERENCES, UNITS, nearest_colour, references, six_colours
+from tests.features.dermoscopy.drawn import ANGLE, DISC, RADIUS, R, X, Y, colours, view
 
 NAMES = list(REFERENCES)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.features.drawn import DISC, RADIUS, SIZE, SKIN, R, X, Y, colours, mask_of, picture, view
 
 from medseg.errors import ImageError
 from medseg.features.dermoscopy.lesion import LEAST, SIDE, lesions, local_contrast
 from medseg.io.labels import Labels
+from tests.features.dermoscopy.drawn import DISC, RADIUS, SIZE, SKIN, R, X, Y, colours, mask_of, picture, view
 
 
 def test_a_disc_is_seen_as_it_is_drawn():

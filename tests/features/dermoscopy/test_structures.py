@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.features.drawn import ANGLE, DISC, RADIUS, R, X, Y, colours, meshes, picture, spokes, spots, view
 
 from medseg.features.axial import diameter
 from medseg.features.dermoscopy.colours import REFERENCES
 from medseg.features.dermoscopy.structures import UNITS, structures
+from tests.features.dermoscopy.drawn import ANGLE, DISC, RADIUS, R, X, Y, colours, meshes, picture, spokes, spots, view
 
 BLACK, DARK = REFERENCES["black"], REFERENCES["dark_brown"]
 
@@ -79,9 +79,8 @@ def test_grain_is_not_the_border():
 
 
 def view_of_noise(noise):
-    from tests.features.drawn import mask_of
-
     from medseg.features.dermoscopy.lesion import lesions
+    from tests.features.dermoscopy.drawn import mask_of
 
     return next(lesion for _, lesion in lesions(picture(colours(DISC), noise), mask_of(DISC), {"m": 1}))
 

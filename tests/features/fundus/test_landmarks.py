@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
-from tests.features.eye import DIAMETER, DISC, FOVEA, SIZE, eye
 
 from medseg.features.fundus.landmarks import Landmarks, find_landmarks
+from tests.features.fundus.eye import DIAMETER, DISC, FOVEA, SIZE, eye
 
 
 @pytest.mark.parametrize("left", [False, True])

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.features.eye import DIAMETER, RADIUS, SIZE, eye
 
 from medseg.features.fundus.landmarks import find_landmarks
 from medseg.features.fundus.lesions import frame_features, step_features
 from medseg.io.labels import Labels
+from tests.features.fundus.eye import DIAMETER, RADIUS, SIZE, eye
 
 LABELS = Labels({"red": 1, "yellow": 2}, exclusive=False)
 

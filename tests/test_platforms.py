@@ -171,7 +171,9 @@ def test_platforms_a_folder_is_segmented(elsewhere: Run, rule: Path, tmp_path: P
 @pytest.mark.slow
 def test_platforms_a_network_is_trained_by_spawned_loaders(elsewhere: Run, cohort: Path, tmp_path: Path) -> None:
     places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}"]
-    done = elsewhere("-m", "medseg", "train", *TINY, *TINY_UNET, *places, "segmenter.passes=600", "executor.workers=2")
+    done = elsewhere(
+        "-m", "medseg", "train", *TINY, *TINY_UNET, *places, "segmenter.max_samples=600", "compute.num_workers=2"
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "manifest.json").is_file()
 

@@ -66,7 +66,7 @@ class PreviousRun:
             raise ConfigError(
                 f"{ledger}: tells of results of {len(strange)} other cases ({', '.join(strange[:3])}…), which would "
                 "be mixed with these; choose another output, or drop them with --replace",
-                code="mixed",
+                code="output-mixed",
             )
         for name in strange:
             self.forget(name)

@@ -98,7 +98,7 @@ def open_batch_log(
             try:
                 yield BatchLog(ledger, key, before, ways.fail_fast)
             except ImageError as error:
-                for ending in older if error.code == "nothing" else ():
+                for ending in older if error.code == "no-usable-case" else ():
                     sibling_path(out, ending).unlink(missing_ok=True)
                 raise
 

@@ -58,7 +58,7 @@ def _held(lock: Path, out: Path) -> Iterator[None]:
         held = FileLock(lock, blocking=False).acquire()
     except Timeout as error:
         raise ConfigError(
-            f"{out}: another medseg writes there now; wait for it, or choose another output", code="busy"
+            f"{out}: another medseg writes there now; wait for it, or choose another output", code="output-locked"
         ) from error
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another output") from error

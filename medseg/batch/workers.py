@@ -22,6 +22,7 @@ from medseg.errors import MedsegError
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that do not live on in it
 STOPS = (signal.SIGINT, signal.SIGTERM)
+BLOCK, RESTORE = getattr(signal, "SIG_BLOCK", 0), getattr(signal, "SIG_SETMASK", 0)  # not on Windows
 JOIN_TIMEOUT_S = 1.0  # seconds for a process that closed its pipe to end, so that its own exit status is known
 
 Load = Callable[..., tuple[Any, Callable[[Any], Any]]]  # arguments → facts about what was loaded, and job → result
@@ -206,11 +207,11 @@ def _blocked() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # multiprocessing's own helper; where it starts, it takes the mask away
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    mask = signal.pthread_sigmask(BLOCK, STOPS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(RESTORE, mask)
 
 
 def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...]) -> None:

@@ -15,7 +15,7 @@ from medseg.batch.case_log import SUCCEEDED, Entry
 from medseg.config.load import load, to_yaml, without_paths
 from medseg.errors import ConfigError
 from medseg.runs.run import MODEL_FILES, Run
-from medseg.utils.files import append_text, atomic_write_text, sha256
+from medseg.utils.files import append_text, atomic_write_text, hash_path
 from medseg.utils.locks import ROWS
 
 
@@ -24,9 +24,7 @@ def hash_content(paths: Sequence[Path], facts: Any = None) -> str:
     digest = hashlib.sha256()
     try:
         for path in paths:
-            files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-            for file in files:
-                digest.update(bytes.fromhex(sha256(file)))
+            digest.update(bytes.fromhex(hash_path(path)))
     except OSError:
         return ""
     if facts is not None:
@@ -48,7 +46,7 @@ def settings_key(runs: Sequence[Run], settings: dict[str, Any]) -> str:
 
 def paths_relative_to(folder: Path, files: Sequence[Path]) -> str:
     """Files as seen from the ledger's folder, a line each, so that they are found again from any other."""
-    return "\n".join(str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files)
+    return "\n".join((file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix() for file in files)
 
 
 class PreviousRun:

@@ -14,7 +14,7 @@ import medseg
 from medseg.config.load import load
 from medseg.data.ground_truth import read_masks
 from medseg.errors import DataError, ImageError
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import require_same_grid
 from medseg.io.image import frames as split_frames
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
@@ -178,8 +178,7 @@ def _pictures(
     )
     parts = [image[frame or 0] if len(image) > 1 else image[0], truth, pred]
     for part in parts[1:]:
-        if difference := grid_difference(part, parts[0]):
-            raise ImageError(f"{case}: mask and image are not on one grid: {difference}")
+        require_same_grid(part, parts[0], f"{case}: mask and image are not on one grid", "", "image")
     return parts[0], parts[1], parts[2]
 
 

@@ -26,7 +26,7 @@ from medseg.io.image import read_image, write_image
 from medseg.runs.archive import MANIFEST, pack
 from medseg.runs.run import STACK_FILES, open_run
 from medseg.training.train import train
-from tests.conftest import picture
+from tests.conftest import picture, posix
 
 Command = Callable[..., Any]
 
@@ -334,6 +334,7 @@ def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path
         assert set(told["model"]) == {str(model)}
 
 
+@posix
 def test_what_a_killed_process_left_unpacked_is_removed_by_the_next(packed: Path, tmp_path: Path) -> None:
     code = """
 import os, signal, sys

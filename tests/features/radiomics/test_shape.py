@@ -132,13 +132,13 @@ def test_a_ball_is_round_and_an_ellipsoid_long():
     assert squeezed["volume"] == pytest.approx(found["volume"], rel=0.03)
 
 
-@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 7)])
-def test_a_label_of_no_or_one_voxel_is_only_counted(shape):
-    mask = np.zeros(shape, np.uint8)
-    mask[(2,) * len(shape)] = 1
+@pytest.mark.parametrize("size", [(5, 6), (5, 6, 7)])
+def test_a_label_of_no_or_one_voxel_is_only_counted(size):
+    mask = np.zeros(size, np.uint8)
+    mask[(2,) * len(size)] = 1
     image = sitk.GetImageFromArray(mask)
     found = shape.frame_features(image, image, LABELS)
-    sizes = ("form_area",) if len(shape) == 2 else ("form_voxel_volume",)
+    sizes = ("form_area",) if len(size) == 2 else ("form_voxel_volume",)
     for name, count in (("a", 1), ("b", 0)):
         known = {key: found[f"{name}.{key}"] for key in (*sizes, "form_components")}
         assert known == dict.fromkeys(known, count)

@@ -16,6 +16,7 @@ from medseg.data.cases import Case
 from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import DataError, MedsegError
 from medseg.evaluation.froc import DetectionResult, ranking
+from medseg.inference.attribution import describe_effects
 from medseg.io.geometry import from_array
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
@@ -180,5 +181,4 @@ def candidate_rows(found: Mapping[str, Regions]) -> list[dict[str, Any]]:
 
 def top_features(candidate: Candidate) -> str:
     """The measures that moved a candidate's log-odds most: ``depth +1.2, surer +0.8, border −0.4``."""
-    heavy = sorted(candidate.reasons.items(), key=lambda reason: -abs(reason[1]))[:N_TOP_FEATURES]
-    return ", ".join(f"{name} {value:+.1f}" for name, value in heavy).replace("-", "−")
+    return describe_effects(candidate.reasons, N_TOP_FEATURES, decimals=1, least=0.0)

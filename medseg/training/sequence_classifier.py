@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,22 @@ from medseg.diagnosis.linear_baseline import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.respiratory_signal import normalise
 from medseg.diagnosis.sequence_dataset import UNKNOWN
+from medseg.evaluation.predictions import to_table
 from medseg.features.tables import Tables
-from medseg.inference.diagnosis_scores import evaluate_forecast, evaluate_sequences
-from medseg.inference.feature_inputs import FeatureSchema, as_item, build_rule, withhold_undefined
-from medseg.inference.sequence_classifier import CALIBRATION, SequenceClassifier, forecast_horizon
-from medseg.inference.sequence_results import cohort_statistics, result_json
+from medseg.inference.diagnosis_scores import evaluate_forecast, evaluate_predictions
+from medseg.inference.feature_inputs import FeatureSchema, as_item
+from medseg.inference.sequence_classifier import (
+    CALIBRATION,
+    SequenceClassifier,
+    build_slope_rule,
+    forecast_horizon,
+    slope_prediction,
+)
+from medseg.inference.sequence_results import cohort_statistics
 from medseg.reports.plots import curves
 from medseg.runs.run import Run
 from medseg.training.feature_tables import class_counts, prepare_features
-from medseg.training.lstm import FOLDS, Items, fit_lstm, out_of_fold, split_in_folds
+from medseg.training.lstm import FOLDS, FoldPredictions, Items, fit_lstm, out_of_fold, split_in_folds
 from medseg.utils.console import table, warn
 from medseg.utils.files import atomic_write_text, write_json
 
@@ -56,12 +64,12 @@ def train_sequence_classifier(
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     cohort = cohort_statistics(train.frames, inputs.names)
-    diagnoser = SequenceClassifier(
-        inputs, network, baseline, forecast, build_rule(config, inputs.names, (VolumeSlope,)), cohort
-    )
-    diagnoser.calibrations = _calibrations(config, run, diagnoser, train, items, folds)
-    write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in diagnoser.calibrations.items()})
-    summary = _measure(config, run, diagnoser, held, reported, masks)
+    rule = build_slope_rule(config, inputs)
+    unseen = out_of_fold(config, run, inputs.task(), items, folds) if folds else {}
+    calibrations = _calibrations(config, inputs, train, items, unseen, rule)
+    write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in calibrations.items()})
+    classifier = SequenceClassifier(inputs, network, baseline, forecast, rule, cohort, calibrations)
+    summary = _measure(config, run, classifier, held, reported, masks)
     shutil.rmtree(run.file(FOLDS), ignore_errors=True)
     samples = steps * config.classifier.batch_size
     taught = f"{samples} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
@@ -69,14 +77,15 @@ def train_sequence_classifier(
 
 
 def _calibrations(
-    config: Settings, run: Run, diagnoser: SequenceClassifier, train: Tables, items: Items, folds: list[list[str]]
-) -> dict[str, Calibration]:
+    config: Settings, schema: FeatureSchema, train: Tables, items: Items,
+    unseen: Mapping[str, FoldPredictions], rule: VolumeSlope | None,
+) -> dict[str, Calibration]:  # fmt: skip
     """Of each model, from what it says of patients that it did not see; the rule has seen none."""
-    if not folds:
+    if not unseen:
         return {}
-    apart = out_of_fold(config, run, diagnoser.inputs.task(), items, folds)
-    said = diagnoser.said(train)
-    said |= {model: np.concatenate([by_case[case] for case in items]) for model, by_case in apart.items()}
+    said = {model: np.concatenate([by_case[case] for case in items]) for model, by_case in unseen.items()}
+    if rule is not None:
+        said["rule"] = np.concatenate([slope_prediction(rule, one).probabilities for one in schema.raw(train)])
     truth = np.concatenate([item.state for _, item in items.values() if item.state is not None])
     known = truth != UNKNOWN
     settings = config.classifier
@@ -97,7 +106,7 @@ def _forecast(config: Settings, inputs: FeatureSchema, train: Tables) -> Forecas
 
 
 def _measure(
-    config: Settings, run: Run, diagnoser: SequenceClassifier, held: Tables, reported: str | None, masks: str
+    config: Settings, run: Run, classifier: SequenceClassifier, held: Tables, reported: str | None, masks: str
 ) -> dict[str, Any] | None:
     """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
     if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
@@ -106,21 +115,22 @@ def _measure(
             {"task": "diagnosis", "report_split": None, "reason": "no held-out case with a label"},
         )
         return None
-    found = diagnoser(held, baseline=True)
-    atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), result_json(diagnoser, held, withhold_undefined(found)))
-    positive = list(map(str, config.organ.positive_classes))
-    models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
-    summary = {"report_split": reported, "masks": masks, **evaluate_sequences(diagnoser, held, found, models, positive)}
-    if diagnoser.calibrations:
+    predictions = classifier.predict(held)
+    atomic_write_text(run.file("predictions.csv"), to_table(predictions, others=True).to_csv(index=False))
+    write_json(run.file("diagnoses.json"), classifier.to_records(held, predictions))
+    scores = evaluate_predictions(predictions, list(map(str, config.organ.positive_classes)))
+    summary = {"report_split": reported, "masks": masks, **scores}
+    if classifier.calibrations:
         summary["alpha"] = config.classifier.alpha
-    if diagnoser.forecast is not None:
-        summary["forecast"] = evaluate_forecast(found, diagnoser, diagnoser.forecast.horizon)
+    if classifier.forecast is not None:
+        summary["forecast"] = evaluate_forecast(
+            predictions, classifier.forecast.horizon, classifier.schema.sees_the_future
+        )
     write_json(run.file("metrics.json"), summary)
     for model, names in summary["never_predicted"].items():
         if names:
             warn(f"{model} never predicts {', '.join(names)}")
-    scores = summary["models"]
+    scores, models = summary["models"], list(summary["models"])
     table(
         f"{reported}: {summary['n_cases']} cases, {summary['n_patients']} patients, {summary['n_frames']} frames",
         ["score", *models],

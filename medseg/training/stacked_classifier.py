@@ -20,20 +20,19 @@ from medseg.diagnosis.cross_validation import patient_folds
 from medseg.diagnosis.linear_baseline import logistic_weights
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
+from medseg.evaluation.predictions import to_table
 from medseg.features.selection import select_features
 from medseg.features.tables import Tables
-from medseg.inference.case_results import diagnosis_records
-from medseg.inference.diagnosis_scores import evaluate_frames
-from medseg.inference.feature_inputs import FeatureSchema, build_rule, withhold_undefined
+from medseg.inference.diagnosis_scores import evaluate_predictions
+from medseg.inference.feature_inputs import FeatureSchema, build_rule
+from medseg.inference.feature_rows import Rows, rows_of
 from medseg.inference.stacked_classifier import (
     MEMBERS,
     RULE,
     RULES,
     STACK,
-    Rows,
     StackedClassifier,
     StackMembers,
-    rows_of,
     rule_probabilities,
 )
 from medseg.runs.run import Run
@@ -89,15 +88,16 @@ def train_stacked_classifier(
     classifier.save(run)
     summary = measure(config, run, classifier, held, reported, masks)
     shutil.rmtree(run.file(FOLDS))
-    names = classifier.rows(train).names
-    kept = ", ".join(names[column] for column in classifier.members.kept)
-    return [class_counts(train), "", f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
+    columns = classifier.rows(train).columns
+    selected = ", ".join(ref.name for ref in classifier.selected_features(columns))
+    return [class_counts(train), "", f"Measures that were selected: {selected}.", "", *_results(summary)], ledger
 
 
 def learning(inputs: FeatureSchema, tables: Tables) -> TrainingRows:
     """What a table teaches."""
-    sequences = inputs.prepare(tables)
-    rows = rows_of(sequences, inputs.raw(tables), inputs)
+    raw = inputs.raw(tables)
+    sequences = inputs.normalise(raw)
+    rows = rows_of(sequences, raw, inputs)
     known = {name: number for number, name in enumerate(inputs.classes)}
     labels = rows.facts["label"]
     truth = np.array([UNKNOWN if label is None else known[label] for label in labels], np.int64)
@@ -168,14 +168,11 @@ def measure(
         reason = "no held-out case with a label"
         write_json(run.file("metrics.json"), {"task": "diagnosis", "report_split": None, "reason": reason})
         return None
-    found = classifier(held, baseline=True)
-    atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), diagnosis_records(classifier, held, withhold_undefined(found)))
-    summary = {
-        "report_split": reported,
-        "masks": masks,
-        **evaluate_frames(classifier, held, found, list(config.organ.positive_classes)),
-    }
+    predictions = classifier.predict(held)
+    atomic_write_text(run.file("predictions.csv"), to_table(predictions, others=True).to_csv(index=False))
+    write_json(run.file("diagnoses.json"), classifier.to_records(held, predictions))
+    scores = evaluate_predictions(predictions, list(config.organ.positive_classes))
+    summary = {"report_split": reported, "masks": masks, **scores}
     summary["alpha"] = config.classifier.alpha
     write_json(run.file("metrics.json"), summary)
     _show(summary)

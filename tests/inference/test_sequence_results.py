@@ -132,6 +132,16 @@ def test_what_the_network_reads_moved_it_and_nothing_else() -> None:
     assert "step 1" not in found
 
 
+def test_an_explanation_asks_of_changed_sequences_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, one = diagnoser(), sequence()
+    known = made.network.predict(Item(one.x)).probabilities
+    asked: list[np.ndarray] = []
+    predict = Seen.predict
+    monkeypatch.setattr(Seen, "predict", lambda self, item: asked.append(item.x) or predict(self, item))
+    assert made.explain(one, known) == attribution(diagnoser(), one)
+    assert len(asked) == len(NAMES) + len(NAMES) + 1  # the second time the answers themselves were asked for, too
+
+
 def test_of_one_answer_for_the_whole_the_frames_that_moved_it_are_named() -> None:
     found = attribution(diagnoser("sequence"), sequence())
     assert "frame 11" in found

@@ -1,6 +1,7 @@
 """What is kept of a training, how it goes on for longer, and how it ends by the clock, a NaN or a wrong setting."""
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from medseg.config.load import to_yaml
 from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
-from medseg.training.checkpointing import AtomicCheckpointIO, TimeBudget, read_progress
+from medseg.training.checkpointing import AtomicCheckpointIO, DeferredInterrupts, TimeBudget, read_progress
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET
 from tests.training.test_train import read_csv
@@ -207,3 +208,16 @@ def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypa
     with pytest.raises(MedsegError, match=r"does not fit into the GPU's free memory.*segmenter.batch_size") as error:
         train(compose(settings("run", "segmenter.max_samples=8", "trainer.fraction=1")))
     assert error.value.code == "gpu-memory"
+
+
+def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with DeferredInterrupts() as interrupts:
+        assert not interrupts.asked
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(SystemExit) as end:
+            signal.raise_signal(signal.SIGTERM)
+        assert end.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capsys.readouterr().err.count("stopping after this step") == 1

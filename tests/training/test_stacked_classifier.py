@@ -19,11 +19,13 @@ from medseg.evaluation.predictions import to_table
 from medseg.features.tables import read_tables
 from medseg.inference.diagnosis_scores import evaluate_predictions
 from medseg.inference.feature_inputs import build_rule
-from medseg.inference.stacked_classifier import StackedClassifier
+from medseg.inference.feature_rows import Rows
+from medseg.inference.stacked_classifier import StackedClassifier, StackMembers
 from medseg.runs.run import open_run
 from medseg.training.dataset import read_dataset
 from medseg.training.stacked_classifier import patient_folds
 from medseg.training.train import train
+from medseg.typing import FloatArray
 
 QUICK = [
     "organ=skin",
@@ -318,3 +320,20 @@ def test_splits_stated_beside_the_measures_are_kept(tmp_path: Path) -> None:
     assert found == dict(zip(table["case"], np.where(held, "valid", "train"), strict=True))
     drawn = read_dataset(compose([*QUICK, f"data.root={data}", "data.split_column=none"]), data)
     assert {case.split for case in drawn} == {None}
+
+
+def test_diagnose_of_a_labelled_table_asks_the_members_once(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    predict = StackMembers.predict
+
+    def counted(self: StackMembers, rows: Rows) -> dict[str, FloatArray]:
+        calls.append(len(rows.x))
+        return predict(self, rows)
+
+    monkeypatch.setattr(StackMembers, "predict", counted)
+    given = [str(finished / "features.csv"), str(tmp_path / "d.csv"), "--model", str(finished), "--quiet"]
+    assert CliRunner().invoke(app, ["diagnose", *given]).exit_code == 0
+    assert (tmp_path / "d_metrics.json").is_file()
+    assert calls == [len(pd.read_csv(finished / "features.csv"))]

@@ -210,7 +210,7 @@ def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypa
     assert error.value.code == "gpu-memory"
 
 
-def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(capsys: pytest.CaptureFixture[str]) -> None:
+def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(caplog: pytest.LogCaptureFixture) -> None:
     before = signal.getsignal(signal.SIGINT)
     with DeferredInterrupts() as interrupts:
         assert not interrupts.asked
@@ -220,4 +220,4 @@ def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(capsys:
             signal.raise_signal(signal.SIGTERM)
         assert end.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
-    assert capsys.readouterr().err.count("stopping after this step") == 1
+    assert caplog.text.count("stopping after this step") == 1

@@ -16,8 +16,9 @@ from medseg import __version__
 from medseg.cli.batch import batch_app
 from medseg.cli.data import data_app
 from medseg.cli.model import model_app
-from medseg.cli.options import ConfigDir, Overrides, Quiet
+from medseg.cli.options import ConfigDir, Overrides, Quiet, option_text
 from medseg.errors import MedsegError
+from medseg.utils.hints import show_hints
 
 if TYPE_CHECKING:
     from medseg.config.settings import Settings
@@ -189,6 +190,7 @@ def _prepare_process() -> None:
 def main(run: Callable[..., Any] = app) -> None:
     """The `medseg` command: a `MedsegError` is one message and its exit status; a bug keeps its traceback."""
     _prepare_process()
+    show_hints(option_text)
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
     stopped, main_thread = False, threading.get_ident()
 
@@ -214,7 +216,7 @@ def main(run: Callable[..., Any] = app) -> None:
             raise
         from medseg.utils.console import error as show_error
 
-        show_error(str(error))
+        show_error(str(error), error.hint)
         sys.exit(error.exit_status)
     finally:
         if stopped:  # not said by `stop`: standard error may be a file just then, see `itk.quiet`

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg.batch.case_log import CaseLog
-from medseg.batch.runner import CaseResult, Job, run_case
+from medseg.batch.runner import case_errors
 from medseg.config.components import build
 from medseg.config.load import get_labels
 from medseg.config.settings import ClassicalSettings, Settings
@@ -142,17 +142,10 @@ def _readable(cases: list[Case]) -> Iterator[Images]:
 def _prepare(config: Settings, cases: list[Case], recipe: CacheRecipe, ledger: CaseLog) -> list[CachedCase]:
     """Cases preprocessed into the cache; one that cannot be used is named and left out."""
     ready = []
-
-    def prepare(job: Job) -> CaseResult:
-        ready.append(load_or_prepare(job.work, Path(config.data.cache), recipe))
-        return CaseResult()
-
     with progress("prepare", len(cases)) as bar:
         for case in cases:
-            entry, _ = run_case(prepare, Job(case.name, case.image, (), work=case))
-            ledger.add(entry)
-            if entry.status == "failed":
-                warn(f"{case.name} is left out: {entry.message}")
+            with case_errors(ledger, case.name, case.image, "it is left out"):
+                ready.append(load_or_prepare(case, Path(config.data.cache), recipe))
             bar.advance(1, case.name)
     return ready
 

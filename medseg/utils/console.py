@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from medseg.utils.hints import with_hint
+
 _screen = Console(stderr=True, highlight=False)
 _quiet = False
 PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
@@ -25,20 +27,20 @@ def be_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
-def say(text: str) -> None:
-    """A line of news."""
+def say(text: str, hint: str = "") -> None:
+    """A line of news; `hint` as in `MedsegError`."""
     if not _quiet:
-        _screen.print(escape(text), soft_wrap=True)
+        _screen.print(escape(with_hint(text, hint)), soft_wrap=True)
 
 
-def warn(text: str) -> None:
+def warn(text: str, hint: str = "") -> None:
     """A line that must not be missed."""
-    _screen.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+    _screen.print(f"[yellow]warning:[/] {escape(with_hint(text, hint))}", soft_wrap=True)
 
 
-def error(text: str) -> None:
+def error(text: str, hint: str = "") -> None:
     """Why a command or a case failed."""
-    _screen.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
+    _screen.print(f"[red]error:[/] {escape(with_hint(text, hint))}", soft_wrap=True)
 
 
 def banner(text: str) -> None:

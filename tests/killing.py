@@ -17,7 +17,7 @@ from types import TracebackType
 
 PARENT = """
 import json, os, sys, traceback
-import medseg.train, medseg.train_segmenter, medseg.train_classifier
+import medseg.training.train, medseg.training.segmenter, medseg.training.stacked_classifier
 import matplotlib.pyplot, skops.io, sklearn.ensemble, sklearn.feature_selection, sklearn.model_selection
 from medseg.cli.app import main
 print("ready", flush=True)

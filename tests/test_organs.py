@@ -23,9 +23,12 @@ SMALL = [
     "compute.num_threads=1",
 ]  # fmt: skip
 
+# a grid as coarse as a tiny phantom; a fact that no group reads is refused
 COARSE = {
-    "retina": ["organ.field_of_view_px=96"]
-}  # of the network's grid, where a recipe has it finer than a tiny phantom
+    "retina": ["organ.field_of_view_px=96"],
+    "skin": ["organ.image_size=[32,32]"],
+    "breast": ["organ.image_size=[32,32]"],
+}
 
 
 @pytest.mark.parametrize("organ", ORGANS)
@@ -35,7 +38,7 @@ def test_every_organ_trains_on_its_phantoms_and_segments_a_folder(
     monkeypatch.chdir(tmp_path)
     patch = "segmenter.patch_size=[32,32]"
     small = [*SMALL, *COARSE.get(organ, [])]
-    result = medseg("train", f"organ={organ}", *small, patch, "organ.image_size=[32,32]", "run_dir=run")
+    result = medseg("train", f"organ={organ}", *small, patch, "run_dir=run")
     assert result.status == 0, result.err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["n_cases"] == 1
@@ -54,11 +57,11 @@ def test_segmenters_without_training_run_or_say_why_not(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = ["organ.phantom.size=tiny", "data.phantom_patients=3", f"segmenter={segmenter}", "run_dir=run"]
-    result = medseg("train", f"organ={organ}", *settings, "organ.image_size=[48,48]")
+    result = medseg("train", f"organ={organ}", *settings, *COARSE.get(organ, []))
     facts = compose([f"organ={organ}"]).organ
-    if facts.appearance is None:
+    if facts.intensity_rank is None:
         assert result.status == 2
-        assert facts.no_classical[:40] in result.err
+        assert facts.classical_unsupported_reason[:40] in result.err
     else:
         assert result.status == 0, result.err
         assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n_cases"] == 1

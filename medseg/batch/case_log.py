@@ -71,7 +71,7 @@ class CaseLog:
         """Mark cases that went well as such to be looked at, each with its reason; a blank reason marks nothing."""
         self.amend(
             [
-                replace(entry, status="review", code="look", message=reasons[entry.case])
+                replace(entry, status="review", code="review", message=reasons[entry.case])
                 if reasons.get(entry.case) and entry.status in SUCCEEDED
                 else entry
                 for entry in self.entries

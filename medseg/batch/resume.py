@@ -75,7 +75,7 @@ class PreviousRun:
             raise ConfigError(
                 f"{ledger}: tells of results of {len(strange)} other cases ({', '.join(strange[:3])}…), which would "
                 "be mixed with these; choose another output, or have them dropped",
-                code="mixed",
+                code="output-mixed",
                 hint="overwrite",
             )
         for name in strange:

@@ -92,7 +92,7 @@ def open_case_log(
             try:
                 yield log
             except ImageError as error:
-                for ending in older if error.code == "nothing" else ():
+                for ending in older if error.code == "no-usable-case" else ():
                     sibling_path(out, ending).unlink(missing_ok=True)
                 raise
 

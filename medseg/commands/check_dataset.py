@@ -66,7 +66,7 @@ def check_dataset(config: Settings, out: Path = Path("data_check.csv")) -> CaseL
     def look(job: Job) -> CaseResult:
         _look(named[job.name], labels, found)
         remarks = found.remarks.get(job.name, [])
-        return CaseResult(status="review", code="look", message="; ".join(remarks)) if remarks else CaseResult()
+        return CaseResult(status="review", code="review", message="; ".join(remarks)) if remarks else CaseResult()
 
     settings = {"labels": [dict(labels.numbers), labels.exclusive], "classes": list(map(str, config.organ.classes))}
     jobs = [Job(case.name, case.image, [*case.images.values(), *case.truth_files()]) for case in cases]
@@ -78,7 +78,7 @@ def check_dataset(config: Settings, out: Path = Path("data_check.csv")) -> CaseL
         _outliers(found)
         ledger.amend([_told(entry, found.remarks.get(entry.case, [])) for entry in seen.values()])
         for remark in [*_of_the_whole(config, cases), *_orphans(config)]:
-            ledger.add(Entry(WHOLE, "review", "look", remark, input=str(config.data.root)))
+            ledger.add(Entry(WHOLE, "review", "review", remark, input=str(config.data.root)))
     for entry in ledger.entries:
         if entry != seen.get(entry.case):
             warn(f"{entry.case}: {entry.message}")
@@ -89,7 +89,7 @@ def _told(entry: Entry, remarks: list[str]) -> Entry:
     """The entry with all that was seen of its case."""
     if entry.status == "failed":
         return replace(entry, message="; ".join([entry.message, *remarks]))
-    return replace(entry, status="review", code="look", message="; ".join(remarks)) if remarks else entry
+    return replace(entry, status="review", code="review", message="; ".join(remarks)) if remarks else entry
 
 
 def _look(case: Case, labels: Labels, found: DatasetFindings) -> None:

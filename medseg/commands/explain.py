@@ -11,8 +11,8 @@ CODES: dict[str, str] = {
     "axes-oblique": "a volume to be moved by a breathing field has oblique axes|resample it to straight axes",
     "bias-failed": "the bias field could not be estimated|look at the image: it may be empty or all of one value; "
     "leave the step out with ~preprocess.bias",
-    "blank": "a sequence shows nothing|look at the file; it may have been exported without pixels",
-    "busy": "another medseg process writes to that output folder|wait for it to end, or choose another folder",
+    "image-blank": "a sequence shows nothing|look at the file; it may have been exported without pixels",
+    "output-locked": "another medseg process writes to that output folder|wait for it to end, or choose another folder",
     "case-error": "this case failed in a way that nobody foresaw, in a library or by a bug|read the message; report it "
     "with the kind of file and what the screen showed; the other cases are not affected",
     "config": "the command line or a setting is wrong; nothing was done|the message names it and what is allowed",
@@ -75,8 +75,8 @@ CODES: dict[str, str] = {
     "image-truncated": "the file ends too early: a copy or download was cut off|copy it again from the source",
     "image-unreadable": "the content is no image of the kind that the ending says|open it with a viewer; export again",
     "image-write": "a mask could not be written|check free space and rights of the output folder",
-    "levels": "a texture was asked for with too few grey levels|raise bins, or lower bin_width",
-    "look": "the diagnosis was made, but a person should look at the case|the message says why",
+    "gray-levels": "a texture was asked for with too few grey levels|raise bins, or lower bin_width",
+    "review": "the diagnosis was made, but a person should look at the case|the message says why",
     "loss-not-finite": "the training loss became infinite or undefined; the weights of the last checkpoint are kept|"
     "look at the images that the message names; train in a new run_dir with a lower learning rate, or go on with "
     "resume=RUN compute.precision=32",
@@ -88,8 +88,8 @@ CODES: dict[str, str] = {
     "mask-missing": "a case has no mask where one is needed|add it, or leave the case out",
     "mask-values": "a mask's values are no whole numbers from 0 to 255, or a file of one label holds several|save it "
     "as label numbers, or one label as 0 and 255",
-    "measure": "a measure is undefined for this sequence|look at the images",
-    "mixed": "the output folder holds results of other cases|choose another folder, or drop them|overwrite",
+    "feature-undefined": "a measure is undefined for this sequence|look at the images",
+    "output-mixed": "the output folder holds results of other cases|choose another folder, or drop them|overwrite",
     "model": "a run folder is missing, incomplete or altered|copy the whole folder again, or train again",
     "no-sequence": "a single frame was given where a sequence is needed|give all frames, or data.time_axis",
     "not-a-picture": "these measures need a picture, not a volume|choose other features",
@@ -97,7 +97,7 @@ CODES: dict[str, str] = {
     "not-grey": "these measures need a grey image|convert it, or choose other features",
     "no-prediction": "a true mask has no mask to be judged beside it|segment that image too",
     "no-truth": "a mask has no true mask to be judged by|leave it out, or draw one",
-    "nothing": "no case could be used|the ledger names the reason of each",
+    "no-usable-case": "no case could be used|the ledger names the reason of each",
     "nothing-compared": "no mask could be compared with a truth|check that the two trees have the same names",
     "nyul-constant": "an image of one value cannot be standardised|look at the image",
     "one-class": "all cases to learn from have one class|add cases of another",
@@ -112,15 +112,15 @@ CODES: dict[str, str] = {
     "choose another; the same command then goes on",
     "quality": "the mask was made, but the quality gate has doubts about the image|look at the image and its mask; "
     "limits are in configs/quality",
-    "rule": "a clinical rule reads features that are not there|choose the organ's own features, or "
+    "clinical-rule": "a clinical rule reads features that are not there|choose the organ's own features, or "
     "organ.clinical_rule=null",
-    "seen": "every model learnt from this image or its patient, so none can segment it out of fold|give a model of "
-    "each fold; a column of patients tells whose an image is",
+    "in-training-set": "every model learnt from this image or its patient, so none can segment it out of fold|give a "
+    "model of each fold; a column of patients tells whose an image is",
     "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",
     "step-unfitted": "a learnt step of the preprocessing was used before it learnt|train first",
     "too-large": "an image needs more memory than may be used, even with one tile at once|allow more, close other "
     "programs, cut the image, or train on a coarser grid (organ.spacing_mm)|max_ram",
-    "table": "a table lacks a column or holds a row twice|the message names it",
+    "table-invalid": "a table lacks a column or holds a row twice|the message names it",
     "worker-died": "one of several workers ended while it had this case: memory ran out, or a library crashed; another "
     "took its place|run again, with fewer workers where memory was short; does it die again, look at the image|workers",
 }  # fmt: skip

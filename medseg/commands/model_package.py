@@ -154,7 +154,8 @@ def anonymised_split(run: Run) -> pd.DataFrame:
     """split.csv without names and paths: case, patient (numbers), split, and the digest of the image's content.
 
     By the digest an image is known again when it is segmented out of fold, though not another one of its patient; who
-    has not the image learns nothing from it. Numbers follow the digests, not the names. Images that are gone have none, which is said.
+    has not the image learns nothing from it. Numbers follow the digests, not the names. Images that are gone have
+    none, which is said.
     """
     table = read_table(run.file("split.csv"))
     if "sha256" in table:

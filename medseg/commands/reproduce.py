@@ -37,7 +37,7 @@ def reproduce(run: Run, out: Path | None, given: dict[str, Any]) -> int:
     own: dict[str, Any] = {"run_dir": str(place), "resume": None}
     if threads is not None:
         own["compute.num_threads"] = int(threads)
-    strange = [name for name in given if not name.startswith(("data.root", "data.cache", "executor."))]
+    strange = [name for name in given if not name.startswith(("data.root", "data.cache", "compute."))]
     if strange:
         raise ConfigError(f"{strange[0]}: a repetition may be given data.root, data.cache and compute.* only")
     again = train(with_values(config, own | given), like=run).run

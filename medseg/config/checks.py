@@ -50,7 +50,7 @@ def validate(values: dict[str, Any]) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
-        raise ConfigError(_explain(errors[0], values)) from error
+        raise ConfigError(_explain(errors[0], values)) from None
     for name, value in flatten(values).items():
         if value == "auto" and name.startswith("preprocess.") and name not in AUTO:
             raise ConfigError(f"{name}=auto: a plan decides only {', '.join(AUTO)}")

@@ -184,5 +184,5 @@ def _require(names: Sequence[str], measures: Mapping[str, Any] | pd.DataFrame) -
         raise DataError(
             f"the rule reads {', '.join(missing)}, which the features do not hold; choose those that the organ's "
             "recipe names, or leave the rule out with organ.clinical_rule=null",
-            code="rule",
+            code="clinical-rule",
         )

@@ -109,7 +109,7 @@ def fit(
     signals: Sequence[tuple[FloatArray, FloatArray]],
     horizon: Horizon,
     hidden: int = 32,
-    passes: int = 20_000,
+    max_samples: int = 20_000,
     seed: int = 0,
 ) -> Forecast | None:
     """Learn from (signal, times in s) of training sequences; None where none is long enough."""
@@ -127,12 +127,12 @@ def fit(
         return None
     y = np.concatenate(laters)
     ridge = Ridge(alpha=1.0).fit(x, y)
-    return Forecast(horizon, np.append(ridge.coef_, ridge.intercept_), _trained(x, y, hidden, passes, seed))
+    return Forecast(horizon, np.append(ridge.coef_, ridge.intercept_), _trained(x, y, hidden, max_samples, seed))
 
 
-def _trained(x: FloatArray, y: FloatArray, hidden: int, passes: int, seed: int) -> Recurrent:
-    """The LSTM after `passes` windows, each with a random gain and sign-free shift of its own."""
-    steps = max(1, passes // BATCH)
+def _trained(x: FloatArray, y: FloatArray, hidden: int, max_samples: int, seed: int) -> Recurrent:
+    """The LSTM after `max_samples` windows, each with a random gain and sign-free shift of its own."""
+    steps = max(1, max_samples // BATCH)
     random = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -45,7 +45,7 @@ def associate(
     rows = [_one(str(name), measures[name].to_numpy(np.float64), grades, positive, groups) for name in measures]
     table = pd.DataFrame(rows)
     table["q"] = benjamini_hochberg(table["p"].to_numpy(np.float64))
-    order = ["measure", "n", "rho", "rho_low", "rho_high", "p", "q", "odds_ratio", "odds_low", "odds_high"]
+    order = ["feature", "n", "rho", "rho_low", "rho_high", "p", "q", "odds_ratio", "odds_low", "odds_high"]
     order += ["auc", "auc_low", "auc_high", "reason"]
     return table[order].sort_values("rho", key=lambda rho: -rho.abs(), ignore_index=True, kind="stable")
 
@@ -55,7 +55,7 @@ def _one(
 ) -> dict[str, Any]:
     known = np.isfinite(values) & np.isfinite(grades)
     x, g, who = values[known], grades[known], groups[known]
-    row: dict[str, Any] = {"measure": name, "n": len(x), "reason": ""}
+    row: dict[str, Any] = {"feature": name, "n": len(x), "reason": ""}
     blank = dict.fromkeys(("rho", "p", "odds_ratio", "auc"), np.nan)
     blank |= {f"{part}_{end}": np.nan for part in ("rho", "odds", "auc") for end in ("low", "high")}
     if len(x) < LEAST_CASES:

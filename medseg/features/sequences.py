@@ -67,7 +67,9 @@ def sequences(
     _check(frames, steps)
     names = feature_columns(frames)
     if not names:
-        raise DataError(f"the table of frames has no numeric feature column, only {list(frames.columns)}", code="table")
+        raise DataError(
+            f"the table of frames has no numeric feature column, only {list(frames.columns)}", code="table-invalid"
+        )
     whole = _Frames(frames, names)
     profiles = None if steps is None else _Profiles(steps, feature_columns(steps), levels, resample)
     rows = frames.groupby("case", sort=False).indices
@@ -159,11 +161,11 @@ def _check(frames: pd.DataFrame, steps: pd.DataFrame | None) -> None:
             continue
         missing = [column for column in needed if column not in table.columns]
         if missing:
-            raise DataError(f"the table of {name} has no column {', '.join(missing)}", code="table")
+            raise DataError(f"the table of {name} has no column {', '.join(missing)}", code="table-invalid")
         twice = table[table.duplicated(list(needed[:3]))]
         if len(twice):
             key = ", ".join(f"{column} {twice.iloc[0][column]}" for column in needed[:3])
-            raise DataError(f"the table of {name} has {key} more than once", code="table")
+            raise DataError(f"the table of {name} has {key} more than once", code="table-invalid")
 
 
 class _Frames:

@@ -173,7 +173,7 @@ def extract_cases(
         doubt = around.doubts.reasons.get(job.name, "") if around.doubts else ""
         drawn = [file for file in [around.pictures / f"{job.name}.png"] if file.is_file()] if around.pictures else []
         rows = {"frames": _plain(found.frames), "steps": _plain(found.steps), "doubt": doubt}
-        return CaseResult(rows, drawn, *(("review", "look", doubt) if doubt else ("ok",)))
+        return CaseResult(rows, drawn, *(("review", "review", doubt) if doubt else ("ok",)))
 
     order = list(dict.fromkeys(case.id for case in cases))
     done: list[Tables] = []
@@ -182,7 +182,7 @@ def extract_cases(
         if around.doubts and rows["doubt"]:
             around.doubts.reasons[name] = rows["doubt"]
     if not done:
-        raise ImageError(f"nothing could be measured; see {log.file} for the reason of each", code="nothing")
+        raise ImageError(f"nothing could be measured; see {log.file} for the reason of each", code="no-usable-case")
     steps = [tables.steps for tables in done if tables.steps is not None]
     return Tables(
         pd.concat([tables.frames for tables in done], ignore_index=True),

@@ -98,7 +98,7 @@ class OutOfFoldPredictor:
             f"{case.image}: every model learnt from it or its patient ({whys}), so none can segment it out of fold; "
             "give a model of each fold (data.n_folds=5 data.fold=0 … 4), or, if it is another patient's, say so in a "
             "column of patients",
-            code="seen",
+            code="in-training-set",
         )
 
     def doubts(self, images: Images) -> list[str]:

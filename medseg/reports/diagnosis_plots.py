@@ -30,7 +30,7 @@ def plot_forest(found: pd.DataFrame, path: Path, title: str) -> None:
             axes.plot([row["rho_low"], row["rho_high"]], [place, place], color=BLUE if called else GREY, lw=1.5)
             axes.plot(row["rho"], place, "o", ms=5, color=BLUE if called else GREY, mfc=BLUE if called else "white")
         axes.axvline(0, color=GREY, lw=0.8)
-        axes.set_yticks(places, found["measure"])
+        axes.set_yticks(places, found["feature"])
         axes.set_xlim(-1, 1)
         axes.set_xlabel("Spearman's rho, 95 % CI; filled: q < 0.05")
         axes.set_title(title)

@@ -45,11 +45,11 @@ def curves(history: pd.DataFrame, path: Path) -> None:
 
 
 def curves_png(history: pd.DataFrame) -> bytes:
-    """Losses, other validation scores and learning rate over image passes, from history.csv's columns.
+    """Losses, other validation scores and learning rate over training samples, from history.csv's columns.
 
-    `history` has passes (or step), lr, train_loss, valid_loss and any further valid_<score>; gaps are bridged.
+    `history` has samples (or step), lr, train_loss, valid_loss and any further valid_<score>; gaps are bridged.
     """
-    by = "passes" if "passes" in history else "step"
+    by = "samples" if "samples" in history else "step"
     losses = [name for name in ("train_loss", "valid_loss") if name in history and history[name].notna().any()]
     scores = [str(name) for name in history if str(name).startswith("valid_") and name != "valid_loss"]
     rate = ["lr"] if "lr" in history else []
@@ -62,7 +62,7 @@ def curves_png(history: pd.DataFrame) -> bytes:
                 mark = "o" if len(known) == 1 else None
                 axes.plot(known[by], known[name], color=colour, lw=1.5, marker=mark, label=_words(name))
             axes.set_title(title, loc="left")
-            axes.set_xlabel("image passes" if by == "passes" else by)
+            axes.set_xlabel("training samples" if by == "samples" else by)
             if len(names) > 1 or title == "validation":
                 axes.legend()
         return png(figure)

@@ -32,7 +32,7 @@ class AveragedWeights(WeightAveraging):
 
 
 class History(Callback):
-    """history.csv, one row every `every` steps: step, passes, lr, train_loss (mean since the last row), valid_loss."""
+    """history.csv, one row every `every` steps: step, samples, lr, train_loss (mean since the last row), valid_loss."""
 
     def __init__(self, file: Path, batch: int, every: int) -> None:
         self.file, self.batch, self.every = file, batch, max(1, every)
@@ -61,7 +61,7 @@ class History(Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         step = trainer.global_step
         self.rows.append(
-            {"step": step, "passes": step * self.batch, "lr": rate, "train_loss": mean, "valid_loss": valid}
+            {"step": step, "samples": step * self.batch, "lr": rate, "train_loss": mean, "valid_loss": valid}
         )
         atomic_write_text(self.file, pd.DataFrame(self.rows).to_csv(index=False))
 

@@ -63,18 +63,18 @@ def progress_before(config: Settings, run: Run) -> TrainingProgress:
 
 
 def training_schedule(
-    config: Settings, passes: int, batch: int, validations: int, done: TrainingProgress
+    config: Settings, samples: int, batch: int, validations: int, done: TrainingProgress
 ) -> TrainingSchedule:
-    """The trainer's share of the recipe's passes, in epochs as far apart as checkpoints or validations shall be.
+    """`trainer.fraction` of the recipe's samples, in epochs as far apart as checkpoints or validations shall be.
 
     A training that goes on keeps its epochs, so that a larger budget only adds some. `ConfigError` for a smaller one.
     """
-    steps = max(1, math.ceil(passes * config.trainer.fraction / batch))
+    steps = max(1, math.ceil(samples * config.trainer.fraction / batch))
     if done.length:
         if math.ceil(steps / done.length) * done.length < done.step:
             raise ConfigError(
-                f"the run has had {done.step * batch} passes, more than the {steps * batch} that are asked for; "
-                "a budget can only grow"
+                f"the run has had {done.step * batch} samples, more than the {steps * batch} that are asked for; "
+                "a schedule can only grow"
             )
         return TrainingSchedule(math.ceil(steps / done.length), done.length, batch, done.every, done)
     length = math.ceil(steps / max(1, validations, math.ceil(steps / config.trainer.checkpoint_every_n_steps)))

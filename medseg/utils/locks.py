@@ -57,7 +57,7 @@ def _held(lock: Path, out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConfigError(
-                f"{out}: another medseg writes there now; wait for it, or choose another output", code="busy"
+                f"{out}: another medseg writes there now; wait for it, or choose another output", code="output-locked"
             ) from error
         yield
 

@@ -43,7 +43,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medseg.batch.case_log.os.fsync", full)
+    monkeypatch.setattr("medseg.utils.files.os.fsync", full)
     with pytest.raises(DataError, match="No space left"):
         atomic_write_text(target, "new")
     assert target.read_text() == "old"
@@ -90,9 +90,9 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
 
 def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    monkeypatch.setattr("medseg.utils.files.append_text", lambda _, text: written.append(len(text)))
+    monkeypatch.setattr("medseg.batch.case_log.append_text", lambda _, text: written.append(len(text)))
     whole = []
-    monkeypatch.setattr("medseg.utils.files.atomic_write_text", lambda _, text: whole.append(len(text)))
+    monkeypatch.setattr("medseg.batch.case_log.atomic_write_text", lambda _, text: whole.append(len(text)))
     ledger = CaseLog(tmp_path / "cases.csv", {"c5": Entry("c5", "ok")})
     for number in range(10):
         ledger.add(Entry(f"c{number}", "ok"))
@@ -124,7 +124,7 @@ def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeyp
         flushed.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
         sync(descriptor)
 
-    monkeypatch.setattr("medseg.batch.case_log.os.fsync", noted)
+    monkeypatch.setattr("medseg.utils.files.os.fsync", noted)
     atomic_write_text(tmp_path / "a.txt", "new")
     assert flushed == [False, True]
 

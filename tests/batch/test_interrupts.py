@@ -11,10 +11,10 @@ LONG = """
 import sys, time
 import numpy as np, SimpleITK as sitk
 from medseg.cli.app import main
-from medseg.stopping import prompt_stop
+from medseg.batch.interrupts import force_exit_after
 volume = sitk.GetImageFromArray(np.random.default_rng(0).random((200, 200, 200), np.float32))
 def work():
-    with prompt_stop(1.0):
+    with force_exit_after(1.0):
         print("ready", flush=True)
         sitk.Median(volume, [4, 4, 4])  # half a minute at least in one call of the library
         print("done", flush=True)
@@ -40,11 +40,11 @@ READING = """
 import sys, time
 import numpy as np, SimpleITK as sitk
 from medseg.cli.app import main
-from medseg.data.itk import quiet
-from medseg.stopping import prompt_stop
+from medseg.io.itk import quiet
+from medseg.batch.interrupts import force_exit_after
 volume = sitk.GetImageFromArray(np.random.default_rng(0).random((200, 200, 200), np.float32))
 def work():
-    with prompt_stop(1.0):
+    with force_exit_after(1.0):
         print("ready", flush=True)
         with quiet():
             WORK

@@ -349,7 +349,7 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
         if job.name == "library":
             raise RuntimeError("filter failed")
         if job.name == "look":
-            return CaseResult({"n": 1}, status="review", code="look", message="why")
+            return CaseResult({"n": 1}, status="review", code="review", message="why")
         if job.name == "disk":
             raise OutputError("x: cannot be written")
         return CaseResult({"n": 0}) if job.name == "good" else {}["bug"]
@@ -361,7 +361,7 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
 
     names, ledger = run("image", "good", "library", "look")
     assert names == ["good", "look"]
-    assert [entry.code for entry in ledger.entries] == ["image-nan", "", "case-error", "look"]
+    assert [entry.code for entry in ledger.entries] == ["image-nan", "", "case-error", "review"]
     assert str(tmp_path / "library") in ledger.entries[2].message
     assert all(len(entry.input_hash) == 64 for entry in ledger.entries)
     assert [len(entry.output_hash) for entry in ledger.entries] == [0, 64, 0, 64]

@@ -130,8 +130,8 @@ def test_work_is_ended_where_the_batch_ends() -> None:
 PARENT = """
 import multiprocessing, sys, time
 from tests.batch.test_workers import load
-from medseg.workers import crew
-with crew(2, load, "it") as team:
+from medseg.batch.workers import open_workers
+with open_workers(2, load, "it") as team:
     for _ in team([1, 99, 2, 99]):
         print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 """

@@ -99,7 +99,7 @@ def test_check_lists_all_that_is_wrong_at_once(
     assert result.status == 3
     found = {entry["case"]: (entry["status"], entry["code"]) for entry in json.loads(result.out)["entries"]}
     assert found == {
-        "lung000": ("review", "look"),
+        "lung000": ("review", "review"),
         "lung001": ("failed", "mask-label"),
         "lung002": ("failed", "mask-grid"),
         "lung003": ("failed", "image-truncated"),

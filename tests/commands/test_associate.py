@@ -29,7 +29,7 @@ def test_a_row_a_measure_the_strongest_first_and_a_picture(medseg: Command, tabl
     given = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive", "2"]
     assert medseg("associate", *given).status == 0
     found = pd.read_csv(out)
-    assert found["measure"].tolist() == ["lesions", "luck"]
+    assert found["feature"].tolist() == ["lesions", "luck"]
     assert found["rho"][0] > 0.8
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 

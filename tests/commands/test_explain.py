@@ -25,7 +25,7 @@ def used() -> set[str]:
 
 def test_every_code_is_explained_and_every_explanation_has_a_code() -> None:
     assert used() - set(CODES) == set()
-    assert set(CODES) - used() <= {"quality", "fail-fast", "look"}
+    assert set(CODES) - used() <= {"quality", "fail-fast", "review"}
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
@@ -38,7 +38,7 @@ def test_an_explanation_has_a_meaning_and_a_way_out(code: str) -> None:
 def test_without_a_code_all_are_listed(medseg: Callable[..., Any]) -> None:
     lines = medseg("explain").out.splitlines()
     assert len(lines) == len(CODES)
-    assert any(line.startswith("blank: a sequence shows nothing") for line in lines)
+    assert any(line.startswith("image-blank: a sequence shows nothing") for line in lines)
 
 
 def test_a_misspelt_code_gets_the_nearest(medseg: Callable[..., Any]) -> None:

@@ -154,7 +154,7 @@ def test_packages_side_by_side_and_out_of_fold(medseg: Command, packed: Path, ru
     result = medseg("segment", images, tmp_path / "fold", "--model", packed, "--out-of-fold")
     assert result.status == 3
     codes = pd.read_csv(tmp_path / "fold" / "cases.csv")["code"].dropna()
-    assert list(codes.unique()) == ["seen"]
+    assert list(codes.unique()) == ["in-training-set"]
     assert str(packed) in (tmp_path / "fold" / "provenance.csv").read_text()
 
 

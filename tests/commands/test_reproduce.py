@@ -68,5 +68,5 @@ def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_pa
 
 
 def test_only_places_and_the_executor_may_be_given(first: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"seed: a repetition may be given data.root, data.cache and executor"):
+    with pytest.raises(ConfigError, match=r"seed: a repetition may be given data.root, data.cache and compute"):
         reproduce(Run(first), tmp_path / "again", {"seed": 3})

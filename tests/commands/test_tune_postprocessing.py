@@ -83,9 +83,9 @@ PLAIN: Boxes = [BODY, SECOND]
 @pytest.mark.parametrize(
     ("cases", "kept"),
     [
-        ([([*PLAIN, *SPECKS], PLAIN)] * 2, {"small_pieces.small_lesion_10": 50}),
+        ([([*PLAIN, *SPECKS], PLAIN)] * 2, {"remove_small_components.small_lesion_10": 50}),
         # a true small lesion forbids the greater minimum
-        ([([*PLAIN, *SPECKS, SMALL], [*PLAIN, SMALL])] * 2, {"small_pieces.small_lesion_1": 5}),
+        ([([*PLAIN, *SPECKS, SMALL], [*PLAIN, SMALL])] * 2, {"remove_small_components.small_lesion_1": 5}),
         # specks that are true forbid both
         ([([*PLAIN, *SPECKS], [*PLAIN, *SPECKS])] * 2, {}),
     ],
@@ -106,7 +106,7 @@ def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> Non
     left: Boxes = [(5, 5, 40, 10, 2), (30, 30, 40, 3, 2)]
     cases = [([*right, *left, (50, 50, 5, 3, 1)], [*right, *left])]
     run = measured(tmp_path / "run", "lung", cases, {"right_lung": 2000, "left_lung": 1027}, (1.0, 1.0, 2.0))
-    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["small_pieces.small_right_lung_10"]
+    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["remove_small_components.small_right_lung_10"]
     (rule,) = yaml.safe_load((tmp_path / "chosen.yaml").read_text()).values()
     assert (rule["mm3"], rule["labels"]) == (400, [1])
 

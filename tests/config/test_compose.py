@@ -102,7 +102,7 @@ def test_choices_are_the_files() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["medseg.segmentation.sliding_window.torch.os.system", "medseg.batch.case_log.os.getpid"]
+    "target", ["medseg.segmentation.sliding_window.torch.os.system", "medseg.utils.files.os.getpid"]
 )
 def test_what_a_module_of_ours_imports_is_not_ours(target: str) -> None:
     with pytest.raises(ConfigError, match="is not allowed"):

@@ -18,7 +18,9 @@ def breath(period: float, seconds: float = 60, rate: float = 5, seed: int = 0) -
 
 @pytest.fixture(scope="module")
 def learnt() -> Forecast:
-    made = fit([breath(p, seed=n) for n, p in enumerate((3.0, 3.5, 4.2, 5.0))], Horizon(), hidden=16, passes=12_800)
+    made = fit(
+        [breath(p, seed=n) for n, p in enumerate((3.0, 3.5, 4.2, 5.0))], Horizon(), hidden=16, max_samples=12_800
+    )
     assert made is not None
     return made
 

@@ -21,7 +21,7 @@ def cohort(count: int = 300, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
 
 def test_strong_comes_first_with_numbers_that_agree_with_an_independent_library() -> None:
     measures, grade = cohort()
-    table = associate(measures, grade, positive=2).set_index("measure")
+    table = associate(measures, grade, positive=2).set_index("feature")
     assert list(table.index[:2]) in (["strong", "less"], ["less", "strong"])
     wanted = stats.spearmanr(measures["weak"], grade)
     assert table.loc["weak", "rho"] == pytest.approx(wanted.statistic)
@@ -40,7 +40,7 @@ def test_strong_comes_first_with_numbers_that_agree_with_an_independent_library(
 
 def test_intervals_hold_the_value_and_noise_is_not_called() -> None:
     measures, grade = cohort()
-    table = associate(measures, grade, positive=2).set_index("measure")
+    table = associate(measures, grade, positive=2).set_index("feature")
     for part in ("rho", "auc"):
         assert (table[f"{part}_low"].dropna() <= table[part].dropna()).all()
         assert (table[part].dropna() <= table[f"{part}_high"].dropna()).all()
@@ -49,7 +49,7 @@ def test_intervals_hold_the_value_and_noise_is_not_called() -> None:
 
 
 def test_what_cannot_be_told_has_a_reason_and_no_number() -> None:
-    table = associate(*cohort(), positive=2).set_index("measure")
+    table = associate(*cohort(), positive=2).set_index("feature")
     assert table.loc["constant", "reason"] == "the same in every case"
     assert table.loc["rare", "reason"] == "5 values, 8 are needed"
     assert table.loc[["constant", "rare"], ["rho", "odds_ratio", "auc", "q"]].isna().all(axis=None)
@@ -66,10 +66,10 @@ def test_cases_of_one_patient_widen_the_interval() -> None:
 
 def test_p_counts_patients_not_rows() -> None:
     measures, grade = cohort(40)
-    once = associate(measures, grade, 2).set_index("measure")
+    once = associate(measures, grade, 2).set_index("feature")
     twice = pd.concat([measures, measures], ignore_index=True)
     grades, patients = np.tile(grade, 2), np.tile(np.arange(40), 2)
-    eyes = associate(twice, grades, 2, patients).set_index("measure").loc[once.index]
+    eyes = associate(twice, grades, 2, patients).set_index("feature").loc[once.index]
     known = once["p"].notna()
     assert known.sum() > 10
     for name in ("rho", "p", "q"):

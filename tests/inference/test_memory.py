@@ -19,12 +19,13 @@ from medseg.data.cases import Case
 from medseg.errors import ImageError
 from medseg.inference import memory
 from medseg.inference.segmenter import Segmenter, make_network
+from medseg.io.header import read_image_header
 from medseg.runs.run import Run, create, open_run
 from medseg.utils.files import atomic_write_text, write_json
 
 Command = Callable[..., Any]
 FIVE = """# @package _global_
-defaults: [{override /preprocess: ct}, {override /postprocess: one_piece}]
+defaults: [{override /preprocess: ct}, {override /postprocess: keep_largest_component}]
 organ:
   name: five
   channels: [ct]
@@ -131,7 +132,7 @@ def test_the_grid_is_known_from_the_header(tmp_path: Path, orientation: str, spa
     image = sitk.ReadImage(str(write_ct(tmp_path / "ct.mha", (64, 48, 32), (1.1, 0.9, 2.5))))
     image = sitk.DICOMOrient(image, orientation)
     sitk.WriteImage(image, str(tmp_path / "turned.nii.gz"))
-    header = memory.header_of(tmp_path / "turned.nii.gz")
+    header = read_image_header(tmp_path / "turned.nii.gz")
     assert header is not None
     assert header.bytes == 64 * 48 * 32 * 2
     ready = model.prepare({"ct": image})["ct"]
@@ -141,13 +142,13 @@ def test_the_grid_is_known_from_the_header(tmp_path: Path, orientation: str, spa
 def test_headers_of_pictures_and_of_what_is_none(tmp_path: Path) -> None:
     picture = sitk.GetImageFromArray(np.zeros((20, 30, 3), np.uint8), isVector=True)
     sitk.WriteImage(picture, str(tmp_path / "p.png"))
-    found = memory.header_of(tmp_path / "p.png")
+    found = read_image_header(tmp_path / "p.png")
     assert found is not None
     assert (found.size, found.values, found.bytes) == ((30, 20), 3, 1800)
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
-    assert memory.header_of(tmp_path / "broken.nii.gz") is None
+    assert read_image_header(tmp_path / "broken.nii.gz") is None
     (tmp_path / "empty").mkdir()
-    assert memory.header_of(tmp_path / "empty") is None
+    assert read_image_header(tmp_path / "empty") is None
 
 
 def test_tiles_are_halved_until_they_fit_and_the_mask_stays(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_tiles_are_halved_until_they_fit_and_the_mask_stays(tmp_path: Path) -> N
     model = Segmenter.from_run(run, "cpu")
     path = write_ct(tmp_path / "ct.mha", (64, 64, 32), (1.0, 1.0, 1.0))
     case = Case("ct", "ct", {"ct": path})
-    header = memory.header_of(path)
+    header = read_image_header(path)
     assert header is not None
     need = memory.estimate_memory(model, {"ct": header})
     assert need.tiles(need.bytes(16) + 1) == 16
@@ -196,6 +197,6 @@ def test_a_container_and_a_job_of_a_cluster_have_bounds_of_their_own(
     (groups / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
     own.write_text("5:cpu,cpuacct:/docker/c0\n4:memory:/docker/c0\n0::/\n")
     assert memory.cgroup_limit(groups, own) == 1e9
-    monkeypatch.setattr(memory, "allowed", lambda: 1e9)
+    monkeypatch.setattr(memory, "cgroup_limit", lambda: 1e9)
     assert memory.memory_limit(None) == memory.MARGIN * 1e9
     assert memory.memory_limit(5) == 5e9

@@ -78,7 +78,7 @@ def test_a_case_that_every_model_saw_fails_by_name_and_the_others_go_on(
     ledger = pd.read_csv(tmp_path / "cases.csv").set_index("case")
     for case, side in split.items():
         assert ledger.loc[case, "status"] == ("ok" if side == "test" else "failed")
-    assert set(ledger.loc[ledger["status"] == "failed", "code"]) == {"seen"}
+    assert set(ledger.loc[ledger["status"] == "failed", "code"]) == {"in-training-set"}
 
 
 def test_models_of_other_labels_are_no_folds_of_one_recipe(medseg: Command, folds: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_another_photograph_of_a_patient_that_every_model_learnt_from_is_refused
     assert sorted(told.index) == sorted(f"x{name}" for name in "ABCD" if name not in learnt)
     ledger = pd.read_csv(tmp_path / "out" / "cases.csv").set_index("case")
     for name in learnt:
-        assert ledger.loc[f"x{name}", "code"] == "seen"
+        assert ledger.loc[f"x{name}", "code"] == "in-training-set"
         assert f"its patient '{name}'" in ledger.loc[f"x{name}", "message"]
 
 

@@ -82,7 +82,7 @@ def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
     given[1] = tmp_path / "strict.csv"
     assert medseg("diagnose", *given, "--strict").status == 3
     found = ledger(tmp_path / "strict_cases.csv")
-    assert dict(found["code"]) == {"good": "look", "shifted": "quality", "unit": "quality"}
+    assert dict(found["code"]) == {"good": "review", "shifted": "quality", "unit": "quality"}
     assert found.loc["shifted", "message"].count("look like HU + 1000") == 1  # both gates say so
 
 

@@ -64,7 +64,7 @@ def test_the_patients_right_is_drawn_on_the_left_whatever_the_storage() -> None:
 
 def test_curves_are_written_whole(tmp_path: Path) -> None:
     history = pd.DataFrame(
-        {"step": [1, 2], "passes": [8, 16], "lr": [0.1, 0.0], "train_loss": [1.0, 0.5], "valid_loss": [np.nan, 0.6]}
+        {"step": [1, 2], "samples": [8, 16], "lr": [0.1, 0.0], "train_loss": [1.0, 0.5], "valid_loss": [np.nan, 0.6]}
     )
     curves(history.assign(valid_dice=[0.1, 0.9]), tmp_path / "curves.png")
     assert imread(tmp_path / "curves.png").shape[1] > 600

@@ -107,7 +107,7 @@ def common_files(folder: Path, summary: dict[str, Any], settings: str, synthetic
     (folder / "metrics.json").write_text(json.dumps(summary))
     (folder / "config.yaml").write_text(settings)
     (folder / "fingerprint.json").write_text(json.dumps({"synthetic": synthetic}))
-    (folder / "history.csv").write_text("step,passes,lr,train_loss,valid_loss\n1,8,0.1,1.0,\n2,16,0.05,0.5,0.6\n")
+    (folder / "history.csv").write_text("step,samples,lr,train_loss,valid_loss\n1,8,0.1,1.0,\n2,16,0.05,0.5,0.6\n")
     manifest = {"schema": 1, "medseg": "9.9.9", "finished": "2030-01-01", "python": "3.11", "platform": "Any"}
     (folder / "manifest.json").write_text(
         json.dumps(manifest | {"versions": {"torch": "8.8"}, "sha256": {"x": "abc123"}})

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from medseg.config.compose import compose
+from medseg.config.load import to_yaml
 from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
@@ -38,7 +39,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medseg.batch.case_log.os.fsync", full)
+    monkeypatch.setattr("medseg.utils.files.os.fsync", full)
     with pytest.raises(MedsegError, match="No space left"):
         AtomicCheckpointIO().save_checkpoint({"step": 2}, file)
     assert torch.load(file, weights_only=True) == {"step": 1}
@@ -70,14 +71,14 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
     train(compose([f"resume={run.path}", "segmenter.max_samples=120"]))
     history = read_csv(run.file("history.csv"))
     assert history[: len(first)] == first
-    assert [int(row["passes"]) for row in history if row["train_loss"]][-1] == 120
+    assert [int(row["samples"]) for row in history if row["train_loss"]][-1] == 120
     rates = [float(row["lr"]) for row in history]
     assert max(rates[len(first) :]) > rates[len(first) - 1]  # the longer schedule is entered where it is not over
     assert rates[-1] < 1e-4
     assert not all(torch.equal(before[name], value) for name, value in load_file(run.file("model.safetensors")).items())
-    assert "passes: 120" in run.file("config.yaml").read_text()
+    assert "max_samples: 120" in run.file("config.yaml").read_text()
     assert "resume: null" in run.file("config.yaml").read_text()
-    with pytest.raises(ConfigError, match=r"has had 120 passes, more than the 40"):
+    with pytest.raises(ConfigError, match=r"has had 120 samples, more than the 40"):
         train(compose([f"resume={run.path}", "segmenter.max_samples=40"]))
 
 
@@ -87,7 +88,7 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
         (["seed=99"], r"seed=99 \(the run: 1\)"),
         (["segmenter.batch_size=2", "segmenter.max_samples=9000"], r"segmenter.batch_size=2 \(the run: 4\)"),
         (["trainer=default"], r"trainer.n_validations=10 \(the run: 1\)"),
-        (["~augment.transforms"], r"augment.transforms"),
+        (["~augment.transforms.Affine.p"], r"augment.transforms.Affine.p"),
     ],
 )
 def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, given: list[str], words: str) -> None:
@@ -101,9 +102,9 @@ def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, given:
 
 def test_a_finished_stack_cannot_be_extended(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
-        "\n".join(["task: diagnosis", "organ: {name: skin}", "diagnoser: {use: stack, passes: 10}"])
+        to_yaml(compose(["organ=skin", "task=diagnosis", "classifier.max_samples=10"]))
     )
-    with pytest.raises(ConfigError, match="all folds of a stack have one budget"):
+    with pytest.raises(ConfigError, match="all folds of a stack have one schedule"):
         compose([f"resume={tmp_path}", "classifier.max_samples=20"])
 
 

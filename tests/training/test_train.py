@@ -48,7 +48,7 @@ def test_patients_are_split_and_numbers_carry_their_n(segmenter: Path) -> None:
 
 def test_history_counts_image_passes(segmenter: Path) -> None:
     rows = read_csv(segmenter / "history.csv")
-    assert int(rows[-1]["passes"]) == 600  # 2 % of 30,000
+    assert int(rows[-1]["samples"]) == 600  # 2 % of 30,000
     first, last = float(rows[0]["train_loss"]), float([row["train_loss"] for row in rows if row["train_loss"]][-1])
     assert last < first
 
@@ -266,14 +266,14 @@ def test_an_error_that_nobody_foresaw_is_one_failed_case(
 ) -> None:
     from medseg.training import segmenter
 
-    whole = segmenter.cached
+    whole = segmenter.load_or_prepare
 
     def some(case: Any, *rest: Any) -> Any:
         if case.name == "b":
             raise ValueError("zero-size array to reduction operation")
         return whole(case, *rest)
 
-    monkeypatch.setattr(segmenter, "cached", some)
+    monkeypatch.setattr(segmenter, "load_or_prepare", some)
     data = photographs(
         tmp_path / "data", [("a", "test", 255), ("b", "test", 255), ("c", "test", 255), ("d", "train", 255)]
     )

@@ -42,7 +42,7 @@ def discretize(values: FloatArray, inside: BoolArray, bins: int = BINS, width: f
         raise ImageError(
             f"values from {low:.6g} to {high:.6g} make {count} grey levels, 1 to {MOST} are possible: "
             "state a wider bin_width, or bins",
-            code="levels",
+            code="gray-levels",
         )
     levels = np.zeros(values.shape, np.uint8 if count < 256 else np.uint16)
     above = found - low

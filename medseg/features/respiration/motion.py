@@ -54,11 +54,11 @@ def motion_features(
     """
     unknown = [measure for measure in measures if measure not in UNITS]
     if unknown:
-        raise ImageError(f"motion has no measure {unknown[0]!r}, only {', '.join(UNITS)}", code="measure")
+        raise ImageError(f"motion has no measure {unknown[0]!r}, only {', '.join(UNITS)}", code="feature-undefined")
     whole, spacing = _stack(frames)  # (T, R, C)
     filled = np.flatnonzero(np.ptp(whole, axis=(1, 2)) > 0)
     if len(filled) < 2:
-        raise ImageError(f"of {len(frames)} frames {len(filled)} are not blank; motion needs two", code="blank")
+        raise ImageError(f"of {len(frames)} frames {len(filled)} are not blank; motion needs two", code="image-blank")
     stack = whole[filled]
     weight = _moving_region(stack)  # (R, C), sums to 1
     scores = _principal_components(stack, weight)

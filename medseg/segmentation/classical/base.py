@@ -32,23 +32,27 @@ class Scene:
 class Classical:
     """A segmenter without training; a method fills in `region` and `tissues`.
 
-    `appearance` says how bright each label is: one label "dark" or "bright" against its surround; several of equal
-    appearance are the patient's sides, right first; ranks 1..K are tissues in order of brightness. Raises `ConfigError`
-    with `no_classical` where the recipe states none.
+    `intensity_rank` says how bright each label is: one label "dark" or "bright" against its surround; several of equal
+    rank are the patient's sides, right first; ranks 1..K are tissues in order of brightness. Raises `ConfigError` with
+    `classical_unsupported_reason` where the recipe states none.
     """
 
     def __init__(
-        self, appearance: Appearance | None, field: Field | None = None, no_classical: str = "", side: int = 256
+        self,
+        intensity_rank: Appearance | None,
+        field: Field | None = None,
+        classical_unsupported_reason: str = "",
+        side: int = 256,
     ) -> None:
         name = type(self).__name__.lower()
-        if not appearance:
-            raise ConfigError(f"segmenter={name} makes no sense here: {no_classical}; use a U-Net")
-        kinds = set(appearance.values())
-        if kinds - {"dark", "bright"} and sorted(map(str, kinds)) != [str(n + 1) for n in range(len(appearance))]:
+        if not intensity_rank:
+            raise ConfigError(f"segmenter={name} makes no sense here: {classical_unsupported_reason}; use a U-Net")
+        kinds = set(intensity_rank.values())
+        if kinds - {"dark", "bright"} and sorted(map(str, kinds)) != [str(n + 1) for n in range(len(intensity_rank))]:
             raise ConfigError(
-                f"organ.intensity_rank={appearance}: must be dark, bright, or the ranks 1, 2, 3 … of brightness"
+                f"organ.intensity_rank={intensity_rank}: must be dark, bright, or the ranks 1, 2, 3 … of brightness"
             )
-        self.appearance, self.field, self.side = appearance, field, side
+        self.intensity_rank, self.field, self.side = intensity_rank, field, side
 
     def predict(self, images: dict[str, sitk.Image]) -> Float32Array:
         """The first channel in 0..1, 2D or 3D → probabilities (K+1, Z, Y, X), background first."""
@@ -57,9 +61,9 @@ class Classical:
         if self.ranked:
             layers = self._ranked_layers(scene)
         else:
-            dark = next(iter(self.appearance.values())) == "dark"
+            dark = next(iter(self.intensity_rank.values())) == "dark"
             region = self.region(scene if dark else Scene(1 - scene.value, 1 - scene.colours, scene.field))
-            layers = [region] if len(self.appearance) == 1 else sides(region, small)
+            layers = [region] if len(self.intensity_rank) == 1 else sides(region, small)
         parts = [_enlarged(layer, small, image) for layer in layers]
         total = np.clip(sum(parts), 0.0, 1.0)
         return np.stack([1 - total, *parts]).astype(np.float32)
@@ -67,7 +71,7 @@ class Classical:
     @property
     def ranked(self) -> bool:
         """Whether the labels are tissues in order of brightness."""
-        return not isinstance(next(iter(self.appearance.values())), str)
+        return not isinstance(next(iter(self.intensity_rank.values())), str)
 
     def region(self, scene: Scene) -> BoolArray:
         """Where the dark structure is (Z, Y, X)."""
@@ -78,8 +82,8 @@ class Classical:
         raise NotImplementedError
 
     def _ranked_layers(self, scene: Scene) -> list[BoolArray]:
-        found = self.tissues(scene, len(self.appearance))
-        return [np.asarray(found == rank) for rank in self.appearance.values()]
+        found = self.tissues(scene, len(self.intensity_rank))
+        return [np.asarray(found == rank) for rank in self.intensity_rank.values()]
 
     def _scene(self, image: sitk.Image) -> tuple[Scene, sitk.Image]:
         factor = max(1, -(-max(image.GetSize()[:2]) // self.side))

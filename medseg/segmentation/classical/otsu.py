@@ -19,10 +19,10 @@ class Otsu(Classical):
     """
 
     def __init__(
-        self, appearance: Appearance | None, field: Field | None = None, no_classical: str = "",
+        self, intensity_rank: Appearance | None, field: Field | None = None, classical_unsupported_reason: str = "",
         opening: float = 0.01, centre: float = 0.5, grow: float = 0.03,
     ) -> None:  # fmt: skip
-        super().__init__(appearance, field, no_classical)
+        super().__init__(intensity_rank, field, classical_unsupported_reason)
         self.opening, self.centre, self.grow = opening, centre, grow
 
     def region(self, scene: Scene) -> BoolArray:
@@ -32,7 +32,7 @@ class Otsu(Classical):
 
     def tidy(self, dark: BoolArray, scene: Scene) -> BoolArray:
         """One solid piece of a picture, slightly grown; of a volume every piece."""
-        if len(dark) > 1 or len(self.appearance) > 1:
+        if len(dark) > 1 or len(self.intensity_rank) > 1:
             return np.asarray(ndimage.binary_opening(dark))
         steps = max(1, round(self.opening * dark.shape[2]))
         opened = ndimage.binary_opening(dark[0], iterations=steps)

@@ -104,7 +104,7 @@ def test_growing_is_a_share_of_the_diameter() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_where_it_makes_no_sense_it_says_why(method: type[Otsu]) -> None:
     with pytest.raises(ConfigError, match=f"segmenter={method.__name__.lower()}.*spots among vessels"):
-        method(None, no_classical="spots among vessels")
+        method(None, classical_unsupported_reason="spots among vessels")
     with pytest.raises(ConfigError, match="dark, bright, or the ranks"):
         method({"a": 1, "b": 3})
 

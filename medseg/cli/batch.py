@@ -73,18 +73,9 @@ def segment(
         from medseg.runs.run import open_run
 
         request = SegmentRequest(
-            source,
-            out,
-            pattern=pattern,
-            series_uid=series_uid,
-            output_format=output_format,
-            out_of_fold=out_of_fold,
-            fail_fast=fail_fast,
-            fail_on_quality=fail_on_quality,
-            overwrite=overwrite,
-            keep_patient_data=keep_patient_data,
-            max_ram=max_ram,
-        )
+            source, out, pattern, series_uid, output_format, out_of_fold, fail_fast, fail_on_quality, overwrite,
+            keep_patient_data, max_ram,
+        )  # fmt: skip
         ledger = segment_folder(request, [open_run(path) for path in model], device, workers)
     finish_batch(ledger, as_json)
 

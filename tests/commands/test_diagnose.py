@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.batch.case_log import Entry
+from medseg.batch.entry import Entry
 from medseg.data.ground_truth import read_case_mask
 from medseg.features.tables import read_tables
 from medseg.inference.extractor import Extractor
@@ -34,7 +34,6 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     (tmp_path / "phantom.json").write_text("{}")
     out = tmp_path / "features.csv"
     from medseg.batch.case_log import CaseLog
-    from medseg.batch.runner import BatchLog
     from medseg.config.compose import compose
     from medseg.data.readers import read_cases
     from medseg.features.tables import write_tables
@@ -42,7 +41,7 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
     write_tables(
-        extract_cases(read_cases(breathing, ["ct"]), extractor, read_case_mask, BatchLog(CaseLog(tmp_path / "l.csv"))),
+        extract_cases(read_cases(breathing, ["ct"]), extractor, read_case_mask, CaseLog(tmp_path / "l.csv")),
         out,
     )
     return out
@@ -203,7 +202,7 @@ def test_other_patients_are_refused_and_statuses_tell(
     assert out.read_bytes() == before
     assert (tmp_path / "d_pictures" / "lung000.png").is_file()
     shutil.copytree(data / "masks" / "lung002", data / "masks" / "other")
-    assert medseg("diagnose", tmp_path / "one", out, *given, "--replace").status == 0
+    assert medseg("diagnose", tmp_path / "one", out, *given, "--overwrite").status == 0
     assert set(pd.read_csv(out)["case"]) == {"other"}
     assert [path.name for path in (tmp_path / "d_pictures").iterdir()] == ["other.png"]
     assert medseg("diagnose", features, features, "--model", diagnoser).status == 2  # onto what is read

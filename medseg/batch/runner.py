@@ -199,10 +199,11 @@ def run_case(make: Callable[[Job], CaseResult], job: Job) -> CaseResult:
 
 
 @contextmanager
-def case_errors(log: CaseLog, case: str, path: Path, consequence: str = "") -> Iterator[None]:
+def case_errors(log: CaseLog, case: str, path: Path, outcome: str = "", consequence: str = "") -> Iterator[None]:
     """Do one case inside: where it goes wrong, that is its entry in `log` and is said, and the next case can go on.
 
-    `consequence` ends the message. A case that goes well gets an entry, too, unless it has one already.
+    outcome: what is said of the case before the message, such as "is left out"; consequence: what ends the message. A
+    case that goes well gets an entry, too, unless it has one already.
     """
     started = time.monotonic()
     result = CaseResult()
@@ -213,7 +214,7 @@ def case_errors(log: CaseLog, case: str, path: Path, consequence: str = "") -> I
     except Exception as error:  # noqa: BLE001  # as in `run_case`
         result = _failed(error, path)
         result = dataclasses.replace(result, message="; ".join(filter(None, (result.message, consequence))))
-        warn(result.message, result.hint)
+        warn(f"{case} {outcome}: {result.message}" if outcome else result.message, result.hint)
     seconds = round(time.monotonic() - started, 3)
     if not log.has(case):
         log.add(Entry(case, result.status, result.code, result.message, seconds, str(path)))

@@ -165,13 +165,15 @@ def create(run_dir: str | None, organ: str) -> Run:
 
 
 def hash_run_input(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder one after the other; blank where there is none."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    """SHA-256 of a file, or of all files of a folder one after the other; blank where it cannot be read."""
     digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest() if path.exists() else ""
+    try:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.read_bytes())
+        return digest.hexdigest() if path.exists() else ""
+    except OSError:
+        return ""
 
 
 def split_by_hash(keys: Iterable[object], sides: Iterable[object]) -> dict[str, str]:

@@ -65,7 +65,7 @@ def evaluate_holdout(
 def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: GroundTruth, ledger: CaseLog) -> Segmentation:
     """What was found in a held-out case: nothing where the segmenter cannot say."""
     overlapping = not segmenter.labels.exclusive
-    with case_errors(ledger, case.name, case.image, "it counts as an empty mask"):
+    with case_errors(ledger, case.name, case.image, "could not be segmented", "it counts as an empty mask"):
         return segmenter.scored(images, keep=overlapping)
     nothing = sitk.Image(truth.mask.GetSize(), sitk.sitkUInt8)
     nothing.CopyInformation(truth.mask)

@@ -144,7 +144,7 @@ def _prepare(config: Settings, cases: list[Case], recipe: CacheRecipe, ledger: C
     ready = []
     with progress("prepare", len(cases)) as bar:
         for case in cases:
-            with case_errors(ledger, case.name, case.image, "it is left out"):
+            with case_errors(ledger, case.name, case.image, "is left out"):
                 ready.append(load_or_prepare(case, Path(config.data.cache), recipe))
             bar.advance(1, case.name)
     return ready

@@ -389,7 +389,7 @@ def test_case_errors_become_entries_and_the_next_case_goes_on(
         "bad": ImageError("cut off", code="image-truncated"),
         "bug": KeyError("x"),
     }.items():
-        with case_errors(log, name, tmp_path / name, "it is left out"):
+        with case_errors(log, name, tmp_path / name, "is left out", "and is not counted"):
             if error:
                 raise error
             done.append(name)
@@ -397,10 +397,10 @@ def test_case_errors_become_entries_and_the_next_case_goes_on(
     found = {entry.case: (entry.status, entry.code, entry.message) for entry in log.entries}
     assert found == {
         "good": ("ok", "", ""),
-        "bad": ("failed", "image-truncated", f"{tmp_path / 'bad'}: cut off; it is left out"),
-        "bug": ("failed", "case-error", f"{tmp_path / 'bug'}: KeyError: 'x'; it is left out"),
+        "bad": ("failed", "image-truncated", f"{tmp_path / 'bad'}: cut off; and is not counted"),
+        "bug": ("failed", "case-error", f"{tmp_path / 'bug'}: KeyError: 'x'; and is not counted"),
     }
-    assert "cut off; it is left out" in " ".join(capsys.readouterr().err.split())
+    assert f"bad is left out: {tmp_path / 'bad'}: cut off" in " ".join(capsys.readouterr().err.split())
     with case_errors(log, "good", tmp_path / "good"):  # a second step of a case that is known
         pass
     assert log.entries[0].status == "ok"

@@ -91,7 +91,7 @@ def test_what_is_missing_is_said(
 ) -> None:
     model, source, words = diagnoser, features, ""
     if what == "no masks":
-        source, words = breathing / "images", "give --masks FOLDER, or --segmenter RUN"
+        source, words = breathing / "images", "--masks FOLDER, --segmenter RUN"
     if what == "wrong model":
         model, words = segmenter, "task=diagnosis"
     if what == "missing column":
@@ -284,7 +284,7 @@ def test_masks_that_nobody_names_are_missed_before_anything_is_written(
     medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path
 ) -> None:
     given = ["diagnose", breathing / "images", tmp_path / "d.csv", "--model", diagnoser]
-    for words, why in (([], "give --masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
+    for words, why in (([], "--masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
         result = medseg(*given, *words)
         assert result.status == 2
         assert why in result.err

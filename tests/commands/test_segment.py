@@ -206,7 +206,7 @@ def test_beyond_a_crop_there_is_background() -> None:
     assert not mask[0, :, 9:].any()
 
 
-@pytest.mark.parametrize(("device", "words"), [("gpuu", "must be auto, cpu or cuda"), ("cuda", "no GPU")])
+@pytest.mark.parametrize(("device", "words"), [("gpuu", "must be one of auto, cpu, cuda"), ("cuda", "no GPU")])
 def test_a_device_that_is_not_there_is_said(
     medseg: Command, scans: Path, segmenter: Path, tmp_path: Path, device: str, words: str
 ) -> None:

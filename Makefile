@@ -26,6 +26,8 @@ lint: setup  ## style
 
 types: setup  ## mypy --strict
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32  # names that Windows and macOS lack
+	$(BIN)/mypy --platform darwin
 
 torture: setup  ## kills at random moments, thousands of files, a volume of 512×512×800; a quarter of an hour
 	$(BIN)/python -m pytest -q -n 2 --dist load -m torture

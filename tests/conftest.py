@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "data"
 
 
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals, limits, pipes or names of files")
+
+
 class Result(NamedTuple):
     status: int
     out: str

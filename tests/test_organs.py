@@ -65,3 +65,32 @@ def test_segmenters_without_training_run_or_say_why_not(
     else:
         assert result.status == 0, result.err
         assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n_cases"] == 1
+
+
+LIVER = """# @package _global_
+# Liver in CT.
+defaults:
+  - override /quality: ct
+  - override /preprocess: ct
+  - override /postprocess: keep_largest_component
+organ:
+  name: liver
+  channels: [ct]
+  labels: {liver: 1}
+  spacing_mm: [8.0, 8.0, null]
+  window_hu: [-150.0, 250.0]
+  field_of_view: {_target_: medseg.preprocess.field_of_view.Body}
+"""
+
+
+def test_own_organ_one_yaml_without_phantom_trains_and_segments(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "organ").mkdir(parents=True)
+    (tmp_path / "mine" / "organ" / "liver.yaml").write_text(LIVER)
+    words = ["organ=liver", f"data.root={cohort}", "data.mask_values={liver: [1, 2]}", f"run_dir={tmp_path / 'run'}"]
+    words += ["trainer=quick", "segmenter.patch_size=[32,32]", *SMALL[2:], f"data.cache={tmp_path / 'cache'}"]
+    result = medseg("train", *words, "--config-dir", tmp_path / "mine")
+    assert result.status == 0, result.err
+    assert set(json.loads((tmp_path / "run" / "metrics.json").read_text())["labels"]) == {"liver"}
+    result = medseg("segment", cohort / "images", tmp_path / "masks", "--model", tmp_path / "run")
+    assert result.status == 0, result.err
+    assert json.loads((tmp_path / "masks" / "labels.json").read_text()) == {"liver": 1}

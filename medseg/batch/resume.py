@@ -55,7 +55,7 @@ def settings_key(runs: Sequence[Run], settings: dict[str, Any]) -> str:
 
 def paths_relative_to(folder: Path, files: Sequence[Path]) -> str:
     """Files as seen from the ledger's folder, a line each, so that they are found again from any other."""
-    return "\n".join(str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files)
+    return "\n".join((file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix() for file in files)
 
 
 class PreviousRun:

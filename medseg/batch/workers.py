@@ -22,6 +22,7 @@ from medseg.errors import MedsegError
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that do not live on in it
 STOPS = (signal.SIGINT, signal.SIGTERM)
+BLOCK, RESTORE = getattr(signal, "SIG_BLOCK", 0), getattr(signal, "SIG_SETMASK", 0)  # not on Windows
 JOIN_TIMEOUT_S = 1.0  # seconds for a process that closed its pipe to end, so that its own exit status is known
 
 Work = Callable[[Any], Any]  # job → result
@@ -196,7 +197,14 @@ class _Worker:
         self.process.kill()
         self.process.join()
         code = self.process.exitcode or 0
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        return f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal, or one that this platform does not name
+        return f"signal {number}"
 
 
 @contextmanager
@@ -207,20 +215,35 @@ def _undisturbed() -> Iterator[None]:
     """
     came: list[int] = []
     handlers = {number: signal.signal(number, lambda caught, _: came.append(caught)) for number in STOPS}
-    resource_tracker.ensure_running()  # multiprocessing's own helper; where it starts, it takes the mask away
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
-        yield
+        with _blocked():
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         for caught in came:
             signal.raise_signal(caught)
 
 
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Signals blocked here and in the processes that are started; Windows has no such mask, see `_serve`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # multiprocessing's own helper; where it starts, it takes the mask away
+    mask = signal.pthread_sigmask(BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(RESTORE, mask)
+
+
 def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...]) -> None:
     """The life of a process: prepare once, then a result for each job. What ends a batch is raised in the parent."""
+    if not hasattr(signal, "pthread_sigmask"):
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work = load(*arguments)

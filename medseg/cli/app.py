@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import io
 import os
 import signal
 import sys
@@ -82,10 +84,13 @@ def reproduce(
 @app.command()
 def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the resolved settings that a command line means, as YAML."""
+    from medseg.config.components import check_components
     from medseg.config.compose import compose
     from medseg.config.load import to_yaml
 
-    typer.echo(to_yaml(compose(overrides or [], config_dir)), nl=False)
+    settings = compose(overrides or [], config_dir)
+    check_components(settings)
+    typer.echo(to_yaml(settings), nl=False)
 
 
 @app.command()
@@ -185,6 +190,17 @@ def _prepare_process() -> None:
     """What must be set before libraries load: waiting threads sleep, and nobody asks the network for a version."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    for stream in (sys.stdout, sys.stderr):  # a pipe or file on Windows may have no character for "≥" or a patient
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _end_main(thread: int) -> None:
+    """SIGTERM to the main thread; only `pthread_kill`, which Windows lacks, wakes it where it waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(thread, signal.SIGTERM)
+    else:
+        _thread.interrupt_main(signal.SIGTERM)
 
 
 def main(run: Callable[..., Any] = app) -> None:
@@ -201,7 +217,7 @@ def main(run: Callable[..., Any] = app) -> None:
 
     def unraisable(lost: sys.UnraisableHookArgs) -> None:
         if isinstance(lost.exc_value, SystemExit):  # a destructor was at work, where Python drops it
-            threading.Timer(0.01, signal.pthread_kill, [main_thread, signal.SIGTERM]).start()
+            threading.Timer(0.01, _end_main, [main_thread]).start()
         else:
             sys.__unraisablehook__(lost)
 

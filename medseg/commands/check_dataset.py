@@ -23,7 +23,7 @@ from medseg.data.readers import MASK_FOLDERS, index_by_stem
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, ImageError
 from medseg.io.dicom.seg_writer import SUFFIX as SEG
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import ONE_ONTO_OTHER, require_same_grid
 from medseg.io.image import is_image, read_image, stem
 from medseg.io.labels import Labels, normalize_name
 from medseg.training.dataset import read_dataset
@@ -119,11 +119,13 @@ def _look(case: Case, labels: Labels, found: DatasetFindings) -> None:
 
 def _off_grid(path: Path, image: sitk.Image, grid: Grid, code: str) -> list[ImageError]:
     """One error where an image does not lie on the grid; none where it does, or there is no grid."""
-    difference = grid_difference(image, grid[1]) if grid is not None else None
-    if grid is None or difference is None:
+    if grid is None:
         return []
-    why = f"{path}: does not lie on the grid of {grid[0]}: {difference}; resample one onto the other"
-    return [ImageError(why, code=code)]
+    try:
+        require_same_grid(image, grid[1], f"{path}: does not lie on the grid of {grid[0]}", ONE_ONTO_OTHER, code)
+    except ImageError as error:
+        return [error]
+    return []
 
 
 def _mask_faults(case: Case, labels: Labels, found: DatasetFindings, grid: Grid) -> list[ImageError]:

@@ -42,6 +42,7 @@ from medseg.runs.synthetic import warn_synthetic
 from medseg.utils.console import say, table, warn
 from medseg.utils.devices import set_num_threads
 from medseg.utils.files import atomic_write_text, sibling_path, write_json
+from medseg.utils.json import join_distinct
 
 SHOWN = 50  # cases printed
 MEASURED = ("_features.csv", "_features_steps.csv", "_features_units.json")
@@ -98,7 +99,7 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
         shown = withhold_undefined(found)
         if not isinstance(given, list):
             _enter(request.source, given, shown, log)
-        log.review({str(case): _once(part["review"]) for case, part in shown.groupby("case")})
+        log.review({str(case): join_distinct(part["review"]) for case, part in shown.groupby("case")})
         _write(request.out, shown, diagnoser.inputs.classes)
         _judge(request.out, diagnoser, tables, found, config)
         lost = [entry for entry in log.entries if entry.status in ("failed", "skipped")]
@@ -257,11 +258,7 @@ def _show(found: pd.DataFrame, classes: tuple[str, ...]) -> None:
             counts = part["predicted"].value_counts()
             each = [int(counts.get(name, 0)) for name in classes]
             each += [int(part["abstain"].sum())] if undecided else []
-            rows.append([case, len(part), *each, float(part["probability"].mean()), _once(part["review"])])
+            rows.append([case, len(part), *each, float(part["probability"].mean()), join_distinct(part["review"])])
     table("diagnosis", title, rows[:SHOWN])
     if len(rows) > SHOWN:
         say(f"… and {len(rows) - SHOWN} more cases")
-
-
-def _once(reasons: pd.Series[str]) -> str:
-    return "; ".join(dict.fromkeys(filter(None, reasons)))

@@ -105,7 +105,7 @@ def _rules(labels: Labels, sizes: Sizes) -> Rules:
     """Every different rule of every choice of the group, as choice.rule; a minimum size for each label and share."""
     found: Rules = {}
     for file in sorted((config_dir() / "postprocess").glob("*.yaml")):
-        for name, rule in (yaml.safe_load(file.read_text()) or {}).items():
+        for name, rule in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items():
             sized = rule["_target_"].endswith(f".{MinimumSize.__name__}")
             for key, one in (_minima(name, rule, labels, sizes) if sized else {name: rule}).items():
                 if one not in found.values():

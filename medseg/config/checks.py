@@ -85,6 +85,9 @@ def _explain(error: Any, values: dict[str, Any]) -> str:
     assert field is not None, path
     if error["type"] == "missing":
         return f"{name} is missing: {field.description}"
+    inner = path[name.count(".") + 1 :]
+    if len(inner) == 1 and isinstance(value, dict) and get_origin(field.annotation) is dict:  # one value of a mapping
+        return f"{name}.{inner[0]}={value.get(inner[0])!r}: must be {describe(get_args(field.annotation)[1])}"
     return f"{name}={value!r}: must be {describe(field.annotation, field.metadata)}"
 
 

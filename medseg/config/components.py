@@ -59,7 +59,10 @@ def _check_arguments(path: str, node: dict[str, Any], later: tuple[str, ...], so
     module, _, name = node["_target_"].rpartition(".")
     parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     given = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for key, value in given.items():
+        if key not in parameters and open_ended:
+            continue
         if key not in parameters:
             raise ConfigError(f"{path}.{key}: {name} has no such argument{did_you_mean(key, list(parameters))}")
         annotation = str(parameters[key].annotation)

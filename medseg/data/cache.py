@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -26,6 +25,7 @@ from medseg.errors import ImageError
 from medseg.io.detached import detached
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
+from medseg.utils.files import hash_path, sync
 
 VERSION = 6
 DRAFT = ".part-"  # how folders begin that are not whole yet
@@ -56,7 +56,7 @@ class CachedCase:
 
     def facts(self) -> dict[str, Any]:
         """Spacing, size, label counts, intensities: what the fingerprint is made of."""
-        content: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
+        content: dict[str, Any] = json.loads((self.folder / "facts.json").read_text(encoding="utf-8"))
         return content
 
     def locations(self) -> dict[str, npt.NDArray[np.int32]]:
@@ -106,7 +106,7 @@ def load_or_prepare(case: Case, folder: Path, recipe: CacheRecipe) -> CachedCase
         np.save(part / "image.npy", array.astype(np.float16))
         np.save(part / "mask.npy", coded.astype(np.uint8))
         np.savez(part / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
-        (part / "facts.json").write_text(json.dumps(facts))
+        (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     return done
 
 
@@ -123,8 +123,7 @@ def atomic_directory(target: Path, sign: str) -> Iterator[Path]:
         part.mkdir()
         yield part
         for file in filter(Path.is_file, part.rglob("*")):
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
+            sync(file)
         try:
             part.replace(target)
         except OSError:
@@ -147,11 +146,7 @@ def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: CacheRecipe) -> sit
     if recipe.labels.exclusive:
         return recipe.match(coded, grid)
     layers = {name: recipe.match(part, grid) for name, part in recipe.labels.split(coded).items()}
-    joined = sitk.GetImageFromArray(
-        recipe.labels.join({name: sitk.GetArrayFromImage(part) > 0 for name, part in layers.items()})
-    )
-    joined.CopyInformation(grid)
-    return joined
+    return recipe.labels.join_images(layers, grid)
 
 
 def _key(case: Case, recipe: CacheRecipe) -> str:
@@ -159,9 +154,9 @@ def _key(case: Case, recipe: CacheRecipe) -> str:
     facts = f"{VERSION} {recipe.settings} {recipe.labels} {list(case.images)} {case.values} {named}"
     digest = hashlib.sha256(facts.encode())
     for path in [*case.images.values(), *case.truth_files()]:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path, *detached(path)]:
-            if file.is_file():
-                digest.update(file.read_bytes())
+        for part in (path, *detached(path)):
+            if part.is_file() or part.is_dir():
+                digest.update(bytes.fromhex(hash_path(part)))
     return digest.hexdigest()[:32]
 
 

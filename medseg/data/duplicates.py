@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import SimpleITK as sitk
 from medseg.errors import MedsegError
 from medseg.io.image import read_image
 from medseg.typing import Float32Array
+from medseg.utils.files import hash_path
 
 HASH = 8  # × 8 bits: differences of neighbours in a thumbnail (difference hash)
 NEAR = 8  # bits of 64 in which the hashes of near duplicates may differ; strangers differ in about 30
@@ -48,7 +48,7 @@ class PerceptualHashes:
         except (MedsegError, RuntimeError):  # ITK raises RuntimeError
             small = np.zeros((4 * SIDE, 4 * SIDE), np.float32)
         self._cases.append((case, patient))
-        self._digests.append(_digest(path))
+        self._digests.append(hash_path(path) if path.is_file() or path.is_dir() else str(path))
         tiny = cv2.resize(small, (HASH + 1, HASH), interpolation=cv2.INTER_AREA)
         self._bits.append((tiny[:, 1:] > tiny[:, :-1]).ravel())
         self._small.append(cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
@@ -89,11 +89,3 @@ def _correlation(one: Float32Array, other: Float32Array) -> float:
     a, b = one - one.mean(), other - other.mean()
     scale = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float((a * b).sum()) / scale if scale > 1e-6 else 0.0
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -15,7 +15,7 @@ from medseg.errors import ConfigError, ImageError
 from medseg.io.dicom.seg_reader import read_seg
 from medseg.io.dicom.seg_writer import SUFFIX as SEG
 from medseg.io.dicom.seg_writer import Origin, write_seg
-from medseg.io.geometry import grid_difference, max_grid_offset
+from medseg.io.geometry import ONE_ONTO_OTHER, from_array, max_grid_offset, require_same_grid
 from medseg.io.image import SUFFIXES, find_images, image_suffix, read_mask, stem, write_image
 from medseg.io.labels import Labels, normalize_name
 
@@ -54,12 +54,7 @@ def read_mask_on_grid(path: Path, image: sitk.Image, image_path: Path) -> sitk.I
     if path.name.endswith(SEG):
         return read_seg(path, image)
     mask = read_mask(path)
-    difference = grid_difference(mask, image)
-    if difference:
-        raise ImageError(
-            f"{path}: does not lie on the grid of {image_path}: {difference}; resample one onto the other",
-            code="mask-grid",
-        )
+    require_same_grid(mask, image, f"{path}: does not lie on the grid of {image_path}", ONE_ONTO_OTHER, "mask-grid")
     return mask
 
 
@@ -98,8 +93,7 @@ def read_ground_truth(case: Case, image: sitk.Image, labels: Labels) -> GroundTr
         layers[name] = np.zeros(image.GetSize()[::-1], np.bool_) if path is None else alone(fitting(path), path)
     if not layers:
         raise _unnamed(case, labels)
-    coded = sitk.GetImageFromArray(labels.join(layers))
-    coded.CopyInformation(image)
+    coded = from_array(labels.join(layers), image)
     return GroundTruth(coded, tuple(name for name in labels.numbers if name in layers), apart, tuple(cut))
 
 
@@ -245,6 +239,4 @@ def read_masks(target: Path, labels: Labels) -> sitk.Image:
     if labels.exclusive:
         return read_mask(target)
     parts = {name: read_mask(file) for name, file in files.items()}
-    coded = sitk.GetImageFromArray(labels.join({n: sitk.GetArrayFromImage(p) > 0 for n, p in parts.items()}))
-    coded.CopyInformation(next(iter(parts.values())))
-    return coded
+    return labels.join_images(parts, next(iter(parts.values())))

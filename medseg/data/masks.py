@@ -53,9 +53,7 @@ class MaskFolder:
             layers[label] = read_mask_on_grid(path, image, case.image)
         if self.labels.exclusive:
             return layers[""]
-        coded = sitk.GetImageFromArray(self.labels.join({n: sitk.GetArrayFromImage(m) > 0 for n, m in layers.items()}))
-        coded.CopyInformation(image)
-        return coded
+        return self.labels.join_images(layers, image)
 
     def _places(self, case: Case) -> dict[str, tuple[Path | None, Path]]:
         """By label ("" for all in one file): the file, or None, and the name that it should have."""

@@ -14,6 +14,7 @@ from medseg.data.cases import SPLIT_NAMES, Case, Columns, frame_of
 from medseg.data.tables import _records
 from medseg.errors import DataError
 from medseg.io.image import find_images, is_image, printable, stem
+from medseg.utils.files import unfit_name
 
 MASK_FOLDERS = ("masks", "labels")
 ABSENT = "absent"
@@ -128,6 +129,8 @@ def _require_case(name: str | None, where: str) -> None:
         raise DataError(f"{where}: no case name")
     if printable(name) != name or ".." in Path(name).parts or Path(name).is_absolute():
         raise DataError(f"{where}: case={printable(name)!r} names a place elsewhere or holds a line break; rename it")
+    if unfit_name(name):
+        raise DataError(f"{where}: case={name!r} can be no file's name on Windows; rename it")
 
 
 def _label_files(folder: Path, row: dict[str, Any]) -> dict[str, Path | None]:
@@ -150,7 +153,7 @@ def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Cas
     if (root / "labels.csv").is_file():
         (first, *_), rows = _records(root / "labels.csv")
         named = [(Path(str(row[first])), row) for _, row in rows]
-        facts = {str(path.parent / stem(path)): row for path, row in named}
+        facts = {(path.parent / stem(path)).as_posix(): row for path, row in named}
     cases = []
     for name, paths in images.items():
         short = name.rpartition("/")[2]
@@ -209,9 +212,9 @@ def index_by_stem(root: Path, paths: Iterable[Path], strict: bool = True) -> dic
     """Name of each file: its path below `root` without ending; two of one name are an error, or keep their endings."""
     named: dict[str, Path] = {}
     for path in paths:
-        name = printable(path.relative_to(root).parent / stem(path) if path != root else stem(path))
+        name = printable((path.relative_to(root).parent / stem(path)).as_posix() if path != root else stem(path))
         if name in named and not strict:
-            name = printable(path.relative_to(root))
+            name = printable(path.relative_to(root).as_posix())
         if name in named:
             raise DataError(f"{path} and {named[name]} have one name; keep one of them")
         named[name] = path

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from medseg.data.cases import Case
 from medseg.errors import DataError
+
+IndexArray = npt.NDArray[np.intp]
 
 
 def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
@@ -56,6 +59,21 @@ def fold_cases(cases: list[Case], folds: int, fold: int, seed: int) -> list[Case
         held |= {str(name) for place, name in enumerate(shuffled, offset) if place % folds == fold}
         offset += len(group)
     return [replace(case, split="test" if case.patient in held else "train") for case in cases]
+
+
+def stratified_group_folds(
+    classes: npt.ArrayLike, groups: npt.ArrayLike, folds: int, seed: int | None = None
+) -> list[tuple[IndexArray, IndexArray]]:
+    """(training rows, held-out rows) of each fold of N rows: whole groups (N,), the rows' classes (N,) spread alike.
+
+    With a seed groups of one composition are shuffled. `fold_cases` balances better where a patient is one row: there
+    no two folds differ by more than a patient of any class, and as many folds as patients are allowed.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(folds, shuffle=seed is not None, random_state=seed)
+    truth = np.asarray(classes)
+    return list(splitter.split(np.zeros(len(truth)), truth, np.asarray(groups)))
 
 
 def evaluation_split(cases: list[Case]) -> str | None:

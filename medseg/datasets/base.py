@@ -189,7 +189,7 @@ def link(source: Path, target: Path) -> None:
         raise DataError(f"{target}: two files of the dataset would have this name; the second is {source}")
     try:
         target.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()))
-    except OSError:
+    except (OSError, ValueError):  # Windows: no right to make links, or another drive
         if source.is_dir():
             shutil.copytree(source, target)
         else:

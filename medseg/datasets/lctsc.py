@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from medseg.datasets.base import DatasetCase, DatasetIndex, files_below, raise_later, require_tree, split_of
 from medseg.errors import ImageError
 from medseg.io.dicom.header import BROKEN
+from medseg.io.geometry import from_array
 from medseg.io.image import read_image, write_image
 from medseg.typing import BoolArray, FloatArray
 
@@ -82,8 +83,7 @@ def lungs(contours: Path, series: Path, target: Path) -> None:
         if not inside.any():
             raise ImageError(f"{contours}: no contour of {NAMES[label][0]} lies in the scan {series}; it is another's")
         array[inside] = NUMBERS[label]
-    mask = sitk.GetImageFromArray(array)
-    mask.CopyInformation(image)
+    mask = from_array(array, image)
     write_image(mask, target)
 
 

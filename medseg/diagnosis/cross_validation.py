@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.data.splits import stratified_group_folds
 from medseg.diagnosis.sequence_dataset import UNKNOWN
 from medseg.errors import DataError
 from medseg.typing import IntArray
@@ -14,8 +15,6 @@ from medseg.typing import IntArray
 
 def patient_folds(truth: IntArray, patients: npt.NDArray[Any], folds: int, seed: int) -> list[npt.NDArray[np.intp]]:
     """Rows of each fold: whole patients, classes spread alike. `DataError` where two patients a class are not there."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     known = truth != UNKNOWN
     enough = [len(set(patients[truth == k])) for k in np.unique(truth[known])]
     count = min(folds, *enough)
@@ -25,5 +24,4 @@ def patient_folds(truth: IntArray, patients: npt.NDArray[Any], folds: int, seed:
             f"there are {sorted(enough)}: add cases, or use classifier=sequence_lstm, which then goes without",
             code="few-patients",
         )
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    return [fold for _, fold in splitter.split(np.zeros(len(truth)), truth, patients)]
+    return [fold for _, fold in stratified_group_folds(truth, patients, count, seed)]

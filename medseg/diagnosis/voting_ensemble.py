@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.data.splits import stratified_group_folds
 from medseg.errors import DataError, ModelError
 from medseg.typing import FloatArray, IntArray
 
@@ -94,22 +95,21 @@ def fit(
         ).fit(x, y),
         boosting.fit(x, y, sample_weight=weight),
     ]
-    machine = _machine(x, y, np.arange(len(y)) if patients is None else patients)
+    machine = _machine(y, np.arange(len(y)) if patients is None else patients)
     if machine is None:
         return VotingEnsemble(members, classes)
     machine.fit(x, y).cv = SVM_FOLDS  # which rows they were is not kept
     return VotingEnsemble([*members, machine], classes)
 
 
-def _machine(x: FloatArray, y: IntArray, patients: npt.NDArray[Any]) -> Any:
+def _machine(y: IntArray, patients: npt.NDArray[Any]) -> Any:
     """A support vector machine with Platt's probabilities; None where a class has too few patients for its folds."""
     from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.svm import SVC
 
     if min(len(np.unique(patients[y == k])) for k in np.unique(y)) < SVM_FOLDS:
         return None
-    folds = list(StratifiedGroupKFold(SVM_FOLDS).split(x, y, patients))
+    folds = stratified_group_folds(y, patients, SVM_FOLDS)
     if any(len(np.unique(y[rest])) < len(np.unique(y)) for rest, _ in folds):
         return None
     return CalibratedClassifierCV(SVC(C=1.0, gamma="scale", class_weight="balanced"), ensemble=False, cv=folds)

@@ -35,7 +35,7 @@ def bootstrap_ci(
     drawn = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=n)  # (n, P)
     with np.errstate(invalid="ignore"):
         means = (drawn @ sums[used]) / (drawn @ counts[used])  # (n, L), NaN where no drawn patient has the label
-    low, high = np.percentile(_row_means(means), [2.5, 97.5])
+    low, high = np.percentile(np.nanmean(means, axis=1), [2.5, 97.5])  # every row has a known value
     return float(low), float(high)
 
 
@@ -43,12 +43,6 @@ def _columns(values: npt.ArrayLike) -> FloatArray:
     """(N,) or (N, L) → (N, L)."""
     table = np.asarray(values, dtype=np.float64)
     return table.reshape(len(table), -1 if table.size else 1)  # (N, L)
-
-
-def _row_means(table: FloatArray) -> FloatArray:
-    """Mean of each row's known values (n, L) -> (n,); every row has one."""
-    known = ~np.isnan(table)
-    return np.asarray(np.where(known, table, 0.0).sum(axis=1) / known.sum(axis=1), dtype=np.float64)
 
 
 def mean_with_ci(values: npt.ArrayLike, groups: Iterable[object], reason: str, seed: int = SEED) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -28,19 +27,28 @@ STATE_SCORES = {  # each with the reason where no case has it
 
 def accuracy(truth: Sequence[object], predicted: Sequence[object]) -> float:
     """Share of frames whose state is right."""
-    return float(np.mean([a == b for a, b in zip(truth, predicted, strict=True)]))
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(_names(truth), _names(predicted)))
 
 
 def balanced_accuracy(truth: Sequence[object], predicted: Sequence[object]) -> float:
     """Mean over the classes present in `truth` of the share of their frames that is right."""
-    pairs = list(zip(truth, predicted, strict=True))
-    return float(np.mean([np.mean([b == name for a, b in pairs if a == name]) for name in set(truth)]))
+    from sklearn.metrics import recall_score  # as balanced_accuracy_score, which warns of classes that truth has not
+
+    names = _names(truth)
+    return float(recall_score(names, _names(predicted), labels=sorted(set(names)), average="macro"))
 
 
-def auc(truth: Sequence[object], probabilities: npt.ArrayLike, classes: Sequence[str]) -> float:
+def _names(values: Iterable[object]) -> list[str]:
+    return [str(value) for value in values]
+
+
+def fast_auc(truth: Sequence[object], probabilities: npt.ArrayLike, classes: Sequence[str]) -> float:
     """Area under the ROC curve, one class against the rest, mean over classes with both sides; NaN where none has.
 
-    `probabilities` (N, K) in the order of `classes`. By ranks (Mann–Whitney), ties count one half.
+    `probabilities` (N, K) in the order of `classes`. By ranks (Mann–Whitney), ties count one half: sklearn's
+    roc_auc_score in an eighth of its time, for the draws of a bootstrap.
     """
     table = np.asarray(probabilities, dtype=np.float64)  # (N, K)
     areas = []
@@ -76,18 +84,22 @@ def confusion(truth: Sequence[object], predicted: Sequence[object], classes: Seq
     """Per true class: n, how many of each predicted class and their share of n, sensitivity; precision of the class
     where it is what was predicted. None where there is nothing to divide by.
     """
-    pairs = Counter((str(a), str(b)) for a, b in zip(truth, predicted, strict=True))
-    found: dict[str, Any] = {}
-    for name in classes:
-        row = {other: pairs[name, other] for other in classes}
-        n, called = sum(row.values()), sum(pairs[other, name] for other in classes)
-        found[name] = {
+    from sklearn.metrics import confusion_matrix
+
+    names = _names(truth)
+    table = np.zeros((len(classes), len(classes)), np.int64)
+    if set(names) & set(classes):  # sklearn's refuses a truth without any of the classes
+        table = confusion_matrix(names, _names(predicted), labels=list(classes))
+    counts, called = table.sum(axis=1).tolist(), table.sum(axis=0).tolist()
+    return {
+        name: {
             "n": n,
-            "predicted": {other: {"n": count, "share": count / n if n else None} for other, count in row.items()},
-            "sensitivity": row[name] / n if n else None,
-            "precision": row[name] / called if called else None,
+            "predicted": {o: {"n": c, "share": c / n if n else None} for o, c in zip(classes, row, strict=True)},
+            "sensitivity": row[k] / n if n else None,
+            "precision": row[k] / called[k] if called[k] else None,
         }
-    return found
+        for k, (name, n, row) in enumerate(zip(classes, counts, table.tolist(), strict=True))
+    }
 
 
 def confusions(frames: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
@@ -154,7 +166,7 @@ def _score_case(table: pd.DataFrame, classes: Sequence[str], period: Period | No
     if len(known):
         truth, predicted = known["label"].astype(str).tolist(), known["predicted"].astype(str).tolist()
         scores = {"accuracy": accuracy(truth, predicted), "balanced_accuracy": balanced_accuracy(truth, predicted)}
-        scores["auc"] = auc(truth, known[[f"p_{name}" for name in classes]], classes)
+        scores["auc"] = fast_auc(truth, known[[f"p_{name}" for name in classes]], classes)
     both = table.dropna(subset=["signal", "guess"])
     if len(both) > 1:
         scores["signal_correlation"] = correlation(both["signal"], both["guess"])
@@ -175,7 +187,7 @@ def _score_pooled(known: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]
     table = known[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64)  # (N, K)
 
     def area(rows: npt.NDArray[np.intp]) -> float:
-        return auc(truth[rows].tolist(), table[rows], classes)
+        return fast_auc(truth[rows].tolist(), table[rows], classes)
 
     result = {"balanced_accuracy": mean_with_ci(hits, patients, STATE_SCORES["balanced_accuracy"])}
     mean = area(np.arange(len(truth)))

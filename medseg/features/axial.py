@@ -11,7 +11,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import from_array, require_same_grid
 from medseg.io.labels import Labels
 from medseg.typing import AnyArray, BoolArray, FloatArray
 
@@ -49,9 +49,7 @@ def axial(image: sitk.Image, mask: sitk.Image) -> AxialVolume:
             "give one frame at a time, or use the motion features, which need no mask",
             code="not-a-volume",
         )
-    difference = grid_difference(image, mask)
-    if difference:
-        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    require_same_grid(image, mask)
     turned, reference = sitk.DICOMOrient(image, "LPS"), sitk.DICOMOrient(mask, "LPS")
     width, depth, count = turned.GetSize()
     centre = ((width - 1) / 2, (depth - 1) / 2)
@@ -85,8 +83,7 @@ def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Ima
     turned = sitk.DICOMOrient(image, "LPS")
     count = turned.GetSize()[2]
     numbers = np.broadcast_to(np.arange(1, count + 1, dtype=np.uint16)[:, None, None], turned.GetSize()[::-1])
-    regions = sitk.GetImageFromArray(np.ascontiguousarray(numbers))
-    regions.CopyInformation(turned)
+    regions = from_array(np.ascontiguousarray(numbers), turned)
     return sitk.Resample(regions, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
 
 

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from medseg.errors import ImageError
 from medseg.features.axial import regions
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import require_same_grid
 from medseg.io.labels import Labels
 from medseg.typing import BoolArray, FloatArray
 
@@ -43,8 +42,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     The field of a picture is what is not black, that of a volume what is not air, both without holes. Raises
     `ImageError` (grid-mismatch) where the mask does not fit the image.
     """
-    if difference := grid_difference(image, mask):
-        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    require_same_grid(image, mask)
     if image.GetDimension() == 3:
         image, mask = sitk.DICOMOrient(image, "LPS"), sitk.DICOMOrient(mask, "LPS")
     values = sitk.GetArrayViewFromImage(image)

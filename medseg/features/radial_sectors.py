@@ -13,7 +13,7 @@ from scipy import ndimage
 from medseg.errors import ImageError
 from medseg.features import position
 from medseg.features.axial import regions
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import from_array, require_same_grid
 from medseg.io.labels import Labels
 from medseg.typing import BoolArray, FloatArray
 
@@ -65,9 +65,7 @@ def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
     if inside.any():
         y, x = np.nonzero(inside)
         numbers[y, x] = _sector(np.arctan2(y - y.mean(), x - x.mean())) + 1
-    regions = sitk.GetImageFromArray(numbers)
-    regions.CopyInformation(image)
-    return regions
+    return from_array(numbers, image)
 
 
 def _sector(angle: FloatArray) -> npt.NDArray[np.int64]:
@@ -81,8 +79,7 @@ def _arrays(image: sitk.Image, mask: sitk.Image) -> tuple[FloatArray, npt.NDArra
         raise ImageError(
             "sectors are measured in pictures, this is a volume; choose other features", code="not-a-picture"
         )
-    if difference := grid_difference(image, mask):
-        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    require_same_grid(image, mask)
     values = sitk.GetArrayFromImage(image).astype(np.float64)
     grey = values.mean(axis=-1) if values.ndim == 3 else values
     return grey, sitk.GetArrayFromImage(mask), np.asarray(ndimage.binary_fill_holes(grey > 0))

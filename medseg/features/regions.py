@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from medseg.errors import ImageError
 from medseg.features.axial import regions
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import require_same_grid
 from medseg.io.labels import Labels
 from medseg.preprocess.colour import LUMA
 from medseg.typing import AnyArray, BoolArray, FloatArray
@@ -74,9 +74,7 @@ def crop_regions(
             "measure one channel at a time",
             code="image-channels",
         )
-    difference = grid_difference(image, mask)
-    if difference:
-        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    require_same_grid(image, mask)
     values, spacing = sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1]
     for name, inside in regions(sitk.GetArrayViewFromImage(mask), labels):
         width = _width(int(np.count_nonzero(inside)), spacing, ring)

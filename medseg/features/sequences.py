@@ -240,23 +240,23 @@ class _Profiles:
 
 def _filled(values: FloatArray) -> FloatArray:
     """(T, F) with gaps filled along time, frames taken as equally far apart; at the ends the nearest value stays."""
-    known = np.isfinite(values)
-    if known.all():
+    if np.isfinite(values).all():
         return values
-    times = np.arange(len(values))
-    for column in np.flatnonzero(known.any(axis=0) & ~known.all(axis=0)):
-        there = known[:, column]
-        values[:, column] = np.interp(times, times[there], values[there, column])
-    return values
+    gaps = pd.DataFrame(np.where(np.isfinite(values), values, np.nan))
+    return gaps.interpolate(limit_direction="both").to_numpy()
 
 
-def _moments(values: FloatArray, axis: int | tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+def _moments(values: FloatArray, axis: Literal[0] | tuple[Literal[0], Literal[1]]) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation of the known values; 0 and 0 where nothing is known."""
-    known = np.isfinite(values)
-    count = np.maximum(known.sum(axis=axis), 1)
-    mean = np.where(known, values, 0).sum(axis=axis) / count
-    deviation = np.where(known, values - np.expand_dims(mean, axis), 0)
-    return mean, np.sqrt((deviation**2).sum(axis=axis) / count)
+    from sklearn.preprocessing import StandardScaler
+
+    kept = values.shape[1 if axis == 0 else 2 :]
+    if not values.size:
+        return np.zeros(kept), np.zeros(kept)
+    flat = np.where(np.isfinite(values), values, np.nan).reshape(-1, int(np.prod(kept)))
+    with np.errstate(invalid="ignore"):  # where nothing is known
+        scaler = StandardScaler().fit(flat)
+    return np.nan_to_num(scaler.mean_).reshape(kept), np.sqrt(np.nan_to_num(scaler.var_)).reshape(kept)
 
 
 def _scaled(values: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:

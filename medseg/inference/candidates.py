@@ -16,6 +16,7 @@ from medseg.data.cases import Case
 from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import DataError, MedsegError
 from medseg.evaluation.froc import DetectionResult, ranking
+from medseg.io.geometry import from_array
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
 from medseg.preprocess.geometry import match_mask
@@ -119,8 +120,7 @@ def _looked_at(
 
 def on_network_grid(coded: sitk.Image, grid: sitk.Image, labels: Labels, label: str) -> npt.NDArray[np.bool_]:
     """One label of a coded truth on the network's grid, (Z, Y, X)."""
-    layer = sitk.GetImageFromArray(labels.layer(sitk.GetArrayViewFromImage(coded), label).astype(np.uint8))
-    layer.CopyInformation(coded)
+    layer = from_array(labels.layer(sitk.GetArrayViewFromImage(coded), label).astype(np.uint8), coded)
     array: npt.NDArray[np.bool_] = sitk.GetArrayFromImage(match_mask(layer, grid)) > 0
     return array.reshape((-1, *array.shape[-2:]))  # (Z, Y, X)
 

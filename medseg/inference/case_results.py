@@ -11,6 +11,7 @@ import pandas as pd
 
 from medseg.features.tables import Tables
 from medseg.inference.stacked_classifier import StackedClassifier
+from medseg.utils.json import finite_or_none
 
 N_SHOWN_FEATURES = 12  # measures of a case, those that the model selected first
 Json = dict[str, Any]
@@ -85,7 +86,5 @@ def _moments(classifier: StackedClassifier) -> dict[str, Json]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers for JSON: what is undefined is null."""
-    if value is None or isinstance(value, str):
-        return value
-    return float(value) if np.isfinite(value) else None
+    """Numbers for JSON, see `finite_or_none`; texts stay."""
+    return value if isinstance(value, str) else finite_or_none(value)

@@ -158,7 +158,7 @@ def cgroup_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
     """
     places = {groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"}  # in a container: the root is its own
     with suppress(OSError):
-        for line in own.read_text().splitlines():
+        for line in own.read_text(encoding="utf-8").splitlines():
             _, kinds, path = line.split(":", 2)
             base, name = (groups / "memory", "memory.limit_in_bytes") if kinds else (groups, "memory.max")
             if not kinds or "memory" in kinds.split(","):
@@ -167,7 +167,7 @@ def cgroup_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
     bounds = []
     for file in places:
         with suppress(OSError, ValueError):  # not there, or "max"
-            bounds.append(float(file.read_text()))
+            bounds.append(float(file.read_text(encoding="utf-8")))
     return min(bounds, default=math.inf)
 
 

@@ -14,8 +14,9 @@ import medseg.preprocess
 from medseg.config.components import build
 from medseg.config.settings import Settings
 from medseg.errors import ImageError
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import grid_difference, require_same_grid
 from medseg.typing import Images
+from medseg.utils.files import hash_path
 
 State = dict[str, dict[str, Any]]  # channel → step → what it learnt
 
@@ -47,7 +48,7 @@ class Preprocessor:
             before: list[Any] = []
             for name, step in steps.items():
                 if hasattr(step, "fit"):
-                    seen = (_through(before, images[channel]) for images in cases())
+                    seen = (apply_steps(before, images[channel]) for images in cases())
                     self._restore(channel, name, step.fit(seen))
                 before.append(step)
 
@@ -60,12 +61,8 @@ class Preprocessor:
         ready: Images = {}
         first = next(iter(images.values()))
         for name, image in images.items():
-            difference = grid_difference(image, first)
-            if difference:
-                raise ImageError(
-                    f"channel {name} does not lie on the grid of the first: {difference}", code="image-grid"
-                )
-            ready[name] = _through(self.steps[name].values(), image)
+            require_same_grid(image, first, f"channel {name} does not lie on the grid of the first", "", "image-grid")
+            ready[name] = apply_steps(self.steps[name].values(), image)
             found = ready[name].GetNumberOfComponentsPerPixel()
             if found != self.components:
                 raise ImageError(
@@ -89,11 +86,12 @@ def _code() -> str:
     """Digest of the steps' own code: what was cached by another version of it is made anew."""
     digest = hashlib.sha256()
     for file in sorted(Path(medseg.preprocess.__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
+        digest.update(bytes.fromhex(hash_path(file)))
     return digest.hexdigest()[:16]
 
 
-def _through(steps: Iterable[Any], image: sitk.Image) -> sitk.Image:
+def apply_steps(steps: Iterable[Any], image: sitk.Image) -> sitk.Image:
+    """What steps make of an image, one after the other."""
     for step in steps:
         image = step(image)
     return image

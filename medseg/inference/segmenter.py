@@ -15,8 +15,9 @@ from medseg.config.settings import ClassicalSettings, Settings
 from medseg.inference.candidates import CandidateSelector
 from medseg.inference.candidates import State as RankerState
 from medseg.inference.model_facts import segmentation_settings
-from medseg.inference.preprocessor import Preprocessor, State
+from medseg.inference.preprocessor import Preprocessor, State, apply_steps
 from medseg.inference.quality_gate import QualityGate
+from medseg.io.geometry import from_array
 from medseg.io.image import frames, join_frames
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
@@ -111,8 +112,7 @@ class Segmenter:
         planes, regions = self._planes(ready, tiles)
         grid = next(iter(ready.values()))
         coded, kept = resample_to_input(planes, grid, reference, OutputLabels(self.labels, self.threshold), keep)
-        mask = sitk.GetImageFromArray(coded)
-        mask.CopyInformation(reference)
+        mask = from_array(coded, reference)
         grid = grid if regions else None
         del planes, ready, coded  # large, and the rules need room
         return Segmentation(postprocess(mask, self.after, self.labels), kept, grid, regions)
@@ -130,7 +130,7 @@ def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Ima
     if not rules:
         return coded
     if labels.exclusive:
-        return _through(rules, coded)
+        return apply_steps(rules, coded)
     names = {number: name for name, number in labels.numbers.items()}
     parts = labels.split(coded)
     for rule in rules:
@@ -138,15 +138,7 @@ def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Ima
             parts[names[rule.inner]] = rule.between(parts[names[rule.inner]], parts[names[rule.outer]])
             continue
         parts = {name: rule(part * labels.numbers[name]) > 0 for name, part in parts.items()}
-    joined = sitk.GetImageFromArray(labels.join({name: sitk.GetArrayFromImage(p) > 0 for name, p in parts.items()}))
-    joined.CopyInformation(coded)
-    return joined
-
-
-def _through(rules: list[Any], mask: sitk.Image) -> sitk.Image:
-    for rule in rules:
-        mask = rule(mask)
-    return mask
+    return labels.join_images(parts, coded)
 
 
 def input_channels(config: Settings) -> int:

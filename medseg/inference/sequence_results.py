@@ -19,6 +19,7 @@ from medseg.features.tables import Tables
 from medseg.inference.case_results import diagnosis_records, shown_units
 from medseg.inference.sequence_classifier import SequenceClassifier
 from medseg.inference.stacked_classifier import StackedClassifier, format_signed
+from medseg.utils.json import finite_or_none
 
 N_TOP_FEATURES = 5  # said of each sequence, the weightiest
 MIN_PROBABILITY = 1e-9  # of a probability, so that its log-odds are finite
@@ -48,7 +49,7 @@ def sequence_records(diagnoser: SequenceClassifier, tables: Tables, found: pd.Da
             "frames": len(part),
             "states": {name: int(counts.get(name, 0)) for name in diagnoser.inputs.classes},
             "undecided": int(part["abstain"].sum()) if "abstain" in part else None,
-            "probability": _plain(part["probability"].mean()),
+            "probability": finite_or_none(part["probability"].mean()),
             "accuracy": _accuracies(part),
             "signal": _signals(part),
             "forecast": _forecast(part, diagnoser),
@@ -120,7 +121,7 @@ def _accuracies(part: pd.DataFrame) -> dict[str, float | None]:
     known = part.dropna(subset=["label"])
     columns = {"lstm": "predicted", "linear": "predicted_linear", "rule": "predicted_rule"}
     return {
-        name: _plain(accuracy(known["label"].tolist(), known[column].tolist()))
+        name: finite_or_none(accuracy(known["label"].tolist(), known[column].tolist()))
         for name, column in columns.items()
         if column in part and len(known)
     }
@@ -133,7 +134,7 @@ def _signals(part: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     for name, column in columns.items():
         if column in part and part[column].notna().any() and part["time"].notna().any():
             signal, times = (part[key].to_numpy(dtype=np.float64) for key in (column, "time"))
-            found[name] = {key: _plain(value) for key, value in describe(normalise(signal), times).items()}
+            found[name] = {key: finite_or_none(value) for key, value in describe(normalise(signal), times).items()}
     return found
 
 
@@ -142,7 +143,7 @@ def _forecast(part: pd.DataFrame, diagnoser: SequenceClassifier) -> Json | None:
         return None
     errors = forecast_errors(part, diagnoser.forecast.horizon)
     facts = forecast_facts(diagnoser, diagnoser.forecast.horizon)
-    return {**facts, "nrmse": {kind: _plain(value) for kind, value in errors.items()}}
+    return {**facts, "nrmse": {kind: finite_or_none(value) for kind, value in errors.items()}}
 
 
 def _measures(diagnoser: SequenceClassifier, sequence: FeatureSequence) -> list[Json]:
@@ -152,7 +153,12 @@ def _measures(diagnoser: SequenceClassifier, sequence: FeatureSequence) -> list[
             values = sequence.x[sequence.known[:, column], column]
             low, mean, high = (values.min(), values.mean(), values.max()) if len(values) else (np.nan,) * 3
             cohort = diagnoser.cohort.get(name, {"mean": None, "sd": None})
-            row = {"name": name, "low": _plain(low), "value": _plain(mean), "high": _plain(high)}
+            row = {
+                "name": name,
+                "low": finite_or_none(low),
+                "value": finite_or_none(mean),
+                "high": finite_or_none(high),
+            }
             rows.append({**row, "mean": cohort["mean"], "sd": cohort["sd"]})
     return rows
 
@@ -161,13 +167,9 @@ def cohort_statistics(frames: pd.DataFrame, names: Sequence[str]) -> Mapping[str
     """Mean and standard deviation over cases of each measure's mean over a case's frames."""
     means = frames.groupby("case")[list(names)].mean()
     return {
-        str(name): {"mean": _plain(means[name].mean()), "sd": _plain(means[name].std(ddof=0))} for name in means.columns
+        str(name): {"mean": finite_or_none(means[name].mean()), "sd": finite_or_none(means[name].std(ddof=0))}
+        for name in means.columns
     }
-
-
-def _plain(value: Any) -> float | None:
-    """Numbers for JSON: what is undefined is null."""
-    return float(value) if np.isfinite(value) else None
 
 
 def result_json(

@@ -253,10 +253,8 @@ def load_classifier(run: Run, config: Settings, inputs: FeatureSchema) -> Stacke
 
 def _mean_known(values: FloatArray) -> FloatArray:
     """Means (1, F) over the frames (T, F) in which each was measured, NaN where in none."""
-    known = np.isfinite(values)
-    count = known.sum(axis=0, keepdims=True)
-    total = np.where(known, values, 0).sum(axis=0, keepdims=True)
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+    means = pd.DataFrame(np.where(np.isfinite(values), values, np.nan)).mean()  # np.nanmean warns where none is known
+    return means.to_numpy(np.float64)[None]  # (1, F)
 
 
 def _without_measure(item: Item, column: int) -> Item:

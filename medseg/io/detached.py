@@ -10,6 +10,7 @@ def detached(path: Path) -> list[Path]:
     """The pixel files that the header of a .mhd or .nrrd names; others have none."""
     if path.suffix.lower() not in (".mhd", ".nrrd") or not path.is_file():
         return []
-    head = path.read_bytes()[:4096]
+    with path.open("rb") as file:
+        head = file.read(4096)
     names = re.findall(rb"(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]+)", head, re.IGNORECASE)
     return [path.parent / name.decode(errors="replace").strip() for name in names if name.strip() != b"LOCAL"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
 
+from medseg.errors import ImageError
 from medseg.io.integrity.verify import misplaced
 
 RIGHT_ANGLE = 1e-2  # cosine: what rounding in text headers stays far below, half a degree
@@ -24,6 +27,13 @@ def require_valid_geometry(image: sitk.Image, path: Path) -> None:
     axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))  # one column an axis
     if not np.isfinite(axes).all() or np.abs(axes.T @ axes - np.eye(len(axes))).max() > RIGHT_ANGLE:
         misplaced(path, f"the axes {axes.T.round(4).tolist()} are not at right angles and of length 1")
+
+
+def from_array(array: npt.NDArray[Any], like: sitk.Image) -> sitk.Image:
+    """An image of the values of `array`, [Z,] Y, X[, C], that lies where `like` lies."""
+    image = sitk.GetImageFromArray(array, isVector=array.ndim > like.GetDimension())
+    image.CopyInformation(like)
+    return image
 
 
 GRID_TOLERANCE = 1e-3  # voxels; what rounding in text headers and 32-bit NIfTI fields stays far below
@@ -42,6 +52,22 @@ def grid_difference(a: sitk.Image, b: sitk.Image) -> str | None:
     name = next((name for name, pair in values.items() if not np.allclose(*pair, rtol=1e-6, atol=1e-6)), PLACE[-1])
     first, second = map(_numbers, values[name])
     return f"the {name.lower()}s differ: {first} and {second}, so that voxels lie up to {apart:.3g} of a voxel apart"
+
+
+ONE_ONTO_OTHER = "; resample one onto the other"
+MASK_ONTO_IMAGE = "; resample the mask onto the image first"
+
+
+def require_same_grid(
+    a: sitk.Image,
+    b: sitk.Image,
+    what: str = "image and mask",
+    remedy: str = MASK_ONTO_IMAGE,
+    code: str = "grid-mismatch",
+) -> None:
+    """Raise ImageError, "`what`: how they differ `remedy`", where two images do not lie on one grid."""
+    if difference := grid_difference(a, b):
+        raise ImageError(f"{what}: {difference}{remedy}", code=code)
 
 
 def max_grid_offset(a: sitk.Image, b: sitk.Image) -> float:

@@ -22,9 +22,10 @@ import SimpleITK as sitk
 from medseg.errors import DataError, ImageError
 from medseg.io import itk, photo
 from medseg.io.dicom import series as dicom
-from medseg.io.geometry import grid_difference, require_valid_geometry
+from medseg.io.geometry import require_same_grid, require_valid_geometry
 from medseg.io.integrity import nifti as payload_nifti
 from medseg.io.integrity import verify as payload
+from medseg.utils.files import sync
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -207,8 +208,7 @@ def write_image(image: sitk.Image, path: Path) -> None:
                 sitk.WriteImage(image, str(draft), useCompression=suffix in (".nii.gz", ".mha", ".nrrd"))
             payload.verify(draft, suffix)  # a full disk does not always raise
             for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
+                sync(part)
                 part.replace(path if part == draft else path.parent / part.name)
     except (RuntimeError, OSError, ImageError) as error:
         why = f"could not be written: {itk.first_line(error)}; check the free space and the rights"
@@ -240,9 +240,7 @@ def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) ->
     Frames do not know their time: `like`, the sequence they came from, gives back its grid (else time 0, 1, 2, …).
     """
     for number, image in enumerate(images):
-        difference = grid_difference(images[0], image)
-        if difference:
-            raise ImageError(f"frame {number} does not lie on the grid of frame 0: {difference}", code="image-frames")
+        require_same_grid(images[0], image, f"frame {number} does not lie on the grid of frame 0", "", "image-frames")
     aligned = [sitk.Image(image) for image in images]
     for image in aligned:
         image.CopyInformation(images[0])  # the filter refuses even rounding differences

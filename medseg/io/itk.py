@@ -31,7 +31,7 @@ READERS |= {".nrrd": "NrrdImageIO", ".png": "PNGImageIO", ".jpg": "JPEGImageIO",
 READERS |= {".tif": "TIFFImageIO", ".tiff": "TIFFImageIO", ".bmp": "BMPImageIO"}
 _LOCK = threading.Lock()  # the two streams belong to the whole process
 _STREAMS = (1, 2)  # standard output and error: ITK's own JPEG messages go to the first, most others to the second
-_C = ctypes.CDLL(None) if os.name != "nt" else ctypes.CDLL("msvcrt")
+_C = ctypes.CDLL(None) if os.name != "nt" else ctypes.CDLL("ucrtbase")
 
 
 @contextmanager

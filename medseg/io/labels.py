@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from medseg.io.geometry import from_array
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -42,10 +44,14 @@ class Labels:
                 coded |= layers[name].astype(np.uint8) * np.uint8(self.code(name))
         return coded
 
+    def join_images(self, parts: Mapping[str, sitk.Image], like: sitk.Image) -> sitk.Image:
+        """`join` of binary images, on the grid of `like`."""
+        return from_array(self.join({name: sitk.GetArrayViewFromImage(part) > 0 for name, part in parts.items()}), like)
+
     def split(self, coded: sitk.Image) -> dict[str, sitk.Image]:
         """A binary image for each label."""
         array = sitk.GetArrayViewFromImage(coded)
-        return {name: _like(self.layer(array, name).astype(np.uint8), coded) for name in self.numbers}
+        return {name: from_array(self.layer(array, name).astype(np.uint8), coded) for name in self.numbers}
 
     def flatten(self, coded: sitk.Image) -> sitk.Image:
         """A label map of a coded mask; where labels overlap the later one."""
@@ -55,13 +61,7 @@ class Labels:
         flat = np.zeros(array.shape, np.uint8)
         for name, number in self.numbers.items():
             flat[self.layer(array, name)] = number
-        return _like(flat, coded)
-
-
-def _like(array: npt.NDArray[np.uint8], image: sitk.Image) -> sitk.Image:
-    made = sitk.GetImageFromArray(array)
-    made.CopyInformation(image)
-    return made
+        return from_array(flat, coded)
 
 
 def normalize_name(name: str) -> str:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from medseg.errors import ImageError
 from medseg.io import itk
+from medseg.io.geometry import from_array
 from medseg.io.integrity.photo import bmp_kind
 
 Image.MAX_IMAGE_PIXELS = None  # large pictures are no attack: `payload` and `itk.read` look at sizes
@@ -111,7 +112,7 @@ def as_mask(path: Path, image: sitk.Image) -> sitk.Image:
     """
     numbers = _palette_numbers(path, image) if path.suffix.lower() in PIXELS else None
     if numbers is not None and numbers.shape == image.GetSize()[::-1]:
-        return _on_grid(numbers, image)
+        return from_array(numbers, image)
     grey = one_channel(image)
     if grey is None:
         view = sitk.GetArrayViewFromImage(image)
@@ -123,7 +124,7 @@ def as_mask(path: Path, image: sitk.Image) -> sitk.Image:
         )
     view = sitk.GetArrayViewFromImage(grey)
     if view.dtype == np.uint16 and view.max() == WHITE_16 and np.isin(view, (0, WHITE_16)).all():
-        return _on_grid((view > 0).astype(np.uint8) * np.uint8(255), grey)
+        return from_array((view > 0).astype(np.uint8) * np.uint8(255), grey)
     return grey
 
 
@@ -145,12 +146,6 @@ def _palette_numbers(path: Path, image: sitk.Image) -> npt.NDArray[np.uint8] | N
     except BROKEN:
         return None
     return np.stack(pages) if image.GetDimension() > 2 else pages[0]
-
-
-def _on_grid(array: npt.NDArray[np.uint8], image: sitk.Image) -> sitk.Image:
-    made = sitk.GetImageFromArray(array)
-    made.CopyInformation(image)
-    return made
 
 
 def fitted(image: sitk.Image, path: Path, suffix: str) -> sitk.Image:

@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medseg.errors import ImageError
+from medseg.io.geometry import from_array
 from medseg.preprocess.intensity import Field, inside_field
 
 NEGATIVE = 0.01  # share of the field's voxels below zero that interpolation may leave; more is no raw image
@@ -35,8 +36,7 @@ class N4:
         array = sitk.GetArrayViewFromImage(image)
         if array.min() == array.max():
             return image
-        inside = sitk.GetImageFromArray(inside_field(image, self.field or _bright).astype(np.uint8))
-        inside.CopyInformation(image)
+        inside = from_array(inside_field(image, self.field or _bright).astype(np.uint8), image)
         negative = float((array < 0).mean(where=sitk.GetArrayViewFromImage(inside) > 0))
         if negative > NEGATIVE:
             raise ImageError(

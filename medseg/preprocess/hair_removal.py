@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from skimage.morphology import skeletonize
 
 from medseg.errors import ImageError
+from medseg.io.geometry import from_array
 from medseg.preprocess.intensity import Photo
 from medseg.preprocess.ruler_detection import ANGLES, detect_rulers
 from medseg.typing import BoolArray, ByteArray, Float32Array
@@ -57,17 +58,13 @@ class RemoveHair:
         inside = _enlarged(hair.astype(np.float32), array.shape[:2]) > 0.5
         values = _enlarged(filled, array.shape[:2])[inside]
         rows[inside] = np.rint(values) if np.issubdtype(array.dtype, np.integer) else values
-        result = sitk.GetImageFromArray(array, isVector=array.ndim == 3)
-        result.CopyInformation(image)
-        return result
+        return from_array(array, image)
 
     def mask(self, image: sitk.Image) -> sitk.Image:
         """2D photograph → uint8 mask on its grid, 1 where hair is."""
         hair = self._find(_colours(_shrunk(image)))
         found = _enlarged(hair.astype(np.float32), image.GetSize()[::-1]) > 0.5
-        result = sitk.GetImageFromArray(found.astype(np.uint8))
-        result.CopyInformation(image)
-        return result
+        return from_array(found.astype(np.uint8), image)
 
     def _find(self, colours: Float32Array) -> BoolArray:
         """Colours (Y, X, 3) in 0..1 → hair with its soft edges (Y, X)."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.errors import DataError, ImageError, MedsegError
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import from_array, require_same_grid
 from medseg.preprocess.geometry import as_float
 from medseg.typing import Float32Array
 
@@ -180,9 +180,7 @@ def inside_field(image: sitk.Image, field: Field | None) -> npt.NDArray[np.bool_
     if field is None:
         return np.ones(image.GetSize()[::-1], np.bool_)
     mask = field(image)
-    difference = grid_difference(mask, image)
-    if difference:
-        raise ImageError(f"the field does not lie on the image's grid: {difference}", code="field-grid")
+    require_same_grid(mask, image, "the field does not lie on the image's grid", "", "field-grid")
     inside: npt.NDArray[np.bool_] = sitk.GetArrayFromImage(mask) > 0
     if not inside.any():
         raise ImageError(
@@ -195,9 +193,7 @@ def inside_field(image: sitk.Image, field: Field | None) -> npt.NDArray[np.bool_
 
 def like_image(array: npt.NDArray[np.floating], image: sitk.Image) -> sitk.Image:
     """An array ([Z,] Y, X[, C]) as a 32-bit image with the geometry of `image`."""
-    made = sitk.GetImageFromArray(array.astype(np.float32, copy=False), isVector=array.ndim > image.GetDimension())
-    made.CopyInformation(image)
-    return made
+    return from_array(array.astype(np.float32, copy=False), image)
 
 
 def _piecewise(values: Float32Array, marks: npt.NDArray[np.float64], standard: Float32Array) -> Float32Array:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
+from medseg.io.geometry import from_array
 from medseg.preprocess.geometry import grid_of, match_mask
 
 
@@ -63,8 +64,7 @@ def at_long_side(image: sitk.Image, mask: sitk.Image, pixels: int) -> tuple[sitk
     kind = sitk.GetArrayViewFromImage(image).dtype
     array = sitk.GetArrayFromImage(grid)
     array = (np.rint(array) if kind.kind in "iu" else array).astype(kind)
-    values = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
-    values.CopyInformation(grid)
+    values = from_array(array, grid)
     if has_no_scale(image):
         for part in (values, flat):
             part.SetSpacing((1.0, 1.0))

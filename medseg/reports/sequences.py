@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from medseg.reports import diagnosis_plots as plots_diagnosis
 from medseg.reports import plots
 from medseg.reports.common import Json, png_data_uri
+from medseg.utils.json import join_distinct
 
 MOST = 20  # sequences shown one by one
 LONG = 300  # frames: more do not fit a page's width
@@ -62,4 +62,4 @@ def _once(part: pd.DataFrame) -> str:
     """Why a person should look, each reason once."""
     if "review" not in part:
         return ""
-    return "; ".join(dict.fromkeys(str(text) for text in part["review"].replace("", np.nan).dropna()))
+    return join_distinct(part["review"])

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import medseg
 from medseg.errors import ConfigError, ModelError
 from medseg.runs import archive
-from medseg.utils.files import atomic_write_bytes, atomic_write_text, sha256, write_json
+from medseg.utils.files import atomic_write_bytes, atomic_write_text, hash_path, write_json
+from medseg.utils.locks import sweep_temporary, temporary_folder
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +31,10 @@ HASHED = (
 # what a run answers with, beside its settings
 MODEL_FILES = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))
 ENCODER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, whole
-STACK_FILES = frozenset(  # what a package may hold
+PACKAGE_FILES = frozenset(  # what a package may hold
     {"LICENCE.txt", *(f"{place}{name}" for place in ("", f"{ENCODER}/") for name in (archive.MANIFEST, *HASHED))}
 )
-UNPACKED, HELD = "medseg-", ".held"  # how a folder of an unpacked package begins; its file that is locked
+UNPACKED = "medseg-"  # how the name of an unpacked package's folder begins
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "SimpleITK", "albumentations", "hydra-core", "scikit-learn")
 
 
@@ -61,7 +57,7 @@ class Run:
     def read_json(self, name: str) -> dict[str, Any]:
         """One of the run's JSON files; a missing or broken one is a `ModelError`."""
         try:
-            content = json.loads(self.file(name).read_text())
+            content = json.loads(self.file(name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(
                 f"{self.named / name}: missing or not JSON; train again or copy the whole run folder"
@@ -137,7 +133,7 @@ class Run:
                 "platform": f"{platform.system()} {platform.machine()}",
                 "machine": machine or {},
                 "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-                "sha256": {name: sha256(self.file(name)) for name in HASHED if self.file(name).is_file()},
+                "sha256": {name: hash_path(self.file(name)) for name in HASHED if self.file(name).is_file()},
             },
         )
 
@@ -165,13 +161,9 @@ def create(run_dir: str | None, organ: str) -> Run:
 
 
 def hash_run_input(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder one after the other; blank where it cannot be read."""
-    digest = hashlib.sha256()
+    """`hash_path` of an image; blank where it cannot be read."""
     try:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file.read_bytes())
-        return digest.hexdigest() if path.exists() else ""
+        return hash_path(path)
     except OSError:
         return ""
 
@@ -199,33 +191,13 @@ def open_run(path: Path) -> Run:
 
 
 def _unpacked(file: Path) -> Run:
-    members = archive.unpack(file, STACK_FILES)
-    _sweep_unpacked()
-    parent = Path(tempfile.mkdtemp(prefix=UNPACKED))
-    held = (parent / "lock").open("w")
-    fcntl.flock(held, fcntl.LOCK_EX)
-    (parent / "lock").replace(parent / HELD)  # by this name only once it is held
+    members = archive.unpack(file, PACKAGE_FILES)
+    sweep_temporary(UNPACKED)
+    parent, remove = temporary_folder(UNPACKED)
     run = Run(parent / (file.stem.strip(".") or "model"), file)
-    weakref.finalize(run, _remove, parent, held, os.getpid())
+    weakref.finalize(run, remove)
     write_members(members, run.path)
     return _checked(run)
-
-
-def _remove(folder: Path, held: TextIO, process: int) -> None:
-    if os.getpid() == process:  # a fork leaves the folder to its parent
-        shutil.rmtree(folder, ignore_errors=True)
-        held.close()
-
-
-def _sweep_unpacked() -> None:
-    """Remove what killed processes of this user left unpacked: nobody holds it any more."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{UNPACKED}*/{HELD}"):
-        with suppress(OSError):  # held, or another user's
-            if lock.parent.is_symlink() or lock.parent.stat().st_uid != os.getuid():
-                continue
-            with lock.open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def write_members(members: dict[str, bytes], folder: Path) -> None:
@@ -248,15 +220,15 @@ def _checked(run: Run) -> Run:
     if manifest.get("schema") != SCHEMA:
         raise ModelError(f"{path}: written in schema {manifest.get('schema')}, this medseg reads schema {SCHEMA}")
     hashes = manifest.get("sha256")
-    if not isinstance(hashes, dict) or not STACK_FILES.issuperset(hashes):
+    if not isinstance(hashes, dict) or not PACKAGE_FILES.issuperset(hashes):
         raise ModelError(f"{run.file('manifest.json')}: names files that no run has; copy the run again")
-    there = [name for name in sorted(STACK_FILES - {archive.MANIFEST}) if run.file(name).exists()]
+    there = [name for name in sorted(PACKAGE_FILES - {archive.MANIFEST}) if run.file(name).exists()]
     if "package" in manifest and (strange := [name for name in there if name not in hashes]):
         raise ModelError(f"{run.file(strange[0])}: was added to the package; import it again")
     for name, digest in hashes.items():
         if not run.file(name).is_file():
             raise ModelError(f"{run.file(name)}: missing; copy the whole run folder")
-        if sha256(run.file(name)) != digest:
+        if hash_path(run.file(name)) != digest:
             raise ModelError(f"{run.file(name)}: was changed after training (its hash differs); copy the run again")
     return run
 

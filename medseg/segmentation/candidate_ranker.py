@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from medseg.data.splits import stratified_group_folds
 from medseg.errors import DataError
 from medseg.segmentation.candidates import Candidate
 from medseg.typing import FloatArray
@@ -72,7 +73,6 @@ def fit(
     where all candidates are hits or none is.
     """
     from sklearn.linear_model import LogisticRegressionCV
-    from sklearn.model_selection import StratifiedGroupKFold
 
     truth = np.asarray(hits, np.int64)
     if len(set(truth.tolist())) < 2:
@@ -91,7 +91,7 @@ def fit(
         splits: Any = [(np.arange(len(truth)),) * 2]
         strengths = [0.03]
     else:
-        splits = list(StratifiedGroupKFold(folds).split(terms, truth, list(patients)))
+        splits = stratified_group_folds(truth, list(patients), folds)
     # every split must hold both classes on both sides, else its score is undefined
     splits = [(a, b) for a, b in splits if len(set(truth[a])) == len(set(truth[b])) == 2] or [
         (np.arange(len(truth)),) * 2

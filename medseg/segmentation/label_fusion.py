@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.errors import ImageError
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import from_array, require_same_grid
 
 
 def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.Image, dict[str, int]]:
@@ -21,14 +20,10 @@ def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.
     merged = np.zeros(sitk.GetArrayViewFromImage(first).shape, np.uint8)
     for image, labels in reversed(maps):  # what has priority is painted last
         array = sitk.GetArrayViewFromImage(image)
-        difference = grid_difference(image, first)
-        if difference:
-            raise ImageError(f"label maps on different grids cannot be merged: {difference}", code="image-grid")
+        require_same_grid(image, first, "label maps on different grids cannot be merged", "", "image-grid")
         for name, number in labels.items():
             merged[array == number] = names[name]
-    result = sitk.GetImageFromArray(merged)
-    result.CopyInformation(first)
-    return result, names
+    return from_array(merged, first), names
 
 
 def merge_names(maps: Sequence[Mapping[str, int]]) -> dict[str, int]:

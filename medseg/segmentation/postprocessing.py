@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
+from medseg.io.geometry import from_array
 from medseg.segmentation.connected_components import select_components
 from medseg.typing import BoolArray
 
@@ -239,9 +240,7 @@ def _binary(array: npt.NDArray[np.bool_]) -> sitk.Image:
 
 
 def _like(array: npt.NDArray[np.generic], image: sitk.Image) -> sitk.Image:
-    made = sitk.GetImageFromArray(array.astype(np.uint8))
-    made.CopyInformation(image)
-    return made
+    return from_array(array.astype(np.uint8), image)
 
 
 def _grown(array: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -262,6 +261,4 @@ def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[Bo
         for own, plane in zip(region, changed, strict=True):  # one after the other: no copies of a whole volume
             own[own == label] = 0
             own[plane & (own == 0)] = label
-    result = sitk.GetImageFromArray(array)
-    result.CopyInformation(mask)
-    return result
+    return from_array(array, mask)

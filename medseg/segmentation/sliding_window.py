@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -48,13 +47,6 @@ class Tiling:
             count = 1 if size <= patch else -(-(size - patch) // step) + 1
             axes.append([round(i * (size - patch) / max(count - 1, 1)) for i in range(count)])
         return list(itertools.product(*axes))
-
-
-def predict(network: nn.Module, image: Float32Array, tiling: Tiling, device: torch.device) -> Float32Array:
-    """Probabilities (K, Z, Y, X) of an image (C, Z, Y, X); a 2D network takes the slices along Z."""
-    return stack_planes(
-        iter_planes(partial(probabilities, network.eval(), tiling, device), [image], tiling), image.shape[1]
-    )
 
 
 def stack_planes(parts: Iterable[Float32Array], depth: int) -> Float32Array:

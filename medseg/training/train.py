@@ -10,6 +10,7 @@ from typing import NamedTuple
 import yaml
 
 from medseg.batch.case_log import CaseLog
+from medseg.config.components import check_components
 from medseg.config.load import to_yaml, with_values
 from medseg.config.settings import Settings, StackingSettings
 from medseg.data.cases import Case
@@ -39,6 +40,7 @@ def train(config: Settings, like: Run | None = None) -> TrainingResult:
     like: a run whose split is taken. A SIGINT or SIGTERM ends with status 130 and says how to go on.
     """
     started = datetime.now(UTC)
+    check_components(config)
     root, synthetic = resolve_data_root(config)
     cases = read_dataset(config, root)
     if config.resume:

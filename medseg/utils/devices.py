@@ -50,10 +50,9 @@ def free_cores() -> int:
 
 
 def _allowed_cores() -> list[int]:
-    try:
+    if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return list(range(os.cpu_count() or 1))
+    return list(range(os.cpu_count() or 1))  # macOS and Windows do not say
 
 
 def select_device(accelerator: str) -> torch.device:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,22 @@ from typing import Any
 from medseg.errors import OutputError
 
 DRAFT = ".writing-"  # how the names of half-written files and folders begin
+WINDOWS = os.name == "nt"
+# characters that no name has on Windows, ends that it drops, and names that are devices there whatever their ending
+_UNFIT = re.compile(
+    r'.*[<>:"|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?', re.IGNORECASE
+)
 
 
 def sibling_path(out: Path, ending: str) -> Path:
     """features.csv, "_steps.csv" → features_steps.csv."""
     return out.with_name(out.name.removesuffix(".csv") + ending)
+
+
+def unfit_name(name: str) -> bool:
+    """Whether Windows can make no file below a folder of this name, "/" between its parts; elsewhere all do."""
+    parts = re.split(r"[/\\]", name)
+    return WINDOWS and any(part == "" or _UNFIT.fullmatch(part) for part in parts)
 
 
 def draft_prefix(path: Path) -> str:
@@ -60,6 +72,12 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def sync(path: Path) -> None:
+    """Make a file that was written by others outlast a power cut; open for writing, since Windows syncs no other."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
 def append_text(path: Path, text: str) -> None:
     """Add to a file, at once and to stay; what cannot be added whole is taken back. Raises `OutputError`."""
     left = memoryview(text.encode(errors="backslashreplace"))
@@ -93,8 +111,14 @@ def write_json(path: Path, content: Any) -> None:
     atomic_write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes; OSError for a pipe or a device, which have no end."""
+def hash_path(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex; of a folder, of the digests of all files in it, in the order of their names.
+
+    Files are streamed. OSError where there is nothing, and for a pipe or a device, which have no end.
+    """
+    if path.is_dir():
+        files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.as_posix())
+        return hashlib.sha256(b"".join(bytes.fromhex(hash_path(file)) for file in files)).hexdigest()
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as file:

@@ -1,18 +1,24 @@
-"""One process an output: locks, and removal of half-written files."""
+"""One process an output: locks, and removal of what killed processes left."""
 
 from __future__ import annotations
 
-import fcntl
 import glob
+import os
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from medseg.errors import ConfigError, OutputError
 from medseg.utils.files import DRAFT, draft_prefix, sibling_path
 
 ROWS = ".rows.jsonl"  # of the tables beside the ledger, a line a case, as they come
+HELD = ".held"  # ending of the lock beside a temporary folder
 
 
 @contextmanager
@@ -49,17 +55,55 @@ def hidden_path(out: Path, ending: str) -> Path:
 def _held(lock: Path, out: Path) -> Iterator[None]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        held = FileLock(lock, blocking=False).acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"{out}: another medseg writes there now; wait for it, or choose another output", code="output-locked"
+        ) from error
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another output") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"{out}: another medseg writes there now; wait for it, or choose another output", code="output-locked"
-            ) from error
+    with held:
         yield
+
+
+def temporary_folder(prefix: str) -> tuple[Path, Callable[[], None]]:
+    """A new folder among the temporary files, and what removes it, in this process alone.
+
+    Its lock lies beside it and is taken first, so that a folder whose lock is free belongs to nobody.
+    """
+    while True:
+        folder = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
+        lock = _lock_of(folder)
+        try:
+            lock.acquire()
+        except Timeout:  # another process's `sweep_temporary` looks at it
+            continue
+        folder.mkdir(mode=0o700)
+        return folder, partial(_remove, folder, lock, os.getpid())
+
+
+def sweep_temporary(prefix: str) -> None:
+    """Remove the folders of `temporary_folder` that killed processes of this user left."""
+    for file in Path(tempfile.gettempdir()).glob(f"{prefix}*{HELD}"):
+        with suppress(OSError):  # held, or gone
+            if hasattr(os, "getuid") and file.lstat().st_uid != os.getuid():  # Windows: a place for each user
+                continue
+            lock = _lock_of(file.with_suffix(""))
+            lock.acquire()
+            _remove(file.with_suffix(""), lock, os.getpid())
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(f"{folder}{HELD}", blocking=False, thread_local=False)
+
+
+def _remove(folder: Path, lock: FileLock, process: int) -> None:
+    if os.getpid() != process:  # a fork leaves the folder to its parent
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # Windows removes no open file; there the release does
+        Path(lock.lock_file).unlink()
+    lock.release()
 
 
 def remove_drafts(folder: Path) -> None:

@@ -13,7 +13,8 @@ from medseg.batch.case_log import CaseLog
 from medseg.batch.entry import Entry
 from medseg.batch.resume import PreviousRun
 from medseg.errors import DataError
-from medseg.utils.files import atomic_write_text, sha256, write_json
+from medseg.utils.files import atomic_write_text, hash_path, write_json
+from tests.conftest import posix
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 
 def test_sha256_is_the_known_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hash_path(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp_path: Path) -> None:
@@ -108,6 +109,7 @@ def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeyp
     assert len(written) == 8  # c5 is as it was
 
 
+@posix
 def test_what_cannot_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
     """The operating system itself refuses more than 5000 bytes; a line of 4096 goes in, the next is cut."""
     code = (
@@ -123,6 +125,7 @@ def test_what_cannot_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "x" * 4095 + "\n"
 
 
+@posix
 def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed = []
     sync = os.fsync
@@ -146,13 +149,15 @@ def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+@posix
 def test_a_name_that_is_not_utf8_stands_in_the_ledger_with_an_escape(tmp_path: Path) -> None:
     ledger = CaseLog(tmp_path / "cases.csv")
     ledger.add(Entry("a", "failed", "image-name", "rename it", input=os.fsdecode(b"in/\xe9.png")))
     assert "in/\\udce9.png" in (tmp_path / "cases.csv").read_text(encoding="utf-8")
 
 
+@posix
 def test_a_pipe_has_no_digest(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="no regular file"):
-        sha256(tmp_path / "pipe")
+        hash_path(tmp_path / "pipe")

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from medseg.batch.interrupts import force_exit_after
+from tests.conftest import posix
 
 LONG = """
 import sys, time
@@ -22,6 +23,7 @@ main(work)
 """
 
 
+@posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_library_at_work_does_not_hold_it_up(number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "-c", LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -52,6 +54,7 @@ main(work)
 """
 
 
+@posix
 @pytest.mark.parametrize("work", ["time.sleep(60)", "sitk.Median(volume, [4, 4, 4])"])
 def test_it_is_said_while_the_streams_are_kept_off_the_terminal(work: str) -> None:
     process = subprocess.Popen(

@@ -1,7 +1,6 @@
 """A batch that is stopped, repeated, altered, shared."""
 
 import csv
-import fcntl
 import os
 import shutil
 import signal
@@ -15,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from filelock import FileLock
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.entry import Entry
 from medseg.batch.resume import PreviousRun, hash_content
 from medseg.errors import ConfigError
 from medseg.utils.locks import lock_output
-from tests.conftest import tree
+from tests.conftest import posix, tree
 
 Command = Callable[..., Any]
 
@@ -142,15 +142,14 @@ def test_strict_refuses_what_is_otherwise_for_review(medseg: Command, photos: Pa
 def test_a_second_process_is_refused(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with (out / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(out / ".lock"):
         result = medseg("segment", photos, out, "--model", rule, "-q")
     assert result.status == 2
     assert "another medseg" in result.err
     assert not made(out)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_output_is_one_error(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir(mode=0o500)
@@ -162,6 +161,7 @@ def test_a_read_only_output_is_one_error(medseg: Command, photos: Path, rule: Pa
 TORTURE = [pytest.param(20, workers, marks=pytest.mark.torture) for workers in (1, 2)]
 
 
+@posix
 @pytest.mark.parametrize(("kills", "workers"), [(3, 1), *TORTURE])
 def test_a_killed_batch_goes_on_to_the_same_masks(
     medseg: Command, photos: Path, rule: Path, tmp_path: Path, kills: int, workers: int

@@ -1,10 +1,8 @@
 """A table that is made case by case: stopped, repeated, altered, shared, on a full disk."""
 
 import csv
-import fcntl
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from filelock import FileLock
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.entry import Entry
@@ -26,6 +25,7 @@ from medseg.batch.resume import hash_content
 from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, CaseResult, Job, case_errors, open_case_log, run_serial
 from medseg.errors import ConfigError, ImageError, OutputError
 from medseg.runs.run import hash_run_input
+from tests.conftest import posix
 
 Command = Callable[..., Any]
 CASES = [f"c{number}" for number in range(10)]
@@ -189,6 +189,7 @@ def test_where_nothing_can_be_measured_no_older_table_stays(medseg: Command, dat
     assert json.loads((out.parent / "f_cases.json").read_text())["exit_status"] == 1
 
 
+@posix
 @pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.torture)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
     medseg: Command, data: Path, measured: list[str], kills: int
@@ -221,6 +222,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
     assert contents(out.parent) == contents(whole.parent)
 
 
+@posix
 def test_an_interrupt_leaves_a_whole_ledger_that_says_so(data: Path) -> None:
     out = data / "out" / "f.csv"
     process = subprocess.Popen([sys.executable, "-m", "medseg", *words(data, out)], stderr=subprocess.DEVNULL)
@@ -234,8 +236,10 @@ def test_an_interrupt_leaves_a_whole_ledger_that_says_so(data: Path) -> None:
     assert 0 < len(content["entries"]) < len(CASES)
 
 
+@posix
 @pytest.mark.parametrize("limit", [1_000, 20_000])
 def test_a_full_disk_is_one_error_and_earlier_results_stay(medseg: Command, data: Path, limit: int) -> None:
+    resource = pytest.importorskip("resource")
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
     before = contents(out.parent)
@@ -289,8 +293,7 @@ def test_a_read_only_folder_keeps_what_it_holds(medseg: Command, data: Path) -> 
 def test_a_second_process_is_refused_and_a_neighbour_is_not(medseg: Command, data: Path) -> None:
     out = data / "out" / "f.csv"
     out.parent.mkdir()
-    with (out.parent / ".f.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(out.parent / ".f.lock"):
         result = medseg(*words(data, out))
         assert result.status == 2
         assert "another medseg" in result.err

@@ -14,7 +14,7 @@ import pytest
 
 from medseg.batch.workers import SerialPool, WorkerCrash, WorkerPool, open_pool
 from medseg.errors import ConfigError, MedsegError, OutputError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, posix
 
 
 def load(word: str) -> Callable[[int], tuple[int, int]]:
@@ -78,6 +78,7 @@ def test_one_is_this_process(count: int) -> None:
         assert list(results(pool, [3, 4])) == [(3, (9, os.getpid())), (4, (16, os.getpid()))]
 
 
+@posix
 def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
     jobs = [1, 13, 2, 14, 3, 15, 13, 4]
     with open_pool(2, load, "it") as pool:
@@ -121,6 +122,7 @@ def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
     assert caught.value.code == "model"
 
 
+@posix
 def test_processes_that_die_in_loading_are_not_started_for_ever() -> None:
     with pytest.raises(MedsegError, match="no worker is left: the last one was ended by SIGKILL") as caught:  # noqa: SIM117
         with open_pool(2, load, "die"):

@@ -22,6 +22,7 @@ from medseg.inference.extractor import Extractor
 from medseg.inference.sequence_classifier import SequenceClassifier
 from medseg.io.labels import Labels
 from medseg.runs.run import open_run
+from tests.conftest import posix
 
 Command = Callable[..., Any]
 
@@ -255,6 +256,7 @@ def test_every_batch_command_keeps_the_same_ledger(
             assert ledger == "data_check.csv" or len(entry["output_hash"]) == 64
 
 
+@posix
 @pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.torture)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_answers(
     medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path, kills: int

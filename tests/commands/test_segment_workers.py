@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import SimpleITK as sitk
 
 from medseg.batch.entry import SUCCEEDED
 from medseg.batch.resume import hash_content
-from tests.conftest import tree
+from tests.conftest import posix, tree
 
 Command = Callable[..., Any]
 SEGMENT = [sys.executable, "-m", "medseg", "segment"]
@@ -73,6 +72,7 @@ def test_workers_make_the_same_of_a_folder(medseg: Command, rule: Path, tmp_path
     assert len(found[1][0]) == 11
 
 
+@posix
 def test_a_worker_that_is_killed_is_named_by_its_case(rule: Path, tmp_path: Path) -> None:
     """The first worker is held before it is ready, the second while it has a case, so that it is clear which dies."""
     photos, out = paint(tmp_path / "photos", 12), tmp_path / "out"
@@ -98,6 +98,7 @@ def test_a_worker_that_is_killed_is_named_by_its_case(rule: Path, tmp_path: Path
     assert len(tree(out)) == 12
 
 
+@posix
 @pytest.mark.parametrize(
     ("number", "workers", "when"),
     [
@@ -152,6 +153,7 @@ def family(session: int) -> list[psutil.Process]:
 NAMES = ["with blanks", "Läsion é ñ", "病变 🔬", "x" * 196, "-rf", "--model", "a,b;'c\"", "%s {0} [red]", "tab\there"]
 
 
+@posix
 def test_names_of_every_kind(medseg: Command, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = paint(tmp_path / "photos", len(NAMES))
     for number, name in enumerate(NAMES):
@@ -169,8 +171,10 @@ def test_names_of_every_kind(medseg: Command, rule: Path, tmp_path: Path, monkey
     assert {row["output"] for row in ledger_of(Path("-out 🔬"))} == {f"-out 🔬/{name}" for name in made}
 
 
+@posix
 def test_no_room_is_one_error_and_what_is_done_stays(rule: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: three masks fit, the others do not."""
+    resource = pytest.importorskip("resource")
     photos, out = paint(tmp_path / "photos", 3), tmp_path / "out"
     for path in paint(tmp_path / "big", 3, 400).iterdir():
         path.rename(photos / f"q{path.name}")

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 
 from medseg.errors import DataError
-from medseg.evaluation.association import associate, benjamini_hochberg
+from medseg.evaluation.association import RIDGE, associate, benjamini_hochberg, fast_slope
 
 
 def cohort(count: int = 300, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -109,3 +110,13 @@ def test_benjamini_and_hochberg_by_hand() -> None:
     q = benjamini_hochberg(np.array([0.04, 0.01, np.nan, 0.03, 0.5]))
     assert q[[1, 3, 0, 4]] == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
     assert np.isnan(q[2])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fast_slope_agrees_with_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    z = random.normal(size=40)
+    z = (z - z.mean()) / z.std()
+    y = z > 0 if seed == 0 else z * seed / 2 + random.logistic(size=40) > 0  # the first parts without overlap
+    model = LogisticRegression(C=1 / (RIDGE * len(z)), solver="newton-cholesky", tol=1e-10).fit(z[:, None], y)
+    assert fast_slope(z, y.astype(float)) == pytest.approx(model.coef_[0, 0], abs=1e-6)

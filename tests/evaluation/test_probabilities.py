@@ -2,17 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss, roc_auc_score
 
 from medseg.evaluation.probabilities import (
-    average_precision,
     calibration_error,
     classwise_error,
+    fast_average_precision,
     prediction_set_metrics,
     probability_metrics,
     reliability,
+    roc_pr_curves,
     weighted_kappa,
 )
+from medseg.evaluation.states import fast_auc
 
 
 def cohort(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +43,47 @@ def test_scores_agree_with_an_independent_library() -> None:
 
 def test_average_precision_takes_equal_scores_together() -> None:
     score, ill = np.round(np.random.default_rng(1).random(80), 1), np.arange(80) % 3 == 0
-    assert average_precision(score, ill) == pytest.approx(average_precision_score(ill, score))
+    assert fast_average_precision(score, ill) == pytest.approx(average_precision_score(ill, score))
+
+
+def draw(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores with ties, sides, and how often a bootstrap drew each."""
+    random = np.random.default_rng(seed)
+    score, ill = random.random(60).round(1), random.random(60) < 0.3
+    return score, ill, np.bincount(random.integers(60, size=60), minlength=60)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fast_kernels_of_a_draw_agree_with_weights_of_scikit_learn(seed: int) -> None:
+    score, ill, weight = draw(seed)
+    drawn = np.repeat(np.arange(60), weight)
+    expected = average_precision_score(ill, score, sample_weight=weight)
+    assert fast_average_precision(score[drawn], ill[drawn]) == pytest.approx(expected)
+    area = fast_auc(ill[drawn].tolist(), score[drawn, None], [True])  # type: ignore[list-item]
+    assert area == pytest.approx(roc_auc_score(ill, score, sample_weight=weight))
+
+
+@pytest.mark.parametrize("side", [True, False])
+def test_fast_kernels_of_one_class_are_nan(side: bool) -> None:
+    score, ill = np.array([0.1, 0.7, 0.7]), np.full(3, side)
+    assert np.isnan(fast_average_precision(score, ill))
+    assert np.isnan(fast_auc(ill.tolist(), score[:, None], [True]))  # type: ignore[list-item]
+    assert [len(curve) for curve in roc_pr_curves(score, ill)] == [0, 0, 0]
+
+
+def test_roc_pr_curves_of_ties_by_hand() -> None:
+    false, true, precision = roc_pr_curves(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False]))
+    assert false.tolist() == [0, 0, 0.5, 1]
+    assert true.tolist() == [0, 0.5, 1, 1]
+    assert precision.tolist() == pytest.approx([1, 1, 2 / 3, 1 / 2])
+
+
+def test_calibration_error_agrees_with_torchmetrics() -> None:
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    probabilities, truth = cohort()
+    given = torch.from_numpy(probabilities), torch.from_numpy(truth)
+    expected = functional.multiclass_calibration_error(*given, num_classes=3, n_bins=15)
+    assert calibration_error(probabilities, truth) == pytest.approx(float(expected), abs=1e-7)
 
 
 def test_calibration_error_by_hand() -> None:

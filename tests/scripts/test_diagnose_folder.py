@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, posix
 
+pytestmark = posix  # a script of bash
 SCRIPT = ROOT / "scripts" / "diagnose_folder.sh"
 
 

@@ -14,8 +14,9 @@ from medseg.io.image import array_view
 from medseg.io.labels import Labels
 from medseg.preprocess.geometry import Orient, Resample, SliceAxis
 from medseg.segmentation.resampling import BLOCK, OutputLabels, axis_maps, resample_to_input
-from medseg.segmentation.sliding_window import Tiling, iter_planes, predict, probabilities
+from medseg.segmentation.sliding_window import Tiling, iter_planes, probabilities
 from medseg.typing import Float32Array
+from tests.whole_image import predict
 
 CPU = torch.device("cpu")
 EXCLUSIVE = OutputLabels(Labels({"a": 1, "b": 2, "c": 3}), 0.5)

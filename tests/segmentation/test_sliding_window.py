@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from medseg.errors import ImageError
-from medseg.segmentation.sliding_window import TiledNetwork, Tiling, predict
+from medseg.segmentation.sliding_window import TiledNetwork, Tiling
+from tests.whole_image import predict
 
 CPU = torch.device("cpu")
 

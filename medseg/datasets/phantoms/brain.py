@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from medseg.datasets.phantoms.brain_anatomy import TISSUES, Anatomy, fill_head, sample_anatomy, waves
 from medseg.datasets.phantoms.canvas import Grid
 from medseg.errors import DataError
+from medseg.io.geometry import from_array
 from medseg.io.image import write_image
 from medseg.typing import Float32Array
 
@@ -94,8 +95,8 @@ def brain_phantom(
     tissues, grid, empty = static_head(anatomy or sample_anatomy(rng, tumour), rng, size)
     groups = [sum((tissues[name] for name in names), np.float32(0)) for names in labels.values()]
     rest = 1 - sum(groups, np.float32(0))
-    mask = _like(np.argmax([rest, *groups], axis=0).astype(np.uint8), empty)
-    return {channel: _like(_scan(tissues, grid, channel, rng), empty) for channel in channels}, mask
+    mask = from_array(np.argmax([rest, *groups], axis=0).astype(np.uint8), empty)
+    return {channel: from_array(_scan(tissues, grid, channel, rng), empty) for channel in channels}, mask
 
 
 def static_head(
@@ -153,9 +154,3 @@ def _scan(tissues: dict[str, Float32Array], places: Grid, channel: str, rng: np.
     real, imaginary = rng.normal(0, rng.uniform(0.015, 0.04), (2, *signal.shape)).astype(np.float32)
     gain = rng.uniform(250, 1500)
     return np.asarray(np.rint(gain * np.hypot(signal + real, imaginary)), np.int16)  # Rician noise
-
-
-def _like(array: NDArray[np.generic], empty: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.CopyInformation(empty)
-    return image

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from medseg.datasets.phantoms.canvas import smoothstep
 from medseg.errors import ImageError
+from medseg.io.geometry import from_array
 from medseg.typing import FloatArray
 
 Shares = tuple[sitk.Image, sitk.Image]  # how much of each voxel the right and the left lung hold (float32, 0 to 1)
@@ -143,8 +144,7 @@ def deform(image: sitk.Image, shares: Shares, field: BreathingField, amplitude: 
     solid = density - aerated
     factor = (mass - solid.sum(dtype=np.float64)) / max(thinned.sum(dtype=np.float64), 1.0)
     hu[inside] = solid + thinned * factor - 1000
-    out = sitk.GetImageFromArray(hu)
-    out.CopyInformation(moved)
+    out = from_array(hu, moved)
     return out, labels
 
 
@@ -185,9 +185,7 @@ def _pull_labels(shares: Shares, pull: sitk.Transform, reach: float) -> sitk.Ima
         box = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
         part = sitk.Resample(share, share[box], pull, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
         out[box[::-1]][sitk.GetArrayViewFromImage(part) > 0.5] = label
-    result = sitk.GetImageFromArray(out)
-    result.CopyInformation(shares[0])
-    return result
+    return from_array(out, shares[0])
 
 
 def synthetic_trace(rng: np.random.Generator, times: FloatArray) -> FloatArray:

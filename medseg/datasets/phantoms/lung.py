@@ -15,6 +15,7 @@ from medseg.datasets.phantoms.canvas import Canvas
 from medseg.datasets.phantoms.chest import paint_abdomen, paint_airways, paint_bones, paint_mediastinum, paint_outside
 from medseg.datasets.phantoms.lung_anatomy import Anatomy, lungs, sample_anatomy
 from medseg.datasets.phantoms.vessels import paint_vessels
+from medseg.io.geometry import from_array
 from medseg.io.image import write_image
 from medseg.typing import Float32Array
 
@@ -138,6 +139,4 @@ def add_noise(image: sitk.Image, rng: np.random.Generator) -> sitk.Image:
     hu = sitk.GetArrayFromImage(image)
     noise = gaussian_filter(rng.standard_normal(hu.shape).astype(np.float32), (0, 0.55, 0.55))
     hu += noise * np.float32(rng.uniform(8, 30) / noise.std())
-    out = sitk.GetImageFromArray(np.clip(np.rint(hu), -1024, 3071).astype(np.int16))
-    out.CopyInformation(image)
-    return out
+    return from_array(np.clip(np.rint(hu), -1024, 3071).astype(np.int16), image)

@@ -21,6 +21,7 @@ from medseg.features.dermoscopy.border import border as edge
 from medseg.features.dermoscopy.colours import REFERENCES, nearest_colour
 from medseg.features.dermoscopy.lesion import SIDE, Lesion, check_image, lesions
 from medseg.features.dermoscopy.structures import structures as inner
+from medseg.io.geometry import from_array
 from medseg.io.labels import Labels
 
 WEIGHTS = {"a": 1.3, "b": 0.1, "c": 0.5, "d": 0.5}
@@ -83,9 +84,7 @@ def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
         sx, sy = image.GetSpacing()[:2]
         angle = np.arctan2((y - y.mean()) * sy, (x - x.mean()) * sx)
         numbers[y, x] = sectors((angle - shown.axis) % (2 * np.pi)) + 1
-    regions = sitk.GetImageFromArray(numbers)
-    regions.CopyInformation(image)
-    return regions
+    return from_array(numbers, image)
 
 
 def of_sectors(lesion: Lesion) -> list[dict[str, float]]:

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from medseg.errors import ImageError
 from medseg.features.axial import regions
-from medseg.io.geometry import grid_difference
+from medseg.io.geometry import require_same_grid
 from medseg.io.labels import Labels
 from medseg.preprocess.colour import to_lab
 from medseg.preprocess.field_of_view import Dermoscope
@@ -81,9 +81,7 @@ def check_image(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
             "choose other features for volumes",
             code="not-a-picture",
         )
-    difference = grid_difference(image, mask)
-    if difference:
-        raise ImageError(f"image and mask: {difference}; resample the mask onto the image first", code="grid-mismatch")
+    require_same_grid(image, mask)
     return np.asarray(sitk.GetArrayFromImage(mask), np.uint8)
 
 

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from medseg.features.axial import diameter, regions
 from medseg.features.fundus.landmarks import Landmarks, find_landmarks
+from medseg.io.geometry import from_array
 from medseg.io.labels import Labels
 from medseg.preprocess.field_of_view import Fundus
 from medseg.typing import BoolArray
@@ -80,9 +81,7 @@ def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Ima
     """Where each step lies: 1 … 4 in the quadrants of the field, 0 where there is none; on the image's grid, UInt16."""
     field = sitk.GetArrayFromImage(Fundus()(image)) > 0
     quadrant = _quadrants(field.shape, find_landmarks(image)).astype(np.int16) + 1
-    regions = sitk.GetImageFromArray((quadrant * field).astype(np.uint16))
-    regions.CopyInformation(image)
-    return regions
+    return from_array((quadrant * field).astype(np.uint16), image)
 
 
 def _of_label(inside: BoolArray, field: BoolArray, places: Landmarks | None) -> dict[str, float]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.io.dicom.header import SliceHeader
+from medseg.io.geometry import from_array
 
 PHYSICAL = ("CT", "PT")  # HU, activity: low is not bright because a display shows it so
 
@@ -42,9 +43,7 @@ def mended(image: sitk.Image, slices: Sequence[SliceHeader]) -> sitk.Image:
             slope, intercept = item.rescale or (1.0, 0.0)
             part[...] = sum(_range(item)) * slope + 2 * intercept - part.astype(np.float64)
     _clear_padding(array, slices)
-    made = sitk.GetImageFromArray(array)
-    made.CopyInformation(image)
-    return made
+    return from_array(array, image)
 
 
 def _parts(array: npt.NDArray[Any], slices: Sequence[SliceHeader]) -> Iterator[tuple[npt.NDArray[Any], SliceHeader]]:

@@ -13,6 +13,7 @@ from pydicom.uid import SegmentationStorage
 
 from medseg.errors import ImageError
 from medseg.io.dicom.header import BROKEN, read_header
+from medseg.io.geometry import from_array
 
 NEAR = 0.01  # voxels; positions are written with ten digits
 
@@ -51,9 +52,7 @@ def read_seg(path: Path, image: sitk.Image) -> sitk.Image:
                 hint="output_format=nifti",
             )
         array[place][frame > 0] = number
-    mask = sitk.GetImageFromArray(array)
-    mask.CopyInformation(image)
-    return mask
+    return from_array(array, image)
 
 
 def _place(path: Path, data: pydicom.Dataset, group: pydicom.Dataset, image: sitk.Image) -> int:

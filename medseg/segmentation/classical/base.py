@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ConfigError
+from medseg.io.geometry import from_array
 from medseg.typing import BoolArray, Float32Array
 
 Field = Callable[[sitk.Image], sitk.Image]
@@ -154,8 +155,7 @@ def _lateral(image: sitk.Image, index: npt.NDArray[np.float64]) -> float:
 def _enlarged(layer: BoolArray, small: sitk.Image, image: sitk.Image) -> Float32Array:
     """A layer on the image's own grid (Z, Y, X), soft at its border."""
     flat = image.GetDimension() == 2
-    part = sitk.GetImageFromArray((layer[0] if flat else layer).astype(np.float32))
-    part.CopyInformation(small)
+    part = from_array((layer[0] if flat else layer).astype(np.float32), small)
     border = [1] * image.GetDimension()
     reference = sitk.Image(image.GetSize(), sitk.sitkFloat32)
     reference.CopyInformation(image)

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from medseg.errors import ImageError
 from medseg.io.image import SUFFIXES, image_suffix, read_image
 from medseg.io.integrity import verify
+from tests.conftest import posix
 
 VOLUME = sitk.GetImageFromArray(np.random.default_rng(0).integers(-900, 900, (3, 6, 7), dtype=np.int16))
 GREY = sitk.GetImageFromArray(np.random.default_rng(1).integers(0, 255, (9, 11), dtype=np.uint8))
@@ -271,6 +272,7 @@ def test_a_stream_is_not_followed_that_cannot_hold_what_is_promised(tmp_path: Pa
     assert caught.value.code == "image-truncated"
 
 
+@posix
 @pytest.mark.parametrize("data", ["/dev/zero", ".", "pipe"])
 def test_a_data_file_that_is_none(tmp_path: Path, data: str) -> None:
     os.mkfifo(tmp_path / "pipe")

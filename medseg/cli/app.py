@@ -18,8 +18,9 @@ from medseg import __version__
 from medseg.cli.batch import batch_app
 from medseg.cli.data import data_app
 from medseg.cli.model import model_app
-from medseg.cli.options import ConfigDir, Overrides, Quiet
+from medseg.cli.options import ConfigDir, Overrides, Quiet, option_text
 from medseg.errors import MedsegError
+from medseg.utils.hints import show_hints
 
 if TYPE_CHECKING:
     from medseg.config.settings import Settings
@@ -208,6 +209,7 @@ def main(run: Callable[..., Any] = app) -> None:
     from medseg.utils.console import be_quiet
 
     be_quiet(False)
+    show_hints(option_text)
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
     stopped, main_thread = False, threading.get_ident()
 
@@ -233,7 +235,7 @@ def main(run: Callable[..., Any] = app) -> None:
             raise
         from medseg.utils.console import error as show_error
 
-        show_error(str(error))
+        show_error(str(error), error.hint)
         sys.exit(error.exit_status)
     finally:
         if stopped:  # not said by `stop`: standard error may be a file just then, see `itk.quiet`

@@ -43,13 +43,15 @@ def segment(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
     model: Models,
     pattern: Glob = None,
-    series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
-    suffix: OutputFormat = None,
+    series_uid: Annotated[
+        str | None, typer.Option("--series-uid", help="Which series, where a DICOM folder holds several.")
+    ] = None,
+    output_format: OutputFormat = None,
     out_of_fold: OutOfFold = False,
     fail_fast: FailFast = False,
-    strict: FailOnQuality = False,
-    replace: Overwrite = False,
-    keep_identity: KeepPatientData = False,
+    fail_on_quality: FailOnQuality = False,
+    overwrite: Overwrite = False,
+    keep_patient_data: KeepPatientData = False,
     workers: Workers = 1,
     max_ram: MaxRam = None,
     device: Device = "auto",
@@ -58,7 +60,8 @@ def segment(
 ) -> None:
     """Segment every image of a folder; a broken one is named and the others go on.
 
-    Nothing of what headers say of a patient is written anywhere, except with --keep-identity; names of files are kept.
+    Nothing of what headers say of a patient is written anywhere, except with --keep-patient-data; names of files are
+    kept.
     """
     from medseg.utils.console import be_quiet
 
@@ -69,10 +72,11 @@ def segment(
         from medseg.commands.segment import SegmentRequest, segment_folder
         from medseg.runs.run import open_run
 
-        batch = SegmentRequest(
-            source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity, max_ram
-        )
-        ledger = segment_folder(batch, [open_run(path) for path in model], device, workers)
+        request = SegmentRequest(
+            source, out, pattern, series_uid, output_format, out_of_fold, fail_fast, fail_on_quality, overwrite,
+            keep_patient_data, max_ram,
+        )  # fmt: skip
+        ledger = segment_folder(request, [open_run(path) for path in model], device, workers)
     finish_batch(ledger, as_json)
 
 
@@ -94,7 +98,7 @@ def extract_features(
     ] = "",
     pattern: Glob = None,
     fail_fast: FailFast = False,
-    replace: Overwrite = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -108,7 +112,7 @@ def extract_features(
     from medseg.batch.runner import BatchOptions
     from medseg.commands.extract_features import ExtractRequest, extract_folder
 
-    request = ExtractRequest(images, masks, out, features, pattern, BatchOptions(fail_fast, replace))
+    request = ExtractRequest(images, masks, out, features, pattern, BatchOptions(fail_fast, overwrite))
     finish_batch(extract_folder(request), as_json)
 
 
@@ -123,8 +127,8 @@ def diagnose(
     ] = None,
     pattern: Glob = None,
     fail_fast: FailFast = False,
-    replace: Overwrite = False,
-    strict: FailOnQuality = False,
+    overwrite: Overwrite = False,
+    fail_on_quality: FailOnQuality = False,
     shape: Annotated[
         str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
     ] = "table",
@@ -145,8 +149,9 @@ def diagnose(
     from medseg.commands.diagnose import DiagnoseRequest, diagnose_folder
     from medseg.runs.run import open_run
 
-    ways = BatchOptions(fail_fast, replace)
-    request = DiagnoseRequest(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways, strict)
+    ways = BatchOptions(fail_fast, overwrite)
+    made_by = open_run(segmenter) if segmenter else None
+    request = DiagnoseRequest(source, out, masks, made_by, pattern, ways, fail_on_quality)
     ledger = diagnose_folder(request, open_run(model))
     if shape == "json":
         typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
 from medseg.batch.resume import hash_content, settings_key
-from medseg.batch.runner import DEFAULT_OPTIONS, BatchLog, BatchOptions, open_batch_log
+from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_case_log
 from medseg.config.load import get_labels, load
 from medseg.config.settings import Settings, StackingSettings
 from medseg.data.cases import Case
@@ -67,7 +68,7 @@ class DiagnoseRequest:
     segmenter: Run | None = None
     pattern: str | None = None
     ways: BatchOptions = DEFAULT_OPTIONS
-    strict: bool = False  # an image that a quality gate doubts fails
+    fail_on_quality: bool = False  # an image that a quality gate doubts fails
 
 
 def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
@@ -86,29 +87,29 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
         raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
     diagnoser = open_classifier(run, config)
     warn_synthetic(run, request.source)
-    doubts = ReviewReasons(gate, strict=request.strict)
+    doubts = ReviewReasons(gate, strict=request.fail_on_quality)
     given = _given(request, config)
     names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
     measure = _measuring(request, (config, run), given, doubts)
-    with open_batch_log(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as book:
-        tables = measure(book)
+    with open_case_log(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as log:
+        tables = measure(log)
         if isinstance(given, list):
             write_tables(tables, sibling_path(request.out, "_features.csv"))
         found = _reviewed(diagnoser(tables), doubts)
         shown = withhold_undefined(found)
         if not isinstance(given, list):
-            _enter(request.source, given, shown, book)
-        book.ledger.review({str(case): join_distinct(part["review"]) for case, part in shown.groupby("case")})
+            _enter(request.source, given, shown, log)
+        log.review({str(case): join_distinct(part["review"]) for case, part in shown.groupby("case")})
         _write(request.out, shown, diagnoser.inputs.classes)
         _judge(request.out, diagnoser, tables, found, config)
-        lost = [entry for entry in book.ledger.entries if entry.status in ("failed", "skipped")]
+        lost = [entry for entry in log.entries if entry.status in ("failed", "skipped")]
         facts = {
             "model": run.named.resolve().name,
             "synthetic": run.synthetic,
             "not_diagnosed": [{"case": entry.case, "why": entry.message} for entry in lost],
         }
         write_json(request.out.with_suffix(".json"), {**facts, **result_json(diagnoser, tables, shown)})
-    return book.ledger
+    return log
 
 
 def _given(request: DiagnoseRequest, config: Settings) -> list[Case] | Tables:
@@ -129,10 +130,10 @@ def _key(request: DiagnoseRequest, config: Settings, run: Run) -> str:
     runs = [run, *([request.segmenter] if request.segmenter else [])]
     if config.data.encoder is not None:
         runs.append(Run(run.file(ENCODER)))
-    return settings_key(runs, {"given_masks": request.masks is not None, "strict": request.strict})
+    return settings_key(runs, {"given_masks": request.masks is not None, "fail_on_quality": request.fail_on_quality})
 
 
-def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: BatchLog) -> None:
+def _enter(source: Path, tables: Tables, found: pd.DataFrame, log: CaseLog) -> None:
     """A line in the ledger for each case of a table, with hashes of what it says of the case and of what is answered.
 
     The table is read again each time: there is nothing to be saved.
@@ -142,7 +143,7 @@ def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: BatchLog) ->
     for name, part in tables.frames.groupby("case", sort=False):
         given = [part.to_csv(index=False), steps[name].to_csv(index=False) if name in steps else ""]
         read, made = hash_content([], given), hash_content([], answers[name].to_csv(index=False))
-        book.ledger.add(Entry(str(name), "ok", input=str(source), input_hash=read, key=book.key, output_hash=made))
+        log.add(Entry(str(name), "ok", input=str(source), input_hash=read, key=log.key, output_hash=made))
 
 
 def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
@@ -191,7 +192,7 @@ def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
 
 def _measuring(
     request: DiagnoseRequest, model: tuple[Settings, Run], given: list[Case] | Tables, doubts: ReviewReasons
-) -> Callable[[BatchLog], Tables]:
+) -> Callable[[CaseLog], Tables]:
     """What measures the cases, or has their measures; `ConfigError` where masks are needed and none are named."""
     if not isinstance(given, list):
         return lambda _: given
@@ -221,7 +222,10 @@ def _mask_source(
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
         return ground_truth_masks(labels), Case.truth_files
-    raise ConfigError("this model measures inside masks: give --masks FOLDER, or --segmenter RUN to make them")
+    raise ConfigError(
+        "this model measures inside masks: give their folder, or a segmentation model that makes them",
+        hint="masks=FOLDER segmenter=RUN",
+    )
 
 
 def _nothing(_: Case) -> list[Path]:

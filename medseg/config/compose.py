@@ -128,7 +128,7 @@ def multirun(overrides: list[str], extra: Path | None, job: Callable[[Settings],
             if value not in groups[key]:
                 raise ConfigError(_no_choice(key, value, groups))
     argv = sys.argv
-    sys.argv = [argv[0], "--multirun", *_with_search_path(overrides, extra)]
+    sys.argv = [argv[0], "-m", *_with_search_path(overrides, extra)]
     try:
         main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
         main(lambda composed: job(from_composition(composed)))()

@@ -207,7 +207,8 @@ def mask_suffix(shape: str) -> str:
     if shape in SUFFIXES or shape == SEG:
         return shape
     if shape not in FORMATS:
-        raise ConfigError(f"--format {shape}: must be one of {', '.join([*FORMATS, *SUFFIXES])}")
+        known = ", ".join([*FORMATS, *SUFFIXES])
+        raise ConfigError(f"{shape}: no format of masks; must be one of {known}", hint=f"output_format={shape}")
     return FORMATS[shape]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from medseg.batch.case_log import CaseLog
-from medseg.batch.runner import BatchLog
 from medseg.config.checks import did_you_mean
 from medseg.config.load import get_labels
 from medseg.config.settings import Settings
@@ -80,7 +79,7 @@ def extract_tables(config: Settings, run: Run, cases: list[Case], ledger: CaseLo
             wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
             masks = with_overlays(masks, run.file("pictures"), labels, wanted)
             masks = looks.watching(masks)
-        tables = extract_cases(cases, extractor, masks, BatchLog(ledger))
+        tables = extract_cases(cases, extractor, masks, ledger)
     write_tables(tables, run.file(FEATURES))
     return tables
 

@@ -205,6 +205,9 @@ def _end_main(thread: int) -> None:
 def main(run: Callable[..., Any] = app) -> None:
     """The `medseg` command: a `MedsegError` is one message and its exit status; a bug keeps its traceback."""
     _prepare_process()
+    from medseg.utils.console import be_quiet
+
+    be_quiet(False)
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
     stopped, main_thread = False, threading.get_ident()
 

@@ -17,7 +17,7 @@ from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError, ModelError
 from medseg.runs import archive
 from medseg.runs.archive import MANIFEST
-from medseg.runs.run import ENCODER, HASHED, STACK_FILES, Run, hash_run_input, open_run, write_members
+from medseg.runs.run import ENCODER, HASHED, PACKAGE_FILES, Run, hash_run_input, open_run, write_members
 from medseg.utils.console import warn
 from medseg.utils.files import atomic_write_bytes
 
@@ -54,7 +54,7 @@ def import_model(file: Path, folder: Path) -> Run:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as draft:
             whole = Path(draft) / "model"
-            write_members(archive.unpack(file, STACK_FILES), whole)
+            write_members(archive.unpack(file, PACKAGE_FILES), whole)
             whole.replace(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error

@@ -99,6 +99,23 @@ class Extractor:
             table = pd.concat([table, measure(images)], axis=1)
         return Tables(table, pd.concat(steps, ignore_index=True) if steps else None)
 
+    def of_image(self, image: sitk.Image, mask: sitk.Image | None) -> Tables:
+        """Features of one image or sequence in memory inside `mask`, which features of a sequence do without."""
+        rows: list[dict[str, Any]] = []
+        steps: list[pd.DataFrame] = []
+        parts = self._parts(image)
+        masks = self._parts(mask) if mask is not None else [None] * len(parts)
+        for number, (part, inside) in enumerate(zip(parts, masks, strict=True)):
+            scaled = self._scaled(part, inside)
+            facts = {"case": "image", "patient": "image", "label": None, "frame": number}
+            rows.append({**facts, **self._of_frame(*scaled)})
+            if self.step:
+                steps.append(self._of_steps(*scaled).assign(case="image", frame=number))
+        table = pd.DataFrame(rows)
+        for measure in self.sequence:
+            table = pd.concat([table, measure(parts)], axis=1)
+        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None)
+
     def _parts(self, image: sitk.Image) -> list[sitk.Image]:
         """The frames of a sequence, or the axial slices of a volume from the lowest to the highest."""
         return axial_slices(image) if self.each_slice else frames(image, self.time_axis)

@@ -167,7 +167,7 @@ def _figures(frames: pd.DataFrame, metrics: Json, settings: Json) -> list[Json]:
     if "reliability" not in metrics or "label" not in frames:
         return []
     found = []
-    positive = [str(name) for name in (settings.get("organ") or {}).get("positive") or []]
+    positive = [str(name) for name in (settings.get("organ") or {}).get("positive_classes") or []]
     known = set(frames["label"].dropna().astype(str))
     if known & set(positive) and known - set(positive):
         picture = plots_diagnosis.plot_roc_pr(frames, positive, list(metrics["models"]))

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import medseg
-from medseg.config.load import load
+from medseg.config.load import plain, read_plain
 from medseg.data.ground_truth import read_masks
 from medseg.errors import DataError, ImageError
 from medseg.io.geometry import require_same_grid
@@ -51,7 +51,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 def _section(run: Run, number: int) -> Json:
     """Everything that the template shows of one run."""
     metrics = run.read_json("metrics.json")
-    settings = load(run.file("config.yaml")).to_dict() if run.file("config.yaml").is_file() else {}
+    settings = plain(read_plain(run.file("config.yaml"))) if run.file("config.yaml").is_file() else {}
     fingerprint = run.read_json("fingerprint.json") if run.file("fingerprint.json").is_file() else {}
     split = table_of(run, "split.csv")
     section: Json = {
@@ -149,9 +149,9 @@ def _segmentation(run: Run, metrics: Json, split: pd.DataFrame | None, settings:
     for title, case in best_median_worst(ranked):
         entry = {"title": title, "case": case, "dice": ranked[case], "image": None, "missing": None}
         try:
-            code = Labels(organ.get("labels") or {}, organ.get("exclusive", True))
+            code = Labels(organ.get("labels") or {}, organ.get("exclusive_labels", True))
             parts = _pictures(run, case, split, code)
-            entry["image"] = png_data_uri(plots.overlay(*parts, organ.get("labels"), organ.get("window")))
+            entry["image"] = png_data_uri(plots.overlay(*parts, organ.get("labels"), organ.get("window_hu")))
         except (ImageError, DataError) as error:
             entry["missing"] = str(error)
         section["overlays"].append(entry)

@@ -31,7 +31,7 @@ HASHED = (
 # what a run answers with, beside its settings
 MODEL_FILES = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))
 ENCODER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, whole
-STACK_FILES = frozenset(  # what a package may hold
+PACKAGE_FILES = frozenset(  # what a package may hold
     {"LICENCE.txt", *(f"{place}{name}" for place in ("", f"{ENCODER}/") for name in (archive.MANIFEST, *HASHED))}
 )
 UNPACKED = "medseg-"  # how the name of an unpacked package's folder begins
@@ -191,7 +191,7 @@ def open_run(path: Path) -> Run:
 
 
 def _unpacked(file: Path) -> Run:
-    members = archive.unpack(file, STACK_FILES)
+    members = archive.unpack(file, PACKAGE_FILES)
     sweep_temporary(UNPACKED)
     parent, remove = temporary_folder(UNPACKED)
     run = Run(parent / (file.stem.strip(".") or "model"), file)
@@ -220,9 +220,9 @@ def _checked(run: Run) -> Run:
     if manifest.get("schema") != SCHEMA:
         raise ModelError(f"{path}: written in schema {manifest.get('schema')}, this medseg reads schema {SCHEMA}")
     hashes = manifest.get("sha256")
-    if not isinstance(hashes, dict) or not STACK_FILES.issuperset(hashes):
+    if not isinstance(hashes, dict) or not PACKAGE_FILES.issuperset(hashes):
         raise ModelError(f"{run.file('manifest.json')}: names files that no run has; copy the run again")
-    there = [name for name in sorted(STACK_FILES - {archive.MANIFEST}) if run.file(name).exists()]
+    there = [name for name in sorted(PACKAGE_FILES - {archive.MANIFEST}) if run.file(name).exists()]
     if "package" in manifest and (strange := [name for name in there if name not in hashes]):
         raise ModelError(f"{run.file(strange[0])}: was added to the package; import it again")
     for name, digest in hashes.items():

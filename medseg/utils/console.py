@@ -1,7 +1,12 @@
-"""What a person sees: messages, tables, progress. The only user of rich. All of it goes to standard error."""
+"""Messages, tables and progress; the only user of rich.
+
+Messages go to `logging.getLogger("medseg")`, where Python users silence or redirect them. The command line calls
+`be_quiet`, which shows them on standard error.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,47 +20,74 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 _screen = Console(stderr=True, highlight=False)
-_quiet = False
+_logger = logging.getLogger("medseg")
+_logger.addHandler(logging.NullHandler())
 PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
 
 
+class ScreenHandler(logging.Handler):
+    """Shows records on standard error: news plain, warnings and errors with their level in colour."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record; a `table` or `panel` among its attributes is shown in place of its text."""
+        text = escape(record.getMessage())
+        if hasattr(record, "shown"):
+            _screen.print(record.shown)
+        elif record.levelno >= logging.ERROR:
+            _screen.print(f"[red]error:[/] {text}", soft_wrap=True)
+        elif record.levelno >= logging.WARNING:
+            _screen.print(f"[yellow]warning:[/] {text}", soft_wrap=True)
+        else:
+            _screen.print(text, soft_wrap=True)
+
+
+_handler = ScreenHandler()
+
+
 def be_quiet(quiet: bool) -> None:
-    """With True only warnings and errors are shown."""
-    global _quiet
-    _quiet = quiet
+    """Show messages on standard error; with True only warnings and errors."""
+    _logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    if _handler not in _logger.handlers:
+        _logger.addHandler(_handler)
+    _logger.propagate = False  # once is enough, whatever handlers a library gives the root
+
+
+def _on_screen() -> bool:
+    return _handler in _logger.handlers and _logger.isEnabledFor(logging.INFO)
 
 
 def say(text: str) -> None:
     """A line of news."""
-    if not _quiet:
-        _screen.print(escape(text), soft_wrap=True)
+    _logger.info("%s", text)
 
 
 def warn(text: str) -> None:
     """A line that must not be missed."""
-    _screen.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+    _logger.warning("%s", text)
 
 
 def error(text: str) -> None:
     """Why a command or a case failed."""
-    _screen.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
+    _logger.error("%s", text)
 
 
 def banner(text: str) -> None:
     """A loud box."""
-    _screen.print(Panel(escape(text), border_style="yellow", expand=False))
+    _logger.warning("%s", text, extra={"shown": Panel(escape(text), border_style="yellow", expand=False)})
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table with right-aligned numbers."""
-    if _quiet:
+    if not _logger.isEnabledFor(logging.INFO):
         return
+    cells = [[_cell(value) for value in row] for row in rows]
     shown = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         shown.add_column(column, justify="left" if number == 0 else "right")
-    for row in rows:
-        shown.add_row(*(escape(_cell(value)) for value in row))
-    _screen.print(shown)
+    for row in cells:
+        shown.add_row(*map(escape, row))
+    lines = [title, *("\t".join(row) for row in ([*columns], *cells))]
+    _logger.info("%s", "\n".join(lines), extra={"shown": shown})
 
 
 def _cell(value: object) -> str:
@@ -86,7 +118,7 @@ class Progress:
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Progress]:
     """`with progress("segment", 5) as bar: bar.advance()`."""
-    if _quiet or not sys.stderr.isatty():
+    if not _on_screen() or not sys.stderr.isatty():
         yield Progress(label, total, None)
         return
     name, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")

@@ -24,7 +24,7 @@ from medseg.config.compose import compose
 from medseg.errors import ConfigError, ModelError
 from medseg.io.image import read_image, write_image
 from medseg.runs.archive import MANIFEST, pack
-from medseg.runs.run import STACK_FILES, open_run
+from medseg.runs.run import PACKAGE_FILES, open_run
 from medseg.training.train import train
 from tests.conftest import picture, posix
 
@@ -69,7 +69,7 @@ def test_the_same_run_is_the_same_bytes_and_again_after_an_import(rule: Path, pa
     assert export_model(open_run(rule), tmp_path / "again.zip").read_bytes() == packed.read_bytes()
     run = import_model(packed, tmp_path / "deep" / "folder")
     assert export_model(run, tmp_path / "third.zip").read_bytes() == packed.read_bytes()
-    assert set(contents(packed)) <= STACK_FILES
+    assert set(contents(packed)) <= PACKAGE_FILES
 
 
 def test_nothing_of_the_patients_or_the_machine_travels(rule: Path, packed: Path) -> None:

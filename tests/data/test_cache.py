@@ -110,9 +110,9 @@ def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> No
 FILLER = """
 import sys
 from pathlib import Path
-from medseg.data.cache import whole_folder
+from medseg.data.cache import atomic_directory
 for number in range(300):
-    with whole_folder(Path(sys.argv[1]) / f"{sys.argv[2]}{number}", "a") as part:
+    with atomic_directory(Path(sys.argv[1]) / f"{sys.argv[2]}{number}", "a") as part:
         (part / "a").touch()
 """
 

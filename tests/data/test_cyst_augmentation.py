@@ -55,5 +55,5 @@ def test_a_share_of_patches_and_only_those_that_show_the_label() -> None:
     "given", [{"inside": ["cor"]}, {"inside": ["core"], "value": (0.4, 0.2)}, {"inside": ["core"], "p": 2}]
 )
 def test_what_makes_no_sense_is_refused(given: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"augment\.paint"):
+    with pytest.raises(ConfigError, match=r"augment\.synthetic_lesions"):
         SyntheticCysts(NESTED, False, **given)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ def test_three_classes_of_which_one_was_never_seen():
 
 
 def test_without_frames_ahead_the_future_is_not_seen():
-    model = fit([breaths(0)], classes=2, ahead=0)
+    model = fit([breaths(0)], classes=2, frames_after=0)
     one = breaths(1)
     changed = one._replace(x=np.concatenate([one.x[:60], one.x[60:] + 9]))
     assert np.array_equal(model.predict(one).probabilities[:60], model.predict(changed).probabilities[:60])

@@ -134,7 +134,10 @@ def test_constant_images_and_sequences_can_be_looked_at() -> None:
     assert image_stats(sitk.JoinSeries([sitk.GetImageFromArray(frame) for frame in frames]))["level_50"] == 7
 
 
-@pytest.mark.parametrize(("name", "value"), [("spacing", 0.5), ("side", 0), ("level", -1), ("place", -0.1)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("spacing_factor", 0.5), ("size_factor", 0), ("intensity_tolerance", -1), ("contrast_tolerance", -0.1)],
+)
 def test_limits_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         OutOfDistribution(**{name: value})

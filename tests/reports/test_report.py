@@ -75,7 +75,7 @@ def segmentation_run(folder: Path, synthetic: bool = False) -> dict[str, Any]:
     pd.DataFrame(rows).to_csv(folder / "evaluation.csv", index=False)
     pd.DataFrame(split).to_csv(folder / "split.csv", index=False)
     settings = (
-        "task: segmentation\norgan: {name: some_organ, labels: {right_part: 1, left_part: 2}, window: [-400, 60]}\n"
+        "task: segmentation\norgan: {name: some_organ, labels: {right_part: 1, left_part: 2}, window_hu: [-400, 60]}\n"
     )
     common_files(folder, summary, settings + "data: {root: /data/set}\n", synthetic)
     return summary

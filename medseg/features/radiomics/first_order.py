@@ -19,27 +19,27 @@ from medseg.io.labels import Labels
 from medseg.typing import FloatArray
 
 UNITS: dict[str, str] = {
-    "intensity_mean": "image's unit (IBSI Q4LE)",
-    "intensity_sd": "image's unit: standard deviation, the root of the variance",
-    "intensity_variance": "image's unit²: mean squared difference to the mean (IBSI ECT3)",
-    "intensity_skewness": "third moment over sd³; NaN for one value (IBSI KE2A)",
-    "intensity_kurtosis": "fourth moment over variance², less 3; NaN for one value (IBSI IPH6)",
-    "intensity_median": "image's unit (IBSI Y12H)",
-    "intensity_minimum": "image's unit (IBSI 1GSF)",
-    "intensity_maximum": "image's unit (IBSI 84IY)",
-    "intensity_percentile_10": "image's unit (IBSI QG58)",
-    "intensity_percentile_90": "image's unit (IBSI 8DWT)",
-    "intensity_range": "image's unit: maximum − minimum (IBSI 2OJQ)",
-    "intensity_interquartile_range": "image's unit: 75th − 25th percentile (IBSI SALO)",
-    "intensity_mean_deviation": "image's unit: mean absolute difference to the mean (IBSI 4FUA)",
-    "intensity_robust_deviation": "image's unit: the same from the 10th to the 90th percentile (IBSI 1128)",
-    "intensity_energy": "image's unit²: sum of squared values (IBSI N8CA)",
-    "intensity_root_mean_square": "image's unit (IBSI 5ZWQ)",
-    "intensity_entropy": "bits: entropy of the grey levels (IBSI TLU2)",
-    "intensity_uniformity": "0..1: sum of squared shares of the grey levels (IBSI BJ5W)",
-    "intensity_ring_mean": "image's unit: mean in the ring; NaN where the label fills the image",
-    "intensity_contrast": "image's unit: mean inside − mean in the ring",
-    "intensity_contrast_to_noise": "contrast over the ring's standard deviation; NaN where the ring has one value",
+    "firstorder_mean": "image's unit (IBSI Q4LE)",
+    "firstorder_sd": "image's unit: standard deviation, the root of the variance",
+    "firstorder_variance": "image's unit²: mean squared difference to the mean (IBSI ECT3)",
+    "firstorder_skewness": "third moment over sd³; NaN for one value (IBSI KE2A)",
+    "firstorder_kurtosis": "fourth moment over variance², less 3; NaN for one value (IBSI IPH6)",
+    "firstorder_median": "image's unit (IBSI Y12H)",
+    "firstorder_minimum": "image's unit (IBSI 1GSF)",
+    "firstorder_maximum": "image's unit (IBSI 84IY)",
+    "firstorder_percentile_10": "image's unit (IBSI QG58)",
+    "firstorder_percentile_90": "image's unit (IBSI 8DWT)",
+    "firstorder_range": "image's unit: maximum − minimum (IBSI 2OJQ)",
+    "firstorder_interquartile_range": "image's unit: 75th − 25th percentile (IBSI SALO)",
+    "firstorder_mean_deviation": "image's unit: mean absolute difference to the mean (IBSI 4FUA)",
+    "firstorder_robust_deviation": "image's unit: the same from the 10th to the 90th percentile (IBSI 1128)",
+    "firstorder_energy": "image's unit²: sum of squared values (IBSI N8CA)",
+    "firstorder_root_mean_square": "image's unit (IBSI 5ZWQ)",
+    "firstorder_entropy": "bits: entropy of the grey levels (IBSI TLU2)",
+    "firstorder_uniformity": "0..1: sum of squared shares of the grey levels (IBSI BJ5W)",
+    "firstorder_ring_mean": "image's unit: mean in the ring; NaN where the label fills the image",
+    "firstorder_contrast": "image's unit: mean inside − mean in the ring",
+    "firstorder_contrast_to_noise": "contrast over the ring's standard deviation; NaN where the ring has one value",
 }
 
 
@@ -63,8 +63,8 @@ def frame_features(
             levels = discretize(grey, region.inside, bins, bin_width)
             shares = np.bincount(levels.array[region.inside]) / np.count_nonzero(region.inside)
             found |= statistics(grey[region.inside])
-            found |= {"intensity_entropy": entropy(shares), "intensity_uniformity": float((shares**2).sum())}
-            found |= _contrast(found["intensity_mean"], grey[region.ring])
+            found |= {"firstorder_entropy": entropy(shares), "firstorder_uniformity": float((shares**2).sum())}
+            found |= _contrast(found["firstorder_mean"], grey[region.ring])
         features |= {f"{name}.{key}": value for key, value in found.items()}
     return features
 
@@ -96,7 +96,7 @@ def statistics(values: FloatArray) -> dict[str, float]:
         "energy": square * values.size,
         "root_mean_square": square**0.5,
     }
-    return {f"intensity_{name}": value for name, value in found.items()}
+    return {f"firstorder_{name}": value for name, value in found.items()}
 
 
 def _contrast(mean: float, around: FloatArray) -> dict[str, float]:
@@ -105,7 +105,7 @@ def _contrast(mean: float, around: FloatArray) -> dict[str, float]:
         return {}
     contrast, noise = mean - float(around.mean()), float(around.std()) if np.ptp(around) > 0 else 0.0
     return {
-        "intensity_ring_mean": float(around.mean()),
-        "intensity_contrast": contrast,
-        "intensity_contrast_to_noise": contrast / noise if noise > 0 else np.nan,
+        "firstorder_ring_mean": float(around.mean()),
+        "firstorder_contrast": contrast,
+        "firstorder_contrast_to_noise": contrast / noise if noise > 0 else np.nan,
     }

@@ -21,41 +21,41 @@ from medseg.io.labels import Labels
 from medseg.typing import BoolArray, FloatArray
 
 FLAT: dict[str, str] = {
-    "form_area": "mm² (px²): number of pixels × pixel area; 0 where the label is absent",
-    "form_perimeter": "mm (px): outer and inner outlines, by Crofton's formula in 4 directions (Legland et al. 2007)",
-    "form_compactness": "perimeter² / (4π × area): 1 for a disc, larger for all else",
-    "form_circularity": "4π × area / perimeter²: 1 for a disc",
-    "form_eccentricity": "0..1: of the ellipse of the same second moments, √(1 − minor² / major²); 0 for a disc",
-    "form_feret_max": "mm (px): greatest distance of two points of the label",
-    "form_feret_min": "mm (px): least width of the label between two parallel lines",
-    "form_equivalent_diameter": "mm (px): of the disc of the same area",
-    "form_fractal_dimension": "1..2: slope of box counts of the border pixels over box size, log–log, boxes of 2, 4, 8 "
-    "… pixels up to a quarter of the longer side; NaN where that side is shorter than 32 pixels",
-    "form_border_variance": "standard deviation over mean of the distance from centroid to outer border; 0 for a disc",
-    "form_holes": "count: background pieces, connected by edges, that the label encloses",
+    "shape_area": "mm² (px²): number of pixels × pixel area; 0 where the label is absent",
+    "shape_perimeter": "mm (px): outer and inner outlines, by Crofton's formula in 4 directions (Legland et al. 2007)",
+    "shape_compactness": "perimeter² / (4π × area): 1 for a disc, larger for all else",
+    "shape_circularity": "4π × area / perimeter²: 1 for a disc",
+    "shape_eccentricity": "0..1: of the ellipse of the same second moments, √(1 − minor² / major²); 0 for a disc",
+    "shape_feret_max": "mm (px): greatest distance of two points of the label",
+    "shape_feret_min": "mm (px): least width of the label between two parallel lines",
+    "shape_equivalent_diameter": "mm (px): of the disc of the same area",
+    "shape_fractal_dimension": "1..2: slope of box counts of the border pixels over box size, log–log, boxes of 2, 4, "
+    "8 … pixels up to a quarter of the longer side; NaN where that side is shorter than 32 pixels",
+    "shape_border_variance": "standard deviation over mean of the distance from centroid to outer border; 0 for a disc",
+    "shape_holes": "count: background pieces, connected by edges, that the label encloses",
 }
 BOTH: dict[str, str] = {
-    "form_major_axis": "mm (px): 4 × √ of the greatest variance of the voxels' positions (IBSI TDIC)",
-    "form_minor_axis": "mm (px): likewise of the second greatest (IBSI P9VJ)",
-    "form_elongation": "0..1: minor over major axis; 1 for a disc or ball (IBSI Q3CK)",
-    "form_solidity": "0..1: area or mesh volume over that of the convex hull (IBSI R3ER)",
-    "form_extent": "0..1: area or mesh volume over that of the bounding box along the image's axes (IBSI PBX1)",
-    "form_components": "count: pieces, connected by edges or corners",
+    "shape_major_axis": "mm (px): 4 × √ of the greatest variance of the voxels' positions (IBSI TDIC)",
+    "shape_minor_axis": "mm (px): likewise of the second greatest (IBSI P9VJ)",
+    "shape_elongation": "0..1: minor over major axis; 1 for a disc or ball (IBSI Q3CK)",
+    "shape_solidity": "0..1: area or mesh volume over that of the convex hull (IBSI R3ER)",
+    "shape_extent": "0..1: area or mesh volume over that of the bounding box along the image's axes (IBSI PBX1)",
+    "shape_components": "count: pieces, connected by edges or corners",
 }
 SOLID: dict[str, str] = {
-    "form_volume": "mm³: inside the mesh; 0 where the label is absent (IBSI RNU0)",
-    "form_voxel_volume": "mm³: number of voxels × voxel volume; 0 where the label is absent (IBSI YEKZ)",
-    "form_surface": "mm²: area of the mesh (IBSI C0JK)",
-    "form_surface_to_volume": "1/mm: surface over mesh volume (IBSI 2PR5)",
-    "form_compactness_1": "volume / (√π × surface^1.5): 0.053 for a ball (IBSI SKGS)",
-    "form_compactness_2": "0..1: 36π × volume² / surface³; 1 for a ball (IBSI BQWJ)",
-    "form_sphericity": "0..1: surface of the ball of this volume over the surface (IBSI QCFX)",
-    "form_least_axis": "mm: 4 × √ of the least variance of the voxels' positions (IBSI 7J51)",
-    "form_flatness": "0..1: least over major axis; 1 for a ball (IBSI N17B)",
-    "form_max_diameter": "mm: greatest distance of two points of the mesh (IBSI L0JK)",
+    "shape_volume": "mm³: inside the mesh; 0 where the label is absent (IBSI RNU0)",
+    "shape_voxel_volume": "mm³: number of voxels × voxel volume; 0 where the label is absent (IBSI YEKZ)",
+    "shape_surface": "mm²: area of the mesh (IBSI C0JK)",
+    "shape_surface_to_volume": "1/mm: surface over mesh volume (IBSI 2PR5)",
+    "shape_compactness_1": "volume / (√π × surface^1.5): 0.053 for a ball (IBSI SKGS)",
+    "shape_compactness_2": "0..1: 36π × volume² / surface³; 1 for a ball (IBSI BQWJ)",
+    "shape_sphericity": "0..1: surface of the ball of this volume over the surface (IBSI QCFX)",
+    "shape_least_axis": "mm: 4 × √ of the least variance of the voxels' positions (IBSI 7J51)",
+    "shape_flatness": "0..1: least over major axis; 1 for a ball (IBSI N17B)",
+    "shape_max_diameter": "mm: greatest distance of two points of the mesh (IBSI L0JK)",
 }
 UNITS: dict[str, str] = FLAT | BOTH | SOLID
-COUNTED = ("form_area", "form_volume", "form_voxel_volume", "form_components", "form_holes")  # 0 of what is absent
+COUNTED = ("shape_area", "shape_volume", "shape_voxel_volume", "shape_components", "shape_holes")  # 0 of what is absent
 
 
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
@@ -72,44 +72,44 @@ def _of_picture(region: Region) -> dict[str, float]:
     inside, (height, width) = region.inside, region.spacing
     count = int(np.count_nonzero(inside))
     area = count * height * width
-    found = _blank(FLAT) | {"form_area": area}
+    found = _blank(FLAT) | {"shape_area": area}
     if not count:
         return found
     binary = np.pad(inside, 1).astype(np.uint8)
-    found["form_components"] = float(cv2.connectedComponents(binary, connectivity=8)[0] - 1)
-    found["form_holes"] = float(cv2.connectedComponents(1 - binary, connectivity=4)[0] - 2)
+    found["shape_components"] = float(cv2.connectedComponents(binary, connectivity=8)[0] - 1)
+    found["shape_holes"] = float(cv2.connectedComponents(1 - binary, connectivity=4)[0] - 2)
     if count < 2:
         return found
     points, length = _hull(inside, region.spacing), perimeter(inside, region.spacing)
     hull = spatial.ConvexHull(points)
     axes = _axes(inside, region.spacing)
     return found | {
-        "form_perimeter": length,
-        "form_compactness": length**2 / (4 * np.pi * area),
-        "form_circularity": 4 * np.pi * area / length**2,
-        "form_eccentricity": float(np.sqrt(1 - (axes[1] / axes[0]) ** 2)),
-        "form_feret_max": _farthest(points),
-        "form_feret_min": _narrowest(points, hull.equations),
-        "form_equivalent_diameter": float(np.sqrt(4 * area / np.pi)),
-        "form_fractal_dimension": fractal_dimension(inside),
-        "form_border_variance": _border_variance(inside, region.spacing),
-        "form_major_axis": float(axes[0]),
-        "form_minor_axis": float(axes[1]),
-        "form_elongation": float(axes[1] / axes[0]),
-        "form_solidity": min(1.0, area / float(hull.volume)),  # in a plane qhull's volume is the area
-        "form_extent": count / inside.size,
+        "shape_perimeter": length,
+        "shape_compactness": length**2 / (4 * np.pi * area),
+        "shape_circularity": 4 * np.pi * area / length**2,
+        "shape_eccentricity": float(np.sqrt(1 - (axes[1] / axes[0]) ** 2)),
+        "shape_feret_max": _farthest(points),
+        "shape_feret_min": _narrowest(points, hull.equations),
+        "shape_equivalent_diameter": float(np.sqrt(4 * area / np.pi)),
+        "shape_fractal_dimension": fractal_dimension(inside),
+        "shape_border_variance": _border_variance(inside, region.spacing),
+        "shape_major_axis": float(axes[0]),
+        "shape_minor_axis": float(axes[1]),
+        "shape_elongation": float(axes[1] / axes[0]),
+        "shape_solidity": min(1.0, area / float(hull.volume)),  # in a plane qhull's volume is the area
+        "shape_extent": count / inside.size,
     }
 
 
 def _of_volume(region: Region) -> dict[str, float]:
     inside = region.inside
     count = int(np.count_nonzero(inside))
-    found = _blank(SOLID) | {"form_voxel_volume": count * float(np.prod(region.spacing))}
+    found = _blank(SOLID) | {"shape_voxel_volume": count * float(np.prod(region.spacing))}
     if not count:
         return found
-    found["form_components"] = float(ndimage.label(inside, np.ones((3, 3, 3)))[1])
+    found["shape_components"] = float(ndimage.label(inside, np.ones((3, 3, 3)))[1])
     if count < 2:
-        return found | {"form_volume": np.nan}
+        return found | {"shape_volume": np.nan}
     padded = np.pad(inside, 1).astype(np.float32)
     corners, faces, _, _ = measure.marching_cubes(padded, 0.5, spacing=region.spacing)
     first, second, third = (corners[faces[:, k]].astype(np.float64) for k in range(3))  # (N, 3)
@@ -118,20 +118,20 @@ def _of_volume(region: Region) -> dict[str, float]:
     hull = spatial.ConvexHull(corners.astype(np.float64))
     axes = _axes(inside, region.spacing)
     return found | {
-        "form_volume": volume,
-        "form_surface": surface,
-        "form_surface_to_volume": surface / volume,
-        "form_compactness_1": volume / (np.sqrt(np.pi) * surface**1.5),
-        "form_compactness_2": 36 * np.pi * volume**2 / surface**3,
-        "form_sphericity": (36 * np.pi * volume**2) ** (1 / 3) / surface,
-        "form_major_axis": float(axes[0]),
-        "form_minor_axis": float(axes[1]),
-        "form_least_axis": float(axes[2]),
-        "form_elongation": float(axes[1] / axes[0]),
-        "form_flatness": float(axes[2] / axes[0]),
-        "form_max_diameter": _farthest(hull.points[hull.vertices]),
-        "form_solidity": min(1.0, volume / float(hull.volume)),
-        "form_extent": volume / float(np.prod(np.ptp(corners, axis=0))),
+        "shape_volume": volume,
+        "shape_surface": surface,
+        "shape_surface_to_volume": surface / volume,
+        "shape_compactness_1": volume / (np.sqrt(np.pi) * surface**1.5),
+        "shape_compactness_2": 36 * np.pi * volume**2 / surface**3,
+        "shape_sphericity": (36 * np.pi * volume**2) ** (1 / 3) / surface,
+        "shape_major_axis": float(axes[0]),
+        "shape_minor_axis": float(axes[1]),
+        "shape_least_axis": float(axes[2]),
+        "shape_elongation": float(axes[1] / axes[0]),
+        "shape_flatness": float(axes[2] / axes[0]),
+        "shape_max_diameter": _farthest(hull.points[hull.vertices]),
+        "shape_solidity": min(1.0, volume / float(hull.volume)),
+        "shape_extent": volume / float(np.prod(np.ptp(corners, axis=0))),
     }
 
 

@@ -30,16 +30,16 @@ PUBLISHED = {
 def test_the_phantom_has_its_published_statistics(phantom, agree, width):
     """IBSI reference manual, sections 3.3 and 3.4.18 and 3.4.19."""
     found = first_order.frame_features(*phantom, {"a": 1}, bin_width=width)
-    agree(found, {f"a.intensity_{name}": value for name, value in PUBLISHED.items()})
+    agree(found, {f"a.firstorder_{name}": value for name, value in PUBLISHED.items()})
     assert {key.split(".")[1] for key in found} == set(first_order.UNITS)
 
 
 def test_moments_are_those_of_scipy():
     values = np.random.default_rng(0).gamma(2.0, 3.0, 500)
     found = first_order.statistics(values)
-    assert found["intensity_sd"] == pytest.approx(values.std())
-    assert found["intensity_skewness"] == pytest.approx(stats.skew(values))
-    assert found["intensity_kurtosis"] == pytest.approx(stats.kurtosis(values))
+    assert found["firstorder_sd"] == pytest.approx(values.std())
+    assert found["firstorder_skewness"] == pytest.approx(stats.skew(values))
+    assert found["firstorder_kurtosis"] == pytest.approx(stats.kurtosis(values))
 
 
 @pytest.mark.parametrize("shape", [(60, 60), (40, 40, 40)])
@@ -49,8 +49,8 @@ def test_contrast_is_to_the_ring_and_not_to_what_lies_farther_off(shape):
     values[far <= 12] += np.indices(shape).sum(axis=0)[far <= 12] % 2 - 0.5
     images = sitk.GetImageFromArray(values), sitk.GetImageFromArray(np.uint8(far <= 8))
     found = first_order.frame_features(*images, {"a": 1})
-    assert found["a.intensity_contrast"] == pytest.approx(30, abs=0.1)
-    assert found["a.intensity_contrast_to_noise"] == pytest.approx(60, rel=0.01)
+    assert found["a.firstorder_contrast"] == pytest.approx(30, abs=0.1)
+    assert found["a.firstorder_contrast_to_noise"] == pytest.approx(60, rel=0.01)
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -62,12 +62,14 @@ def test_a_label_too_small_or_flat_gives_no_number(dimension):
     found = first_order.frame_features(*images, {"one": 1, "absent": 2, "flat": 3})
     assert np.isnan([found[f"{name}.{key}"] for name in ("one", "absent") for key in first_order.UNITS]).all()
     undefined = ("skewness", "kurtosis", "contrast_to_noise")
-    assert {key for key in first_order.UNITS if np.isnan(found[f"flat.{key}"])} == {f"intensity_{n}" for n in undefined}
-    assert found["flat.intensity_variance"] == found["flat.intensity_entropy"] == 0
+    assert {key for key in first_order.UNITS if np.isnan(found[f"flat.{key}"])} == {
+        f"firstorder_{n}" for n in undefined
+    }
+    assert found["flat.firstorder_variance"] == found["flat.firstorder_entropy"] == 0
 
 
 def test_a_label_that_fills_the_image_has_no_contrast():
     whole = sitk.GetImageFromArray(np.arange(12, dtype=np.uint8).reshape(3, 4))
     found = first_order.frame_features(whole, sitk.GetImageFromArray(np.ones((3, 4), np.uint8)), {"a": 1})
-    assert found["a.intensity_mean"] == pytest.approx(5.5)
-    assert np.isnan(found["a.intensity_contrast"])
+    assert found["a.firstorder_mean"] == pytest.approx(5.5)
+    assert np.isnan(found["a.firstorder_contrast"])

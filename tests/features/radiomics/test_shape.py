@@ -12,7 +12,7 @@ LABELS = {"a": 1, "b": 2}
 def measured(inside, spacing=None):
     mask = sitk.GetImageFromArray(np.uint8(inside))
     mask.SetSpacing(spacing or (1,) * np.ndim(inside))
-    return {key.split(".form_")[1]: value for key, value in shape.frame_features(mask, mask, {"a": 1}).items()}
+    return {key.split(".shape_")[1]: value for key, value in shape.frame_features(mask, mask, {"a": 1}).items()}
 
 
 def ball(radius, ndim, stretch=1.0):
@@ -57,7 +57,7 @@ def test_the_phantom_has_its_published_form(phantom, agree):
         "extent": 0.869,
         "solidity": 0.961,
     }
-    agree(found, {f"a.form_{name}": value for name, value in published.items()})
+    agree(found, {f"a.shape_{name}": value for name, value in published.items()})
 
 
 @pytest.mark.parametrize("radius", [10, 60])
@@ -132,15 +132,15 @@ def test_a_ball_is_round_and_an_ellipsoid_long():
     assert squeezed["volume"] == pytest.approx(found["volume"], rel=0.03)
 
 
-@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 7)])
-def test_a_label_of_no_or_one_voxel_is_only_counted(shape):
-    mask = np.zeros(shape, np.uint8)
-    mask[(2,) * len(shape)] = 1
+@pytest.mark.parametrize("size", [(5, 6), (5, 6, 7)])
+def test_a_label_of_no_or_one_voxel_is_only_counted(size):
+    mask = np.zeros(size, np.uint8)
+    mask[(2,) * len(size)] = 1
     image = sitk.GetImageFromArray(mask)
     found = shape.frame_features(image, image, LABELS)
-    sizes = ("form_area",) if len(shape) == 2 else ("form_voxel_volume",)
+    sizes = ("shape_area",) if len(size) == 2 else ("shape_voxel_volume",)
     for name, count in (("a", 1), ("b", 0)):
-        known = {key: found[f"{name}.{key}"] for key in (*sizes, "form_components")}
+        known = {key: found[f"{name}.{key}"] for key in (*sizes, "shape_components")}
         assert known == dict.fromkeys(known, count)
         rest = [value for key, value in found.items() if key.startswith(name) and key[2:] not in known]
         assert all(np.isnan(value) or value == 0 for value in rest)
@@ -155,4 +155,4 @@ def test_two_voxels_are_a_line(line):
 
 
 def test_every_measure_has_its_unit():
-    assert {*measured(ball(5, 2)), *measured(ball(5, 3))} == {key.removeprefix("form_") for key in shape.UNITS}
+    assert {*measured(ball(5, 2)), *measured(ball(5, 3))} == {key.removeprefix("shape_") for key in shape.UNITS}

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from medseg.errors import MedsegError
+from medseg.utils.console import be_quiet, quiet_level
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that do not live on in it
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -177,7 +178,7 @@ class _Worker:
 
     def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
         self.connection, other = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(other, load, arguments), daemon=True)
+        self.process = SPAWN.Process(target=_serve, args=(other, load, arguments, quiet_level()), daemon=True)
         self.process.start()
         other.close()  # or its end would not be noticed
         self.ready = self.busy = False
@@ -239,8 +240,10 @@ def _blocked() -> Iterator[None]:
         signal.pthread_sigmask(RESTORE, mask)
 
 
-def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...]) -> None:
+def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...], quiet: bool | None) -> None:
     """The life of a process: prepare once, then a result for each job. What ends a batch is raised in the parent."""
+    if quiet is not None:
+        be_quiet(quiet)
     if not hasattr(signal, "pthread_sigmask"):
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)

@@ -54,6 +54,11 @@ def be_quiet(quiet: bool) -> None:
     _logger.propagate = False  # once is enough, whatever handlers a library gives the root
 
 
+def quiet_level() -> bool | None:
+    """What `be_quiet` was given, for another process to do the same; None where messages are not shown."""
+    return _logger.level >= logging.WARNING if _handler in _logger.handlers else None
+
+
 def _on_screen() -> bool:
     return _handler in _logger.handlers and _logger.isEnabledFor(logging.INFO)
 

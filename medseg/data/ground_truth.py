@@ -54,7 +54,9 @@ def read_mask_on_grid(path: Path, image: sitk.Image, image_path: Path) -> sitk.I
     if path.name.endswith(SEG):
         return read_seg(path, image)
     mask = read_mask(path)
-    require_same_grid(mask, image, f"{path}: does not lie on the grid of {image_path}", ONE_ONTO_OTHER, "mask-grid")
+    require_same_grid(
+        mask, image, f"{path}: does not lie on the grid of {image_path}", ONE_ONTO_OTHER, code="mask-grid"
+    )
     return mask
 
 

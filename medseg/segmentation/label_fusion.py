@@ -20,7 +20,7 @@ def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.
     merged = np.zeros(sitk.GetArrayViewFromImage(first).shape, np.uint8)
     for image, labels in reversed(maps):  # what has priority is painted last
         array = sitk.GetArrayViewFromImage(image)
-        require_same_grid(image, first, "label maps on different grids cannot be merged", "", "image-grid")
+        require_same_grid(image, first, "label maps on different grids cannot be merged", "", code="image-grid")
         for name, number in labels.items():
             merged[array == number] = names[name]
     return from_array(merged, first), names

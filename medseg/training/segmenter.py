@@ -100,7 +100,7 @@ def _prepare_data(config: Settings, run: Run, cases: list[Case], trained: bool, 
         raise _nothing("no training case can be used", log)
     held = _prepare(config, [case for case in cases if case.split == reported and case.annotated], recipe, log)
     if not train and not held:
-        raise _nothing("classical segmentation learns nothing, and no case with a mask is held out to evaluate it", log)
+        raise _nothing("classical segmentation learns nothing, and no case with a mask is held out", log)
     _tell_cut([*train, *held])
     usable = {case.name for case in held}
     held_out = [case for case in cases if case.split == reported and case.name in usable]

@@ -339,7 +339,7 @@ def test_what_a_killed_process_left_unpacked_is_removed_by_the_next(packed: Path
     code = """
 import os, signal, sys
 from pathlib import Path
-from medseg.runs import open_run
+from medseg.runs.run import open_run
 run = open_run(Path(sys.argv[1]))
 print(run.path, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -30,6 +30,9 @@ types: setup  ## mypy --strict
 	$(BIN)/mypy --platform win32  # names that Windows and macOS lack
 	$(BIN)/mypy --platform darwin
 
+reference: setup  ## docs/reference/ from the code, after a change of commands, settings or error codes
+	$(BIN)/python scripts/make_reference.py
+
 docs: setup  ## the documentation as a site, in site/, which asks the network for nothing
 	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
 	$(BIN)/python scripts/check_site.py site
@@ -46,4 +49,4 @@ accuracy: setup  ## every recipe on real data: make accuracy DATA=folder [OUT=ru
 	whole=0; for part in accuracy accuracy_diagnosis; do \
 	  $(BIN)/python scripts/$$part.py $(DATA) $(or $(OUT),runs/accuracy) || whole=1; done; exit $$whole
 
-.PHONY: help setup demo test torture lint types docs bench accuracy
+.PHONY: help setup demo test torture lint types reference docs bench accuracy

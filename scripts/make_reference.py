@@ -95,7 +95,7 @@ def choices(group: str) -> list[str]:
             if not line.startswith("#"):
                 break
             first.append(line.lstrip("# "))
-        rows.append(f"| `{group}={choice}` | {' '.join(first)} |")
+        rows.append(f"| `{group}={choice}` | {' '.join(first)} |".replace("masks/|labels/", "masks/ or labels/"))
     return ["| choice | what |", "|---|---|", *rows, ""] if rows else []
 
 

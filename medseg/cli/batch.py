@@ -32,12 +32,12 @@ Diagnoses = Annotated[
     typer.Argument(
         metavar="OUT.csv",
         help="The table of diagnoses. Beside it OUT.json (all that is said of each case), OUT_features.csv, "
-        "OUT_pictures, and the ledger OUT_cases.csv and .json: what happened to each case.",
+        "OUT_pictures, and the case log OUT_cases.csv and .json: what happened to each case.",
     ),
 ]
 
 
-@batch_app.command()
+@batch_app.command(epilog="Example: medseg segment new_scans masks --model runs/lungs")
 def segment(
     source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder with such.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
@@ -58,7 +58,7 @@ def segment(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment every image of a folder; a broken one is named and the others go on.
+    """Segment every image of a folder. An unreadable image is reported and the others are segmented.
 
     Nothing of what headers say of a patient is written anywhere, except with --keep-patient-data; names of files are
     kept.
@@ -80,7 +80,7 @@ def segment(
     finish_batch(ledger, as_json)
 
 
-@batch_app.command("extract-features")
+@batch_app.command("extract-features", epilog="Example: medseg extract-features new_scans masks features.csv")
 def extract_features(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or a dataset with cases.csv.")],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Their masks: the same tree, other endings allowed.")],
@@ -88,7 +88,7 @@ def extract_features(
         Path,
         typer.Argument(
             metavar="OUT.csv",
-            help="The table. Beside it OUT_steps.csv, OUT_units.json, and the ledger OUT_cases.csv and .json: what "
+            help="The table. Beside it OUT_steps.csv, OUT_units.json, and the case log OUT_cases.csv and .json: what "
             "happened to each case.",
         ),
     ],
@@ -102,9 +102,9 @@ def extract_features(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure images inside their masks: one row a case or frame.
+    """Extract features of images inside their masks: one row a case or frame.
 
-    Given again, it measures only cases whose image, mask or features changed, and those that failed.
+    Repeated, it extracts only cases whose image, mask or features changed, and those that failed.
     """
     from medseg.utils.console import be_quiet
 
@@ -116,7 +116,9 @@ def extract_features(
     finish_batch(extract_folder(request), as_json)
 
 
-@batch_app.command()
+@batch_app.command(
+    epilog="Example: medseg diagnose new_scans diagnosis.csv --model runs/breathing --segmenter runs/lungs"
+)
 def diagnose(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of images, or a features table (.csv).")],
     out: Diagnoses,
@@ -137,7 +139,7 @@ def diagnose(
 ) -> None:
     """Diagnose cases: state or class with softmax probabilities, and the signal where the model has one.
 
-    Given again, it measures only cases whose image, mask or models changed, and those that failed.
+    Repeated, it diagnoses only cases whose image, mask or models changed, and those that failed.
     """
     from medseg.errors import ConfigError
     from medseg.utils.console import be_quiet
@@ -158,15 +160,17 @@ def diagnose(
     finish_batch(ledger, as_json)
 
 
-@batch_app.command()
+@batch_app.command(epilog="Example: medseg evaluate masks reference_masks --out evaluation")
 def evaluate(
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to judge.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks: the same tree, other endings allowed.")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to evaluate.")],
+    truth: Annotated[
+        Path, typer.Argument(metavar="REFERENCE", help="Reference masks: the same tree, other endings allowed.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for evaluation.csv, metrics.json, and the ledger evaluation_cases.csv and .json: what "
+            help="Folder for evaluation.csv, metrics.json, and the case log evaluation_cases.csv and .json: what "
             "happened to each mask.",
         ),
     ] = None,
@@ -174,7 +178,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare masks with the truth: Dice, IoU, HD95 and surface Dice per case; a missed structure counts 0."""
+    """Compare masks with reference masks: Dice, IoU, HD95 and surface Dice per case; a missed structure scores 0."""
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)

@@ -53,7 +53,10 @@ Models = Annotated[
     ),
 ]
 Workers = Annotated[
-    int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
+    int,
+    typer.Option(
+        "--workers", help="Processes that share the cases, each with the models; 1: none beside this one.", min=0
+    ),
 ]
 OutputFormat = Annotated[
     str | None,
@@ -65,7 +68,7 @@ OutputFormat = Annotated[
 ]
 KeepPatientData = Annotated[
     bool,
-    typer.Option("--keep-patient-data", help="A DICOM SEG says the name, ID, birth date and study of its images."),
+    typer.Option("--keep-patient-data", help="Copy name, ID, birth date and study of the images into a DICOM SEG."),
 ]
 MaxRam = Annotated[
     float | None,
@@ -75,12 +78,15 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 OutOfFold = Annotated[
     bool,
     typer.Option(
-        "--out-of-fold", help="Of several models of folds, each case by one that saw neither it nor its patient."
+        "--out-of-fold",
+        help="With several cross-validation models: each case by a model not trained on it or its patient.",
     ),
 ]
-FailOnQuality = Annotated[bool, typer.Option("--fail-on-quality", help="Refuse images that a quality gate doubts.")]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Drop what an earlier run left there of other cases.")]
+FailOnQuality = Annotated[
+    bool, typer.Option("--fail-on-quality", help="Treat failed quality checks as errors (default: review).")
+]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first case that fails.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete results of other cases from a previous run.")]
 
 
 def option_text(hint: str) -> str:

@@ -171,7 +171,7 @@ def test_show_and_verify_tell_what_it_is(medseg: Command, packed: Path, rule: Pa
     for model in (packed, rule):
         result = medseg("model", "verify", model)
         assert result.status == 0
-        assert "whole and harmless: config.yaml" in result.out
+        assert "verified (hashes, no pickle, no foreign code): config.yaml" in result.out
     assert describe_model(open_run(packed))["scores"].keys() == {"tumour"}
 
 

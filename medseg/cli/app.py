@@ -34,6 +34,21 @@ app.add_typer(model_app, name="model")
 app.add_typer(batch_app)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"medseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def version(
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """From biomedical images to a segmentation (U-Net) and on to a diagnosis (LSTM). Research use only."""
+
+
 @app.command(epilog="Example: medseg train organ=lung data.root=my_scans run_dir=runs/lungs")
 def train(
     overrides: Overrides = None,
@@ -43,7 +58,7 @@ def train(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a segmenter (`task=segmentation`) or a classifier (`task=diagnosis`) and evaluate it on held-out patients."""
+    """Train a segmenter (`task=segmentation`) or a classifier (`task=diagnosis`), evaluated on held-out patients."""
     from medseg.config import compose
     from medseg.utils.console import be_quiet
 
@@ -70,7 +85,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option("--out", help="The new run folder; else RUN-again.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a run again from its own settings and split, and compare weights and scores (exit status 0: equal, 3: not)."""
+    """Train a run again from its own settings and split, and compare: exit status 0 where results are equal, else 3."""
     from medseg.config.compose import parse_overrides
     from medseg.utils.console import be_quiet
 
@@ -117,7 +132,7 @@ def associate(
     ] = 1.0,
     quiet: Quiet = False,
 ) -> None:
-    """Test how each feature is associated with a grade: Spearman, odds ratio and AUC with intervals; p-values are adjusted."""
+    """Test how each feature is associated with a grade: Spearman, odds ratio, AUC with intervals; adjusted p-values."""
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
@@ -181,12 +196,6 @@ def doctor() -> None:
     from medseg.commands.doctor import check_installation
 
     raise typer.Exit(check_installation())
-
-
-@app.command(hidden=True)
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
 
 
 def _prepare_process() -> None:

@@ -124,9 +124,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     call = Extractor.__call__
 
-    def counted(self: Extractor, rows: Any, mask_of: Any) -> Any:
+    def counted(self: Extractor, rows: Any, *rest: Any) -> Any:
         names.append(rows[0].id)
-        return call(self, rows, mask_of)
+        return call(self, rows, *rest)
 
     monkeypatch.setattr(Extractor, "__call__", counted)
     return names

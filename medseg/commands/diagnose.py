@@ -36,7 +36,7 @@ from medseg.inference.sequence_results import result_json
 from medseg.inference.stacked_classifier import StackedClassifier, load_classifier
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
-from medseg.reports.overlays import with_overlays
+from medseg.reports.overlays import OverlayFolder
 from medseg.runs.run import ENCODER, Run
 from medseg.runs.synthetic import warn_synthetic
 from medseg.utils.console import say, table, warn
@@ -74,10 +74,10 @@ class DiagnoseRequest:
 def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
     """The command. OUT.csv: a row a frame or case; OUT.json: all that is said of each; OUT_cases.csv: the ledger.
 
-    Where images are measured also OUT_features.csv, and in OUT_pictures/ each case with its mask's outlines. A case
-    whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status review; of the
-    last nothing else is said. Cases whose images, masks, models and version are as in an earlier run are not measured
-    again.
+    Where images are measured also OUT_features.csv, and in OUT_pictures/ each case, with its mask's outlines where it
+    has one. A case whose image failed the quality gate, whose mask is empty or whose measures are undefined gets status
+    review; of the last nothing else is said. Cases whose images, masks, models and version are as in an earlier run are
+    not measured again.
     """
     with run.reading():
         config = load(run.file("config.yaml"))
@@ -199,12 +199,10 @@ def _measuring(
     config, run = model
     labels = get_labels(config)
     extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
-    if not extractor.needs_masks:
-        return partial(extract_cases, given, extractor, None, around=ExtractionContext(_nothing))
-    source, reads = _mask_source(request, given, labels, doubts)
-    folder = sibling_path(request.out, "_pictures")
-    masks = with_overlays(doubts.watching(source), folder, labels, {case.id for case in given})
-    return partial(extract_cases, given, extractor, masks, around=ExtractionContext(reads, doubts, folder))
+    source, reads = _mask_source(request, given, labels, doubts) if extractor.needs_masks else (None, _nothing)
+    overlays = OverlayFolder(sibling_path(request.out, "_pictures"), labels, config.data.time_axis)
+    context = ExtractionContext(reads, doubts, overlays=overlays)
+    return partial(extract_cases, given, extractor, source, around=context)
 
 
 def _mask_source(

@@ -20,10 +20,12 @@ from medseg.data.masks import MaskOf
 from medseg.errors import ConfigError, ImageError
 from medseg.features.axial import axial_slices, step_regions
 from medseg.features.tables import FACTS, Tables
+from medseg.inference.quality_gate import TrainingImageStats
 from medseg.inference.review import ReviewReasons
 from medseg.io.image import frames, read_image
 from medseg.io.labels import Labels
 from medseg.preprocess.resize import at_long_side, has_no_scale, with_spacing
+from medseg.reports.overlays import OverlayFolder
 
 if TYPE_CHECKING:
     from medseg.inference.encoder import DeepFeatures
@@ -35,6 +37,32 @@ class LabelPresence(NamedTuple):
     label: str
     absent: str  # class of slices without it
     there: str
+
+
+class ExtractionContext(NamedTuple):
+    """What a case reads besides its images, and what is noted and drawn of it."""
+
+    reads: Callable[[Case], list[Path]] = Case.truth_files
+    review: ReviewReasons | None = None
+    stats: TrainingImageStats | None = None
+    overlays: OverlayFolder | None = None
+
+    def check(self, case: Case, image: sitk.Image) -> None:
+        """Judge an image before anything is measured; `ImageError` where it is refused."""
+        if self.review is not None:
+            self.review.check_image(case, image)
+        if self.stats is not None:
+            self.stats.add(case, image)
+
+    def check_mask(self, case: Case, mask: sitk.Image) -> None:
+        """Judge a mask."""
+        if self.review is not None:
+            self.review.check_mask(case, mask)
+
+    def draw(self, case: Case, image: sitk.Image, mask: sitk.Image | None) -> None:
+        """Keep a picture of what was measured."""
+        if self.overlays is not None:
+            self.overlays.draw(case, image, mask)
 
 
 class Extractor:
@@ -71,14 +99,21 @@ class Extractor:
             found |= self.encoder.units()
         return found
 
-    def __call__(self, rows: list[Case], mask_of: MaskOf | None) -> Tables:
-        """Measure one sequence, the rows of one case in order; raises `ImageError` where a frame cannot be used."""
+    def __call__(self, rows: list[Case], mask_of: MaskOf | None, context: ExtractionContext | None = None) -> Tables:
+        """Measure one sequence, the rows of one case in order; raises `ImageError` where a frame cannot be used.
+
+        Each image is checked, its mask is found, it is measured, and it is drawn: in this order.
+        """
+        context = context or ExtractionContext()
         found: list[dict[str, Any]] = []
         steps: list[pd.DataFrame] = []
         images: list[sitk.Image] = []
         for row in rows:
             image = read_image(row.image)
+            context.check(row, image)
             mask = mask_of(row, image) if mask_of is not None and self.needs_masks else None
+            if mask is not None:
+                context.check_mask(row, mask)
             parts = self._parts(image)
             masks = self._parts(mask) if mask is not None else [None] * len(parts)
             classes = self._classes(row, image, len(parts))
@@ -94,6 +129,7 @@ class Extractor:
                     if seen is not None:
                         table = table.join(seen.of_steps(place, self._regions(part, inside), table.index))
                     steps.append(table)
+            context.draw(row, image, mask)
             images += parts if self.sequence else []
         table = pd.DataFrame(found)
         for measure in self.sequence:
@@ -159,14 +195,6 @@ class Extractor:
         return whole
 
 
-class ExtractionContext(NamedTuple):
-    """What a case reads besides its images, and what is noted and drawn while it is measured."""
-
-    reads: Callable[[Case], list[Path]] = Case.truth_files
-    doubts: ReviewReasons | None = None
-    pictures: Path | None = None  # a folder: <case>.png
-
-
 def extract_cases(
     cases: list[Case],
     extractor: Extractor,
@@ -186,9 +214,9 @@ def extract_cases(
     around = around or ExtractionContext()
 
     def measure(job: Job) -> CaseResult:
-        found = extractor(groups[job.name], mask_of)
-        doubt = around.doubts.reasons.get(job.name, "") if around.doubts else ""
-        drawn = [file for file in [around.pictures / f"{job.name}.png"] if file.is_file()] if around.pictures else []
+        found = extractor(groups[job.name], mask_of, around)
+        doubt = around.review.reasons.get(job.name, "") if around.review else ""
+        drawn = [file for file in [around.overlays.file(job.name)] if file.is_file()] if around.overlays else []
         rows = {"frames": _plain(found.frames), "steps": _plain(found.steps), "doubt": doubt}
         return CaseResult(rows, drawn, *(("review", "review", doubt) if doubt else ("ok",)))
 
@@ -196,8 +224,8 @@ def extract_cases(
     done: list[Tables] = []
     for name, rows in run_serial([_job(groups[n], around) for n in order], measure, log, "measure"):
         done.append(Tables(_table(rows["frames"]), _table(rows["steps"]) if rows["steps"] else None))
-        if around.doubts and rows["doubt"]:
-            around.doubts.reasons[name] = rows["doubt"]
+        if around.review and rows["doubt"]:
+            around.review.reasons[name] = rows["doubt"]
     if not done:
         raise ImageError(f"nothing could be measured; see {log.file} for the reason of each", code="no-usable-case")
     steps = [tables.steps for tables in done if tables.steps is not None]

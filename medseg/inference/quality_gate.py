@@ -60,21 +60,16 @@ class QualityGate:
 
 
 class TrainingImageStats:
-    """Looks on while training cases are measured, and remembers what their images are like."""
+    """What the images of training cases are like, a case at a time."""
 
     def __init__(self, config: Settings) -> None:
         self.channel, self.time_axis = str(config.organ.channels[0]), config.data.time_axis
         self.seen: list[dict[str, dict[str, float]]] = []
 
-    def watching(self, mask_of: Callable[[Case, sitk.Image], sitk.Image]) -> Callable[[Case, sitk.Image], sitk.Image]:
-        """The same masks."""
-
-        def watch(case: Case, image: sitk.Image) -> sitk.Image:
-            if case.split == "train":
-                self.seen.append({self.channel: image_stats(middle_of(image, self.time_axis))})
-            return mask_of(case, image)
-
-        return watch
+    def add(self, case: Case, image: sitk.Image) -> None:
+        """Remember an image, if its case is there to learn from."""
+        if case.split == "train":
+            self.seen.append({self.channel: image_stats(middle_of(image, self.time_axis))})
 
     def summary(self) -> dict[str, Any]:
         """For fingerprint.json."""

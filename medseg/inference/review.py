@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.masks import MaskOf
 from medseg.errors import ImageError
 from medseg.inference.quality_gate import Check
 
@@ -21,7 +20,7 @@ def quality_error(case: Case, doubts: Sequence[str]) -> ImageError:
 
 
 class ReviewReasons:
-    """Looks on while cases are measured; `reasons` holds what there is to say of each, by case.
+    """Judges the images and masks of cases; `reasons` holds what there is to say of each, by case.
 
     With `strict` an image that a check doubts is an `ImageError` (quality).
     """
@@ -30,22 +29,19 @@ class ReviewReasons:
         self.checks, self.strict = list(checks), strict
         self.reasons: dict[str, str] = {}
 
-    def watching(self, mask_of: MaskOf) -> MaskOf:
-        """The same masks, while quality and emptiness are noted."""
+    def check_image(self, case: Case, image: sitk.Image) -> None:
+        """Note what the quality gates say against an image."""
+        # a diagnoser's gate and a segmenter's say much the same
+        said = list(dict.fromkeys(doubt for check in self.checks for doubt in check(image)))
+        if said and self.strict:
+            raise quality_error(case, said)
+        for doubt in said:
+            self._note(case.id, doubt)
 
-        def watch(case: Case, image: sitk.Image) -> sitk.Image:
-            # a diagnoser's gate and a segmenter's say much the same
-            said = list(dict.fromkeys(doubt for check in self.checks for doubt in check(image)))
-            if said and self.strict:
-                raise quality_error(case, said)
-            mask = mask_of(case, image)
-            if not sitk.GetArrayViewFromImage(mask).any():
-                said.append(EMPTY)
-            for doubt in said:
-                self._note(case.id, doubt)
-            return mask
-
-        return watch
+    def check_mask(self, case: Case, mask: sitk.Image) -> None:
+        """Note that a mask is empty."""
+        if not sitk.GetArrayViewFromImage(mask).any():
+            self._note(case.id, EMPTY)
 
     def _note(self, case: str, doubt: str) -> None:
         known = self.reasons.get(case, "")

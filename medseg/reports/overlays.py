@@ -1,8 +1,9 @@
-"""PNG pictures of an image with the outline of its mask."""
+"""PNG pictures of an image with the outline of its mask, where it has one."""
 
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
-from medseg.data.masks import MaskOf
+from medseg.io.image import frames
 from medseg.io.labels import Labels
 from medseg.utils.files import atomic_write_bytes
 
@@ -22,13 +23,18 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 
 Window = tuple[float, float] | None  # darkest and brightest value shown; None: the 0.5th and 99.5th percentile
 
 
-def overlay_png(image: sitk.Image, mask: sitk.Image, labels: Labels, window: Window = None) -> bytes:
-    """PNG of an image with the outlines of its mask; of a volume the axial slice with the largest mask."""
+def overlay_png(image: sitk.Image, mask: sitk.Image | None, labels: Labels, window: Window = None) -> bytes:
+    """PNG of an image with the outlines of its mask, or without; of a volume the axial slice with the largest mask, or
+    the middle one.
+    """
     if image.GetDimension() == 3:
-        turned, flat = (sitk.DICOMOrient(part, "LPS") for part in (image, mask))
-        areas = (sitk.GetArrayViewFromImage(flat) > 0).sum(axis=(1, 2))
+        image = sitk.DICOMOrient(image, "LPS")
+        areas = np.zeros(image.GetDepth())
+        if mask is not None:
+            mask = sitk.DICOMOrient(mask, "LPS")
+            areas = (sitk.GetArrayViewFromImage(mask) > 0).sum(axis=(1, 2))
         number = int(areas.argmax()) if areas.any() else len(areas) // 2
-        image, mask = turned[:, :, number], flat[:, :, number]
+        image, mask = image[:, :, number], None if mask is None else mask[:, :, number]
     pixels = sitk.GetArrayFromImage(image).astype(np.float32)
     low, high = window or np.percentile(pixels, [0.5, 99.5])
     grey = np.clip((pixels - low) / max(float(high - low), 1e-9), 0, 1) * 255
@@ -37,8 +43,8 @@ def overlay_png(image: sitk.Image, mask: sitk.Image, labels: Labels, window: Win
     size = tuple(max(1, round(side * scale)) for side in canvas.shape[1::-1])
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas = np.ascontiguousarray(cv2.resize(canvas, size, interpolation=smooth))
-    coded = sitk.GetArrayFromImage(mask)
-    for place, name in enumerate(labels.numbers):
+    for place, name in enumerate(labels.numbers if mask is not None else ()):
+        coded = sitk.GetArrayViewFromImage(mask)
         layer = cv2.resize(labels.layer(coded, name).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         curves, _ = cv2.findContours(layer, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, curves, -1, COLOURS[place % len(COLOURS)], 1)
@@ -51,16 +57,21 @@ def _png(canvas: npt.NDArray[np.uint8]) -> bytes:
     return bytes(content)
 
 
-def with_overlays(
-    mask_of: MaskOf, folder: Path, labels: Labels, wanted: Container[str], window: Window = None
-) -> MaskOf:
-    """The same masks; a picture of each case that is wanted goes to folder/<case>.png, of sequences the first frame."""
+@dataclass(frozen=True)
+class OverlayFolder:
+    """Pictures of cases: folder/<case>.png, of those that are wanted (None: all); of a sequence its first frame."""
 
-    def draw(case: Case, image: sitk.Image) -> sitk.Image:
-        mask = mask_of(case, image)
-        target = folder / f"{case.id}.png"
-        if case.id in wanted and image.GetDimension() < 4 and (case.frame or 0) == 0:
-            atomic_write_bytes(target, overlay_png(image, mask, labels, window))
-        return mask
+    folder: Path
+    labels: Labels
+    time_axis: int | None = None
+    wanted: Container[str] | None = None
 
-    return draw
+    def file(self, case: str) -> Path:
+        """The picture of a case."""
+        return self.folder / f"{case}.png"
+
+    def draw(self, case: Case, image: sitk.Image, mask: sitk.Image | None) -> None:
+        """Write the picture of a case, if it is wanted."""
+        if (case.frame or 0) == 0 and (self.wanted is None or case.id in self.wanted):
+            first, inside = (None if part is None else frames(part, self.time_axis)[0] for part in (image, mask))
+            atomic_write_bytes(self.file(case.id), overlay_png(first, inside, self.labels))

@@ -22,12 +22,12 @@ from medseg.features.missing_labels import informative_absence
 from medseg.features.sequences import cohort, feature_columns
 from medseg.features.tables import Tables, read_tables, write_tables
 from medseg.inference.encoder import load_encoder
-from medseg.inference.extractor import Extractor, LabelPresence, extract_cases
+from medseg.inference.extractor import ExtractionContext, Extractor, LabelPresence, extract_cases
 from medseg.inference.feature_inputs import FeatureSchema, to_json
 from medseg.inference.out_of_fold import describe_mask_source, provenance_of
 from medseg.inference.quality_gate import TrainingImageStats
 from medseg.inference.sequence_results import cohort_statistics
-from medseg.reports.overlays import with_overlays
+from medseg.reports.overlays import OverlayFolder
 from medseg.runs.run import Run
 from medseg.utils.console import warn
 from medseg.utils.files import write_json
@@ -62,7 +62,7 @@ def prepare_features(config: Settings, run: Run, cases: list[Case], synthetic: b
 
 
 def extract_tables(config: Settings, run: Run, cases: list[Case], ledger: CaseLog, looks: TrainingImageStats) -> Tables:
-    """features.csv of the dataset where it has one, else measured now, which `looks` sees; kept in the run."""
+    """features.csv of the dataset where it has one, else measured now, with `looks` of the images; kept in the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
         if config.data.encoder is not None:
@@ -74,12 +74,11 @@ def extract_tables(config: Settings, run: Run, cases: list[Case], ledger: CaseLo
         masks = ground_truth_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = MaskFolder(root, Path(config.data.masks), labels)
-        if masks is not None:
-            side = evaluation_split(cases)
-            wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
-            masks = with_overlays(masks, run.file("pictures"), labels, wanted)
-            masks = looks.watching(masks)
-        tables = extract_cases(cases, extractor, masks, ledger)
+        side = evaluation_split(cases)
+        wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
+        overlays = OverlayFolder(run.file("pictures"), labels, config.data.time_axis, wanted)
+        context = ExtractionContext(stats=looks, overlays=overlays)
+        tables = extract_cases(cases, extractor, masks, ledger, context)
     write_tables(tables, run.file(FEATURES))
     return tables
 

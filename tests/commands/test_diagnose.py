@@ -22,7 +22,7 @@ from medseg.inference.extractor import Extractor
 from medseg.inference.sequence_classifier import SequenceClassifier
 from medseg.io.labels import Labels
 from medseg.runs.run import open_run
-from tests.conftest import posix
+from tests.conftest import TINY, posix
 
 Command = Callable[..., Any]
 
@@ -291,3 +291,44 @@ def test_masks_that_nobody_names_are_missed_before_anything_is_written(
         assert result.status == 2
         assert why in result.err
         assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def without_masks(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a classifier that looks inside no mask."""
+    from medseg.config.compose import compose
+    from medseg.training.train import train
+
+    folder = tmp_path_factory.mktemp("motion") / "run"
+    words = [*TINY, "task=diagnosis", "features=motion", "classifier.n_folds=0", "trainer.fraction=0.01"]
+    train(compose([*words, f"data.root={breathing}", f"run_dir={folder}"]))
+    return folder
+
+
+def test_training_without_masks_keeps_image_statistics_and_pictures(without_masks: Path) -> None:
+    assert open_run(without_masks).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
+    held = pd.read_csv(without_masks / "predictions.csv")["case"].unique()
+    assert [path.stem for path in (without_masks / "pictures").iterdir()] == list(held)
+
+
+def test_diagnose_without_masks_checks_and_draws_each_image(
+    medseg: Command, breathing: Path, without_masks: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    for name in ("lung000", "lung001"):
+        shutil.copytree(breathing / "images" / name, images / name)
+    for file in (images / "lung001").iterdir():  # as if HU + 1000
+        sitk.WriteImage(sitk.ReadImage(str(file)) + 1000, str(file))
+    assert medseg("diagnose", images, tmp_path / "d.csv", "--model", without_masks).status == 0
+    ledger = {entry["case"]: entry for entry in entries(tmp_path / "d.csv")}
+    assert {name: entry["status"] for name, entry in ledger.items()} == {"lung000": "ok", "lung001": "review"}
+    assert "HU + 1000" in ledger["lung001"]["message"]
+    review = pd.read_csv(tmp_path / "d.csv").set_index("case")["review"]
+    assert review["lung001"].str.contains("HU", regex=False).all()
+    assert review["lung000"].isna().all()
+    assert sorted(path.stem for path in (tmp_path / "d_pictures").iterdir()) == ["lung000", "lung001"]
+    assert ledger["lung000"]["outputs"] == "d_pictures/lung000.png"
+    assert medseg("diagnose", images, tmp_path / "s.csv", "--model", without_masks, "--fail-on-quality").status == 3
+    codes = {entry["case"]: entry["code"] for entry in entries(tmp_path / "s.csv")}
+    assert codes == {"lung000": "", "lung001": "quality"}
+    assert sorted(path.stem for path in (tmp_path / "s_pictures").iterdir()) == ["lung000"]

@@ -1,7 +1,8 @@
 # Two commands are enough: `make demo` and `make test`. Both set up .venv first.
+# Another interpreter: make setup PYTHON=python3.13
 PYTHON ?= python3.11
-BIN := .venv/bin
-SHELL := /bin/bash
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
+SHELL := bash
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -11,7 +12,7 @@ setup: .venv/ready  ## a virtual environment with the exact versions of constrai
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 demo: setup  ## phantoms → U-Net → masks → features → LSTM → report, in minutes
@@ -29,6 +30,13 @@ types: setup  ## mypy --strict
 	$(BIN)/mypy --platform win32  # names that Windows and macOS lack
 	$(BIN)/mypy --platform darwin
 
+reference: setup  ## docs/reference/ from the code, after a change of commands, settings or error codes
+	$(BIN)/python scripts/make_reference.py
+
+docs: setup  ## the documentation as a site, in site/, which asks the network for nothing
+	NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python scripts/check_site.py site
+
 torture: setup  ## kills at random moments, thousands of files, a volume of 512×512×800; a quarter of an hour
 	$(BIN)/python -m pytest -q -n 2 --dist load -m torture
 
@@ -41,4 +49,4 @@ accuracy: setup  ## every recipe on real data: make accuracy DATA=folder [OUT=ru
 	whole=0; for part in accuracy accuracy_diagnosis; do \
 	  $(BIN)/python scripts/$$part.py $(DATA) $(or $(OUT),runs/accuracy) || whole=1; done; exit $$whole
 
-.PHONY: help setup demo test torture lint types bench accuracy
+.PHONY: help setup demo test torture lint types reference docs bench accuracy

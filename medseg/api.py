@@ -151,9 +151,10 @@ def evaluate(
     tolerance_mm: float = 3.0,
     spacing: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """Compare a mask with the reference: a row a label with dice, iou, hd95_mm and nsd (surface Dice at `tolerance_mm`).
+    """Compare a mask with the reference: a row a label with dice, iou, hd95_mm and nsd (surface Dice).
 
-    A missed label scores 0; empty in both scores None. labels: names and numbers; None: every number above 0. Raises
+    A missed label scores 0; one empty in both has None. tolerance_mm: of surfaces, for nsd. labels: names and numbers;
+    None: every number above 0. Raises
     `ImageError` where the two do not lie on one grid.
 
     >>> import numpy as np
@@ -217,8 +218,8 @@ def _as_image(image: Image, spacing: Sequence[float] | None, mask: bool = False)
     sides = [1.0] * dimension if spacing is None else [float(side) for side in spacing]
     if len(sides) != dimension or not all(side > 0 and np.isfinite(side) for side in sides):
         raise ImageError(
-            f"spacing={tuple(sides)} does not fit an image of {dimension} axes: give {dimension} numbers above 0 in mm, x "
-            "first",
+            f"spacing={tuple(sides)} does not fit an image of {dimension} axes: give {dimension} numbers above 0, "
+            "in mm, x first",
             code="image-space",
         )
     if array.dtype == np.bool_:

@@ -7,14 +7,17 @@ class MedsegError(Exception):
     """A problem the user can mend: shown as one message, without a traceback.
 
     `code` is a short stable name for tables and scripts, such as ``image-truncated``;
-    `exit_status` is what the command ends with when this error ends it.
+    `exit_status` is what the command ends with when this error ends it;
+    `hint` names the arguments that offer a way out, as a caller writes them: "overwrite", "output_format=nifti".
+    The command line shows them as its options.
     """
 
     code = "error"
     exit_status = 1
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, hint: str = "") -> None:
         super().__init__(message)
+        self.hint = hint
         if code is not None:
             self.code = code
 

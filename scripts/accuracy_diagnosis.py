@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from accuracy_breathing import BREATHS, breathing, breaths
-from accuracy_page import DIAGNOSIS, PAGE, done, section_of
+from accuracy_page import DIAGNOSIS, PAGE, done, notes, section_of
 
 from medseg.evaluation.predictions import from_table
 from medseg.evaluation.probabilities import probability_metrics
@@ -35,52 +35,35 @@ class Diagnosis:
     title: str
     folder: str
     settings: tuple[str, ...]
-    asked: str
     folds: int = 5
     dataset: tuple[str, ...] = ()  # settings that say how the dataset is read, which a table of measures does not need
     unets: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
     images: str = "images"
     rule: str = ""  # setting of the rule that takes each label's false pieces an image from the first U-Net's metrics
-    note: str = ""
 
 
 DIAGNOSES = [
     Diagnosis(
         "skin", "Melanoma or benign (ISIC 2017 at 256 pixels, 2000 images, five folds)", "skin/isic2017_256",
-        ("organ=skin",), "AUC .77, goal .85", dataset=("dataset=isic2017",),
+        ("organ=skin",), dataset=("dataset=isic2017",),
         unets=("organ=skin", "dataset=isic2017", "trainer.fraction=0.5"),
-        note="Both classes weigh the same in the loss, so a probability is that of a population in which they are "
-        "equally common, and the calibration error above, which looks at the likelier class alone, does not show it: "
-        "class by class the stack is .24 off here, where 19 % are malignant. With "
-        "`classifier.match_prevalence=true` (fold 0): .03, NLL .394 instead of .551, the same AUC, but a melanoma "
-        "is then seldom likelier than not (sensitivity at one half .20 instead of .68). Sets hold the truth in .91 "
-        "of the cases, and in .50 they hold both classes.",
     ),
     Diagnosis(
         "breast", "Malignant or benign (BUSI at 256 pixels, images with a lesion, five folds by group)",
         "breast/busi_256", ("organ=breast", "organ.classes=[benign,malignant]", "data.exclude_classes=[normal]"),
-        "AUC .85, goal .93", dataset=("dataset=busi",),
+        dataset=("dataset=busi",),
         unets=("organ=breast", "dataset=busi", "trainer.fraction=0.5"),
     ),
     Diagnosis(
         "retina", "Referable retinopathy and its grade (IDRiD grading, eyes without a twin in the segmentation set)",
-        "retina/idrid_grading_small", ("organ=retina",), "AUC .82, kappa .45; goal .92, .65", made=("retina/U-Net",),
-        rule="invented",
-        note="The rule counts lesions, and the U-Net finds a few spots in healthy eyes too. It leaves out of account "
-        "as many as that U-Net invents an image on its own held-out photographs "
-        "(organ.clinical_rule.false_positives_per_image, from its metrics.json); what was learnt from the same "
-        "counts and areas copes with them by itself. The U-Net was trained on a GPU (see above). With one of 8,000 "
-        "passes (haemorrhages AUPR .182): stack .914, kappa .691, logistic regression .904, ensemble .930, LSTM "
-        ".888, rule .821.",
+        "retina/idrid_grading_small", ("organ=retina",), made=("retina/U-Net",),
+        rule="false_positives_per_image",
     ),
     Diagnosis(
         "tumour", "Tumour in an axial slice (BraTS 2015, leave one patient out)", "brain/brats2015_deepmedic",
-        ("organ=brain_tumour", "dataset=brats2015"), "AUC .90, goal .98", folds=4,
+        ("organ=brain_tumour", "dataset=brats2015"), folds=4,
         made=tuple(f"brain_tumour/U-Net_{k}" for k in range(4)), images="",
-        note="Four patients: the interval is drawn over slices of four people and is rough. The U-Nets of the masks "
-        "were trained on a GPU; on masks of U-Nets from a processor, and before an ensemble's inner calibration kept a "
-        "patient's rows together, it was stack .947, logistic regression .925, ensemble .943, LSTM .955.",
     ),
 ]  # fmt: skip
 
@@ -145,18 +128,18 @@ def unets_of(diagnosis: Diagnosis, out: Path) -> list[Path]:
     return [*(out / path for path in diagnosis.made), *own]
 
 
-def passes(diagnosis: Diagnosis, out: Path) -> str:
+def samples(diagnosis: Diagnosis, out: Path) -> str:
     """How much of their recipe the U-Nets had, where that is not all of it."""
     files = [model / "config.yaml" for model in unets_of(diagnosis, out)]
     shares = {yaml.safe_load(file.read_text())["trainer"]["budget"] for file in files if file.is_file()} - {1.0}
-    return f" The U-Nets had {max(shares):.0%} of their recipe's passes." if shares else ""
+    return f" The U-Nets had {max(shares):.0%} of their recipe's samples." if shares else ""
 
 
 def associated(place: Path) -> bool:
     """How the retina's measures go with the grade."""
     features, table = place / "retina_d0" / "features.csv", place / "retina_association.csv"
     command = ["medseg", "associate", str(features), str(place / "retina_data" / "labels.csv"), str(table)]
-    return done([*command, "--label", "dr_grade", "--positive", "2", "--quiet"])
+    return done([*command, "--label", "dr_grade", "--positive-from", "2", "--quiet"])
 
 
 def trained(*words: str, made: Path, out: Path) -> bool:
@@ -208,13 +191,13 @@ def section(diagnosis: Diagnosis, out: Path) -> list[str]:
         rows.append("| " + " | ".join([MODELS[model], *cells]) + " |")
     command = f"medseg train {' '.join(diagnosis.settings)} task=diagnosis data.n_folds={diagnosis.folds} data.fold=K"
     counts = ", ".join(f"{name} {int((truth == k).sum())}" for k, name in enumerate(classes))
-    head = ["diagnoser", "AUC", "weighted kappa", "calibration error", "NLL"]
+    head = ["classifier", "AUC", "weighted kappa", "calibration error", "NLL"]
     return [
         f"## {diagnosis.title}", "", f"`{command}`", "",
         f"{len(runs)} of {diagnosis.folds} folds, {found['patient'].nunique()} patients or groups; {counts}. "
-        f"Asked: {diagnosis.asked}.{passes(diagnosis, out)}", "",
+        f"{samples(diagnosis, out)}".strip(), "",
         "| " + " | ".join(head) + " |", "|---" * len(head) + "|", *rows, "",
-        *([diagnosis.note, ""] if diagnosis.note else []), *association(diagnosis, out),
+        *notes(f"diagnosis_{diagnosis.name}"), *association(diagnosis, out),
     ]  # fmt: skip
 
 
@@ -231,11 +214,11 @@ def association(diagnosis: Diagnosis, out: Path) -> list[str]:
     if not file.is_file():
         return []
     table = pd.read_csv(file).head(10)
-    lines = ["How measures go with the grade (`medseg associate`), the ten strongest:", ""]
-    lines += ["| measure | Spearman's rho (95 % CI) | AUC of grade ≥ 2 | q |", "|---|---|---|---|"]
+    lines = ["Association of features with the grade (`medseg associate`), the ten strongest:", ""]
+    lines += ["| feature | Spearman's rho (95 % CI) | AUC of grade ≥ 2 | q |", "|---|---|---|---|"]
     for row in table.to_dict("records"):
         rho = f"{row['rho']:.2f} ({row['rho_low']:.2f}–{row['rho_high']:.2f})"
-        lines.append(f"| {row['measure']} | {rho} | {row['auc']:.2f} | {row['q']:.1e} |")
+        lines.append(f"| {row['feature']} | {rho} | {row['auc']:.2f} | {row['q']:.1e} |")
     return [*lines, ""]
 
 

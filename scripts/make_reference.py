@@ -16,6 +16,7 @@ import typer.cli
 from pydantic import BaseModel
 
 from medseg.cli.app import app
+from medseg.cli.options import option_text
 from medseg.commands.explain import CODES
 from medseg.config.checks import describe
 from medseg.config.compose import config_dir, group_choices
@@ -94,7 +95,7 @@ def choices(group: str) -> list[str]:
             if not line.startswith("#"):
                 break
             first.append(line.lstrip("# "))
-        rows.append(f"| `{group}={choice}` | {' '.join(first)} |")
+        rows.append(f"| `{group}={choice}` | {' '.join(first)} |".replace("masks/|labels/", "masks/ or labels/"))
     return ["| choice | what |", "|---|---|", *rows, ""] if rows else []
 
 
@@ -115,7 +116,8 @@ def errors_page() -> str:
         "| code | meaning | what to do |", "|---|---|---|",
     ]  # fmt: skip
     for code, text in sorted(CODES.items()):
-        meaning, _, ways = text.partition("|")
+        meaning, ways, *hints = text.split("|")
+        ways += "".join(f" (`{option_text(hint)}`)" for hint in hints)
         lines.append(f"| `{code}` | {meaning} | {ways} |")
     return "\n".join(lines) + "\n"
 

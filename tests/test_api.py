@@ -68,7 +68,7 @@ def test_api_features_equal_the_command(medseg: Command, cohort: Path, scan: Pat
     )
     table = pd.read_csv(tmp_path / "f.csv")
     mask = cohort / "masks" / scan.name
-    found = package.extract_features(scan, mask, {"right_lung": 1, "left_lung": 2})
+    found = package.extract_features(scan, mask, {"label_1": 1, "label_2": 2}, features="breathing")
     row = table[table["case"] == scan.name.split(".")[0]].iloc[0]
     names = [name for name in found if "." in name]
     assert len(names) > 5

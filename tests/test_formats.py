@@ -1,4 +1,4 @@
-"""`segment --format`: every word, and DICOM SEG from one series of slices to a ledger's line."""
+"""`segment --output-format`: every word, and DICOM SEG from one series of slices to a ledger's line."""
 
 import csv
 from collections.abc import Callable
@@ -11,6 +11,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from medseg.io.dicom.series import series_stacks
+from medseg.io.dicom.stack import SliceStack
 from medseg.io.geometry import grid_difference
 from medseg.io.image import read_image
 from tests.dicom_files import NAME, SERIES, write_scan
@@ -54,14 +56,14 @@ def test_masks_in_the_format_that_is_asked_for(
     medseg: Command, scans: Path, rule: Path, tmp_path: Path, word: str, ending: str
 ) -> None:
     out = tmp_path / "out"
-    assert medseg("segment", scans, out, "--model", rule, "--format", word, "--glob", "p2", "-q").status == 0
+    assert medseg("segment", scans, out, "--model", rule, "--output-format", word, "--glob", "p2", "-q").status == 0
     assert grid_difference(read_image(out / f"p2{ending}"), read_image(scans / "p2")) is None
 
 
 def test_dicom_seg_says_what_nifti_says(medseg: Command, scans: Path, rule: Path, tmp_path: Path) -> None:
     out, plain = tmp_path / "out", tmp_path / "plain"
     assert medseg("segment", scans, plain, "--model", rule, "--glob", "p1/*", "-q").status == 0
-    result = medseg("segment", scans, out, "--model", rule, "--format", "dicom-seg", "--json")
+    result = medseg("segment", scans, out, "--model", rule, "--output-format", "dicom-seg", "--json")
     assert result.status == 3
     rows = ledger(out)
     assert {name: row["code"] for name, row in rows.items()} == {"p1/ct": "", "p2": "", "p3": "dicom-seg"}
@@ -81,11 +83,26 @@ def test_dicom_seg_says_what_nifti_says(medseg: Command, scans: Path, rule: Path
     assert data.SegmentSequence[0].SegmentAlgorithmName == "medseg run"
 
 
+def test_segment_into_dicom_seg_reads_the_headers_of_a_series_once(
+    medseg: Command, scans: Path, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(folder: Path, series: str | None = None) -> list[SliceStack]:
+        read.append(folder.name)
+        return series_stacks(folder, series)
+
+    monkeypatch.setattr("medseg.io.dicom.seg_writer.series_stacks", counted)
+    words = ["segment", scans, tmp_path / "out", "--model", rule, "--glob", "p[12]*", "-q"]
+    assert medseg(*words, "--output-format", "dicom-seg").status == 0
+    assert sorted(read) == ["ct", "p2"]
+
+
 def test_a_seg_that_is_done_is_kept_and_one_that_was_altered_is_made_again(
     medseg: Command, scans: Path, rule: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    words = ["segment", scans, out, "--model", rule, "--format", "dicom-seg", "--glob", "p[12]*", "-q"]
+    words = ["segment", scans, out, "--model", rule, "--output-format", "dicom-seg", "--glob", "p[12]*", "-q"]
     assert medseg(*words).status == 0
     files = [out / "p1/ct.seg.dcm", out / "p2.seg.dcm"]
     content = [file.read_bytes() for file in files]
@@ -96,7 +113,7 @@ def test_a_seg_that_is_done_is_kept_and_one_that_was_altered_is_made_again(
     assert medseg(*words).status == 0
     assert [file.read_bytes() for file in files] == content
     assert files[1].stat().st_mtime_ns == times[1]
-    assert medseg(*words, "--keep-identity").status == 0
+    assert medseg(*words, "--keep-patient-data").status == 0
     assert pydicom.dcmread(files[0]).PatientName == NAME
 
 
@@ -105,7 +122,7 @@ def test_dicom_seg_is_measured_as_nifti_is(medseg: Command, scans: Path, rule: P
     for word in ("nifti", "dicom-seg"):
         masks, table = tmp_path / word, tmp_path / f"{word}.csv"
         words = ["--glob", "p[12]*", "-q"]
-        assert medseg("segment", scans, masks, "--model", rule, "--format", word, *words).status == 0
+        assert medseg("segment", scans, masks, "--model", rule, "--output-format", word, *words).status == 0
         assert medseg("extract-features", scans, masks, table, *words).status == 0
         tables.append(pd.read_csv(table))
     assert tables[0]["case"].tolist() == ["p1/ct", "p2"]
@@ -120,20 +137,20 @@ def test_one_of_several_series_is_chosen_and_referred_to(
     write_scan(image[:, :, 4:], scans / "p2/more", **facts)
     for path in (scans / "p2/more").iterdir():
         path.rename(scans / f"p2/b{path.name}")
-    words = ["segment", scans, tmp_path / "out", "--model", rule, "--format", "dicom-seg", "--glob", "p2"]
+    words = ["segment", scans, tmp_path / "out", "--model", rule, "--output-format", "dicom-seg", "--glob", "p2"]
     result = medseg(*words)
     assert result.status == 1
     assert f"{SERIES}.2 CT, {image.GetSize()[2] - 4} slices" in result.err
     assert "phase 40%" in result.err
     assert "Mustermann" not in result.err
-    assert medseg(*words, "--series", f"{SERIES}.2").status == 0
+    assert medseg(*words, "--series-uid", f"{SERIES}.2").status == 0
     data = pydicom.dcmread(tmp_path / "out/p2.seg.dcm")
     assert [item.SeriesInstanceUID for item in data.ReferencedSeriesSequence] == [f"{SERIES}.2"]
 
 
 def test_a_mask_beside_its_series_is_no_case(medseg: Command, scans: Path, rule: Path, tmp_path: Path) -> None:
     words = ["--model", rule, "--glob", "p2", "-q"]
-    assert medseg("segment", scans, tmp_path / "a", *words, "--format", "dicom-seg").status == 0
+    assert medseg("segment", scans, tmp_path / "a", *words, "--output-format", "dicom-seg").status == 0
     (tmp_path / "a/p2.seg.dcm").rename(scans / "p2/mask.dcm")
     assert medseg("segment", scans, tmp_path / "b", *words).status == 0
     assert list(ledger(tmp_path / "b")) == ["p2"]
@@ -141,7 +158,10 @@ def test_a_mask_beside_its_series_is_no_case(medseg: Command, scans: Path, rule:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--format", "dicom"], ["--format dicom", "dicom-seg", ".nrrd"]), (["--keep-identity"], ["--format dicom-seg"])],
+    [
+        (["--output-format", "dicom"], ["--output-format dicom", "dicom-seg", ".nrrd"]),
+        (["--keep-patient-data"], ["--output-format dicom-seg"]),
+    ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_done(
     medseg: Command, scans: Path, rule: Path, tmp_path: Path, words: list[str], said: list[str]
@@ -156,7 +176,7 @@ def test_dicom_segs_are_measured_but_not_evaluated(medseg: Command, scans: Path,
     tables = {}
     for word in ("nifti", "dicom-seg"):
         out, table = tmp_path / word, tmp_path / f"{word}.csv"
-        assert medseg("segment", scans, out, "--model", rule, "--format", word, "--glob", "p2", "-q").status == 0
+        assert medseg("segment", scans, out, "--model", rule, "--output-format", word, "--glob", "p2", "-q").status == 0
         assert medseg("extract-features", scans, out, table, "--glob", "p2", "-q").status == 0
         tables[word] = pd.read_csv(table)
     pd.testing.assert_frame_equal(tables["nifti"], tables["dicom-seg"], rtol=1e-6)  # NIfTI rounds places to 32 bits
@@ -165,4 +185,4 @@ def test_dicom_segs_are_measured_but_not_evaluated(medseg: Command, scans: Path,
             result = medseg("evaluate", *pair)
             assert result.status == 2
             assert "a DICOM SEG is read beside its image only" in result.err
-            assert "--format nifti" in result.err
+            assert "--output-format nifti" in result.err

@@ -213,7 +213,7 @@ def test_volumes_from_images_to_report(
     monkeypatch.chdir(out)  # `data check` writes where one stands
     run(medseg, "data", "check", images, "organ=lung")
     for word in ("nifti", "nrrd", "mha", "dicom-seg"):
-        run(medseg, "segment", images, out / word, "--model", lung_rule, "--format", word)
+        run(medseg, "segment", images, out / word, "--model", lung_rule, "--output-format", word)
     features, diagnoses = out / "features.csv", out / "diagnoses.csv"
     run(medseg, "extract-features", images, out / "nifti", features)
     run(medseg, "diagnose", images, diagnoses, "--model", diagnoser, "--masks", out / "nifti", "--format", "json")
@@ -238,7 +238,7 @@ def test_pictures_from_images_to_measures(
         break_all(images)
     out = tmp_path / "out"
     for word in ("png", "tiff", ".bmp"):
-        run(medseg, "segment", images, out / word.strip("."), "--model", picture_rule, "--format", word)
+        run(medseg, "segment", images, out / word.strip("."), "--model", picture_rule, "--output-format", word)
     run(medseg, "extract-features", images, out / "png", out / "features.csv", "--features", "dermoscopy")
     if not broken:
         made = {"png/a.png", "tiff/b.tif", "bmp/c.bmp", "features.csv"}

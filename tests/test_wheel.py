@@ -3,10 +3,12 @@
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 
+import medseg
 from tests.conftest import ROOT
 
 
@@ -27,6 +29,15 @@ def test_every_config_and_template_is_in_the_wheel(wheel: Path) -> None:
     for file in (ROOT / "medseg").rglob("*"):
         if file.suffix in (".py", ".j2"):
             assert str(file.relative_to(ROOT)) in names
+
+
+def test_wheel_version_and_metadata_are_the_projects(wheel: Path) -> None:
+    (name,) = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = message_from_bytes(zipfile.ZipFile(wheel).read(name))
+    assert metadata["Version"] == medseg.__version__
+    assert metadata["Author"] == "The medseg developers"
+    assert metadata["Keywords"]
+    assert "Programming Language :: Python :: 3.13" in metadata.get_all("Classifier", [])
 
 
 def test_show_works_from_the_wheel(wheel: Path, tmp_path: Path) -> None:

@@ -6,35 +6,14 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from medseg.batch.entry import SUCCEEDED, Entry
+from medseg.batch.resume import PreviousRun
 from medseg.errors import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_SOME, MedsegError, OutputError
 from medseg.utils.files import append_text, atomic_write_text, write_json
-
-SUCCEEDED = ("ok", "review")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One case's line: `status` is ok | failed | skipped | review.
-
-    input_hash: SHA-256 of what was read; key: of model, settings and version; outputs: files that were written, a line
-    each; output_hash: SHA-256 of those.
-    """
-
-    case: str
-    status: str
-    code: str = ""
-    message: str = ""
-    seconds: float = 0.0
-    input: str = ""
-    output: str = ""
-    input_hash: str = ""
-    key: str = ""
-    outputs: str = ""
-    output_hash: str = ""
 
 
 class CaseLog:
@@ -44,14 +23,20 @@ class CaseLog:
     makes the lines unique and writes the same as JSON beside it (cases.csv, cases.json): {"finished", "cases",
     "counts", "exit_status", "ledger", "entries"}. As a context it is closed at the end, also when interrupted. Without
     `file` it is kept in memory only.
+
+    previous: what need not be made again. key: digest of model, settings and version; blank where nobody asks for
+    hashes. fail_fast: after a failure all further cases are skipped.
     """
 
-    def __init__(self, file: Path | None, before: Mapping[str, Entry] | None = None) -> None:
-        self.file = file
+    def __init__(
+        self, file: Path | None, previous: PreviousRun | None = None, key: str = "", fail_fast: bool = False
+    ) -> None:
+        self.file, self.previous, self.key, self.fail_fast = file, previous, key, fail_fast
         self.entries: list[Entry] = []
         self.kept = 0  # entries taken over from an earlier run
-        self._before = dict(before or {})  # of an earlier run, until this one comes to the case
-        self._begun = self._closed = False
+        self._before = dict(previous.entries) if previous else {}  # until this run comes to the case
+        self._names: set[str] = set()
+        self._begun = self._closed = self._failed = False
 
     def __enter__(self) -> Self:
         return self
@@ -65,11 +50,17 @@ class CaseLog:
         """Append and write at once."""
         known = self._before.pop(entry.case, None)
         self.entries.append(entry)
+        self._names.add(entry.case)
+        self._failed = self._failed or entry.status == "failed"
         if not self._begun:
             self._write()
         elif self.file is not None and entry != known:
             append_text(self.file, _lines([entry]))
         self._closed = False
+
+    def has(self, case: str) -> bool:
+        """Whether this run has come to a case."""
+        return case in self._names
 
     def amend(self, entries: Sequence[Entry]) -> None:
         """Say something else of the cases so far."""
@@ -117,6 +108,16 @@ class CaseLog:
         self.file.with_suffix(".json").unlink(missing_ok=True)  # an earlier run's: no longer true
 
     @property
+    def folder(self) -> Path:
+        """Where the log lies; its entries name files as seen from there."""
+        return self.file.parent if self.file else Path()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether all further cases are to be skipped."""
+        return self.fail_fast and self._failed
+
+    @property
     def counts(self) -> dict[str, int]:
         """Number of entries of each status."""
         return dict(Counter(entry.status for entry in self.entries))
@@ -129,7 +130,7 @@ class CaseLog:
         return EXIT_SOME if any(counts.get(status) for status in SUCCEEDED) else EXIT_NOTHING
 
     def summary(self) -> dict[str, Any]:
-        """For `--json`: counts, exit status and every entry."""
+        """For a script: counts, exit status and every entry."""
         return {
             "cases": len(self.entries),
             "counts": self.counts,
@@ -137,16 +138,6 @@ class CaseLog:
             "ledger": self.file and str(self.file),
             "entries": [asdict(entry) for entry in self.entries],
         }
-
-
-def failed_entry(case: str, path: Path, error: Exception, seconds: float) -> Entry:
-    """The entry of a case that could not be used; its message names the file."""
-    code, text = "case-error", f"{type(error).__name__}: {str(error).strip()[-300:]}"
-    if isinstance(error, MedsegError):
-        code, text = error.code, str(error)
-    if str(path) not in text:
-        text = f"{path}: {text}"
-    return Entry(case, "failed", code, text, round(seconds, 3), str(path))
 
 
 def _lines(entries: Iterable[Entry]) -> str:

@@ -5,31 +5,40 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import medseg
-from medseg.batch.case_log import SUCCEEDED, Entry
+from medseg.batch.entry import SUCCEEDED, Entry
 from medseg.config.load import load, to_yaml, without_paths
 from medseg.errors import ConfigError
-from medseg.runs.run import MODEL_FILES, Run
-from medseg.utils.files import append_text, atomic_write_text, hash_path
+from medseg.runs.run import MODEL_FILES, Run, hash_run_input
+from medseg.utils.files import append_text, atomic_write_text
 from medseg.utils.locks import ROWS
+
+
+def hash_files(paths: Sequence[Path]) -> dict[Path, str]:
+    """Digest of each file, or of all files below a folder, as a run's split knows them; each is read once."""
+    return {path: hash_run_input(path) for path in paths}
+
+
+def combine_hashes(hashes: Iterable[str], facts: Any = None) -> str:
+    """One digest of several and of plain values; blank where one is, since its file could not be read."""
+    digest = hashlib.sha256()
+    for one in hashes:
+        if not one:
+            return ""
+        digest.update(bytes.fromhex(one))
+    if facts is not None:
+        digest.update(_text(facts).encode())
+    return digest.hexdigest()
 
 
 def hash_content(paths: Sequence[Path], facts: Any = None) -> str:
     """Digest of files, or of all files below folders, and of plain values; blank where a file cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        for path in paths:
-            digest.update(bytes.fromhex(hash_path(path)))
-    except OSError:
-        return ""
-    if facts is not None:
-        digest.update(_text(facts).encode())
-    return digest.hexdigest()
+    return combine_hashes((hash_run_input(path) for path in paths), facts)
 
 
 def settings_key(runs: Sequence[Run], settings: dict[str, Any]) -> str:
@@ -53,20 +62,21 @@ class PreviousRun:
     """What an earlier run of the same command left: entries by case, and rows of its other tables.
 
     `rows`: the file that keeps those, else the folder's. Raises `ConfigError`: mixed, where there are other cases than
-    `cases` and they are not to be replaced; where `ledger` is the file of somebody else.
+    `cases` and `overwrite` does not drop them; where `ledger` is the file of somebody else.
     """
 
-    def __init__(self, ledger: Path, cases: Sequence[str], replace: bool = False, rows: Path | None = None) -> None:
+    def __init__(self, ledger: Path, cases: Sequence[str], overwrite: bool = False, rows: Path | None = None) -> None:
         self.folder = ledger.parent
         self._file = rows or self.folder / ROWS
         self.entries, named = _entries(ledger)
         self._rows = _rows(self._file)
         strange = sorted(named - set(cases))
-        if strange and not replace:
+        if strange and not overwrite:
             raise ConfigError(
                 f"{ledger}: tells of results of {len(strange)} other cases ({', '.join(strange[:3])}…), which would "
-                "be mixed with these; choose another output, or drop them with --replace",
+                "be mixed with these; choose another output, or have them dropped",
                 code="output-mixed",
+                hint="overwrite",
             )
         for name in strange:
             self.forget(name)

@@ -6,15 +6,17 @@ import dataclasses
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medseg.batch.case_log import CaseLog, Entry, failed_entry
-from medseg.batch.resume import PreviousRun, hash_content, paths_relative_to
-from medseg.batch.workers import WorkerCrash
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
+from medseg.batch.resume import PreviousRun, combine_hashes, hash_content, hash_files, paths_relative_to
+from medseg.batch.workers import SerialPool, WorkerCrash, WorkerPool
 from medseg.errors import ImageError, MedsegError, OutputError
 from medseg.utils.console import Progress, progress, warn
 from medseg.utils.files import sibling_path
@@ -29,7 +31,8 @@ _shown: set[str] = set()  # places of unforeseen errors
 class Job:
     """One case: the file that messages name, all files that shape its result, and the plain values that do.
 
-    work: what the one who makes it needs besides. inputs: digest of what it reads, once that is known.
+    work: what the one who makes it needs besides. hashes: digest of each file that is read, and input_hash of all of
+    them and of the values, once they are known.
     """
 
     name: str
@@ -37,7 +40,13 @@ class Job:
     reads: Sequence[Path]
     facts: Any = None
     work: Any = None
-    inputs: str = ""
+    hashes: Mapping[Path, str] = field(default_factory=dict)
+    input_hash: str = ""
+
+    def hashed(self) -> Job:
+        """The same with digests; each file is read once."""
+        hashes = hash_files(self.reads)
+        return dataclasses.replace(self, hashes=hashes, input_hash=combine_hashes(hashes.values(), self.facts))
 
 
 @dataclass(frozen=True)
@@ -50,23 +59,8 @@ class CaseResult:
     code: str = ""
     message: str = ""
     output: str = ""  # the file that a person looks at
-
-
-CaseOutcome = tuple[Entry, CaseResult]
-Team = Callable[[Iterator[Job]], Iterator[tuple[Job, CaseOutcome | WorkerCrash]]]  # jobs → each with what became of it
-
-
-@dataclass(frozen=True)
-class BatchLog:
-    """Where a batch is written down.
-
-    key: digest of model, settings and version; blank where nobody asks for hashes. before: what need not be made again.
-    """
-
-    ledger: CaseLog
-    key: str = ""
-    before: PreviousRun | None = None
-    fail_fast: bool = False
+    seconds: float = 0.0
+    hint: str = ""  # as in `MedsegError`
 
 
 @dataclass(frozen=True)
@@ -74,38 +68,38 @@ class BatchOptions:
     """How a batch is to go: end at the first failure; drop what an earlier run left of other cases."""
 
     fail_fast: bool = False
-    replace: bool = False
+    overwrite: bool = False
 
 
 DEFAULT_OPTIONS = BatchOptions()
 
 
 @contextmanager
-def open_batch_log(
-    out: Path, cases: Sequence[str], key: str, ways: BatchOptions, endings: Sequence[str]
-) -> Iterator[BatchLog]:
-    """The book of a table OUT.csv: the ledger OUT_cases.csv and .json, and a hidden file of rows to go on from.
+def open_case_log(
+    out: Path, cases: Sequence[str], key: str, options: BatchOptions, endings: Sequence[str]
+) -> Iterator[CaseLog]:
+    """The log of a table OUT.csv: OUT_cases.csv and .json, and a hidden file of rows to go on from.
 
     `endings`: what the command writes, ".csv" for the table. Held against a second process. Where no case could be
-    used, what an earlier run wrote is removed: the tables hold what the ledger says, and nothing older.
+    used, what an earlier run wrote is removed: the tables hold what the log says, and nothing older.
     """
     with lock_table(out, [*endings, "_cases.csv", "_cases.json"]):
         file = sibling_path(out, "_cases.csv")
-        before = PreviousRun(file, cases, ways.replace, hidden_path(out, ROWS))
-        warn_outdated(before, key, out)
-        older = endings if before.entries else ()
-        with CaseLog(file, before.entries) as ledger:
+        previous = PreviousRun(file, cases, options.overwrite, hidden_path(out, ROWS))
+        warn_outdated(previous, key, out)
+        older = endings if previous.entries else ()
+        with CaseLog(file, previous, key, options.fail_fast) as log:
             try:
-                yield BatchLog(ledger, key, before, ways.fail_fast)
+                yield log
             except ImageError as error:
                 for ending in older if error.code == "no-usable-case" else ():
                     sibling_path(out, ending).unlink(missing_ok=True)
                 raise
 
 
-def warn_outdated(before: PreviousRun, key: str, out: Path) -> None:
+def warn_outdated(previous: PreviousRun, key: str, out: Path) -> None:
     """Say that what another model or other settings made is replaced, before it is."""
-    if aged := before.aged(key):
+    if aged := previous.aged(key):
         warn(
             f"{out}: {aged} results of another model, other settings or another version are made again and replaced; "
             "choose another output to keep both"
@@ -113,43 +107,131 @@ def warn_outdated(before: PreviousRun, key: str, out: Path) -> None:
 
 
 def run_serial(
-    jobs: Sequence[Job], make: Callable[[Job], CaseResult], book: BatchLog, label: str
+    jobs: Sequence[Job], make: Callable[[Job], CaseResult], log: CaseLog, label: str
 ) -> Iterator[tuple[str, Rows]]:
-    """`work_through` in this process, in the order of the jobs."""
-
-    def team(waiting: Iterator[Job]) -> Iterator[tuple[Job, CaseOutcome | WorkerCrash]]:
-        return ((job, run_case(make, job)) for job in waiting)
-
-    return run_cases(jobs, team, book, label)
+    """`run_cases` in this process, in the order of the jobs."""
+    return run_cases(jobs, SerialPool(partial(run_case, make)), log, label)
 
 
-def run_cases(jobs: Sequence[Job], team: Team, book: BatchLog, label: str) -> Iterator[tuple[str, Rows]]:
+def run_cases(
+    jobs: Sequence[Job], pool: WorkerPool | SerialPool, log: CaseLog, label: str
+) -> Iterator[tuple[str, Rows]]:
     """Have every case made; yields the rows of those that have some, by name, as they are ready.
 
-    A case that fails is named and the others go on. What is kept from an earlier run is not made again. Raises
-    `OutputError` where nothing can be written.
+    A case that fails is named and the others go on. What is kept from an earlier run is not made again. The work of
+    `pool` is a `run_case`. Raises `OutputError` where nothing can be written.
     """
     with progress(label, len(jobs)) as bar:
-        desk = _Recorder(book, bar)
-        for job, said in team(desk.to_do(jobs)):
-            desk.take(job, said)
-            yield from desk.ready()
-        yield from desk.ready()
+        for given in jobs:
+            for done, result in pool.until_free():
+                yield from _record(done, result, log, bar)
+            job = given.hashed() if log.key else given
+            kept = log.previous.kept(job.name, job.input_hash, log.key) if log.previous else None
+            if kept is not None:
+                yield from _keep(kept, log, bar)
+            elif log.stopped:
+                skipped = CaseResult(status="skipped", code="fail-fast", message="an earlier case failed")
+                yield from _record(job, skipped, log, bar)
+            else:
+                pool.submit(job)
+        for done, result in pool.as_completed():
+            yield from _record(done, result, log, bar)
 
 
-def run_case(make: Callable[[Job], CaseResult], job: Job) -> CaseOutcome:
-    """Make a case; its line says how that went. `OutputError` where results cannot be written."""
+def _keep(entry: Entry, log: CaseLog, bar: Progress) -> Iterator[tuple[str, Rows]]:
+    """Take over what an earlier run left of a case; its rows, where it has some."""
+    log.kept += 1
+    log.add(entry)
+    _announce(entry, "", bar)
+    if log.previous and (rows := log.previous.rows(entry.case)):
+        yield entry.case, rows
+
+
+def _record(job: Job, result: CaseResult | WorkerCrash, log: CaseLog, bar: Progress) -> Iterator[tuple[str, Rows]]:
+    """Write down how a case went; its rows, where it has some. `OutputError` where the log's folder takes no more."""
+    if isinstance(result, WorkerCrash):
+        result = _crashed(job, result)
+    if result.code == "image-write":
+        _require_room(log.folder)
+    if log.previous is not None:
+        # an older answer must not stand beside a newer one, or a failure
+        log.previous.forget(job.name, result.files)
+        if result.rows:
+            log.previous.note(job.name, result.rows)
+    made = bool(log.key and (result.rows or result.files))
+    entry = Entry(
+        case=job.name,
+        status=result.status,
+        code=result.code,
+        message=result.message,
+        seconds=result.seconds,
+        input=str(job.input),
+        output=result.output,
+        input_hash=job.input_hash,
+        key=log.key,
+        outputs=paths_relative_to(log.folder, result.files) if made else "",
+        output_hash=hash_content(result.files, result.rows or None) if made else "",
+    )
+    log.add(entry)
+    _announce(entry, result.hint, bar)
+    if result.rows:
+        yield job.name, result.rows
+
+
+def _announce(entry: Entry, hint: str, bar: Progress) -> None:
+    if entry.status == "failed":
+        warn(entry.message, hint)
+    if entry.status == "review":
+        warn(f"{entry.case}: look at it: {entry.message}")
+    bar.advance(1, entry.case)
+
+
+def run_case(make: Callable[[Job], CaseResult], job: Job) -> CaseResult:
+    """Make a case; an error of it is a result, too. `OutputError` where results cannot be written."""
     started = time.monotonic()
     try:
-        made = make(job)
+        result = make(job)
     except OutputError:
         raise
     except Exception as error:  # noqa: BLE001  # a file that nobody foresaw, or a bug: the other cases go on
-        if not isinstance(error, MedsegError | MemoryError | RuntimeError):  # ITK and torch raise RuntimeError
-            _show(error)
-        return failed_entry(job.name, job.input, error, time.monotonic() - started), CaseResult()
+        result = _failed(error, job.input)
+    return dataclasses.replace(result, seconds=round(time.monotonic() - started, 3))
+
+
+@contextmanager
+def case_errors(log: CaseLog, case: str, path: Path, outcome: str = "", consequence: str = "") -> Iterator[None]:
+    """Do one case inside: where it goes wrong, that is its entry in `log` and is said, and the next case can go on.
+
+    outcome: what is said of the case before the message, such as "is left out"; consequence: what ends the message. A
+    case that goes well gets an entry, too, unless it has one already.
+    """
+    started = time.monotonic()
+    result = CaseResult()
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:  # noqa: BLE001  # as in `run_case`
+        result = _failed(error, path)
+        result = dataclasses.replace(result, message="; ".join(filter(None, (result.message, consequence))))
+        warn(f"{case} {outcome}: {result.message}" if outcome else result.message, result.hint)
     seconds = round(time.monotonic() - started, 3)
-    return Entry(job.name, made.status, made.code, made.message, seconds, str(job.input), made.output), made
+    if not log.has(case):
+        log.add(Entry(case, result.status, result.code, result.message, seconds, str(path)))
+    elif result.status == "failed":
+        log.fail(case, result.code, result.message)
+
+
+def _failed(error: Exception, path: Path) -> CaseResult:
+    """The result of a case that could not be used; its message names the file."""
+    if not isinstance(error, MedsegError | MemoryError | RuntimeError):  # ITK and torch raise RuntimeError
+        _show(error)
+    code, text, hint = "case-error", f"{type(error).__name__}: {str(error).strip()[-300:]}", ""
+    if isinstance(error, MedsegError):
+        code, text, hint = error.code, str(error), error.hint
+    if str(path) not in text:
+        text = f"{path}: {text}"
+    return CaseResult(status="failed", code=code, message=text, hint=hint)
 
 
 def _show(error: Exception) -> None:
@@ -160,70 +242,14 @@ def _show(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-class _Recorder:
-    """What becomes of the cases, an earlier run's and this one's. Only the batch's own process writes it down."""
-
-    def __init__(self, book: BatchLog, bar: Progress) -> None:
-        self.book, self.bar = book, bar
-        self._ready: list[tuple[str, Rows]] = []
-        self._stopped = False
-
-    def to_do(self, jobs: Sequence[Job]) -> Iterator[Job]:
-        """The jobs that are to be done; the others are written down on the way."""
-        book = self.book
-        for job in jobs:
-            inputs = hash_content(job.reads, job.facts) if book.key else ""
-            if book.before is not None and (kept := book.before.kept(job.name, inputs, book.key)):
-                book.ledger.kept += 1
-                self._tell(kept, book.before.rows(job.name))
-            elif self._stopped:
-                if book.before is not None:
-                    book.before.forget(job.name)
-                text = "an earlier case failed"
-                self._tell(Entry(job.name, "skipped", "fail-fast", text, 0.0, str(job.input)), {})
-            else:
-                yield dataclasses.replace(job, inputs=inputs)
-
-    def take(self, job: Job, said: CaseOutcome | WorkerCrash) -> None:
-        """Write down how a job went; `OutputError` where the ledger's folder takes no more."""
-        entry, made = _lost(job, said) if isinstance(said, WorkerCrash) else said
-        book, folder = self.book, self.book.ledger.file.parent if self.book.ledger.file else Path()
-        if entry.code == "image-write":
-            _require_room(folder)
-        entry = dataclasses.replace(entry, input_hash=job.inputs, key=book.key)
-        if book.before is not None:
-            book.before.forget(job.name, made.files)  # an older answer must not stand beside a newer one, or a failure
-            if made.rows:
-                book.before.note(job.name, made.rows)
-        if book.key and (made.rows or made.files):
-            digest = hash_content(made.files, made.rows or None)
-            entry = dataclasses.replace(entry, outputs=paths_relative_to(folder, made.files), output_hash=digest)
-        self._tell(entry, made.rows)
-        self._stopped = self._stopped or (book.fail_fast and entry.status == "failed")
-
-    def ready(self) -> list[tuple[str, Rows]]:
-        """Rows of the cases that were written down since this was asked last."""
-        found, self._ready = self._ready, []
-        return found
-
-    def _tell(self, entry: Entry, rows: Rows) -> None:
-        self.book.ledger.add(entry)
-        if rows:
-            self._ready.append((entry.case, rows))
-        if entry.status == "failed":
-            warn(entry.message)
-        if entry.status == "review":
-            warn(f"{entry.case}: look at it: {entry.message}")
-        self.bar.advance(1, entry.case)
-
-
-def _lost(job: Job, death: WorkerCrash) -> CaseOutcome:
+def _crashed(job: Job, crash: WorkerCrash) -> CaseResult:
     error = MedsegError(
-        f"{job.input}: the worker that had it {death.reason}: out of memory, or a fault in a library; the same command "
-        "tries it again, with fewer --workers each has more memory",
+        f"{job.input}: the worker that had it {crash.reason}: out of memory, or a fault in a library; the same command "
+        "tries it again, with fewer workers each has more memory",
         code="worker-died",
+        hint="workers",
     )
-    return failed_entry(job.name, job.input, error, 0.0), CaseResult()
+    return _failed(error, job.input)
 
 
 def _require_room(folder: Path) -> None:

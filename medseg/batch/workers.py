@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -19,13 +19,15 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from medseg.errors import MedsegError
+from medseg.utils.console import be_quiet, quiet_level
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that do not live on in it
 STOPS = (signal.SIGINT, signal.SIGTERM)
 BLOCK, RESTORE = getattr(signal, "SIG_BLOCK", 0), getattr(signal, "SIG_SETMASK", 0)  # not on Windows
 JOIN_TIMEOUT_S = 1.0  # seconds for a process that closed its pipe to end, so that its own exit status is known
 
-Load = Callable[..., tuple[Any, Callable[[Any], Any]]]  # arguments → facts about what was loaded, and job → result
+Work = Callable[[Any], Any]  # job → result
+Load = Callable[..., Work]  # a function of a module's top level that prepares once; its arguments are pickled
 
 
 @dataclass(frozen=True)
@@ -35,115 +37,139 @@ class WorkerCrash:
     reason: str
 
 
-class InProcess:
-    """The same for this process alone."""
+class SerialPool:
+    """The face of a `WorkerPool` for this process alone: a job is done when its result is asked for."""
 
-    def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
-        self.facts, self._work = load(*arguments)
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self._waiting: list[Any] = []
 
-    def __call__(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Each job with its result, in their order."""
-        return ((job, self._work(job)) for job in jobs)
+    def submit(self, job: Any) -> None:
+        """Take a job."""
+        self._waiting.append(job)
+
+    def until_free(self) -> Iterator[tuple[Any, Any]]:
+        """The job that was taken, with its result."""
+        return self.as_completed()
+
+    def as_completed(self) -> Iterator[tuple[Any, Any]]:
+        """The jobs that were taken, with their results."""
+        while self._waiting:
+            job = self._waiting.pop(0)
+            yield job, self.work(job)
 
 
 @contextmanager
-def open_workers(count: int, load: Load, *arguments: Any) -> Iterator[InProcess | Workers]:
-    """`count` processes that each call `load(*arguments)`, one of the module's top level, and then work.
+def open_pool(count: int, load: Load, *arguments: Any) -> Iterator[WorkerPool | SerialPool]:
+    """`count` processes that each call `load(*arguments)` and then do jobs; with 0 or 1 it is this process.
 
-    None is left behind, however this ends. With 0 or 1 it is done in this process. A `MedsegError` of `load` is raised
-    here.
+    No process is left behind, however this ends. A `MedsegError` of `load` is raised here.
     """
     if count <= 1:
-        yield InProcess(load, arguments)
+        yield SerialPool(load(*arguments))
         return
-    workers = Workers(load, arguments)
+    pool = WorkerPool(load, arguments)
     try:
-        workers.hire(count)
-        yield workers
+        pool.start(count)
+        yield pool
     finally:
-        workers.dismiss()
+        pool.kill()
 
 
-class Workers:
-    """Processes that wait for jobs. `facts` is what `load` said of itself, the same in each."""
+class WorkerPool:
+    """Processes that do jobs one by one. For each job that is submitted comes a result, or a `WorkerCrash`, once.
+
+    for job in jobs:
+        for done, result in pool.until_free(): ...
+        pool.submit(job)
+    for done, result in pool.as_completed(): ...
+    """
 
     def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
-        self._start = (load, arguments)
-        self._hands: list[_Worker] = []
-        self._returned: deque[Any] = deque()  # jobs that never reached a process
-        self.facts: Any = None
+        self._load = (load, arguments)
+        self._workers: list[_Worker] = []
+        self._returned: deque[Any] = deque()  # jobs whose process died before it had them
 
-    def hire(self, count: int) -> None:
+    def start(self, count: int) -> None:
         """Start the processes and wait for the first that is ready."""
         for _ in range(count):
             with _undisturbed():
-                self._hands.append(_Worker(*self._start))
-        while not any(hand.ready for hand in self._hands):
-            for _ in self._news():
+                self._workers.append(_Worker(*self._load))
+        while not any(worker.ready for worker in self._workers):
+            for _ in self._events():
                 pass
 
-    def dismiss(self) -> None:
+    def kill(self) -> None:
         """End all processes, whatever they do."""
-        for hand in self._hands:
-            hand.process.kill()
-        for hand in self._hands:
-            hand.process.join()
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
 
-    def __call__(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Each job with its result or a `Death`, as they are ready. The next job is taken when a process is free."""
-        waiting = iter(jobs)
-        while True:
-            for hand in [hand for hand in self._hands if hand.ready and not hand.busy]:
-                try:
-                    job = self._returned.popleft() if self._returned else next(waiting)
-                except StopIteration:
-                    if any(hand.busy for hand in self._hands):
-                        break
-                    return
-                self._give(hand, job)
-            yield from self._news()
+    def submit(self, job: Any) -> None:
+        """Give a job to a free process; where none is, it waits for one."""
+        self._returned.append(job)
+        self._hand_out()
 
-    def _give(self, hand: _Worker, job: Any) -> None:
-        try:
-            hand.give(job)
-        except OSError:  # it died while idle: the job is not to blame
-            self._returned.append(job)
-            self._replace(hand)
+    def until_free(self) -> Iterator[tuple[Any, Any]]:
+        """Jobs that are over, with their results, until a process is free for another job."""
+        yield from self._events(timeout=0)
+        while self._returned or not self._free():
+            yield from self._events()
 
-    def _news(self) -> Iterator[tuple[Any, Any]]:
-        """Wait until something happens; jobs that are over."""
-        for connection in wait([hand.connection for hand in self._hands]):
-            hand = next(hand for hand in self._hands if hand.connection is connection)
+    def as_completed(self) -> Iterator[tuple[Any, Any]]:
+        """Jobs that are over, with their results, until none is left."""
+        while self._returned or any(worker.busy for worker in self._workers):
+            yield from self._events()
+
+    def _free(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.ready and not worker.busy]
+
+    def _hand_out(self) -> None:
+        """Jobs that wait go to processes that are free."""
+        while self._returned and (free := self._free()):
+            job = self._returned.popleft()
             try:
-                message = hand.connection.recv()
+                free[0].give(job)
+            except OSError:  # it died while idle: the job is not to blame
+                self._returned.appendleft(job)
+                self._replace(free[0])
+
+    def _events(self, timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
+        """Wait until something happens, or for `timeout` seconds; jobs that are over."""
+        for connection in wait([worker.connection for worker in self._workers], timeout):
+            worker = next(worker for worker in self._workers if worker.connection is connection)
+            try:
+                message = worker.connection.recv()
             except (EOFError, OSError):
-                reason = hand.end()
-                if not hand.ready:
-                    self._lose(hand, reason)
+                reason = worker.end()
+                if not worker.ready:
+                    self._lose(worker, reason)
                 else:
-                    self._replace(hand)
-                if hand.busy:
-                    yield hand.job, WorkerCrash(reason)
+                    self._replace(worker)
+                if worker.busy:
+                    yield worker.job, WorkerCrash(reason)
                 continue
-            if hand.ready:
-                job = hand.done()
-                yield job, message
-            elif isinstance(message, MedsegError):
+            if isinstance(message, MedsegError):
                 raise message
+            if worker.ready:
+                yield worker.done(), message
             else:
-                hand.ready, self.facts = True, message
+                worker.ready = True
+        self._hand_out()
 
-    def _replace(self, hand: _Worker) -> None:
+    def _replace(self, worker: _Worker) -> None:
         with _undisturbed():
-            self._hands[self._hands.index(hand)] = _Worker(*self._start)
+            self._workers[self._workers.index(worker)] = _Worker(*self._load)
 
-    def _lose(self, hand: _Worker, reason: str) -> None:
+    def _lose(self, worker: _Worker, reason: str) -> None:
         """One that could not even load is not tried again; the others go on."""
-        self._hands.remove(hand)
-        if not self._hands:
+        self._workers.remove(worker)
+        if not self._workers:
             raise MedsegError(
-                f"no worker is left: the last one {reason} while it loaded; give fewer with --workers",
+                f"no worker is left: the last one {reason} while it loaded; give fewer workers",
                 code="worker-died",
+                hint="workers",
             )
 
 
@@ -152,7 +178,7 @@ class _Worker:
 
     def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
         self.connection, other = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(other, load, arguments), daemon=True)
+        self.process = SPAWN.Process(target=_serve, args=(other, load, arguments, quiet_level()), daemon=True)
         self.process.start()
         other.close()  # or its end would not be noticed
         self.ready = self.busy = False
@@ -214,24 +240,29 @@ def _blocked() -> Iterator[None]:
         signal.pthread_sigmask(RESTORE, mask)
 
 
-def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...]) -> None:
-    """The life of a process: prepare once, then a result for each job."""
+def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...], quiet: bool | None) -> None:
+    """The life of a process: prepare once, then a result for each job. What ends a batch is raised in the parent."""
+    if quiet is not None:
+        be_quiet(quiet)
     if not hasattr(signal, "pthread_sigmask"):
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        facts, work = load(*arguments)
+        work = load(*arguments)
+        connection.send("ready")
+        while (job := _next_job(connection)) is not None:
+            connection.send(work(job))
     except MedsegError as error:
         connection.send(error)
-        return
-    connection.send(facts)
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:  # nobody hands out any more
-            return
-        connection.send(work(job))
+
+
+def _next_job(connection: Connection) -> Any:
+    """None where nobody hands out any more."""
+    try:
+        return connection.recv()
+    except EOFError:
+        return None
 
 
 def _end_with_parent() -> None:

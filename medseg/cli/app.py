@@ -18,8 +18,9 @@ from medseg import __version__
 from medseg.cli.batch import batch_app
 from medseg.cli.data import data_app
 from medseg.cli.model import model_app
-from medseg.cli.options import ConfigDir, Overrides, Quiet
+from medseg.cli.options import ConfigDir, Overrides, Quiet, option_text
 from medseg.errors import MedsegError
+from medseg.utils.hints import show_hints
 
 if TYPE_CHECKING:
     from medseg.config.settings import Settings
@@ -33,6 +34,21 @@ app.add_typer(model_app, name="model")
 app.add_typer(batch_app)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"medseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def version(
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """From biomedical images to a segmentation (U-Net) and on to a diagnosis (LSTM). Research use only."""
+
+
 @app.command(epilog="Example: medseg train organ=lung data.root=my_scans run_dir=runs/lungs")
 def train(
     overrides: Overrides = None,
@@ -42,7 +58,7 @@ def train(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a segmenter (`task=segmentation`) or a diagnoser (`task=diagnosis`) and measure it on held-out patients."""
+    """Train a segmenter (`task=segmentation`) or a classifier (`task=diagnosis`), evaluated on held-out patients."""
     from medseg.config import compose
     from medseg.utils.console import be_quiet
 
@@ -69,7 +85,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option("--out", help="The new run folder; else RUN-again.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a run again from its own settings and split, and compare: 0 where weights and scores are equal, else 3."""
+    """Train a run again from its own settings and split, and compare: exit status 0 where results are equal, else 3."""
     from medseg.config.compose import parse_overrides
     from medseg.utils.console import be_quiet
 
@@ -80,9 +96,9 @@ def reproduce(
     raise typer.Exit(task(open_run(run), out, parse_overrides(overrides or [])))
 
 
-@app.command()
+@app.command(epilog="Example: medseg config organ=lung trainer=quick")
 def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
-    """Print the resolved settings that a command line means, as YAML."""
+    """Check settings and print all of them, resolved, as YAML."""
     from medseg.config.components import check_components
     from medseg.config.compose import compose
     from medseg.config.load import to_yaml
@@ -92,29 +108,31 @@ def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     typer.echo(to_yaml(settings), nl=False)
 
 
-@app.command()
+@app.command(epilog="Example: medseg plan organ=skin data.root=my_photos --out plan")
 def plan(
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for fingerprint.json and plan.yaml.")] = Path(),
     config_dir: ConfigDir = None,
 ) -> None:
-    """Look at a dataset and say which settings suit it and this machine, each with its reason."""
+    """Propose settings for a dataset and this machine, each with its reason."""
     from medseg.commands.plan import plan_settings
     from medseg.config.compose import compose
 
     plan_settings(compose(overrides or [], config_dir), out)
 
 
-@app.command()
+@app.command(epilog="Example: medseg associate features.csv labels.csv associations.csv --label grade")
 def associate(
     features: Annotated[Path, typer.Argument(metavar="FEATURES.csv", help="A table of extract-features.")],
     labels: Annotated[Path, typer.Argument(metavar="LABELS.csv", help="The cases' names first, and a graded label.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table to write; OUT.png beside it.")],
     label: Annotated[str, typer.Option("--label", help="The column with the grade, a number.")] = "label",
-    positive: Annotated[float, typer.Option("--positive", help="The grade from which a case counts as ill.")] = 1.0,
+    positive: Annotated[
+        float, typer.Option("--positive-from", help="The grade from which a case counts as positive.")
+    ] = 1.0,
     quiet: Quiet = False,
 ) -> None:
-    """How measures go with a grade: Spearman, odds ratio and AUC with intervals, corrected for their number."""
+    """Test how each feature is associated with a grade: Spearman, odds ratio, AUC with intervals; adjusted p-values."""
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
@@ -123,19 +141,19 @@ def associate(
     associate_files(features, labels, label, positive, out)
 
 
-@app.command()
+@app.command(epilog="Example: medseg tune-postprocessing runs/fold0 runs/fold1 --out mine/postprocess/chosen.yaml")
 def tune_postprocessing(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with held-out cases, best one per fold.")],
     out: Annotated[Path, typer.Option("--out", help="The YAML file to write.")] = Path("postprocess/chosen.yaml"),
 ) -> None:
-    """Find the rules of post-processing that make no label worse on patients the models never saw."""
+    """Find post-processing rules that make no label worse on held-out patients."""
     from medseg.commands.tune_postprocessing import tune_postprocessing
     from medseg.runs.run import open_run
 
     tune_postprocessing([open_run(path) for path in runs], out)
 
 
-@app.command()
+@app.command(epilog="Example: medseg report runs/lungs runs/breathing --out report.html")
 def report(
     runs: Annotated[
         list[Path],
@@ -159,30 +177,25 @@ def report(
     typer.echo(write_report(places, out or place))
 
 
-@app.command()
+@app.command(epilog="Example: medseg explain image-truncated")
 def explain(
     code: Annotated[
-        str | None, typer.Argument(metavar="[CODE]", help="As a ledger's column `code` has it; without it all.")
+        str | None,
+        typer.Argument(metavar="[CODE]", help="From the column `code` of a case log; without it all codes are listed."),
     ] = None,
 ) -> None:
-    """Say what an error code means and the ways out."""
+    """Explain an error code and what to do about it."""
     from medseg.commands.explain import explain_code
 
     typer.echo(explain_code(code))
 
 
-@app.command()
+@app.command(epilog="Example: medseg doctor")
 def doctor() -> None:
-    """Say what this machine and installation can do."""
+    """Check the installation and show what this machine can do."""
     from medseg.commands.doctor import check_installation
 
     raise typer.Exit(check_installation())
-
-
-@app.command(hidden=True)
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
 
 
 def _prepare_process() -> None:
@@ -208,6 +221,7 @@ def main(run: Callable[..., Any] = app) -> None:
     from medseg.utils.console import be_quiet
 
     be_quiet(False)
+    show_hints(option_text)
     # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
     stopped, main_thread = False, threading.get_ident()
 
@@ -233,7 +247,7 @@ def main(run: Callable[..., Any] = app) -> None:
             raise
         from medseg.utils.console import error as show_error
 
-        show_error(str(error))
+        show_error(str(error), error.hint)
         sys.exit(error.exit_status)
     finally:
         if stopped:  # not said by `stop`: standard error may be a file just then, see `itk.quiet`

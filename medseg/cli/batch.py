@@ -32,33 +32,36 @@ Diagnoses = Annotated[
     typer.Argument(
         metavar="OUT.csv",
         help="The table of diagnoses. Beside it OUT.json (all that is said of each case), OUT_features.csv, "
-        "OUT_pictures, and the ledger OUT_cases.csv and .json: what happened to each case.",
+        "OUT_pictures, and the case log OUT_cases.csv and .json: what happened to each case.",
     ),
 ]
 
 
-@batch_app.command()
+@batch_app.command(epilog="Example: medseg segment new_scans masks --model runs/lungs")
 def segment(
     source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder with such.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
     model: Models,
     pattern: Glob = None,
-    series: Annotated[str | None, typer.Option("--series", help="UID, where a DICOM folder holds several.")] = None,
-    suffix: OutputFormat = None,
+    series_uid: Annotated[
+        str | None, typer.Option("--series-uid", help="Which series, where a DICOM folder holds several.")
+    ] = None,
+    output_format: OutputFormat = None,
     out_of_fold: OutOfFold = False,
     fail_fast: FailFast = False,
-    strict: FailOnQuality = False,
-    replace: Overwrite = False,
-    keep_identity: KeepPatientData = False,
+    fail_on_quality: FailOnQuality = False,
+    overwrite: Overwrite = False,
+    keep_patient_data: KeepPatientData = False,
     workers: Workers = 1,
     max_ram: MaxRam = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment every image of a folder; a broken one is named and the others go on.
+    """Segment every image of a folder. An unreadable image is reported and the others are segmented.
 
-    Nothing of what headers say of a patient is written anywhere, except with --keep-identity; names of files are kept.
+    Nothing of what headers say of a patient is written anywhere, except with --keep-patient-data; names of files are
+    kept.
     """
     from medseg.utils.console import be_quiet
 
@@ -69,14 +72,15 @@ def segment(
         from medseg.commands.segment import SegmentRequest, segment_folder
         from medseg.runs.run import open_run
 
-        batch = SegmentRequest(
-            source, out, pattern, series, suffix, out_of_fold, fail_fast, strict, replace, keep_identity, max_ram
-        )
-        ledger = segment_folder(batch, [open_run(path) for path in model], device, workers)
+        request = SegmentRequest(
+            source, out, pattern, series_uid, output_format, out_of_fold, fail_fast, fail_on_quality, overwrite,
+            keep_patient_data, max_ram,
+        )  # fmt: skip
+        ledger = segment_folder(request, [open_run(path) for path in model], device, workers)
     finish_batch(ledger, as_json)
 
 
-@batch_app.command("extract-features")
+@batch_app.command("extract-features", epilog="Example: medseg extract-features new_scans masks features.csv")
 def extract_features(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or a dataset with cases.csv.")],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Their masks: the same tree, other endings allowed.")],
@@ -84,7 +88,7 @@ def extract_features(
         Path,
         typer.Argument(
             metavar="OUT.csv",
-            help="The table. Beside it OUT_steps.csv, OUT_units.json, and the ledger OUT_cases.csv and .json: what "
+            help="The table. Beside it OUT_steps.csv, OUT_units.json, and the case log OUT_cases.csv and .json: what "
             "happened to each case.",
         ),
     ],
@@ -94,13 +98,13 @@ def extract_features(
     ] = "",
     pattern: Glob = None,
     fail_fast: FailFast = False,
-    replace: Overwrite = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure images inside their masks: one row a case or frame.
+    """Extract features of images inside their masks: one row a case or frame.
 
-    Given again, it measures only cases whose image, mask or features changed, and those that failed.
+    Repeated, it extracts only cases whose image, mask or features changed, and those that failed.
     """
     from medseg.utils.console import be_quiet
 
@@ -108,11 +112,13 @@ def extract_features(
     from medseg.batch.runner import BatchOptions
     from medseg.commands.extract_features import ExtractRequest, extract_folder
 
-    request = ExtractRequest(images, masks, out, features, pattern, BatchOptions(fail_fast, replace))
+    request = ExtractRequest(images, masks, out, features, pattern, BatchOptions(fail_fast, overwrite))
     finish_batch(extract_folder(request), as_json)
 
 
-@batch_app.command()
+@batch_app.command(
+    epilog="Example: medseg diagnose new_scans diagnosis.csv --model runs/breathing --segmenter runs/lungs"
+)
 def diagnose(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of images, or a features table (.csv).")],
     out: Diagnoses,
@@ -123,8 +129,8 @@ def diagnose(
     ] = None,
     pattern: Glob = None,
     fail_fast: FailFast = False,
-    replace: Overwrite = False,
-    strict: FailOnQuality = False,
+    overwrite: Overwrite = False,
+    fail_on_quality: FailOnQuality = False,
     shape: Annotated[
         str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
     ] = "table",
@@ -133,7 +139,7 @@ def diagnose(
 ) -> None:
     """Diagnose cases: state or class with softmax probabilities, and the signal where the model has one.
 
-    Given again, it measures only cases whose image, mask or models changed, and those that failed.
+    Repeated, it diagnoses only cases whose image, mask or models changed, and those that failed.
     """
     from medseg.errors import ConfigError
     from medseg.utils.console import be_quiet
@@ -145,23 +151,26 @@ def diagnose(
     from medseg.commands.diagnose import DiagnoseRequest, diagnose_folder
     from medseg.runs.run import open_run
 
-    ways = BatchOptions(fail_fast, replace)
-    request = DiagnoseRequest(source, out, masks, open_run(segmenter) if segmenter else None, pattern, ways, strict)
+    ways = BatchOptions(fail_fast, overwrite)
+    made_by = open_run(segmenter) if segmenter else None
+    request = DiagnoseRequest(source, out, masks, made_by, pattern, ways, fail_on_quality)
     ledger = diagnose_folder(request, open_run(model))
     if shape == "json":
         typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)
     finish_batch(ledger, as_json)
 
 
-@batch_app.command()
+@batch_app.command(epilog="Example: medseg evaluate masks reference_masks --out evaluation")
 def evaluate(
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to judge.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="True masks: the same tree, other endings allowed.")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to evaluate.")],
+    truth: Annotated[
+        Path, typer.Argument(metavar="REFERENCE", help="Reference masks: the same tree, other endings allowed.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for evaluation.csv, metrics.json, and the ledger evaluation_cases.csv and .json: what "
+            help="Folder for evaluation.csv, metrics.json, and the case log evaluation_cases.csv and .json: what "
             "happened to each mask.",
         ),
     ] = None,
@@ -169,7 +178,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare masks with the truth: Dice, IoU, HD95 and surface Dice per case; a missed structure counts 0."""
+    """Compare masks with reference masks: Dice, IoU, HD95 and surface Dice per case; a missed structure scores 0."""
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)

@@ -12,7 +12,7 @@ from medseg.cli.options import AsJson, Overrides, complete, finish_batch
 data_app = typer.Typer(no_args_is_help=True, help="Make synthetic data; prepare a public dataset; check one.")
 
 
-@data_app.command("phantom")
+@data_app.command("phantom", epilog="Example: medseg data phantom lung scans --patients 6")
 def phantom(
     organ: Annotated[
         str,
@@ -37,7 +37,7 @@ def phantom(
     typer.echo(out / "cases.csv")
 
 
-@data_app.command("prepare")
+@data_app.command("prepare", epilog="Example: medseg data prepare isic2017 downloads/isic isic")
 def prepare(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A public dataset, e.g. isic2017, idrid_seg, busi, brats.")
@@ -52,17 +52,17 @@ def prepare(
     finish_batch(prepare_dataset(name, raw, out), as_json)
 
 
-@data_app.command("check")
+@data_app.command("check", epilog="Example: medseg data check my_scans organ=lung")
 def check(
     root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset.")],
     overrides: Overrides = None,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE.csv", help="The ledger: what is to be said of each case; .json beside it."),
+        typer.Option("--out", metavar="FILE.csv", help="The case log: findings of each case; .json beside it."),
     ] = Path("data_check.csv"),
     as_json: AsJson = False,
 ) -> None:
-    """Read a whole dataset and list everything that is wrong with it."""
+    """Read a whole dataset and list every problem."""
     from medseg.commands.check_dataset import check_dataset
     from medseg.config.compose import compose
 

@@ -10,12 +10,12 @@ import typer
 
 from medseg.cli.options import AsJson
 
-model_app = typer.Typer(no_args_is_help=True, help="Give a model away as one file; take one in; look at it.")
+model_app = typer.Typer(no_args_is_help=True, help="Export, import, show and verify models.")
 
 AnyModel = Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, or a package (.zip).")]
 
 
-@model_app.command("export")
+@model_app.command("export", epilog="Example: medseg model export runs/lungs lungs.zip --licence CC-BY-4.0")
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder that `medseg train` wrote.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="The package to write.")],
@@ -31,7 +31,7 @@ def export(
     typer.echo(export_model(open_run(run), out, licence))
 
 
-@model_app.command("import")
+@model_app.command("import", epilog="Example: medseg model import lungs.zip runs/lungs")
 def import_(
     package: Annotated[Path, typer.Argument(metavar="ZIP", help="A package.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the run.")],
@@ -42,9 +42,9 @@ def import_(
     typer.echo(import_model(package, folder).path)
 
 
-@model_app.command("show")
+@model_app.command("show", epilog="Example: medseg model show lungs.zip")
 def show(model: AnyModel, as_json: AsJson = False) -> None:
-    """Say what a model is: organ, labels, licence, how it was measured, its files."""
+    """Show a model: organ, labels, licence, evaluation, files."""
     from medseg.commands.model_package import describe_model
     from medseg.runs.run import open_run
 
@@ -59,14 +59,14 @@ def show(model: AnyModel, as_json: AsJson = False) -> None:
         typer.echo("\n" + run.file("card.md").read_text(encoding="utf-8"), nl=False)
 
 
-@model_app.command("verify")
+@model_app.command("verify", epilog="Example: medseg model verify lungs.zip")
 def verify(model: AnyModel) -> None:
     """Check a model before it is used: every hash, no pickle, settings that name only medseg's own classes."""
     from medseg.commands.model_package import verify_model
     from medseg.runs.run import open_run
 
     names = verify_model(open_run(model))
-    typer.echo(f"{model}: whole and harmless: {', '.join(names)}")
+    typer.echo(f"{model}: verified (hashes, no pickle, no foreign code): {', '.join(names)}")
 
 
 def _text(value: object) -> str:

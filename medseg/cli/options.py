@@ -53,18 +53,22 @@ Models = Annotated[
     ),
 ]
 Workers = Annotated[
-    int, typer.Option("--workers", help="Processes that share the cases, each with the models; 1: this one.", min=0)
+    int,
+    typer.Option(
+        "--workers", help="Processes that share the cases, each with the models; 1: none beside this one.", min=0
+    ),
 ]
 OutputFormat = Annotated[
     str | None,
     typer.Option(
-        "--format",
+        "--output-format",
         help="Of the masks: nifti, nrrd, mha, png, tiff or an ending such as .nii; dicom-seg, of DICOM only, refers to "
         "the slices by UID and leaves name, ID, birth date and dates blank.",
     ),
 ]
 KeepPatientData = Annotated[
-    bool, typer.Option("--keep-identity", help="A DICOM SEG says the name, ID, birth date and study of its images.")
+    bool,
+    typer.Option("--keep-patient-data", help="Copy name, ID, birth date and study of the images into a DICOM SEG."),
 ]
 MaxRam = Annotated[
     float | None,
@@ -74,12 +78,25 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 OutOfFold = Annotated[
     bool,
     typer.Option(
-        "--out-of-fold", help="Of several models of folds, each case by one that saw neither it nor its patient."
+        "--out-of-fold",
+        help="With several cross-validation models: each case by a model not trained on it or its patient.",
     ),
 ]
-FailOnQuality = Annotated[bool, typer.Option("--strict", help="Refuse images that a quality gate doubts.")]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="End at the first case that fails.")]
-Overwrite = Annotated[bool, typer.Option("--replace", help="Drop what an earlier run left there of other cases.")]
+FailOnQuality = Annotated[
+    bool, typer.Option("--fail-on-quality", help="Treat failed quality checks as errors (default: review).")
+]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first case that fails.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete results of other cases from a previous run.")]
+
+
+def option_text(hint: str) -> str:
+    """A message's hint as options: "overwrite" → --overwrite, "max_ram=GB" → --max-ram GB, "x=False" → without --x."""
+    options = []
+    for argument in hint.split():
+        name, _, value = argument.partition("=")
+        option = f"--{name.replace('_', '-')}"
+        options.append(f"without {option}" if value == "False" else f"{option} {value}".strip())
+    return ", ".join(options)
 
 
 def finish_batch(ledger: CaseLog, as_json: bool) -> None:

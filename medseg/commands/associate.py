@@ -42,7 +42,7 @@ def associate_files(features: Path, labels: Path, column: str, positive: float, 
     found = associate(both[names], both["grade"].to_numpy(np.float64), positive, both["patient"].tolist())
     atomic_write_text(out, found.to_csv(index=False))
     plot_forest(found.dropna(subset=["rho"]).head(SHOWN), sibling_path(out, ".png"), f"{column} ({len(both)} cases)")
-    rows = [[row.measure, row.rho, f"{row.rho_low:.2f}–{row.rho_high:.2f}", row.q, row.odds_ratio, row.auc]
+    rows = [[row.feature, row.rho, f"{row.rho_low:.2f}–{row.rho_high:.2f}", row.q, row.odds_ratio, row.auc]
             for row in found.head(SHOWN).itertuples()]  # fmt: skip
     table(f"{column} in {len(both)} cases", ["feature", "rho", "95 % CI", "q", "odds ratio a SD", "AUC"], rows)
     say(f"written: {out}")

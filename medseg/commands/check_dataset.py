@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
 from medseg.batch.resume import require_case_log, settings_key
-from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
+from medseg.batch.runner import CaseResult, Job, run_serial
 from medseg.config.checks import did_you_mean
 from medseg.config.load import get_labels, with_values
 from medseg.config.settings import Settings
@@ -69,8 +70,8 @@ def check_dataset(config: Settings, out: Path = Path("data_check.csv")) -> CaseL
 
     settings = {"labels": [dict(labels.numbers), labels.exclusive], "classes": list(map(str, config.organ.classes))}
     jobs = [Job(case.name, case.image, [*case.images.values(), *case.truth_files()]) for case in cases]
-    with lock_table(out, (".csv", ".json")), CaseLog(out) as ledger:
-        for _ in run_serial(jobs, look, BatchLog(ledger, settings_key([], settings)), "check"):
+    with lock_table(out, (".csv", ".json")), CaseLog(out, key=settings_key([], settings)) as ledger:
+        for _ in run_serial(jobs, look, ledger, "check"):
             pass
         seen = {entry.case: entry for entry in ledger.entries}
         _repeated(cases, found)

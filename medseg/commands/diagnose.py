@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
 from medseg.batch.resume import hash_content, settings_key
-from medseg.batch.runner import DEFAULT_OPTIONS, BatchLog, BatchOptions, open_batch_log
+from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_case_log
 from medseg.config.load import get_labels, load
 from medseg.config.settings import Settings
 from medseg.data.cases import Case
@@ -58,7 +59,7 @@ class DiagnoseRequest:
     segmenter: Run | None = None
     pattern: str | None = None
     ways: BatchOptions = DEFAULT_OPTIONS
-    strict: bool = False  # an image that a quality gate doubts fails
+    fail_on_quality: bool = False  # an image that a quality gate doubts fails
 
 
 def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
@@ -77,28 +78,28 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
         raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
     classifier = open_classifier(run, config)
     warn_synthetic(run, request.source)
-    doubts = ReviewReasons(gate, strict=request.strict)
+    doubts = ReviewReasons(gate, strict=request.fail_on_quality)
     given = _given(request, config)
     names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
     measure = _measuring(request, (config, run), given, doubts)
-    with open_batch_log(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as book:
-        tables = measure(book)
+    with open_case_log(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as log:
+        tables = measure(log)
         if isinstance(given, list):
             write_tables(tables, sibling_path(request.out, "_features.csv"))
         predictions = classifier.predict(tables).with_review(doubts.reasons)
         if not isinstance(given, list):
-            _enter(request.source, given, to_table(predictions.withheld()), book)
-        book.ledger.review({case: join_distinct(part.review) for case, part in predictions.by_case()})
+            _enter(request.source, given, to_table(predictions.withheld()), log)
+        log.review({case: join_distinct(part.review) for case, part in predictions.by_case()})
         _write(request.out, predictions.withheld())
         _evaluate(request.out, predictions, config)
-        lost = [entry for entry in book.ledger.entries if entry.status in ("failed", "skipped")]
+        lost = [entry for entry in log.entries if entry.status in ("failed", "skipped")]
         facts = {
             "model": run.named.resolve().name,
             "synthetic": run.synthetic,
             "not_diagnosed": [{"case": entry.case, "why": entry.message} for entry in lost],
         }
         write_json(request.out.with_suffix(".json"), {**facts, **classifier.to_records(tables, predictions)})
-    return book.ledger
+    return log
 
 
 def _given(request: DiagnoseRequest, config: Settings) -> list[Case] | Tables:
@@ -113,10 +114,10 @@ def _key(request: DiagnoseRequest, config: Settings, run: Run) -> str:
     runs = [run, *([request.segmenter] if request.segmenter else [])]
     if config.data.encoder is not None:
         runs.append(Run(run.file(ENCODER)))
-    return settings_key(runs, {"given_masks": request.masks is not None, "strict": request.strict})
+    return settings_key(runs, {"given_masks": request.masks is not None, "fail_on_quality": request.fail_on_quality})
 
 
-def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: BatchLog) -> None:
+def _enter(source: Path, tables: Tables, found: pd.DataFrame, log: CaseLog) -> None:
     """A line in the ledger for each case of a table, with hashes of what it says of the case and of what is answered.
 
     The table is read again each time: there is nothing to be saved.
@@ -126,7 +127,7 @@ def _enter(source: Path, tables: Tables, found: pd.DataFrame, book: BatchLog) ->
     for name, part in tables.frames.groupby("case", sort=False):
         given = [part.to_csv(index=False), steps[name].to_csv(index=False) if name in steps else ""]
         read, made = hash_content([], given), hash_content([], answers[name].to_csv(index=False))
-        book.ledger.add(Entry(str(name), "ok", input=str(source), input_hash=read, key=book.key, output_hash=made))
+        log.add(Entry(str(name), "ok", input=str(source), input_hash=read, key=log.key, output_hash=made))
 
 
 def _write(out: Path, predictions: Predictions) -> None:
@@ -169,7 +170,7 @@ def describe_signals(predictions: Predictions) -> pd.DataFrame:
 
 def _measuring(
     request: DiagnoseRequest, model: tuple[Settings, Run], given: list[Case] | Tables, doubts: ReviewReasons
-) -> Callable[[BatchLog], Tables]:
+) -> Callable[[CaseLog], Tables]:
     """What measures the cases, or has their measures; `ConfigError` where masks are needed and none are named."""
     if not isinstance(given, list):
         return lambda _: given
@@ -197,7 +198,10 @@ def _mask_source(
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
         return ground_truth_masks(labels), Case.truth_files
-    raise ConfigError("this model measures inside masks: give --masks FOLDER, or --segmenter RUN to make them")
+    raise ConfigError(
+        "this model measures inside masks: give their folder, or a segmentation model that makes them",
+        hint="masks=FOLDER segmenter=RUN",
+    )
 
 
 def _nothing(_: Case) -> list[Path]:

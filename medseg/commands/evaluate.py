@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
 from medseg.batch.resume import settings_key
-from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
+from medseg.batch.runner import CaseResult, Job, run_serial
 from medseg.data.readers import index_by_stem
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError, ImageError, MedsegError
@@ -30,42 +31,66 @@ WRITTEN = ("evaluation.csv", "metrics.json")
 EACH_CASE = "Each case counts as a patient: no cases.csv with the columns patient and mask stands by the truth."
 
 
+@dataclass(frozen=True)
+class MaskPairs:
+    """Masks and truths by name, with the labels that they hold."""
+
+    masks: Path
+    truth: Path
+    predicted: Mapping[str, Path]
+    wanted: Mapping[str, Path]
+    labels: Mapping[str, int]
+
+
 def evaluate_folders(
-    masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float, ledger: CaseLog | None = None
+    masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float
 ) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
     """Evaluation rows, their summary (metrics.json) and what went wrong, for masks paired with truth by name.
 
     A name is the path below the folder without its ending: trees mirror each other, formats may differ. Two files are
     one pair. `labels` None: those of labels.json in or beside `masks`, else one for each value found. A truth without
-    a mask is missed (Dice 0); a pair that cannot be compared is left out of the means and counted in "n_failed". Each
-    mask is an entry of `ledger`. Raises DataError where no name is shared, MedsegError (exit status 1) where no pair
-    could be compared.
+    a mask is missed (Dice 0); a pair that cannot be compared is left out of the means and counted in "n_failed".
+    Raises DataError where no name is shared, MedsegError (exit status 1) where no pair could be compared.
     """
-    ledger = ledger or CaseLog(None)
+    return _evaluate(pair_masks(masks, truth, labels), tolerance_mm, CaseLog(None))
+
+
+def pair_masks(masks: Path, truth: Path, labels: Mapping[str, int] | None) -> MaskPairs:
+    """What is to be compared; `labels` and errors as in `evaluate_folders`."""
     predicted, wanted = _pair(masks, truth)
-    named = labels or read_label_names(masks) or infer_labels([*predicted.values(), *wanted.values()])
-    layered = all(_ending(name, named) for name in wanted)
-    patients = _patients(truth)
+    known = labels or read_label_names(masks) or infer_labels([*predicted.values(), *wanted.values()])
+    return MaskPairs(masks, truth, predicted, wanted, known)
+
+
+def _evaluate(
+    pairs: MaskPairs, tolerance_mm: float, ledger: CaseLog
+) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
+    """As `evaluate_folders`; each mask is an entry of `ledger`."""
+    predicted, labels = pairs.predicted, pairs.labels
+    layered = all(_ending(name, labels) for name in pairs.wanted)
+    patients = _patients(pairs.truth)
 
     def compare(job: Job) -> CaseResult:
-        case, own = _layer(job.name, named, layered)
+        case, own = _layer(job.name, labels, layered)
         who = patients.get(job.input.resolve(), job.name)
         found = _compare(predicted.get(job.name), job.input, own, tolerance_mm)
         made = {"rows": [{"case": case + frame, "patient": who} | row for frame, row in found]}
         if job.name in predicted:
             return CaseResult(made)
-        text = f"{job.input}: has no mask of this name in {masks}; counted as missed"
+        text = f"{job.input}: has no mask of this name in {pairs.masks}; counted as missed"
         return CaseResult(made, status="failed", code="no-prediction", message=text)
 
-    book = BatchLog(ledger, settings_key([], {"labels": dict(named), "tolerance_mm": tolerance_mm}))
-    jobs = [Job(name, path, [*([predicted[name]] if name in predicted else []), path]) for name, path in wanted.items()]
-    rows = [row for _, made in run_serial(jobs, compare, book, "evaluate") for row in made["rows"]]
+    jobs = [
+        Job(name, path, [*([predicted[name]] if name in predicted else []), path])
+        for name, path in pairs.wanted.items()
+    ]
+    rows = [row for _, made in run_serial(jobs, compare, ledger, "evaluate") for row in made["rows"]]
     if not rows:
         raise MedsegError(f"no pair could be compared; the first: {ledger.entries[0].message}", code="nothing-compared")
     n_failed = sum(entry.status == "failed" and entry.code != "no-prediction" for entry in ledger.entries)
-    _surplus(predicted, wanted, truth, ledger)
+    _surplus(predicted, pairs.wanted, pairs.truth, ledger)
     frame = pd.DataFrame(rows)
-    summary = summarise(frame, named, tolerance_mm) | {"report_split": None, "n_failed": n_failed}
+    summary = summarise(frame, labels, tolerance_mm) | {"report_split": None, "n_failed": n_failed}
     problems = [entry for entry in ledger.entries if entry.status != "ok"]
     return frame, summary if patients else summary | {"note": EACH_CASE}, problems
 
@@ -94,11 +119,14 @@ def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm:
 
     Gives the summary and the exit status.
     """
+    if out is not None and (out / "manifest.json").is_file():
+        raise ConfigError(f"{out}: is a model, whose metrics.json would be written over; choose another output")
+    pairs = pair_masks(masks, truth, None)
     if out is None:
         ledger = CaseLog(None)
-        _, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
+        _, summary, problems = _evaluate(pairs, tolerance_mm, ledger)
     else:
-        summary, problems, ledger = _evaluate_into(out, masks, truth, tolerance_mm)
+        summary, problems, ledger = _evaluate_into(out, pairs, tolerance_mm)
     shown = {**summary["labels"], "mean over labels": summary["macro"]}
     table(
         f"{summary['n_cases']} cases, {summary['n_patients']} patients",
@@ -111,17 +139,13 @@ def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm:
     return summary | {"problems": [asdict(problem) for problem in problems]}, ledger.exit_status()
 
 
-def _evaluate_into(
-    out: Path, masks: Path, truth: Path, tolerance_mm: float
-) -> tuple[dict[str, Any], list[Entry], CaseLog]:
-    if (out / "manifest.json").is_file():
-        raise ConfigError(f"{out}: is a model, whose metrics.json would be written over; choose another --out")
-    file = out / "evaluation_cases.csv"
+def _evaluate_into(out: Path, pairs: MaskPairs, tolerance_mm: float) -> tuple[dict[str, Any], list[Entry], CaseLog]:
+    file, key = out / "evaluation_cases.csv", {"labels": dict(pairs.labels), "tolerance_mm": tolerance_mm}
     with lock_output(out):
         before = file.is_file()
-        with CaseLog(file) as ledger:
+        with CaseLog(file, key=settings_key([], key)) as ledger:
             try:
-                rows, summary, problems = evaluate_folders(masks, truth, None, tolerance_mm, ledger)
+                rows, summary, problems = _evaluate(pairs, tolerance_mm, ledger)
             except MedsegError as error:
                 for name in WRITTEN if before and error.code == "nothing-compared" else ():
                     (out / name).unlink(missing_ok=True)  # numbers of masks that are no more
@@ -142,8 +166,9 @@ def _pair(masks: Path, truth: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     for root, found in ((masks, predicted), (truth, wanted)):
         if root.name.endswith(SEG) or (not found and next(root.rglob(f"*{SEG}"), None)):
             raise DataError(
-                f"{root}: a DICOM SEG is read beside its image only, which is not given here; write masks to be "
-                "compared with medseg segment --format nifti"
+                f"{root}: a DICOM SEG is read beside its image only, which is not given here; have medseg segment "
+                "write masks to be compared as NIfTI",
+                hint="output_format=nifti",
             )
     if masks.is_file() and truth.is_file():
         predicted = dict(zip(wanted, predicted.values(), strict=True))

@@ -1,11 +1,12 @@
-"""What the codes in a ledger mean, and the ways out: `medseg explain CODE`."""
+"""What the codes in a case log mean, and the ways out: `medseg explain CODE`."""
 
 from __future__ import annotations
 
 from medseg.config.checks import did_you_mean
 from medseg.errors import ConfigError
+from medseg.utils.hints import with_hint
 
-# code: what it means | the ways out
+# code: what it means | the ways out | arguments that offer one, as `MedsegError.hint`
 CODES: dict[str, str] = {
     "axes-oblique": "a volume to be moved by a breathing field has oblique axes|resample it to straight axes",
     "bias-failed": "the bias field could not be estimated|look at the image: it may be empty or all of one value; "
@@ -25,21 +26,23 @@ CODES: dict[str, str] = {
     "dicom-position": "slices carry no usable position or orientation|export the series again, once",
     "dicom-rescale": "the values of a CT are not known to be HU, or its slope is 0|export the series again from its "
     "source; secondary captures are no CT",
-    "dicom-seg": "a DICOM SEG has no DICOM series to refer to, or one that it cannot refer to|choose another --format",
-    "dicom-series": "the series asked for with --series is not there|the message lists those that are",
-    "dicom-several-series": "a folder holds several series|choose one with --series UID",
+    "dicom-seg": "a DICOM SEG has no DICOM series to refer to, or one that it cannot refer to|choose another "
+    "format|output_format",
+    "dicom-series": "the series asked for is not there|the message lists those that are|series_uid",
+    "dicom-several-series": "a folder holds several series|choose one by its UID|series_uid",
     "dicom-spacing": "slices are not evenly spaced, or lie at one place: one is missing or the series is mixed|export "
     "the series again",
     "dicom-tilt": "the gantry was tilted|correct the tilt with a DICOM tool, then convert",
     "error": "something can be mended|the message says what",
-    "fail-fast": "not looked at, since an earlier case failed and --fail-fast was given|run again without it",
+    "fail-fast": "not looked at, since an earlier case failed and the batch was to end then|run again "
+    "without that|fail_fast=False",
     "features-missing": "a model reads measures that the table does not hold|measure with the features that the "
     "model was trained with (config.yaml of the run), or give images instead of a table",
     "few-patients": "too few patients of a class to calibrate out of fold|add cases, or use classifier=sequence_lstm",
     "field-empty": "no anatomy was found in the image|look at the image: empty, inverted, or of another kind",
     "field-grid": "a field mask lies on another grid than its image|resample one onto the other",
     "gpu-memory": "the GPU has too little free memory|end what else runs on it; train with a smaller "
-    "segmenter.batch_size or segmenter.patch_size; segment with --device cpu",
+    "segmenter.batch_size or segmenter.patch_size; segment on the processor|device=cpu",
     "grid-mismatch": "image and mask are not on one grid|resample the mask onto the image",
     "hair-dimension": "hair is looked for in pictures only|leave the step out with ~preprocess.hair",
     "image": "one image cannot be used|the message says why",
@@ -63,7 +66,7 @@ CODES: dict[str, str] = {
     "image-name": "the name holds a line break or bytes that are no UTF-8|rename the file or its folder",
     "image-nan": "an image holds NaN or infinite values|replace them by background and save again",
     "image-negative": "values below 0 where none may be|shift or clip the image first",
-    "image-pixels": "the format cannot hold these pixel values|choose another --format",
+    "image-pixels": "the format cannot hold these pixel values|choose another format|output_format",
     "image-range": "values lie outside of what the step expects|check the unit: HU, 0 to 1, or 0 to 255",
     "image-space": "the header's spacing, origin or axes are missing, not finite, not at right angles or contradict "
     "each other|correct the header, or export the image again",
@@ -86,7 +89,7 @@ CODES: dict[str, str] = {
     "mask-values": "a mask's values are no whole numbers from 0 to 255, or a file of one label holds several|save it "
     "as label numbers, or one label as 0 and 255",
     "feature-undefined": "a measure is undefined for this sequence|look at the images",
-    "output-mixed": "the output folder holds results of other cases|choose another folder, or --replace",
+    "output-mixed": "the output folder holds results of other cases|choose another folder, or drop them|overwrite",
     "model": "a run folder is missing, incomplete or altered|copy the whole folder again, or train again",
     "no-sequence": "a single frame was given where a sequence is needed|give all frames, or data.time_axis",
     "not-a-picture": "these measures need a picture, not a volume|choose other features",
@@ -115,11 +118,11 @@ CODES: dict[str, str] = {
     "model of each fold; a column of patients tells whose an image is",
     "step-state": "a learnt step of the preprocessing lacks its state|copy the whole run folder",
     "step-unfitted": "a learnt step of the preprocessing was used before it learnt|train first",
-    "too-large": "an image needs more memory than may be used, even with one tile at once|raise --max-ram, close other "
-    "programs, cut the image, or train on a coarser grid (organ.spacing_mm)",
+    "too-large": "an image needs more memory than may be used, even with one tile at once|allow more, close other "
+    "programs, cut the image, or train on a coarser grid (organ.spacing_mm)|max_ram",
     "table-invalid": "a table lacks a column or holds a row twice|the message names it",
-    "worker-died": "a process of --workers ended while it had this case: memory ran out, or a library crashed; another "
-    "took its place|run again, with fewer --workers where memory was short; does it die again, look at the image",
+    "worker-died": "one of several workers ended while it had this case: memory ran out, or a library crashed; another "
+    "took its place|run again, with fewer workers where memory was short; does it die again, look at the image|workers",
 }  # fmt: skip
 
 
@@ -129,5 +132,5 @@ def explain_code(code: str | None = None) -> str:
         return "\n".join(f"{name}: {text.partition('|')[0]}" for name, text in sorted(CODES.items()))
     if code not in CODES:
         raise ConfigError(f"{code}: no such code{did_you_mean(code, list(CODES))}")
-    meaning, _, ways = CODES[code].partition("|")
-    return f"{code}: {meaning}.\nWays out: {ways}."
+    meaning, ways, *hints = CODES[code].split("|")
+    return f"{code}: {meaning}.\nWays out: {with_hint(ways, ''.join(hints))}."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.resume import settings_key
-from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_batch_log
+from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_case_log
 from medseg.config.features import feature_settings, features_for_labels
 from medseg.data.masks import MaskFolder, labels_in
 from medseg.data.readers import read_cases
@@ -38,7 +38,7 @@ def extract_folder(request: ExtractRequest) -> CaseLog:
     cases = read_cases(request.images, ["image"], pattern=request.pattern)
     masks = MaskFolder(request.images, request.masks, labels)
     key = settings_key([], {"features": settings.model_dump(), "labels": [dict(labels.numbers), labels.exclusive]})
-    with open_batch_log(out, [case.id for case in cases], key, request.ways, (".csv", *BESIDE)) as book:
-        tables = extract_cases(cases, extractor, masks, book, ExtractionContext(masks.files))
+    with open_case_log(out, [case.id for case in cases], key, request.ways, (".csv", *BESIDE)) as log:
+        tables = extract_cases(cases, extractor, masks, log, ExtractionContext(masks.files))
         write_tables(tables, out)
-    return book.ledger
+    return log

@@ -130,7 +130,7 @@ def _licence(given: str | None, run: Run) -> tuple[str, bytes | None]:
         return f"see {LICENCE}", Path(given).read_bytes()
     if not given.strip() or len(given) > 100 or "\n" in given:
         raise ConfigError(
-            f"--licence {given[:40]!r}: must be an identifier such as CC-BY-4.0, or an existing text file"
+            f"licence {given[:40]!r}: must be an identifier such as CC-BY-4.0, or an existing text file", hint="licence"
         )
     return given.strip(), None
 
@@ -153,8 +153,9 @@ def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str
 def anonymised_split(run: Run) -> pd.DataFrame:
     """split.csv without names and paths: case, patient (numbers), split, and the digest of the image's content.
 
-    The digest lets `--out-of-fold` know an image again, though not another one of its patient; who has not the image
-    learns nothing from it. Numbers follow the digests, not the names. Images that are gone have none, which is said.
+    By the digest an image is known again when it is segmented out of fold, though not another one of its patient; who
+    has not the image learns nothing from it. Numbers follow the digests, not the names. Images that are gone have
+    none, which is said.
     """
     table = read_table(run.file("split.csv"))
     if "sha256" in table:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medseg.batch.case_log import CaseLog
-from medseg.batch.runner import CaseResult, Job, run_case
+from medseg.batch.runner import case_errors
 from medseg.config.checks import did_you_mean
 from medseg.data.duplicates import PerceptualHashes
 from medseg.datasets.base import DatasetIndex, cases_csv, write_case
@@ -48,18 +48,12 @@ def prepare_dataset(name: str, raw: Path, out: Path) -> CaseLog:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     ledger, lines, prints = CaseLog(out / "prepare.csv"), [], PerceptualHashes()
     ledger.amend([])  # from here on OUT is known as begun
-
-    def make(job: Job) -> CaseResult:
-        lines.append(write_case(job.work, out))
-        prints.add(job.name, job.work.facts.get("patient", job.name), job.input)
-        return CaseResult()
-
     with progress("prepare", len(source.rows)) as bar:
         for row in source.rows:
-            entry, _ = run_case(make, Job(row.case, next(iter(row.images.values())), (), work=row))
-            ledger.add(entry)
-            if entry.status == "failed":
-                warn(entry.message)
+            image = next(iter(row.images.values()))
+            with case_errors(ledger, row.case, image):
+                lines.append(write_case(row, out))
+                prints.add(row.case, row.facts.get("patient", row.case), image)
             bar.advance(1, row.case)
     if not lines:
         warn(f"{out}: no case could be used, so that there is no cases.csv; {ledger.file} says why")

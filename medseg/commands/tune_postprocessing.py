@@ -61,7 +61,8 @@ def tune_postprocessing(runs: list[Run], out: Path) -> list[str]:
     head = f"# Rules that helped on {len(pairs)} held-out cases of {len(runs)} runs and made no label worse.\n"
     names = {name.replace(".", "_"): rule for name, rule in kept.items()}
     atomic_write_text(out, head + yaml.safe_dump(names, sort_keys=False))
-    say(f"written: {out}; use it as postprocess={out.stem} with --config-dir, in its folder postprocess/")
+    text = f"written: {out}; use it as postprocess={out.stem} from a folder of your own configs, in its postprocess/"
+    say(text, "config_dir=FOLDER")
     return list(kept)
 
 

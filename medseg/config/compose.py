@@ -23,7 +23,7 @@ import medseg
 from medseg.config.checks import check_kinds, check_resume, did_you_mean, flatten
 from medseg.config.load import first_line, load, plain, typed
 from medseg.config.settings import OrganSettings, Settings
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, MedsegError
 
 # facts of an organ that medseg's code reads itself; all others are read by other groups as ${organ.…}
 READ_BY_CODE = (
@@ -127,11 +127,23 @@ def multirun(overrides: list[str], extra: Path | None, job: Callable[[Settings],
         for value in values.split(",") if key in groups else []:
             if value not in groups[key]:
                 raise ConfigError(_no_choice(key, value, groups))
+    errors: list[MedsegError] = []
+
+    def run(composed: DictConfig) -> Any:
+        try:
+            return job(from_composition(composed))
+        except MedsegError as error:  # Hydra would print its traceback and end with status 1
+            errors.append(error)
+            raise SystemExit(error.exit_status) from error
+
     argv = sys.argv
-    sys.argv = [argv[0], "--multirun", *_with_search_path(overrides, extra)]
+    sys.argv = [argv[0], "-m", *_with_search_path(overrides, extra)]
     try:
-        main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
-        main(lambda composed: job(from_composition(composed)))()
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(run)()
+    except SystemExit:
+        if errors:
+            raise errors[0] from None
+        raise
     finally:
         sys.argv = argv
 

@@ -40,5 +40,6 @@ def features_for_labels(labels: Iterable[str]) -> str:
     organs = "; ".join(f"{organ}: {choice}" for organ, choice in made.items())
     raise ConfigError(
         f"choose which features to extract: no organ has the labels {', '.join(sorted(wanted))}. "
-        f"Choices: {choices}. What each organ uses: {organs}. radiomics fits any label"
+        f"Choices: {choices}. What each organ uses: {organs}. radiomics fits any label",
+        hint="features",
     )

@@ -402,7 +402,7 @@ class Settings(Group):
 
     task: Literal["segmentation", "diagnosis"] = Field(description="What is trained.")
     seed: Index = Field(description="Of weights, sampling, augmentation, splits and phantoms.")
-    run_dir: str | None = Field(description="Folder that the run is written to; null: runs/<organ>/<n>.")
+    run_dir: str | None = Field(description="Folder that the run is written to; null: runs/ORGAN/N.")
     plan: str | None = Field(description="plan.yaml of `medseg plan` for settings that are auto; null: plan now.")
     resume: str | None = Field(description="A run folder to continue, in place.")
     data: DataSettings = Field(description="The dataset.")

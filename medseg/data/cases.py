@@ -38,6 +38,7 @@ class Case:
     time: float | None = None  # s
     signal: float | None = None  # respiratory signal, larger = more air
     split: str | None = None
+    image_hash: str = ""  # digest of the first channel's file, once it was made
 
     @property
     def name(self) -> str:

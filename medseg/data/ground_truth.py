@@ -54,7 +54,9 @@ def read_mask_on_grid(path: Path, image: sitk.Image, image_path: Path) -> sitk.I
     if path.name.endswith(SEG):
         return read_seg(path, image)
     mask = read_mask(path)
-    require_same_grid(mask, image, f"{path}: does not lie on the grid of {image_path}", ONE_ONTO_OTHER, "mask-grid")
+    require_same_grid(
+        mask, image, f"{path}: does not lie on the grid of {image_path}", ONE_ONTO_OTHER, code="mask-grid"
+    )
     return mask
 
 
@@ -207,7 +209,8 @@ def mask_suffix(shape: str) -> str:
     if shape in SUFFIXES or shape == SEG:
         return shape
     if shape not in FORMATS:
-        raise ConfigError(f"--format {shape}: must be one of {', '.join([*FORMATS, *SUFFIXES])}")
+        known = ", ".join([*FORMATS, *SUFFIXES])
+        raise ConfigError(f"{shape}: no format of masks; must be one of {known}", hint=f"output_format={shape}")
     return FORMATS[shape]
 
 

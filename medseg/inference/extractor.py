@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.batch.runner import BatchLog, CaseResult, Job, run_serial
+from medseg.batch.case_log import CaseLog
+from medseg.batch.runner import CaseResult, Job, run_serial
 from medseg.config.components import build
 from medseg.config.settings import FeatureSettings
 from medseg.data.cases import Case
@@ -206,7 +207,7 @@ def extract_cases(
     cases: list[Case],
     extractor: Extractor,
     mask_of: MaskOf | None,
-    book: BatchLog,
+    log: CaseLog,
     around: ExtractionContext | None = None,
 ) -> Tables:
     """Measure every sequence among `cases`; one that fails is named in the ledger and left out.
@@ -229,14 +230,12 @@ def extract_cases(
 
     order = list(dict.fromkeys(case.id for case in cases))
     done: list[Tables] = []
-    for name, rows in run_serial([_job(groups[n], around) for n in order], measure, book, "measure"):
+    for name, rows in run_serial([_job(groups[n], around) for n in order], measure, log, "measure"):
         done.append(_from_rows(rows))
         if around.review and rows["doubt"]:
             around.review.reasons[name] = rows["doubt"]
     if not done:
-        raise ImageError(
-            f"nothing could be measured; see {book.ledger.file} for the reason of each", code="no-usable-case"
-        )
+        raise ImageError(f"nothing could be measured; see {log.file} for the reason of each", code="no-usable-case")
     return _concatenate(done)._replace(units=extractor.units())
 
 

@@ -201,9 +201,9 @@ def choose_tiling(models: Mapping[str, Segmenter], case: Case, limit: float) -> 
         least = (max(need.bytes(1) for need in needs) + process_rss()) / GB
         raise ImageError(
             f"{case.image}: needs about {least:.1f} GB of memory even with one tile at once, {limit / GB:.1f} GB may "
-            "be used; allow more with --max-ram, close other programs, cut the image, or train on a coarser grid "
-            "(organ.spacing_mm)",
+            "be used; allow more, close other programs, cut the image, or train on a coarser grid (organ.spacing_mm)",
             code="too-large",
+            hint="max_ram=GB",
         )
     return min((tiles for tiles in fitting if tiles is not None), default=None)
 

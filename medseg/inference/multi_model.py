@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import SimpleITK as sitk
@@ -12,21 +10,13 @@ import SimpleITK as sitk
 from medseg.data.cases import Case
 from medseg.evaluation.overlap import dice
 from medseg.inference.candidates import candidate_rows
+from medseg.inference.model_facts import ensemble_facts
+from medseg.inference.predictor import SegmentationResult
 from medseg.inference.segmenter import Segmenter
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
 from medseg.segmentation.label_fusion import merge_maps
 from medseg.typing import Images
-
-
-@dataclass(frozen=True)
-class SegmentationResult:
-    """Coded masks of a case by their folder ("" for the only one), how far models agree, and candidates."""
-
-    masks: dict[str, sitk.Image]
-    agreement: list[dict[str, Any]] = field(default_factory=list)
-    candidates: list[dict[str, Any]] = field(default_factory=list)
-    provenance: list[dict[str, Any]] = field(default_factory=list)  # which model, and whether it saw the case
 
 
 class ModelEnsemble:
@@ -37,19 +27,16 @@ class ModelEnsemble:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = dict(zip(_names(runs), (load_segmenter(run, device) for run in runs), strict=True))
-        first = next(iter(self.models.values()))
-        alike = all(model.labels == first.labels for model in self.models.values())
-        self.compared = alike and len(runs) > 1
-        self.channels = list(dict.fromkeys(c for model in self.models.values() for c in model.channels))
-        self.labels = first.labels if alike else self._merged_labels()
+        facts = ensemble_facts(runs)
+        self.models = {name: load_segmenter(run, device) for name, run in zip(facts.names, runs, strict=True)}
+        self.channels, self.labels, self.folders = facts.channels, facts.labels, facts.folders
 
-    @property
-    def folders(self) -> list[str]:
-        """Below the output folder, one for each compared model."""
-        return list(self.models) if self.compared else [""]
-
-    def __call__(self, images: Images, _: Case | None = None, tiles: int | None = None) -> SegmentationResult:
+    def predict(  # as `Predictor` has it
+        self,
+        case: Case,  # noqa: ARG002  # every case goes through the same models
+        images: Images,
+        tiles: int | None = None,
+    ) -> SegmentationResult:
         """Channels of a case → its masks; no more than `tiles` tiles of a network at once."""
         masks, candidates = {}, []
         for name, model in self.models.items():
@@ -59,7 +46,7 @@ class ModelEnsemble:
                 candidates += [facts | row for row in candidate_rows(regions)]
         if len(masks) == 1:
             return SegmentationResult({"": next(iter(masks.values()))}, [], candidates)
-        if self.compared:
+        if len(self.folders) > 1:
             return SegmentationResult(masks, inter_model_dice(masks, self.labels), candidates)
         return SegmentationResult({"": merge_maps(self._maps(masks))[0]}, [], candidates)
 
@@ -69,11 +56,6 @@ class ModelEnsemble:
         shared = [doubt for doubt in next(iter(found.values())) if all(doubt in said for said in found.values())]
         own = [f"{name}: {doubt}" for name, said in found.items() for doubt in said if doubt not in shared]
         return [*shared, *own]
-
-    def _merged_labels(self) -> Labels:
-        blank = {name: sitk.Image([1, 1], sitk.sitkUInt8) for name in self.models}
-        codes = {name: code for model in self.models.values() for name, code in model.labels.codes.items()}
-        return Labels(merge_maps(self._maps(blank))[1], codes=codes)
 
     def _maps(self, masks: dict[str, sitk.Image]) -> list[tuple[sitk.Image, dict[str, int]]]:
         models = self.models
@@ -96,13 +78,3 @@ def inter_model_dice(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[
             value = dice(a, b) if a.any() or b.any() else None
             rows.append({"label": label, "model_a": one, "model_b": other, "dice": value})
     return rows
-
-
-def _names(runs: list[Run]) -> list[str]:
-    """A name for each run: its folder's, with those above where two share one."""
-    paths = [run.named.resolve().with_suffix("") if run.package else run.path.resolve() for run in runs]
-    for depth in range(1, 20):
-        names = ["_".join(path.parts[-depth:]) for path in paths]
-        if max(Counter(names).values()) == 1:
-            return names
-    return [f"{path.name}_{number}" for number, path in enumerate(paths, start=1)]  # one run named twice

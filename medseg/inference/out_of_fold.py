@@ -9,9 +9,11 @@ from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.readers import FEATURES
 from medseg.data.tables import read_table
-from medseg.errors import ConfigError, DataError
+from medseg.errors import DataError
 from medseg.inference.candidates import candidate_rows
-from medseg.inference.multi_model import SegmentationResult, load_segmenter
+from medseg.inference.model_facts import fold_facts
+from medseg.inference.multi_model import load_segmenter
+from medseg.inference.predictor import SegmentationResult
 from medseg.runs.run import Run, hash_run_input, split_by_hash
 from medseg.typing import Images
 from medseg.utils.console import warn
@@ -71,15 +73,12 @@ class OutOfFoldPredictor:
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
-        self.models = {str(run.named): load_segmenter(run, device) for run in runs}
-        first = next(iter(self.models.values()))
-        for name, model in self.models.items():
-            if model.labels != first.labels or model.channels != first.channels:
-                raise ConfigError(f"{name}: other labels or channels than {runs[0].named}; give folds of one recipe")
-        self.labels, self.channels, self.folders, self.compared = first.labels, first.channels, [""], False
-        self._splits = {str(run.named): TrainingSplit(run) for run in runs}
+        facts = fold_facts(runs)
+        self.models = {name: load_segmenter(run, device) for name, run in zip(facts.names, runs, strict=True)}
+        self.channels, self.labels, self.folders = facts.channels, facts.labels, facts.folders
+        self._splits = {name: TrainingSplit(run) for name, run in zip(facts.names, runs, strict=True)}
 
-    def __call__(self, images: Images, case: Case, tiles: int | None = None) -> SegmentationResult:
+    def predict(self, case: Case, images: Images, tiles: int | None = None) -> SegmentationResult:
         """Channels of a case → its mask; `DataError` (seen) where every model learnt from it or its patient."""
         name, sure, why = self.model_for(case)
         mask, regions = self.models[name].segment(images, tiles)
@@ -88,7 +87,7 @@ class OutOfFoldPredictor:
 
     def model_for(self, case: Case) -> tuple[str, bool | None, str]:
         """The model that never saw a case, whether that is sure (None: nobody can tell), and how it is known."""
-        digest = hash_run_input(case.image)
+        digest = case.image_hash or hash_run_input(case.image)
         told = {name: split.of(case, digest) for name, split in self._splits.items()}
         for wanted in (HELD, UNKNOWN, UNSURE):
             for name, (found, why) in told.items():
@@ -126,7 +125,9 @@ def describe_mask_source(config: Settings, cases: list[Case]) -> str:
         return "none: whole images"
     if told != MASK_SOURCE_TEXT[True]:
         warn(
-            f"masks: {told}. Scores on masks that a model makes of new patients may be lower; see segment --out-of-fold"
+            f"masks: {told}. Scores on masks that a model makes of new patients may be lower; medseg segment can make "
+            "each mask by a model that never saw its patient",
+            "out_of_fold",
         )
     return told
 

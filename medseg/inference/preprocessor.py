@@ -61,7 +61,9 @@ class Preprocessor:
         ready: Images = {}
         first = next(iter(images.values()))
         for name, image in images.items():
-            require_same_grid(image, first, f"channel {name} does not lie on the grid of the first", "", "image-grid")
+            require_same_grid(
+                image, first, f"channel {name} does not lie on the grid of the first", "", code="image-grid"
+            )
             ready[name] = apply_steps(self.steps[name].values(), image)
             found = ready[name].GetNumberOfComponentsPerPixel()
             if found != self.components:

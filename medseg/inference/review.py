@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
@@ -9,6 +11,12 @@ from medseg.errors import ImageError
 from medseg.inference.quality_gate import Check
 
 EMPTY = "its mask is empty"
+
+
+def quality_error(case: Case, doubts: Sequence[str]) -> ImageError:
+    """That an image is refused for what its quality gate says."""
+    text = f"{case.image}: refused: {'; '.join(doubts)}; look at it, or let such images pass"
+    return ImageError(text, code="quality", hint="fail_on_quality=False")
 
 
 class ReviewReasons:
@@ -26,9 +34,7 @@ class ReviewReasons:
         # a diagnoser's gate and a segmenter's say much the same
         said = list(dict.fromkeys(doubt for check in self.checks for doubt in check(image)))
         if said and self.strict:
-            raise ImageError(
-                f"{case.image}: refused: {'; '.join(said)}; look at it, or leave --strict out", code="quality"
-            )
+            raise quality_error(case, said)
         for doubt in said:
             self._note(case.id, doubt)
 

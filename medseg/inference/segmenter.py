@@ -10,11 +10,11 @@ import SimpleITK as sitk
 import torch
 
 from medseg.config.components import build
-from medseg.config.load import get_labels, load, with_values
+from medseg.config.load import get_labels, with_values
 from medseg.config.settings import ClassicalSettings, Settings
-from medseg.errors import ConfigError
 from medseg.inference.candidates import CandidateSelector
 from medseg.inference.candidates import State as RankerState
+from medseg.inference.model_facts import segmentation_settings
 from medseg.inference.preprocessor import Preprocessor, State, apply_steps
 from medseg.inference.quality_gate import QualityGate
 from medseg.io.geometry import from_array
@@ -72,12 +72,7 @@ class Segmenter:
     @classmethod
     def from_run(cls, run: Run, device: str = "auto") -> Segmenter:
         """The segmenter that a finished run holds, on `device` auto, cpu or cuda."""
-        config = load(run.file("config.yaml"))
-        if config.task != "segmentation":
-            raise ConfigError(
-                f"{run.named}: is a model for task={config.task}; segmenting needs one trained with task=segmentation"
-            )
-        config = with_values(config, {"compute.accelerator": device})
+        config = with_values(segmentation_settings(run), {"compute.accelerator": device})
         set_num_threads(config.compute.num_threads)
         state = run.read_json("preprocess.json")
         rankers = run.read_json("candidates.json") if run.file("candidates.json").is_file() else None

@@ -240,7 +240,9 @@ def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) ->
     Frames do not know their time: `like`, the sequence they came from, gives back its grid (else time 0, 1, 2, …).
     """
     for number, image in enumerate(images):
-        require_same_grid(images[0], image, f"frame {number} does not lie on the grid of frame 0", "", "image-frames")
+        require_same_grid(
+            images[0], image, f"frame {number} does not lie on the grid of frame 0", "", code="image-frames"
+        )
     aligned = [sitk.Image(image) for image in images]
     for image in aligned:
         image.CopyInformation(images[0])  # the filter refuses even rounding differences

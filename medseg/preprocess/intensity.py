@@ -180,7 +180,7 @@ def inside_field(image: sitk.Image, field: Field | None) -> npt.NDArray[np.bool_
     if field is None:
         return np.ones(image.GetSize()[::-1], np.bool_)
     mask = field(image)
-    require_same_grid(mask, image, "the field does not lie on the image's grid", "", "field-grid")
+    require_same_grid(mask, image, "the field does not lie on the image's grid", "", code="field-grid")
     inside: npt.NDArray[np.bool_] = sitk.GetArrayFromImage(mask) > 0
     if not inside.any():
         raise ImageError(

@@ -29,7 +29,7 @@ SEGMENTATION_SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "ns
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
-    """Write the report of `runs` (run folders, or what `medseg evaluate --out` wrote) and return its path.
+    """Write the report of `runs` (run folders, or folders that `medseg evaluate` wrote) and return its path.
 
     `out` is the HTML file, or a folder that gets report.html. Files that a run lacks are left out of its section;
     without metrics.json there is nothing to report: ModelError.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,15 +15,17 @@ def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.
 
     Labels are numbered anew in the order in which they are named; equal names share a number.
     """
-    names: dict[str, int] = {}
-    for _, labels in maps:
-        for name in labels:
-            names.setdefault(name, len(names) + 1)
+    names = merge_names([labels for _, labels in maps])
     first = maps[0][0]
     merged = np.zeros(sitk.GetArrayViewFromImage(first).shape, np.uint8)
     for image, labels in reversed(maps):  # what has priority is painted last
         array = sitk.GetArrayViewFromImage(image)
-        require_same_grid(image, first, "label maps on different grids cannot be merged", "", "image-grid")
+        require_same_grid(image, first, "label maps on different grids cannot be merged", "", code="image-grid")
         for name, number in labels.items():
             merged[array == number] = names[name]
     return from_array(merged, first), names
+
+
+def merge_names(maps: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The numbers of the labels of several maps in a merged one."""
+    return {name: number for number, name in enumerate(dict.fromkeys(name for names in maps for name in names), 1)}

@@ -235,8 +235,9 @@ class TiledNetwork:
             if len(batch) == 1:
                 raise ImageError(
                     f"one tile of {' × '.join(map(str, batch.shape[2:]))} does not fit into the GPU's free memory; end "
-                    "what else runs on it, or --device cpu",
+                    "what else runs on it, or use the processor",
                     code="gpu-memory",
+                    hint="device=cpu",
                 ) from error
         torch.cuda.empty_cache()  # after the error is gone, which holds what was computed so far
         half = len(batch) // 2

@@ -126,8 +126,10 @@ class Checkpoints(Checkpoint):
         trainer.should_stop = self.done.early or self.clock.is_up()
 
     def on_train_start(self, *_args: Any) -> None:
-        """Start the clock."""
+        """Start the clock, and take SIGTERM back from Lightning, which would end between two steps and keep neither."""
         self.clock.start()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # that of `DeferredInterrupts`
 
     def on_train_batch_start(self, *_args: Any) -> None:
         """A step's time tells whether another one fits in."""

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from medseg.batch.case_log import CaseLog
-from medseg.batch.runner import BatchLog
 from medseg.config.checks import did_you_mean
 from medseg.config.load import get_labels
 from medseg.config.settings import Settings
@@ -79,7 +78,7 @@ def extract_tables(config: Settings, run: Run, cases: list[Case], ledger: CaseLo
         wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
         overlays = OverlayFolder(run.file("pictures"), labels, config.data.time_axis, wanted)
         context = ExtractionContext(stats=looks, overlays=overlays)
-        tables = extract_cases(cases, extractor, masks, BatchLog(ledger), context)
+        tables = extract_cases(cases, extractor, masks, ledger, context)
     write_tables(tables, run.file(FEATURES))
     return tables
 

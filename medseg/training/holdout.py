@@ -9,7 +9,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from medseg.batch.case_log import CaseLog
-from medseg.batch.runner import CaseResult, Job, run_case
+from medseg.batch.runner import case_errors
 from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.ground_truth import GroundTruth, read_ground_truth, write_masks
@@ -23,7 +23,7 @@ from medseg.io.image import read_image
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
 from medseg.typing import Images
-from medseg.utils.console import progress, table, warn
+from medseg.utils.console import progress, table
 from medseg.utils.files import atomic_write_text, write_json
 
 
@@ -65,18 +65,8 @@ def evaluate_holdout(
 def _segmented(case: Case, segmenter: Segmenter, images: Images, truth: GroundTruth, ledger: CaseLog) -> Segmentation:
     """What was found in a held-out case: nothing where the segmenter cannot say."""
     overlapping = not segmenter.labels.exclusive
-    found: list[Segmentation] = []
-
-    def segment(_job: Job) -> CaseResult:
-        found.append(segmenter.scored(images, keep=overlapping))
-        return CaseResult()
-
-    entry, _ = run_case(segment, Job(case.name, case.image, ()))
-    if found:
-        return found[0]
-    message = f"{entry.message}; it counts as an empty mask"
-    warn(f"{case.name} could not be segmented: {message}")
-    ledger.fail(case.name, entry.code, message)
+    with case_errors(ledger, case.name, case.image, "could not be segmented", "it counts as an empty mask"):
+        return segmenter.scored(images, keep=overlapping)
     nothing = sitk.Image(truth.mask.GetSize(), sitk.sitkUInt8)
     nothing.CopyInformation(truth.mask)
     zeros = np.zeros(sitk.GetArrayViewFromImage(nothing).shape, np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg.batch.case_log import CaseLog
-from medseg.batch.runner import CaseResult, Job, run_case
+from medseg.batch.runner import case_errors
 from medseg.config.components import build
 from medseg.config.load import get_labels
 from medseg.config.settings import ClassicalSettings, Settings
@@ -26,7 +26,7 @@ from medseg.errors import DataError, MedsegError
 from medseg.inference.candidates import fit_rankers
 from medseg.inference.preprocessor import Preprocessor, State
 from medseg.inference.quality_gate import collect_image_stats
-from medseg.inference.segmenter import Segmenter, make_network, tiled_network
+from medseg.inference.segmenter import Model, Segmenter, make_network, tiled_network
 from medseg.io.image import read_image
 from medseg.preprocess.geometry import match_mask
 from medseg.quality.ood import image_stats
@@ -50,49 +50,71 @@ from medseg.utils.devices import num_loaders, select_device
 from medseg.utils.files import write_json
 
 
+class PreparedData(NamedTuple):
+    """Cases to learn from and held-out cases, as they are and preprocessed, and what preprocessing learnt."""
+
+    learning: list[Case]
+    held_out: list[Case]
+    train: list[CachedCase]
+    held: list[CachedCase]
+    state: State
+
+
 def train_segmenter(config: Settings, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
     """Fill the run folder: weights, fingerprint, history, predictions and metrics of held-out cases.
 
     Returns lines for the card, and what happened to each case.
     """
-    classical = config.segmenter if isinstance(config.segmenter, ClassicalSettings) else None
-    rule = None if classical is None else build(classical.model)  # says at once where it makes no sense
-    ledger = CaseLog(run.file("cases.csv"))
+    method: Model | None = None
+    if isinstance(config.segmenter, ClassicalSettings):
+        method = build(config.segmenter.model)  # says at once where it makes no sense
+    log = CaseLog(run.file("cases.csv"))
+    data = _prepare_data(config, run, cases, method is None, log)
+    facts = _facts(config, data.train or data.held, synthetic)
+    if method is None:
+        require_labels_present(facts, list(config.organ.labels))
+    write_json(run.file("fingerprint.json"), facts if data.train else facts | collect_image_stats(config, cases))
+    pl.seed_everything(config.seed, verbose=False)
+    if method is not None:
+        lines, segmenter = ["Classical segmentation: nothing is trained."], Segmenter(config, method, data.state)
+    else:
+        lines, segmenter = _learn(config, run, (data.train, data.held), data.state)
+        segmenter = _with_rankers(config, run, segmenter, data)
+    summary = evaluate_holdout(config, run, segmenter, data.held_out, log)
+    return [*lines, "", *results(summary)], log
+
+
+def _prepare_data(config: Settings, run: Run, cases: list[Case], trained: bool, log: CaseLog) -> PreparedData:
+    """Fit the preprocessing and fill the cache; `DataError` where no case is left to learn from or to evaluate on."""
     reported = evaluation_split(cases)
     steps = [build(step) for step in config.preprocess.values() if step]
-    fitted = rule is None or any(hasattr(step, "fit") for step in steps)
-    learning = [c for c in cases if c.split == "train"] if fitted else []  # a rule learns nothing from them
+    fitted = trained or any(hasattr(step, "fit") for step in steps)
+    learning = [case for case in cases if case.split == "train"] if fitted else []
     prepare = Preprocessor(config)
     if learning:
         prepare.fit(lambda: _readable(learning))
     write_json(run.file("preprocess.json"), prepare.state)
     recipe = CacheRecipe(prepare, match_mask, get_labels(config), prepare.settings, image_stats)
-    train = _prepare(config, learning, recipe, ledger)
-    if not train and rule is None:
-        raise _nothing("no training case can be used", ledger)
-    held = _prepare(config, [c for c in cases if c.split == reported and c.annotated], recipe, ledger)
+    train = _prepare(config, learning, recipe, log)
+    if not train and trained:
+        raise _nothing("no training case can be used", log)
+    held = _prepare(config, [case for case in cases if case.split == reported and case.annotated], recipe, log)
     if not train and not held:
-        raise _nothing("a rule learns nothing, and no case with a mask is held out to measure it on", ledger)
+        raise _nothing("classical segmentation learns nothing, and no case with a mask is held out", log)
     _tell_cut([*train, *held])
-    facts = _facts(config, train or held, synthetic)
-    if rule is None:
-        require_labels_present(facts, list(config.organ.labels))
-    write_json(run.file("fingerprint.json"), facts if train else facts | collect_image_stats(config, cases))
-    pl.seed_everything(config.seed, verbose=False)
-    if rule is not None:
-        lines, segmenter = ["No training: a rule."], Segmenter(config, rule, prepare.state)
-    else:
-        lines, segmenter = _learn(config, run, (train, held), prepare.state)
-    annotated = [case for case in learning if case.annotated and rule is None]
-    rankers = fit_rankers(config, segmenter.select, annotated, segmenter.look)
-    if rankers:
-        write_json(run.file("candidates.json"), rankers)
-        segmenter = Segmenter(config, segmenter.model, prepare.state, rankers)
     usable = {case.name for case in held}
-    summary = evaluate_holdout(
-        config, run, segmenter, [c for c in cases if c.split == reported and c.name in usable], ledger
-    )
-    return [*lines, "", *results(summary)], ledger
+    held_out = [case for case in cases if case.split == reported and case.name in usable]
+    return PreparedData(learning, held_out, train, held, prepare.state)
+
+
+def _with_rankers(config: Settings, run: Run, segmenter: Segmenter, data: PreparedData) -> Segmenter:
+    """The segmenter with rankers of its candidates, where the recipe has a finder."""
+    annotated = [case for case in data.learning if case.annotated]
+    rankers = fit_rankers(config, segmenter.select, annotated, segmenter.look)
+    if not rankers:
+        return segmenter
+    write_json(run.file("candidates.json"), rankers)
+    return Segmenter(config, segmenter.model, data.state, rankers)
 
 
 def _facts(config: Settings, shown: list[CachedCase], synthetic: bool) -> dict[str, Any]:
@@ -142,17 +164,10 @@ def _readable(cases: list[Case]) -> Iterator[Images]:
 def _prepare(config: Settings, cases: list[Case], recipe: CacheRecipe, ledger: CaseLog) -> list[CachedCase]:
     """Cases preprocessed into the cache; one that cannot be used is named and left out."""
     ready = []
-
-    def prepare(job: Job) -> CaseResult:
-        ready.append(load_or_prepare(job.work, Path(config.data.cache), recipe))
-        return CaseResult()
-
     with progress("prepare", len(cases)) as bar:
         for case in cases:
-            entry, _ = run_case(prepare, Job(case.name, case.image, (), work=case))
-            ledger.add(entry)
-            if entry.status == "failed":
-                warn(f"{case.name} is left out: {entry.message}")
+            with case_errors(ledger, case.name, case.image, "is left out"):
+                ready.append(load_or_prepare(case, Path(config.data.cache), recipe))
             bar.advance(1, case.name)
     return ready
 

@@ -19,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from medseg.utils.hints import with_hint
+
 _screen = Console(stderr=True, highlight=False)
 _logger = logging.getLogger("medseg")
 _logger.addHandler(logging.NullHandler())
@@ -52,23 +54,28 @@ def be_quiet(quiet: bool) -> None:
     _logger.propagate = False  # once is enough, whatever handlers a library gives the root
 
 
+def quiet_level() -> bool | None:
+    """What `be_quiet` was given, for another process to do the same; None where messages are not shown."""
+    return _logger.level >= logging.WARNING if _handler in _logger.handlers else None
+
+
 def _on_screen() -> bool:
     return _handler in _logger.handlers and _logger.isEnabledFor(logging.INFO)
 
 
-def say(text: str) -> None:
-    """A line of news."""
-    _logger.info("%s", text)
+def say(text: str, hint: str = "") -> None:
+    """A line of news; `hint` as in `MedsegError`."""
+    _logger.info("%s", with_hint(text, hint))
 
 
-def warn(text: str) -> None:
+def warn(text: str, hint: str = "") -> None:
     """A line that must not be missed."""
-    _logger.warning("%s", text)
+    _logger.warning("%s", with_hint(text, hint))
 
 
-def error(text: str) -> None:
+def error(text: str, hint: str = "") -> None:
     """Why a command or a case failed."""
-    _logger.error("%s", text)
+    _logger.error("%s", with_hint(text, hint))
 
 
 def banner(text: str) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
+from medseg.batch.resume import PreviousRun
 from medseg.errors import DataError
 from medseg.utils.files import atomic_write_text, hash_path, write_json
 from tests.conftest import posix
@@ -69,10 +71,13 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
     content = json.loads(file.with_suffix(".json").read_text())
     assert (content["finished"], content["counts"], content["exit_status"]) == (True, {"ok": 1}, 0)
     assert content["entries"] == [asdict(Entry("a", "ok", seconds=0.5))]
-    before = {name: Entry(name, "ok") for name in "abc"}
+    with CaseLog(file) as older:
+        for name in "abc":
+            older.add(Entry(name, "ok"))
+    previous = PreviousRun(file, list("abc"))
 
     def interrupted() -> None:
-        with CaseLog(file, before) as ledger:
+        with CaseLog(file, previous) as ledger:
             ledger.add(Entry("b", "failed"))
             assert not file.with_suffix(".json").exists()  # the earlier one is no longer true
             raise SystemExit(130)
@@ -90,11 +95,13 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
 
 
 def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    CaseLog(tmp_path / "cases.csv").add(Entry("c5", "ok"))
+    previous = PreviousRun(tmp_path / "cases.csv", ["c5"])
     written = []
     monkeypatch.setattr("medseg.batch.case_log.append_text", lambda _, text: written.append(len(text)))
     whole = []
     monkeypatch.setattr("medseg.batch.case_log.atomic_write_text", lambda _, text: whole.append(len(text)))
-    ledger = CaseLog(tmp_path / "cases.csv", {"c5": Entry("c5", "ok")})
+    ledger = CaseLog(tmp_path / "cases.csv", previous)
     for number in range(10):
         ledger.add(Entry(f"c{number}", "ok"))
     assert len(whole) == 1

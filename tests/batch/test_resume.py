@@ -16,7 +16,8 @@ import pytest
 import SimpleITK as sitk
 from filelock import FileLock
 
-from medseg.batch.case_log import CaseLog, Entry
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
 from medseg.batch.resume import PreviousRun, hash_content
 from medseg.errors import ConfigError
 from medseg.utils.locks import lock_output
@@ -66,7 +67,7 @@ def test_masks_of_other_settings_are_not_replaced_without_a_word(
     medseg: Command, photos: Path, rule: Path, tmp_path: Path
 ) -> None:
     words = ("segment", photos, tmp_path / "out", "--model", rule, "-q")
-    said = [" ".join(medseg(*words, *more).err.split()) for more in ((), (), ("--format", "nifti"), ())]
+    said = [" ".join(medseg(*words, *more).err.split()) for more in ((), (), ("--output-format", "nifti"), ())]
     assert ["10 results of another model" in text for text in said] == [False, False, True, True]
 
 
@@ -122,14 +123,14 @@ def test_another_cohort_is_not_mixed_in(medseg: Command, photos: Path, rule: Pat
     assert result.status == 2
     assert "10 other cases" in result.err
     assert len(made(out)) == 10
-    assert medseg("segment", other, out, "--model", rule, "-q", "--replace").status == 0
+    assert medseg("segment", other, out, "--model", rule, "-q", "--overwrite").status == 0
     assert set(made(out)) == {"new.png"}
 
 
 def test_strict_refuses_what_is_otherwise_for_review(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     grey = sitk.GetImageFromArray(np.full((96, 96, 3), 128, np.uint8), isVector=True)
     sitk.WriteImage(grey, str(photos / "p0.png"))
-    for words, status, expected in (([], "review", 0), (["--strict"], "failed", 3)):
+    for words, status, expected in (([], "review", 0), (["--fail-on-quality"], "failed", 3)):
         out = tmp_path / f"out{len(words)}"
         assert medseg("segment", photos / "p0.png", out, "--model", rule, "-q", *words).status in (expected, 1)
         with (out / "cases.csv").open(newline="") as file:
@@ -196,13 +197,16 @@ def test_only_files_below_the_ledger_are_removed_with_a_strange_case(tmp_path: P
     with pytest.raises(ConfigError, match="1 other cases"):
         PreviousRun(out / "cases.csv", ["new"])
     assert (out / "old.png").is_file()
-    assert PreviousRun(out / "cases.csv", ["new"], replace=True).entries == {}
+    assert PreviousRun(out / "cases.csv", ["new"], overwrite=True).entries == {}
     assert mine.read_bytes() == b"mine"
     assert not (out / "old.png").exists()
 
 
 def test_the_later_line_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
-    ledger = CaseLog(tmp_path / "cases.csv", {name: Entry(name, "ok", key="old") for name in "ab"})
+    older = CaseLog(tmp_path / "cases.csv")
+    for name in "ab":
+        older.add(Entry(name, "ok", key="old"))
+    ledger = CaseLog(tmp_path / "cases.csv", PreviousRun(tmp_path / "cases.csv", ["a", "b"]))
     ledger.add(Entry("c", "ok", key="new"))
     ledger.add(Entry("a", "failed", key="new"))
     with ledger.file.open("a") as file:  # type: ignore[union-attr]

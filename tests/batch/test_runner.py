@@ -19,9 +19,12 @@ import pytest
 import SimpleITK as sitk
 from filelock import FileLock
 
-from medseg.batch.case_log import CaseLog, Entry
-from medseg.batch.runner import DEFAULT_OPTIONS, BatchLog, BatchOptions, CaseResult, Job, open_batch_log, run_serial
+from medseg.batch.case_log import CaseLog
+from medseg.batch.entry import Entry
+from medseg.batch.resume import hash_content
+from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, CaseResult, Job, case_errors, open_case_log, run_serial
 from medseg.errors import ConfigError, ImageError, OutputError
+from medseg.runs.run import hash_run_input
 from tests.conftest import posix
 
 Command = Callable[..., Any]
@@ -141,9 +144,9 @@ def test_another_cohort_is_refused_and_replaced_on_demand(medseg: Command, data:
     result = medseg(*words(other, out))
     assert result.status == 2
     assert "10 other cases" in result.err
-    assert "--replace" in result.err
+    assert "--overwrite" in result.err
     assert contents(out.parent) == before
-    assert medseg(*words(other, out), "--replace").status == 0
+    assert medseg(*words(other, out), "--overwrite").status == 0
     assert pd.read_csv(out)["case"].tolist() == ["new"]
     assert set(entries(out)) == {"new"}
     assert "c1" not in (out.parent / ".f.rows.jsonl").read_text()
@@ -166,12 +169,12 @@ def test_a_ledger_of_an_older_version_names_its_cases(tmp_path: Path) -> None:
     (tmp_path / "f_cases.csv").write_text("case,status,code\nold,ok,\n")
     with (
         pytest.raises(ConfigError, match="other cases"),
-        open_batch_log(tmp_path / "f.csv", ["a"], "k", DEFAULT_OPTIONS, (".csv",)),
+        open_case_log(tmp_path / "f.csv", ["a"], "k", DEFAULT_OPTIONS, (".csv",)),
     ):
         pass
-    with open_batch_log(tmp_path / "f.csv", ["old"], "k", DEFAULT_OPTIONS, (".csv",)) as book:
-        assert book.before is not None
-        assert book.before.entries == {}
+    with open_case_log(tmp_path / "f.csv", ["old"], "k", DEFAULT_OPTIONS, (".csv",)) as book:
+        assert book.previous is not None
+        assert book.previous.entries == {}
 
 
 def test_where_nothing_can_be_measured_no_older_table_stays(medseg: Command, data: Path) -> None:
@@ -335,11 +338,11 @@ def test_rows_of_other_settings_do_not_stand_in(tmp_path: Path) -> None:
     image.write_bytes(b"a")
     jobs, ledgers = [Job("a", image, [image])], []
     for key, number in (("one", 1), ("two", 2)):
-        with open_batch_log(out, ["a"], key, DEFAULT_OPTIONS, (".csv",)) as book:
+        with open_case_log(out, ["a"], key, DEFAULT_OPTIONS, (".csv",)) as book:
             list(run_serial(jobs, lambda _, n=number: CaseResult({"n": n}), book, "count"))
         ledgers.append((tmp_path / "f_cases.csv").read_bytes())
     (tmp_path / "f_cases.csv").write_bytes(ledgers[0])
-    with open_batch_log(out, ["a"], "one", DEFAULT_OPTIONS, (".csv",)) as book:
+    with open_case_log(out, ["a"], "one", DEFAULT_OPTIONS, (".csv",)) as book:
         assert list(run_serial(jobs, lambda _: CaseResult({"n": 1}), book, "count")) == [("a", {"n": 1})]
 
 
@@ -358,9 +361,9 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
         return CaseResult({"n": 0}) if job.name == "good" else {}["bug"]
 
     def run(*names: str) -> tuple[list[str], CaseLog]:
-        ledger = CaseLog(tmp_path / "cases.csv")
+        ledger = CaseLog(tmp_path / "cases.csv", key="key")
         jobs = [Job(name, tmp_path / name, []) for name in names]
-        return [name for name, _ in run_serial(jobs, make, BatchLog(ledger, "key"), "try")], ledger
+        return [name for name, _ in run_serial(jobs, make, ledger, "try")], ledger
 
     names, ledger = run("image", "good", "library", "look")
     assert names == ["good", "look"]
@@ -380,6 +383,62 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
     assert "in make" in shown
 
 
+def test_case_errors_become_entries_and_the_next_case_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, done = CaseLog(tmp_path / "cases.csv"), []
+    for name, error in {
+        "good": None,
+        "bad": ImageError("cut off", code="image-truncated"),
+        "bug": KeyError("x"),
+    }.items():
+        with case_errors(log, name, tmp_path / name, "is left out", "and is not counted"):
+            if error:
+                raise error
+            done.append(name)
+    assert done == ["good"]
+    found = {entry.case: (entry.status, entry.code, entry.message) for entry in log.entries}
+    assert found == {
+        "good": ("ok", "", ""),
+        "bad": ("failed", "image-truncated", f"{tmp_path / 'bad'}: cut off; and is not counted"),
+        "bug": ("failed", "case-error", f"{tmp_path / 'bug'}: KeyError: 'x'; and is not counted"),
+    }
+    assert f"bad is left out: {tmp_path / 'bad'}: cut off" in " ".join(capsys.readouterr().err.split())
+    with case_errors(log, "good", tmp_path / "good"):  # a second step of a case that is known
+        pass
+    assert log.entries[0].status == "ok"
+    assert len(log.entries) == 3
+    with case_errors(log, "good", tmp_path / "good"):
+        raise ImageError("no tiles", code="too-large")
+    assert (log.entries[0].status, log.entries[0].code) == ("failed", "too-large")
+    with pytest.raises(OutputError), case_errors(log, "good", tmp_path / "good"):
+        raise OutputError("x: cannot be written")
+
+
+def test_run_serial_where_files_are_read_digests_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return hash_run_input(path)
+
+    monkeypatch.setattr("medseg.batch.resume.hash_run_input", counted)
+    files = [tmp_path / "image", tmp_path / "mask"]
+    for file in files:
+        file.write_text(file.name)
+    seen: list[Job] = []
+
+    def make(job: Job) -> CaseResult:
+        seen.append(job)
+        return CaseResult()
+
+    log = CaseLog(tmp_path / "cases.csv", key="k")
+    assert list(run_serial([Job("a", files[0], files)], make, log, "try")) == []
+    assert read == ["image", "mask"]
+    assert seen[0].hashes == {file: hash_run_input(file) for file in files}
+    assert log.entries[0].input_hash == seen[0].input_hash == hash_content(files)
+
+
 def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -391,11 +450,11 @@ def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: 
 
     drawn: list[str] = []
     for out in (Path("out/f.csv"), tmp_path / "out" / "f.csv"):
-        with open_batch_log(out, ["a"], "k", DEFAULT_OPTIONS, (".csv",)) as book:
+        with open_case_log(out, ["a"], "k", DEFAULT_OPTIONS, (".csv",)) as book:
             assert list(run_serial([Job("a", tmp_path, [])], draw, book, "draw")) == [("a", {"n": 1})]
     assert drawn == ["a"]
     monkeypatch.chdir("/")
-    with open_batch_log(tmp_path / "out" / "f.csv", ["b"], "k", BatchOptions(replace=True), (".csv",)):
+    with open_case_log(tmp_path / "out" / "f.csv", ["b"], "k", BatchOptions(overwrite=True), (".csv",)):
         assert not (tmp_path / "out/pictures/a.png").exists()
 
 
@@ -403,10 +462,10 @@ def test_skipped_alone_is_no_success(tmp_path: Path) -> None:
     def fail(_: Job) -> CaseResult:
         raise ImageError("bad")
 
-    with open_batch_log(tmp_path / "f.csv", ["a", "b"], "k", BatchOptions(fail_fast=True), (".csv",)) as book:
+    with open_case_log(tmp_path / "f.csv", ["a", "b"], "k", BatchOptions(fail_fast=True), (".csv",)) as book:
         assert list(run_serial([Job(n, tmp_path, []) for n in "ab"], fail, book, "try")) == []
-    assert [entry.status for entry in book.ledger.entries] == ["failed", "skipped"]
-    assert book.ledger.exit_status() == 1
+    assert [entry.status for entry in book.entries] == ["failed", "skipped"]
+    assert book.exit_status() == 1
 
 
 def test_measuring_evaluating_and_checking_end_with_the_same_statuses(

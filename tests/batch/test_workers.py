@@ -6,19 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import psutil
 import pytest
 
-from medseg.batch.workers import WorkerCrash, open_workers
-from medseg.errors import ConfigError, MedsegError
+from medseg.batch.workers import SerialPool, WorkerCrash, WorkerPool, open_pool
+from medseg.errors import ConfigError, MedsegError, OutputError
 from tests.conftest import ROOT, posix
 
 
-def load(word: str) -> tuple[str, Callable[[int], tuple[int, int]]]:
-    """What the processes do: square a number; 13 kills, 14 crashes, 15 is a fault of the program, 99 waits."""
+def load(word: str) -> Callable[[int], tuple[int, int]]:
+    """What the processes do: square a number; 13 kills, 14 crashes, 15 is a fault, 16 finds no room, 99 waits."""
     if word == "refuse":
         raise ConfigError("no such model", code="model")
     if word == "die":
@@ -30,12 +30,22 @@ def load(word: str) -> tuple[str, Callable[[int], tuple[int, int]]]:
             os.kill(os.getpid(), {13: signal.SIGKILL, 14: signal.SIGSEGV}[number])
         if number == 15:
             os._exit(7)
+        if number == 16:
+            raise OutputError("the disk is full")
         if number == 99:
             time.sleep(60)
         assert os.getpid() == loaded
         return number**2, loaded
 
-    return f"loaded {word}", work
+    return work
+
+
+def results(pool: WorkerPool | SerialPool, jobs: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    """Each job with what became of it; one is handed out when a process is free."""
+    for job in jobs:
+        yield from pool.until_free()
+        pool.submit(job)
+    yield from pool.as_completed()
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +62,10 @@ def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
             taken.append(number)
             yield number
 
-    with open_workers(2, load, "it") as team:
-        assert team.facts == "loaded it"
+    with open_pool(2, load, "it") as pool:
         assert taken == []
         found = []
-        for job, result in team(jobs()):
+        for job, result in results(pool, jobs()):
             found.append((job, result[0]))
             assert len(taken) <= len(found) + 2  # handed out one by one
             assert result[1] != os.getpid()
@@ -65,15 +74,15 @@ def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_is_this_process(count: int) -> None:
-    with open_workers(count, load, "here") as team:
-        assert list(team([3, 4])) == [(3, (9, os.getpid())), (4, (16, os.getpid()))]
+    with open_pool(count, load, "here") as pool:
+        assert list(results(pool, [3, 4])) == [(3, (9, os.getpid())), (4, (16, os.getpid()))]
 
 
 @posix
 def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
     jobs = [1, 13, 2, 14, 3, 15, 13, 4]
-    with open_workers(2, load, "it") as team:
-        found = list(team(jobs))
+    with open_pool(2, load, "it") as pool:
+        found = list(results(pool, jobs))
     assert sorted(job for job, _ in found) == sorted(jobs)
     reasons = [(job, result.reason) for job, result in found if isinstance(result, WorkerCrash)]
     assert sorted(reasons) == [
@@ -86,7 +95,7 @@ def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
 
 
 def test_one_that_dies_while_idle_costs_no_job() -> None:
-    with open_workers(2, load, "it") as team:
+    with open_pool(2, load, "it") as pool:
         found: list[tuple[int, Any]] = []
 
         def jobs() -> Iterator[int]:
@@ -99,7 +108,7 @@ def test_one_that_dies_while_idle_costs_no_job() -> None:
                 child.join()
             yield from (4, 5, 6)
 
-        for job, result in team(jobs()):
+        for job, result in results(pool, jobs()):
             found.append((job, result))
     assert {1, 2, 4, 5, 6} <= {job for job, result in found if not isinstance(result, WorkerCrash)}
     assert {job for job, result in found if isinstance(result, WorkerCrash)} <= {
@@ -108,7 +117,7 @@ def test_one_that_dies_while_idle_costs_no_job() -> None:
 
 
 def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
-    with pytest.raises(ConfigError, match="no such model") as caught, open_workers(2, load, "refuse"):
+    with pytest.raises(ConfigError, match="no such model") as caught, open_pool(2, load, "refuse"):
         pass
     assert caught.value.code == "model"
 
@@ -116,25 +125,30 @@ def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
 @posix
 def test_processes_that_die_in_loading_are_not_started_for_ever() -> None:
     with pytest.raises(MedsegError, match="no worker is left: the last one was ended by SIGKILL") as caught:  # noqa: SIM117
-        with open_workers(2, load, "die"):
+        with open_pool(2, load, "die"):
             pass
     assert caught.value.code == "worker-died"
 
 
+def test_pool_where_a_job_meets_an_error_that_ends_the_batch_raises_it() -> None:
+    with pytest.raises(OutputError, match="the disk is full"), open_pool(2, load, "it") as pool:
+        list(results(pool, [1, 2, 16, 3]))
+
+
 def test_work_is_ended_where_the_batch_ends() -> None:
     started = time.monotonic()
-    with open_workers(2, load, "it") as team:
-        job, _ = next(team([99, 1, 2]))
+    with open_pool(2, load, "it") as pool:
+        job, _ = next(results(pool, [99, 1, 2]))
     assert job == 1
     assert time.monotonic() - started < 30
 
 
 PARENT = """
 import multiprocessing, sys, time
-from tests.batch.test_workers import load
-from medseg.batch.workers import open_workers
-with open_workers(2, load, "it") as team:
-    for _ in team([1, 99, 2, 99]):
+from tests.batch.test_workers import load, results
+from medseg.batch.workers import open_pool
+with open_pool(2, load, "it") as pool:
+    for _ in results(pool, [1, 99, 2, 99]):
         print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 """
 

@@ -223,3 +223,11 @@ main(work)
     assert done.returncode == 130
     assert done.stderr == "interrupted\n"
     assert done.stdout == ""
+
+
+def test_version_option_prints_the_version_as_a_module_too(medseg: Command) -> None:
+    from medseg import __version__
+
+    assert medseg("--version") == (0, f"medseg {__version__}\n", "")
+    done = subprocess.run([sys.executable, "-m", "medseg", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"medseg {__version__}\n"

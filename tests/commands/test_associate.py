@@ -26,7 +26,7 @@ def tables(tmp_path: Path) -> Path:
 
 def test_a_row_a_measure_the_strongest_first_and_a_picture(medseg: Command, tables: Path) -> None:
     out = tables / "deep" / "associations.csv"
-    given = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive", "2"]
+    given = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive-from", "2"]
     assert medseg("associate", *given).status == 0
     found = pd.read_csv(out)
     assert found["feature"].tolist() == ["lesions", "luck"]

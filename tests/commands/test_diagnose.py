@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medseg.batch.case_log import Entry
+from medseg.batch.entry import Entry
 from medseg.data.ground_truth import read_case_mask
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.evaluation.predictions import to_table
@@ -37,7 +37,6 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
     (tmp_path / "phantom.json").write_text("{}")
     out = tmp_path / "features.csv"
     from medseg.batch.case_log import CaseLog
-    from medseg.batch.runner import BatchLog
     from medseg.config.compose import compose
     from medseg.data.readers import read_cases
     from medseg.features.tables import write_tables
@@ -45,7 +44,7 @@ def features(medseg: Command, breathing: Path, segmenter: Path, tmp_path: Path) 
 
     extractor = Extractor(compose(["organ=lung"]).features, Labels({"right_lung": 1, "left_lung": 2}))
     write_tables(
-        extract_cases(read_cases(breathing, ["ct"]), extractor, read_case_mask, BatchLog(CaseLog(tmp_path / "l.csv"))),
+        extract_cases(read_cases(breathing, ["ct"]), extractor, read_case_mask, CaseLog(tmp_path / "l.csv")),
         out,
     )
     return out
@@ -95,7 +94,7 @@ def test_what_is_missing_is_said(
 ) -> None:
     model, source, words = diagnoser, features, ""
     if what == "no masks":
-        source, words = breathing / "images", "give --masks FOLDER, or --segmenter RUN"
+        source, words = breathing / "images", "--masks FOLDER, --segmenter RUN"
     if what == "wrong model":
         model, words = segmenter, "task=diagnosis"
     if what == "missing column":
@@ -206,7 +205,7 @@ def test_other_patients_are_refused_and_statuses_tell(
     assert out.read_bytes() == before
     assert (tmp_path / "d_pictures" / "lung000.png").is_file()
     shutil.copytree(data / "masks" / "lung002", data / "masks" / "other")
-    assert medseg("diagnose", tmp_path / "one", out, *given, "--replace").status == 0
+    assert medseg("diagnose", tmp_path / "one", out, *given, "--overwrite").status == 0
     assert set(pd.read_csv(out)["case"]) == {"other"}
     assert [path.name for path in (tmp_path / "d_pictures").iterdir()] == ["other.png"]
     assert medseg("diagnose", features, features, "--model", diagnoser).status == 2  # onto what is read
@@ -289,7 +288,7 @@ def test_masks_that_nobody_names_are_missed_before_anything_is_written(
     medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path
 ) -> None:
     given = ["diagnose", breathing / "images", tmp_path / "d.csv", "--model", diagnoser]
-    for words, why in (([], "give --masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
+    for words, why in (([], "--masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
         result = medseg(*given, *words)
         assert result.status == 2
         assert why in result.err
@@ -331,7 +330,7 @@ def test_diagnose_without_masks_checks_and_draws_each_image(
     assert review["lung000"].isna().all()
     assert sorted(path.stem for path in (tmp_path / "d_pictures").iterdir()) == ["lung000", "lung001"]
     assert ledger["lung000"]["outputs"] == "d_pictures/lung000.png"
-    assert medseg("diagnose", images, tmp_path / "s.csv", "--model", without_masks, "--strict").status == 3
+    assert medseg("diagnose", images, tmp_path / "s.csv", "--model", without_masks, "--fail-on-quality").status == 3
     codes = {entry["case"]: entry["code"] for entry in entries(tmp_path / "s.csv")}
     assert codes == {"lung000": "", "lung001": "quality"}
     assert sorted(path.stem for path in (tmp_path / "s_pictures").iterdir()) == ["lung000"]

@@ -150,8 +150,8 @@ def test_a_stated_scale_gives_lengths_in_mm(tmp_path: Path, pixel_mm: float | No
     mask = sitk.GetImageFromArray(inside.astype(np.uint8))
     features = compose(["organ=skin"]).features
     for longest in (0, 320):  # however many pixels it is measured with
-        features.longest, features.pixel_mm = longest, pixel_mm
-        extractor = Extractor(features, Labels({"lesion": 1}))
+        scaled = features.model_copy(update={"max_side_px": longest, "pixel_mm": pixel_mm})
+        extractor = Extractor(scaled, Labels({"lesion": 1}))
         frame = extractor([Case("a", "a", {"photo": tmp_path / "a.png"})], lambda _case, _image: mask).frames.iloc[0]
         found = frame[next(name for name in frame.index if name.endswith("diameter_mm"))]
         assert found == pytest.approx(across, rel=0.03) if across else np.isnan(found)

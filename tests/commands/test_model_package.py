@@ -171,7 +171,7 @@ def test_show_and_verify_tell_what_it_is(medseg: Command, packed: Path, rule: Pa
     for model in (packed, rule):
         result = medseg("model", "verify", model)
         assert result.status == 0
-        assert "whole and harmless: config.yaml" in result.out
+        assert "verified (hashes, no pickle, no foreign code): config.yaml" in result.out
     assert describe_model(open_run(packed))["scores"].keys() == {"tumour"}
 
 
@@ -339,7 +339,7 @@ def test_what_a_killed_process_left_unpacked_is_removed_by_the_next(packed: Path
     code = """
 import os, signal, sys
 from pathlib import Path
-from medseg.runs import open_run
+from medseg.runs.run import open_run
 run = open_run(Path(sys.argv[1]))
 print(run.path, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -340,7 +340,7 @@ def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monk
             raise KeyboardInterrupt
         return placed(row, out)
 
-    monkeypatch.setattr("medseg.commands.prepare_dataset.place", interrupted)
+    monkeypatch.setattr("medseg.commands.prepare_dataset.write_case", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset("busi", tmp_path / "raw", out)
     assert (out / "images").is_dir()

@@ -1,6 +1,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,9 @@ def test_masks_lie_on_the_grid_of_their_images(medseg: Command, scans: Path, seg
     turned = tmp_path / "turned" / "t.mha"
     turned.parent.mkdir()
     sitk.WriteImage(image, str(turned))
-    assert medseg("segment", turned.parent, tmp_path / "out", "--model", segmenter, "--format", ".nrrd").status == 0
+    assert (
+        medseg("segment", turned.parent, tmp_path / "out", "--model", segmenter, "--output-format", ".nrrd").status == 0
+    )
     mask = sitk.ReadImage(str(tmp_path / "out" / "t.nrrd"))
     assert grid_difference(mask, image) is None
     assert mask.GetPixelID() == sitk.sitkUInt8
@@ -97,7 +101,7 @@ def test_a_4d_sequence_gives_a_4d_mask(segmenter: Path, breathing: Path, tmp_pat
         (["nowhere", "out"], 2, ["nowhere", "no such"]),
         (["empty", "out"], 2, ["no case found"]),
         (["scans", "out", "--glob", "*.png"], 2, ["matches *.png"]),
-        (["scans", "out", "--format", ".doc"], 2, ["--format .doc", ".nrrd"]),
+        (["scans", "out", "--output-format", ".doc"], 2, ["--output-format .doc", ".nrrd"]),
         (["scans", "out", "--glob", "broken*"], 1, ["broken.nii.gz"]),
         (["scans", "out", "--glob", "a*"], 0, []),
     ],
@@ -111,6 +115,28 @@ def test_exit_status_and_message(
     assert result.status == status
     for word in words:
         assert word in result.err
+
+
+def test_segment_folder_where_the_folder_is_mistyped_loads_no_model(
+    medseg: Command, segmenter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Segmenter, "from_run", lambda *_: pytest.fail("a model was loaded"))
+    for workers in (1, 2):
+        result = medseg("segment", tmp_path / "nowhere", tmp_path / "out", "--model", segmenter, "--workers", workers)
+        assert result.status == 2
+        assert "no such" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_segment_folder_until_there_are_cases_does_without_torch(segmenter: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from medseg.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    words = ["segment", str(tmp_path / "nowhere"), str(tmp_path / "out"), "--model", str(segmenter)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
 
 
 def test_a_model_of_phantoms_warns_of_other_images(
@@ -180,7 +206,7 @@ def test_beyond_a_crop_there_is_background() -> None:
     assert not mask[0, :, 9:].any()
 
 
-@pytest.mark.parametrize(("device", "words"), [("gpuu", "must be auto, cpu or cuda"), ("cuda", "no GPU")])
+@pytest.mark.parametrize(("device", "words"), [("gpuu", "must be one of auto, cpu, cuda"), ("cuda", "no GPU")])
 def test_a_device_that_is_not_there_is_said(
     medseg: Command, scans: Path, segmenter: Path, tmp_path: Path, device: str, words: str
 ) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import SimpleITK as sitk
 
-from medseg.batch.case_log import SUCCEEDED
+from medseg.batch.entry import SUCCEEDED
 from medseg.batch.resume import hash_content
 from tests.conftest import posix, tree
 
@@ -178,7 +178,7 @@ def test_no_room_is_one_error_and_what_is_done_stays(rule: Path, tmp_path: Path)
     photos, out = paint(tmp_path / "photos", 3), tmp_path / "out"
     for path in paint(tmp_path / "big", 3, 400).iterdir():
         path.rename(photos / f"q{path.name}")
-    command = [*SEGMENT, str(photos), str(out), "--model", str(rule), "--format", ".nii", "-q"]
+    command = [*SEGMENT, str(photos), str(out), "--model", str(rule), "--output-format", ".nii", "-q"]
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))

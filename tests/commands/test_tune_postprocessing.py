@@ -114,7 +114,7 @@ def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> Non
 def test_holes_are_filled_once(tmp_path: Path) -> None:
     cases: list[tuple[Boxes, Boxes]] = [([*PLAIN, (10, 10, 3, 0)], PLAIN)]
     run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
-    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["holes.holes"]
+    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["fill_holes.holes"]
 
 
 def test_rules_are_chosen_on_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from medseg.config.checks import did_you_mean
 from medseg.config.components import build
 from medseg.config.compose import compose, group_choices, multirun
 from medseg.config.load import to_yaml
+from medseg.config.settings import Settings
 from medseg.errors import ConfigError
 
 
@@ -125,3 +126,12 @@ def test_a_trainer_of_ones_own_may_say_only_a_part(tmp_path: Path) -> None:
 def test_multirun_refuses_before_the_first_run(wrong: str) -> None:
     with pytest.raises(ConfigError):
         multirun(["organ=lung", wrong], None, lambda _config: pytest.fail("it ran"))
+
+
+def test_multirun_error_of_one_run_is_raised_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_settings: Settings) -> None:
+        raise ConfigError("data.root: not there")
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="not there"):
+        multirun(["organ=lung", "seed=1,2"], None, fail)

@@ -52,6 +52,15 @@ def test_each_case_is_segmented_by_the_model_that_never_saw_it(medseg: Command, 
     assert (tmp_path / "out" / "p3.png").is_file()
 
 
+def test_segment_out_of_fold_takes_the_digest_that_the_batch_made(
+    medseg: Command, folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.inference.out_of_fold.hash_run_input", lambda path: pytest.fail(f"{path} read again"))
+    models = ["--model", folds / "fold0", "--model", folds / "fold1"]
+    assert medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold").status == 0
+    assert set(pd.read_csv(tmp_path / "out" / "provenance.csv")["why"]) == {"held out in training"}
+
+
 def test_masks_say_whether_they_are_out_of_fold(medseg: Command, folds: Path, tmp_path: Path) -> None:
     models = ["--model", folds / "fold0", "--model", folds / "fold1"]
     assert medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold").status == 0

@@ -48,7 +48,7 @@ def test_a_strange_image_is_segmented_for_review_and_strict_refuses_it(
     low, high = looks["ranges"]["spacing_coarsest"]
     assert f"coarsest spacing {spacing:.0f} mm, trained on {low:.3g}–{high:.3g}" in found.loc["unit", "message"]
     assert "of its values" in found.loc["shifted", "message"]
-    assert medseg("segment", odd, tmp_path / "strict", "--model", segmenter, "--strict").status == 3
+    assert medseg("segment", odd, tmp_path / "strict", "--model", segmenter, "--fail-on-quality").status == 3
     found = ledger(tmp_path / "strict" / "cases.csv")
     assert dict(found["status"]) == {"good": "ok", "shifted": "failed", "unit": "failed"}
     assert set(found.loc[["shifted", "unit"], "code"]) == {"quality"}
@@ -80,7 +80,7 @@ def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
     assert dict(found["status"]) == {"good": "review", "shifted": "review", "unit": "review"}
     assert "spacing" in found.loc["unit", "message"]
     given[1] = tmp_path / "strict.csv"
-    assert medseg("diagnose", *given, "--strict").status == 3
+    assert medseg("diagnose", *given, "--fail-on-quality").status == 3
     found = ledger(tmp_path / "strict_cases.csv")
     assert dict(found["code"]) == {"good": "review", "shifted": "quality", "unit": "quality"}
     assert found.loc["shifted", "message"].count("look like HU + 1000") == 1  # both gates say so

@@ -57,7 +57,7 @@ def test_an_earlier_section_is_kept_to_its_end() -> None:
     before = page.earlier(PAGE, "One")
     assert before.of("y") == ["| y | 2 |"]
     assert before.tail == ["Said below.", ""]
-    assert page.earlier(PAGE.replace("Said", "Note: said"), "One").tail == []
+    assert page.earlier(PAGE.replace("Said", "Notes: said"), "One").tail == []
 
 
 def test_a_page_written_again_without_any_run_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What is kept of a training, how it goes on for longer, and how it ends by the clock, a NaN or a wrong setting."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from medseg.config.load import to_yaml
 from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
-from medseg.training.checkpointing import AtomicCheckpointIO, DeferredInterrupts, TimeBudget, read_progress
+from medseg.training.checkpointing import AtomicCheckpointIO, Checkpoints, DeferredInterrupts, TimeBudget, read_progress
 from medseg.training.train import train
-from tests.conftest import TINY, TINY_UNET
+from tests.conftest import TINY, TINY_UNET, posix
 from tests.training.test_train import read_csv
 
 Settings = Callable[..., list[str]]
@@ -221,3 +222,21 @@ def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(caplog:
         assert end.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert caplog.text.count("stopping after this step") == 1
+
+
+@posix
+def test_sigterm_between_two_steps_keeps_the_next_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Checkpoints.on_train_batch_end
+
+    def then_signalled(self: Checkpoints, trainer: Any, *rest: Any) -> None:
+        checked(self, trainer, *rest)
+        if trainer.global_step == 3:  # the step was asked about already
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "on_train_batch_end", then_signalled)
+    words = settings("run", "trainer.fraction=1.0", "trainer.n_validations=0")
+    with pytest.raises(SystemExit) as ended:
+        train(compose([*words, "trainer.checkpoint_every_n_steps=100000"]))
+    assert ended.value.code == 130
+    run = next(word.split("=")[1] for word in words if word.startswith("run_dir="))
+    assert read_progress(Run(Path(run))).step == 4

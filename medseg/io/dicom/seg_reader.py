@@ -46,9 +46,10 @@ def read_seg(path: Path, image: sitk.Image) -> sitk.Image:
     for frame, place, number in zip(frames, places, numbers, strict=True):
         if (array[place][frame > 0] > 0).any():
             raise ImageError(
-                f"{path}: holds segments that overlap, which one label map cannot; segment with --format nifti, which "
+                f"{path}: holds segments that overlap, which one label map cannot; segment again into NIfTI, which "
                 "gives a file for each label",
                 code="mask-values",
+                hint="output_format=nifti",
             )
         array[place][frame > 0] = number
     return from_array(array, image)

@@ -12,7 +12,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,15 +54,25 @@ LENGTH = 64  # characters that DICOM gives a label
 
 @dataclass(frozen=True)
 class Origin:
-    """The series that a mask was made of, by which model, and whether the patient's identity goes with it."""
+    """The series that a mask was made of, by which model, and whether the patient's identity goes with it.
+
+    slices: the headers of the series, once they were read.
+    """
 
     folder: Path
     series: str | None
     model: str
     keep_identity: bool = False
+    slices: SliceStack | None = None
+
+    def with_slices(self) -> Origin:
+        """The same that need not read the headers again. Raises as `stack`."""
+        return replace(self, slices=self.stack())
 
     def stack(self) -> SliceStack:
         """The slices in the order of the mask's. Raises ImageError dicom-seg where there is nothing to refer to."""
+        if self.slices is not None:
+            return self.slices
         if not self.folder.is_dir():
             raise self.refusal("a DICOM SEG refers to the DICOM slices it was made of, and this is none")
         stacks = series_stacks(self.folder, self.series)
@@ -77,7 +87,7 @@ class Origin:
 
     def refusal(self, why: str) -> ImageError:
         """The error of a mask that cannot be a DICOM SEG."""
-        return ImageError(f"{self.folder}: {why}; choose another --format", code="dicom-seg")
+        return ImageError(f"{self.folder}: {why}; choose another format", code="dicom-seg", hint="output_format")
 
 
 def write_seg(coded: sitk.Image, target: Path, labels: Labels, origin: Origin) -> None:

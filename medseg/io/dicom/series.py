@@ -77,18 +77,20 @@ def _choose(folder: Path, slices: list[SliceHeader], series: str | None) -> list
         return [item for item in groups[series] if not item.localizer] or groups[series]
     listed = "\n".join(_line(group) for _, group in sorted(groups.items()))
     if series is not None:
-        raise ImageError(f"{folder}: holds no series {series}; --series takes one of:\n{listed}", code="dicom-series")
+        message = f"{folder}: holds no series {series}; its series by UID:\n{listed}"
+        raise ImageError(message, code="dicom-series", hint="series_uid=UID")
     images = [item for item in slices if not item.localizer]
     if not images:
         raise ImageError(
             f"{folder}: holds scout views (localizers) only, which are no volume; copy the other series too, or "
-            f"choose one by its UID (--series UID):\n{listed}",
+            f"choose one by its UID:\n{listed}",
             code="dicom-localizer",
+            hint="series_uid=UID",
         )
     several = len({item.series for item in images})
     if several > 1:
-        message = f"{folder}: holds {several} DICOM series; choose one by its UID (--series UID):\n{listed}"
-        raise ImageError(message, code="dicom-several-series")
+        message = f"{folder}: holds {several} DICOM series; choose one by its UID:\n{listed}"
+        raise ImageError(message, code="dicom-several-series", hint="series_uid=UID")
     return images
 
 

@@ -80,7 +80,7 @@ def test_several_series_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
     write_series(tmp_path, (0.0, 3.0), prefix="b", SeriesInstanceUID=other, **facts)
     error = error_of(tmp_path)
     assert error.code == "dicom-several-series"
-    assert "--series UID" in str(error)
+    assert error.hint == "series_uid=UID"
     assert f"{SERIES}  CT, 5 slices, 16×16, phase 40%" in str(error)
     assert f"{other}  CT, 2 slices, 16×16, number 4, kernel B60" in str(error)
     assert read_image(tmp_path, series=other).GetSize() == (16, 16, 2)

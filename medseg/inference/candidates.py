@@ -170,12 +170,14 @@ def summaries(cases: Sequence[Mapping[str, DetectionResult]]) -> dict[str, dict[
 
 
 def candidate_rows(found: Mapping[str, Regions]) -> list[dict[str, Any]]:
-    """A line for each candidate, the best first: label, number, kept, score, why, and its measures."""
+    """A line for each candidate, the best first: label, number, kept, score, explanation, and its measures."""
     rows: list[dict[str, Any]] = []
     for label, regions in found.items():
         for place, one in enumerate(sorted(regions.candidates, key=_score, reverse=True), start=1):
             facts = {"label": label, "candidate": place, "kept": one.kept, "score": round(one.score, 4)}
-            rows.append(facts | {"why": top_features(one)} | {name: round(v, 4) for name, v in one.measures.items()})
+            rows.append(
+                facts | {"explanation": top_features(one)} | {name: round(v, 4) for name, v in one.measures.items()}
+            )
     return rows
 
 

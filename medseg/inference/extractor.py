@@ -222,7 +222,7 @@ def extract_cases(
     around = around or ExtractionContext()
 
     def measure(job: Job) -> CaseResult:
-        found = extractor(groups[job.name], mask_of, around)
+        found = extractor(job.work, mask_of, around)
         doubt = around.review.reasons.get(job.name, "") if around.review else ""
         drawn = [file for file in [around.overlays.file(job.name)] if file.is_file()] if around.overlays else []
         rows = {**_to_rows(found), "doubt": doubt}
@@ -259,7 +259,7 @@ def _job(rows: list[Case], around: ExtractionContext) -> Job:
         ]
         for row in rows
     ]
-    return Job(rows[0].id, rows[0].image, files, facts)
+    return Job(rows[0].id, rows[0].image, files, facts, work=rows)
 
 
 def _to_rows(tables: Tables) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _to_rows(tables: Tables) -> dict[str, Any]:
 
 def _from_rows(rows: dict[str, Any]) -> Tables:
     steps = _table(rows["steps"]) if rows["steps"] else None
-    return Tables(_table(rows["frames"]), steps, retrospective=tuple(rows["retrospective"]))
+    return Tables(_table(rows["frames"]), steps, retrospective=tuple(rows.get("retrospective", ())))
 
 
 def _plain(table: pd.DataFrame) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +21,7 @@ from medseg.diagnosis.linear_baseline import fit as fit_linear
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.respiratory_signal import normalise
 from medseg.diagnosis.sequence_dataset import UNKNOWN
-from medseg.evaluation.predictions import to_table
 from medseg.features.tables import Tables
-from medseg.inference.diagnosis_scores import evaluate_forecast, evaluate_predictions
 from medseg.inference.feature_inputs import FeatureSchema, as_item
 from medseg.inference.sequence_classifier import (
     CALIBRATION,
@@ -36,10 +33,10 @@ from medseg.inference.sequence_classifier import (
 from medseg.inference.sequence_results import cohort_statistics
 from medseg.reports.plots import curves
 from medseg.runs.run import Run
+from medseg.training.classifier_holdout import card_lines, evaluate_classifier, show_scores
 from medseg.training.feature_tables import class_counts, prepare_features
 from medseg.training.lstm import FOLDS, FoldPredictions, Items, fit_lstm, out_of_fold, split_in_folds
-from medseg.utils.console import table, warn
-from medseg.utils.files import atomic_write_text, write_json
+from medseg.utils.files import write_json
 
 
 def train_sequence_classifier(
@@ -49,7 +46,8 @@ def train_sequence_classifier(
 
     Returns lines for the card, and what happened to each case.
     """
-    ledger, train, held, inputs, reported, masks = prepare_features(config, run, cases, synthetic)
+    splits = prepare_features(config, run, cases, synthetic)
+    train, inputs = splits.train, splits.inputs
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.classifier.network.model_dump())
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
@@ -69,11 +67,13 @@ def train_sequence_classifier(
     calibrations = _calibrations(config, inputs, train, items, unseen, rule)
     write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in calibrations.items()})
     classifier = SequenceClassifier(inputs, network, baseline, forecast, rule, cohort, calibrations)
-    summary = _measure(config, run, classifier, held, reported, masks)
+    summary = evaluate_classifier(config, run, classifier, splits)
+    if summary is not None:
+        show_scores(summary)
     shutil.rmtree(run.file(FOLDS), ignore_errors=True)
     samples = steps * config.classifier.batch_size
     taught = f"{samples} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
-    return [taught, "", *_results(summary)], ledger
+    return [taught, "", *card_lines(summary)], splits.ledger
 
 
 def _calibrations(
@@ -103,54 +103,3 @@ def _forecast(config: Settings, inputs: FeatureSchema, train: Tables) -> Forecas
     settings = config.classifier.forecast
     traces = [(normalise(item.signal), item.times) for item in known]
     return fit_forecast(traces, forecast_horizon(config), settings.hidden, settings.max_samples, config.seed)
-
-
-def _measure(
-    config: Settings, run: Run, classifier: SequenceClassifier, held: Tables, reported: str | None, masks: str
-) -> dict[str, Any] | None:
-    """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
-    if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
-        write_json(
-            run.file("metrics.json"),
-            {"task": "diagnosis", "report_split": None, "reason": "no held-out case with a label"},
-        )
-        return None
-    predictions = classifier.predict(held)
-    atomic_write_text(run.file("predictions.csv"), to_table(predictions, others=True).to_csv(index=False))
-    write_json(run.file("diagnoses.json"), classifier.to_records(held, predictions))
-    scores = evaluate_predictions(predictions, list(map(str, config.organ.positive_classes)))
-    summary = {"report_split": reported, "masks": masks, **scores}
-    if classifier.calibrations:
-        summary["alpha"] = config.classifier.alpha
-    if classifier.forecast is not None:
-        summary["forecast"] = evaluate_forecast(
-            predictions, classifier.forecast.horizon, classifier.schema.sees_the_future
-        )
-    write_json(run.file("metrics.json"), summary)
-    for model, names in summary["never_predicted"].items():
-        if names:
-            warn(f"{model} never predicts {', '.join(names)}")
-    scores, models = summary["models"], list(summary["models"])
-    table(
-        f"{reported}: {summary['n_cases']} cases, {summary['n_patients']} patients, {summary['n_frames']} frames",
-        ["score", *models],
-        [[key, *(scores[model][key]["mean"] for model in models)] for key in scores["lstm"]],
-    )
-    return summary
-
-
-def _results(summary: dict[str, Any] | None) -> list[str]:
-    if summary is None:
-        return ["Not measured: no held-out case with a label."]
-    models = summary["models"]
-    lines = [
-        f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients.",
-        f"Masks: {summary['masks']}.",
-        "",
-        f"| score | {' | '.join(models)} |",
-        f"|---|{'---|' * len(models)}",
-    ]
-    for key in models["lstm"]:
-        means = [models[model][key]["mean"] for model in models]
-        lines.append(f"| {key} | {' | '.join('–' if mean is None else f'{mean:.3f}' for mean in means)} |")
-    return lines

@@ -19,16 +19,16 @@ import numpy.typing as npt
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.commands.diagnose import open_classifier
 from medseg.config.features import feature_settings, features_for_labels
 from medseg.config.load import load
 from medseg.errors import ConfigError, ImageError
 from medseg.evaluation.overlap import compare_masks
+from medseg.evaluation.predictions import to_table
 from medseg.features.tables import Tables
+from medseg.inference.case_classifier import CaseClassifier
 from medseg.inference.extractor import Extractor
+from medseg.inference.open_classifier import open_classifier
 from medseg.inference.segmenter import Segmenter
-from medseg.inference.sequence_classifier import SequenceClassifier
-from medseg.inference.stacked_classifier import StackedClassifier
 from medseg.io.geometry import grid_difference
 from medseg.io.image import read_image, read_mask
 from medseg.io.labels import Labels
@@ -67,7 +67,7 @@ class Model:
         return self._segmenter
 
     @property
-    def classifier(self) -> SequenceClassifier | StackedClassifier:
+    def classifier(self) -> CaseClassifier:
         """The classifier; `ConfigError` for a model of another task."""
         if self._classifier is None:
             raise ConfigError(f"this model is for segmentation ({self.organ}); diagnose() takes one for a diagnosis")
@@ -140,7 +140,7 @@ def diagnose(
         raise ConfigError("this model reads features inside masks: give mask=… or segmenter=…")
     ready = _as_image(image, spacing)
     tables = extractor.of_image(ready, None if mask is None else _as_mask(mask, ready, spacing))
-    return classifier(tables).drop(columns=UNKNOWN_FACTS, errors="ignore")
+    return to_table(classifier.predict(tables).withheld()).drop(columns=UNKNOWN_FACTS, errors="ignore")
 
 
 def evaluate(

@@ -19,6 +19,7 @@ import yaml
 from accuracy_breathing import BREATHS, breathing, breaths
 from accuracy_page import DIAGNOSIS, PAGE, done, notes, section_of
 
+from medseg.evaluation.predictions import from_table
 from medseg.evaluation.probabilities import probability_metrics
 
 MODELS = {"stack": "stack", "logistic": "logistic regression", "ensemble": "ensemble", "lstm": "LSTM", "rule": "rule"}
@@ -152,7 +153,7 @@ def rule_of(diagnosis: Diagnosis, models: list[Path]) -> list[str]:
     if not diagnosis.rule:
         return []
     labels = json.loads((models[0] / "metrics.json").read_text())["labels"]
-    found = {name: one["pieces"]["false_per_image"]["mean"] for name, one in labels.items()}
+    found = {name: one["lesion_detection"]["false_positives_per_image"]["mean"] for name, one in labels.items()}
     return [f"organ.clinical_rule.{diagnosis.rule}.{name}={value:g}" for name, value in found.items()]
 
 
@@ -182,11 +183,10 @@ def section(diagnosis: Diagnosis, out: Path) -> list[str]:
     positive = yaml.safe_load((runs[0] / "config.yaml").read_text())["organ"]["positive"]
     ill = [k for k, name in enumerate(classes) if name in set(map(str, positive))]
     truth = np.array([classes.index(label) for label in found["label"]])
+    predictions = from_table(found, classes, models)
     rows = []
     for model in [name for name in MODELS if name in models]:
-        end = "" if model == models[0] else f"_{model}"
-        chances = found[[f"p_{name}{end}" for name in classes]].to_numpy(np.float64)
-        scores = probability_metrics(chances, truth, found["patient"].tolist(), ill)
+        scores = probability_metrics(predictions.models[model].probabilities, truth, found["patient"].tolist(), ill)
         cells = [text(scores.get(key)) for key in ("auc_positive", "qwk", "ece", "nll")]
         rows.append("| " + " | ".join([MODELS[model], *cells]) + " |")
     command = f"medseg train {' '.join(diagnosis.settings)} task=diagnosis data.n_folds={diagnosis.folds} data.fold=K"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,24 +17,23 @@ from medseg.batch.entry import Entry
 from medseg.batch.resume import hash_content, settings_key
 from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_case_log
 from medseg.config.load import get_labels, load
-from medseg.config.settings import Settings, StackingSettings
+from medseg.config.settings import Settings
 from medseg.data.cases import Case
 from medseg.data.masks import MaskFolder, MaskOf, ground_truth_masks
 from medseg.data.readers import read_cases
 from medseg.diagnosis.respiratory_signal import describe
 from medseg.errors import ConfigError
-from medseg.features.tables import Tables, read_tables, write_tables
-from medseg.inference.diagnosis_scores import evaluate_frames, evaluate_sequences
+from medseg.evaluation.predictions import SEPARATOR, Predictions, to_table
+from medseg.features.tables import BESIDE, Tables, read_tables, write_tables
+from medseg.inference.diagnosis_scores import evaluate_predictions
 from medseg.inference.encoder import encoder_kept
 from medseg.inference.extractor import ExtractionContext, Extractor, extract_cases
-from medseg.inference.feature_inputs import FeatureSchema, require_diagnosis, withhold_undefined
 from medseg.inference.multi_model import load_segmenter
-from medseg.inference.quality_gate import QualityGate
+from medseg.inference.open_classifier import open_classifier
+from medseg.inference.quality_gate import Check, QualityGate
 from medseg.inference.review import ReviewReasons
 from medseg.inference.segmenter import Segmenter
-from medseg.inference.sequence_classifier import SequenceClassifier
-from medseg.inference.sequence_results import result_json
-from medseg.inference.stacked_classifier import StackedClassifier, load_classifier
+from medseg.inference.sequence_results import mean_known
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
 from medseg.reports.overlays import OverlayFolder
@@ -45,17 +45,8 @@ from medseg.utils.files import atomic_write_text, sibling_path, write_json
 from medseg.utils.json import join_distinct
 
 SHOWN = 50  # cases printed
-MEASURED = ("_features.csv", "_features_steps.csv", "_features_units.json")
+MEASURED = ("_features.csv", *(f"_features{ending}" for ending in BESIDE))
 WRITTEN = (".json", "_signal.csv", "_metrics.json", *MEASURED)  # beside OUT.csv
-
-
-def open_classifier(run: Run, config: Settings) -> SequenceClassifier | StackedClassifier:
-    """What a finished run diagnoses with."""
-    with run.reading():
-        if not isinstance(config.classifier, StackingSettings):
-            return SequenceClassifier.from_run(run)
-        require_diagnosis(run, config)
-        return load_classifier(run, config, FeatureSchema.read(run.read_json("feature_schema.json")))
 
 
 @dataclass(frozen=True)
@@ -85,30 +76,28 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
         gate = QualityGate.of_run(run, config).of(str(config.organ.channels[0]))
     if request.out.resolve() == request.source.resolve():
         raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
-    diagnoser = open_classifier(run, config)
+    classifier = open_classifier(run, config)
     warn_synthetic(run, request.source)
-    doubts = ReviewReasons(gate, strict=request.fail_on_quality)
     given = _given(request, config)
     names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
-    measure = _measuring(request, (config, run), given, doubts)
+    measure, review = _measuring(request, (config, run), given, gate)
     with open_case_log(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as log:
         tables = measure(log)
         if isinstance(given, list):
             write_tables(tables, sibling_path(request.out, "_features.csv"))
-        found = _reviewed(diagnoser(tables), doubts)
-        shown = withhold_undefined(found)
+        predictions = classifier.predict(tables).with_review(review.reasons)
         if not isinstance(given, list):
-            _enter(request.source, given, shown, log)
-        log.review({str(case): join_distinct(part["review"]) for case, part in shown.groupby("case")})
-        _write(request.out, shown, diagnoser.inputs.classes)
-        _judge(request.out, diagnoser, tables, found, config)
+            _enter(request.source, given, to_table(predictions.withheld()), log)
+        log.review({case: join_distinct(part.review) for case, part in predictions.by_case()})
+        _write(request.out, predictions.withheld())
+        _evaluate(request.out, predictions, config)
         lost = [entry for entry in log.entries if entry.status in ("failed", "skipped")]
         facts = {
             "model": run.named.resolve().name,
             "synthetic": run.synthetic,
             "not_diagnosed": [{"case": entry.case, "why": entry.message} for entry in lost],
         }
-        write_json(request.out.with_suffix(".json"), {**facts, **result_json(diagnoser, tables, shown)})
+        write_json(request.out.with_suffix(".json"), {**facts, **classifier.to_records(tables, predictions)})
     return log
 
 
@@ -117,12 +106,6 @@ def _given(request: DiagnoseRequest, config: Settings) -> list[Case] | Tables:
     if request.source.suffix.lower() == ".csv":
         return read_tables(request.source)
     return read_cases(request.source, list(config.organ.channels), pattern=request.pattern)
-
-
-def _reviewed(found: pd.DataFrame, doubts: ReviewReasons) -> pd.DataFrame:
-    """The diagnoses with what the gates doubt of each image before the model's own doubts."""
-    both = zip(found["case"], found["review"], strict=True)
-    return found.assign(review=["; ".join(filter(None, (doubts.reasons.get(str(c), ""), text))) for c, text in both])
 
 
 def _key(request: DiagnoseRequest, config: Settings, run: Run) -> str:
@@ -146,80 +129,82 @@ def _enter(source: Path, tables: Tables, found: pd.DataFrame, log: CaseLog) -> N
         log.add(Entry(str(name), "ok", input=str(source), input_hash=read, key=log.key, output_hash=made))
 
 
-def _write(out: Path, found: pd.DataFrame, classes: tuple[str, ...]) -> None:
+def _write(out: Path, predictions: Predictions) -> None:
     """OUT.csv, what follows from it, and the screen; what an earlier run wrote and this one has not is removed."""
-    unknown = [name for name in ("label", "signal", "time") if found[name].isna().all()]
-    atomic_write_text(out, found.drop(columns=unknown).to_csv(index=False))
-    if "signal_predicted" in found and "time" not in unknown:
-        atomic_write_text(sibling_path(out, "_signal.csv"), describe_signals(found).to_csv(index=False))
+    table = to_table(predictions)
+    unknown = [name for name in ("label", "signal", "time") if table[name].isna().all()]
+    atomic_write_text(out, table.drop(columns=unknown).to_csv(index=False))
+    if predictions.final.signal is not None and "time" not in unknown:
+        atomic_write_text(sibling_path(out, "_signal.csv"), describe_signals(predictions).to_csv(index=False))
     else:
         sibling_path(out, "_signal.csv").unlink(missing_ok=True)
-    say(f"{len(found)} rows in {out}")
-    _show(found, classes)
+    say(f"{len(table)} rows in {out}")
+    _show(predictions)
 
 
-def _judge(
-    out: Path, diagnoser: SequenceClassifier | StackedClassifier, tables: Tables, found: pd.DataFrame, config: Settings
-) -> None:
+def _evaluate(out: Path, predictions: Predictions, config: Settings) -> None:
     """OUT_metrics.json, where labels are known; an earlier run's goes where they are not."""
-    classes = diagnoser.inputs.classes
-    if strange := sorted(set(found["label"].dropna().astype(str)) - set(classes)):
+    labels, classes = predictions.facts["label"], predictions.classes
+    if strange := sorted(set(labels.dropna().astype(str)) - set(classes)):
         warn(f"labels that the model does not know are not judged: {', '.join(strange)}; it knows {', '.join(classes)}")
-        known = tables.frames["label"].astype(str).isin(classes)
-        tables = tables._replace(frames=tables.frames.assign(label=tables.frames["label"].where(known, None)))
-        found = found.assign(label=found["label"].where(found["label"].astype(str).isin(classes), None))
-    if found["label"].isna().all():
+        predictions = predictions.with_known_labels()
+    if predictions.facts["label"].isna().all():
         sibling_path(out, "_metrics.json").unlink(missing_ok=True)
         return
-    positive = list(map(str, config.organ.positive_classes))
-    if isinstance(diagnoser, StackedClassifier):
-        summary, use = evaluate_frames(diagnoser, tables, diagnoser(tables, baseline=True), positive), diagnoser.use
-    else:
-        summary, use = evaluate_sequences(diagnoser, tables, found, ["lstm"], positive), "lstm"
+    summary = evaluate_predictions(predictions, list(map(str, config.organ.positive_classes)))
     write_json(sibling_path(out, "_metrics.json"), summary)
-    told = [[key, value["mean"]] for key, value in summary["models"][use].items() if isinstance(value, dict)]
-    table("against the labels given", ["score", "mean"], told)
+    scores = summary["models"][predictions.final_model]
+    means = [[key, value["mean"]] for key, value in scores.items() if isinstance(value, dict)]
+    table("against the labels given", ["score", "mean"], means)
 
 
-def describe_signals(found: pd.DataFrame) -> pd.DataFrame:
+def describe_signals(predictions: Predictions) -> pd.DataFrame:
     """A row a case with a predicted signal and times: period, breaths, amplitude, irregularity."""
     rows = []
-    for case, part in found.groupby("case", sort=False):
-        signal, times = (part[name].to_numpy(dtype=np.float64) for name in ("signal_predicted", "time"))
+    for case, part in predictions.by_case():
+        signal, times = np.asarray(part.final.signal, np.float64), part.facts["time"].to_numpy(dtype=np.float64)
         rows.append({"case": case, **describe(signal, times)})
     return pd.DataFrame(rows)
 
 
+class MaskSource(NamedTuple):
+    """Where masks come from, the files that are read for one, and what else judges the images then."""
+
+    masks: MaskOf | None
+    reads: Callable[[Case], list[Path]]
+    checks: tuple[Check, ...] = ()
+
+
 def _measuring(
-    request: DiagnoseRequest, model: tuple[Settings, Run], given: list[Case] | Tables, doubts: ReviewReasons
-) -> Callable[[CaseLog], Tables]:
-    """What measures the cases, or has their measures; `ConfigError` where masks are needed and none are named."""
+    request: DiagnoseRequest, model: tuple[Settings, Run], given: list[Case] | Tables, gate: Check
+) -> tuple[Callable[[CaseLog], Tables], ReviewReasons]:
+    """What measures the cases, or has their measures, and what it will note of the images; `ConfigError` where masks
+    are needed and none are named.
+    """
     if not isinstance(given, list):
-        return lambda _: given
+        return lambda _: given, ReviewReasons()
     config, run = model
     labels = get_labels(config)
     extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
-    source, reads = _mask_source(request, given, labels, doubts) if extractor.needs_masks else (None, _nothing)
+    source = _mask_source(request, given, labels) if extractor.needs_masks else MaskSource(None, _nothing)
+    review = ReviewReasons(gate, *source.checks, strict=request.fail_on_quality)
     overlays = OverlayFolder(sibling_path(request.out, "_pictures"), labels, config.data.time_axis)
-    context = ExtractionContext(reads, doubts, overlays=overlays)
-    return partial(extract_cases, given, extractor, source, around=context)
+    context = ExtractionContext(source.reads, review, overlays=overlays)
+    return partial(extract_cases, given, extractor, source.masks, around=context), review
 
 
-def _mask_source(
-    request: DiagnoseRequest, cases: list[Case], labels: Labels, doubts: ReviewReasons
-) -> tuple[MaskOf, Callable[[Case], list[Path]]]:
-    """Where masks come from, and the files that are read for one."""
+def _mask_source(request: DiagnoseRequest, cases: list[Case], labels: Labels) -> MaskSource:
+    """The masks that are given, made on the way, or named by the dataset."""
     if request.masks is not None:
-        masks = MaskFolder(request.source, request.masks, labels)
-        return masks, masks.files
+        folder = MaskFolder(request.source, request.masks, labels)
+        return MaskSource(folder, folder.files)
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
         segmenter = load_segmenter(request.segmenter, "auto")
-        doubts.checks.append(segmenter.gate.of(segmenter.channels[0]))
-        return segment_with(segmenter), _nothing
+        return MaskSource(segment_with(segmenter), _nothing, (segmenter.gate.of(segmenter.channels[0]),))
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
-        return ground_truth_masks(labels), Case.truth_files
+        return MaskSource(ground_truth_masks(labels), Case.truth_files)
     raise ConfigError(
         "this model measures inside masks: give their folder, or a segmentation model that makes them",
         hint="masks=FOLDER segmenter=RUN",
@@ -242,21 +227,32 @@ def segment_with(segmenter: Segmenter) -> MaskOf:
     return make
 
 
-def _show(found: pd.DataFrame, classes: tuple[str, ...]) -> None:
+def _show(predictions: Predictions) -> None:
     """A line a case: its diagnosis and why; of sequences how many frames of each class, and how sure."""
-    if found["case"].is_unique and {"set", "why"} <= set(found):
-        columns = ["case", "predicted", "probability", "set", "why", "review"]
-        said = found.assign(predicted=found["predicted"].where(~found["abstain"].astype(bool), "undecided"))
-        rows = [list(row) for row in said[columns].itertuples(index=False)]
-        title = ["case", "diagnosis", "probability", "set", "why", "review"]
+    if predictions.facts["case"].is_unique and predictions.explanations is not None:
+        title = ["case", "diagnosis", "probability", "prediction set", "explanation", "review"]
+        rows = _case_lines(predictions)
     else:
-        undecided = ["of them undecided"] if "abstain" in found else []
-        title, rows = ["case", "rows", *classes, *undecided, "mean probability", "review"], []
-        for case, part in found.groupby("case", sort=False):
-            counts = part["predicted"].value_counts()
-            each = [int(counts.get(name, 0)) for name in classes]
-            each += [int(part["abstain"].sum())] if undecided else []
-            rows.append([case, len(part), *each, float(part["probability"].mean()), join_distinct(part["review"])])
+        undecided = [] if predictions.final.abstains is None else ["of them undecided"]
+        title = ["case", "rows", *predictions.classes, *undecided, "mean probability", "review"]
+        rows = [_sequence_line(case, part) for case, part in predictions.by_case()]
     table("diagnosis", title, rows[:SHOWN])
     if len(rows) > SHOWN:
         say(f"… and {len(rows) - SHOWN} more cases")
+
+
+def _case_lines(predictions: Predictions) -> list[list[Any]]:
+    final, explanations = predictions.final, predictions.explanations or ()
+    sets = final.prediction_sets(predictions.classes)
+    diagnoses = [name if len(names) == 1 else "undecided" for name, names in zip(final.predicted, sets, strict=True)]
+    texts = [SEPARATOR.join(names) for names in sets]
+    cases, reviews = predictions.facts["case"], predictions.review
+    columns = zip(cases, diagnoses, final.probability.tolist(), texts, explanations, reviews, strict=True)
+    return [list(row) for row in columns]
+
+
+def _sequence_line(case: str, part: Predictions) -> list[Any]:
+    final = part.final
+    counts = [int((final.predicted == name).sum()) for name in part.classes]
+    undecided = [] if final.abstains is None else [int(final.abstains.sum())]
+    return [case, len(part), *counts, *undecided, mean_known(final.probability), join_distinct(part.review)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medseg.batch.case_log import CaseLog
 from medseg.batch.resume import settings_key
@@ -12,13 +11,8 @@ from medseg.batch.runner import DEFAULT_OPTIONS, BatchOptions, open_case_log
 from medseg.config.features import feature_settings, features_for_labels
 from medseg.data.masks import MaskFolder, labels_in
 from medseg.data.readers import read_cases
-from medseg.features.tables import write_tables
+from medseg.features.tables import BESIDE, write_tables
 from medseg.inference.extractor import ExtractionContext, Extractor, extract_cases
-
-if TYPE_CHECKING:
-    pass
-
-WRITTEN = ("_steps.csv", "_units.json")  # beside a table
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ def extract_folder(request: ExtractRequest) -> CaseLog:
     cases = read_cases(request.images, ["image"], pattern=request.pattern)
     masks = MaskFolder(request.images, request.masks, labels)
     key = settings_key([], {"features": settings.model_dump(), "labels": [dict(labels.numbers), labels.exclusive]})
-    with open_case_log(out, [case.id for case in cases], key, request.ways, (".csv", *WRITTEN)) as log:
+    with open_case_log(out, [case.id for case in cases], key, request.ways, (".csv", *BESIDE)) as log:
         tables = extract_cases(cases, extractor, masks, log, ExtractionContext(masks.files))
         write_tables(tables, out)
     return log

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,15 +42,14 @@ class Calibration(NamedTuple):
         return np.asarray(inside if silent is None else inside | silent[:, None])
 
 
-def prediction_set_columns(sets: BoolArray, classes: Sequence[str]) -> dict[str, Any]:
-    """Columns of a table of diagnoses: set, its classes by name; abstain, where it is not one alone."""
-    names = np.array(classes, dtype=object)
-    return {"set": [" | ".join(names[inside]) for inside in sets], "abstain": sets.sum(axis=1) != 1}
-
-
 def logits(probabilities: FloatArray) -> FloatArray:
     """Logarithms (N, K), no lower than that of one in a million."""
     return np.asarray(np.log(np.clip(probabilities, LEAST, 1.0)))
+
+
+def log_odds(probabilities: FloatArray) -> FloatArray:
+    """Of each class against the rest (N, K), from −log(10⁶) to log(10⁶)."""
+    return np.asarray(logits(probabilities) - logits(1 - probabilities))
 
 
 def fit_temperature(probabilities: FloatArray, truth: IntArray) -> float:

@@ -26,7 +26,9 @@ class LesionDetection:
         self._patients.setdefault(label, []).append(patient)
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Per label: sensitivity (mean over images that show the label), false_per_image, and how many there are."""
+        """Per label: sensitivity (mean over images that show the label), false_positives_per_image, and how many
+        there are.
+        """
         found: dict[str, dict[str, Any]] = {}
         for label, counts in self._counts.items():
             true, met, false = np.array(counts, np.float64).T
@@ -34,7 +36,7 @@ class LesionDetection:
             patients = self._patients[label]
             found[label] = {
                 "sensitivity": mean_with_ci(share, patients, "no image shows the label"),
-                "false_per_image": mean_with_ci(false, patients, "no image"),
+                "false_positives_per_image": mean_with_ci(false, patients, "no image"),
                 "true": int(true.sum()),
                 "found": int(met.sum()),
                 "false": int(false.sum()),

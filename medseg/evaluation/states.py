@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from medseg.evaluation.bootstrap import ONE_PATIENT, bootstrap_statistic, mean_with_ci
+from medseg.evaluation.predictions import ModelPredictions, Predictions
 from medseg.typing import FloatArray
 
 Period = Callable[[FloatArray, FloatArray], float]
@@ -102,61 +103,56 @@ def confusion(truth: Sequence[object], predicted: Sequence[object], classes: Seq
     }
 
 
-def confusions(frames: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
-    """`confusion` of each model over all frames with a label; columns as in `summarise_states`."""
-    known = frames.dropna(subset=["label"])
-    columns = {model: "predicted" if model == models[0] else f"predicted_{model}" for model in models}
+def confusions(predictions: Predictions) -> dict[str, Any]:
+    """`confusion` of each model over all rows with a label."""
+    known = predictions.facts["label"].notna().to_numpy()
+    truth = predictions.facts["label"][known].tolist()
     return {
-        model: confusion(known["label"].tolist(), known[column].tolist(), classes) for model, column in columns.items()
+        model: confusion(truth, predictions.models[model].predicted[known].tolist(), predictions.classes)
+        for model in predictions.model_order
     }
 
 
-def summarise_predictions(
-    frames: pd.DataFrame,
-    classes: Sequence[str],
-    models: Sequence[str] = ("lstm", "linear"),
-    period: Period | None = None,
-) -> dict[str, Any]:
-    """The metrics.json of a diagnosis from the columns of predictions.csv (one row per frame).
+def summarise_predictions(predictions: Predictions, period: Period | None = None) -> dict[str, Any]:
+    """The metrics.json of a diagnosis.
 
-    The first of `models` owns the columns without a suffix (predicted, p_<class>, signal_predicted), each other one
-    predicted_<model>, p_<class>_<model>, signal_<model>. Scores are computed per case and averaged over cases, with
-    intervals by patient. Where no case has two frames, a case is one answer: balanced accuracy and AUC are then
-    computed over all cases at once. `period(signal, time in s)` gives the period in s, NaN where there is none; a
-    prediction without a period errs by the whole period. Which split was reported is the caller's to add.
+    Scores are computed per case and averaged over cases, with intervals by patient. Where no case has two frames, a
+    case is one answer: balanced accuracy and AUC are then computed over all cases at once. `period(signal, time in s)`
+    gives the period in s, NaN where there is none; a prediction without a period errs by the whole period. Which split
+    was reported is the caller's to add.
     """
-    classes = [str(name) for name in classes]  # grades are numbers in a configuration, text in a table
-    patients = frames.groupby("case")["patient"].first()
+    classes, facts = predictions.classes, predictions.facts
+    patients = facts.groupby("case")["patient"].first()
     results: dict[str, Any] = {}
-    for model in models:
-        table = _model_frames(frames, model, classes, main=model == models[0])
+    for model in predictions.model_order:
+        table = _model_table(facts, predictions.models[model])
         scores = {case: _score_case(part, classes, period) for case, part in table.groupby("case")}
         per_case = pd.DataFrame.from_dict(scores, orient="index", columns=list(STATE_SCORES)).reindex(patients.index)
         results[model] = {key: mean_with_ci(per_case[key], patients, why) for key, why in STATE_SCORES.items()}
-        if len(patients) == len(frames):
+        if len(patients) == len(facts):
             results[model] |= _score_pooled(table.dropna(subset=["label"]), classes)
     return {
         "task": "diagnosis",
         "n_cases": len(patients),
         "n_patients": int(patients.nunique()),
-        "n_frames": len(frames),
-        "classes": classes,
+        "n_frames": len(facts),
+        "classes": list(classes),
         "models": results,
-        "confusion": confusions(frames, classes, models),
+        "confusion": confusions(predictions),
         "never_predicted": {
-            model: never_predicted(classes, frames["predicted" if model == models[0] else f"predicted_{model}"])
-            for model in models
+            model: never_predicted(classes, predictions.models[model].predicted) for model in predictions.model_order
         },
     }
 
 
-def _model_frames(frames: pd.DataFrame, model: str, classes: Sequence[str], main: bool) -> pd.DataFrame:
-    """The columns of one model under common names, frames in order; a column that is not there is NaN."""
-    end = "" if main else f"_{model}"
-    names = {f"predicted{end}": "predicted", "signal_predicted" if main else f"signal{end}": "guess"}
-    names |= {f"p_{name}{end}": f"p_{name}" for name in classes}
-    kept = frames.reindex(columns=["case", "patient", "frame", "time", "label", "signal", *names])
-    return kept.rename(columns=names).sort_values(["case", "frame"])
+def _model_table(facts: pd.DataFrame, model: ModelPredictions) -> pd.DataFrame:
+    """Facts, what a model predicted (`predicted`, `guess` of the signal) and its probabilities by number of the class,
+    frames in order.
+    """
+    guess = np.full(len(facts), np.nan) if model.signal is None else model.signal
+    table = facts.reset_index(drop=True).assign(predicted=model.predicted, guess=guess)
+    table = table.join(pd.DataFrame(model.probabilities))
+    return table.sort_values(["case", "frame"])
 
 
 def _score_case(table: pd.DataFrame, classes: Sequence[str], period: Period | None) -> dict[str, float]:
@@ -166,7 +162,7 @@ def _score_case(table: pd.DataFrame, classes: Sequence[str], period: Period | No
     if len(known):
         truth, predicted = known["label"].astype(str).tolist(), known["predicted"].astype(str).tolist()
         scores = {"accuracy": accuracy(truth, predicted), "balanced_accuracy": balanced_accuracy(truth, predicted)}
-        scores["auc"] = fast_auc(truth, known[[f"p_{name}" for name in classes]], classes)
+        scores["auc"] = fast_auc(truth, known[list(range(len(classes)))], classes)
     both = table.dropna(subset=["signal", "guess"])
     if len(both) > 1:
         scores["signal_correlation"] = correlation(both["signal"], both["guess"])
@@ -184,7 +180,7 @@ def _score_pooled(known: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]
     truth, patients = known["label"].astype(str).to_numpy(), known["patient"].to_numpy()
     right = (known["predicted"].astype(str) == truth).to_numpy(dtype=np.float64)
     hits = np.where(truth[:, None] == np.array(classes), right[:, None], np.nan)  # (N, K): recalls are column means
-    table = known[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64)  # (N, K)
+    table = known[list(range(len(classes)))].to_numpy(dtype=np.float64)  # (N, K)
 
     def area(rows: npt.NDArray[np.intp]) -> float:
         return fast_auc(truth[rows].tolist(), table[rows], classes)

@@ -15,16 +15,19 @@ from medseg.utils.files import atomic_write_text, sibling_path, write_json
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
+BESIDE = ("_steps.csv", "_units.json", "_retrospective.json")  # what may lie beside a table of frames
 
 
 class Tables(NamedTuple):
     """Features. frames: one row a frame; steps: one row a slice of a frame, or None; units: unit and definition of each
-    measure by the last part of its name, empty where nobody said.
+    measure by the last part of its name, empty where nobody said; retrospective: names of columns of `frames` whose
+    value of a frame hangs on later frames, too.
     """
 
     frames: pd.DataFrame
     steps: pd.DataFrame | None
     units: dict[str, str] = {}  # noqa: RUF012
+    retrospective: tuple[str, ...] = ()
 
     def meaning(self, measure: str) -> str:
         """Unit and definition of a measure by its whole name; blank where unknown."""
@@ -32,8 +35,8 @@ class Tables(NamedTuple):
 
 
 def write_tables(tables: Tables, out: Path) -> None:
-    """OUT.csv, OUT_units.json and, where there are slices, OUT_steps.csv; an older one is removed, which would be read
-    with it.
+    """OUT.csv, OUT_units.json and, where there are any, the slices in OUT_steps.csv and the names of retrospective
+    columns in OUT_retrospective.json; an older one is removed, which would be read with it.
     """
     facts = [name for name in FACTS if name in tables.frames and tables.frames[name].notna().any()]
     features = [name for name in tables.frames if name not in FACTS]
@@ -41,10 +44,11 @@ def write_tables(tables: Tables, out: Path) -> None:
         atomic_write_text(sibling_path(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
     else:
         sibling_path(out, "_steps.csv").unlink(missing_ok=True)
-    if tables.units:
-        write_json(sibling_path(out, "_units.json"), tables.units)
-    else:
-        sibling_path(out, "_units.json").unlink(missing_ok=True)
+    for ending, content in {"_units.json": tables.units, "_retrospective.json": list(tables.retrospective)}.items():
+        if content:
+            write_json(sibling_path(out, ending), content)
+        else:
+            sibling_path(out, ending).unlink(missing_ok=True)
     atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
 
 
@@ -57,7 +61,24 @@ def read_tables(file: Path) -> Tables:
         raise DataError(f"{file}: {what}; a features table is what medseg extract-features writes")
     if "patient" not in table:
         table["patient"] = table["case"]
-    return Tables(table, _numeric(steps) if steps.is_file() else None, _units(sibling_path(file, "_units.json")))
+    retrospective = sibling_path(file, "_retrospective.json")
+    return Tables(
+        table,
+        _numeric(steps) if steps.is_file() else None,
+        _units(sibling_path(file, "_units.json")),
+        _names(retrospective) if retrospective.is_file() else (),
+    )
+
+
+def _names(file: Path) -> tuple[str, ...]:
+    """A list of columns; `DataError` for anything else, since a forecast's error is read by it."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); extract the features again") from error
+    if not isinstance(content, list):
+        raise DataError(f"{file}: is no list of columns; extract the features again")
+    return tuple(map(str, content))
 
 
 def _units(file: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from medseg.data.cases import Case
 from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import DataError, MedsegError
 from medseg.evaluation.froc import DetectionResult, ranking
+from medseg.inference.attribution import describe_effects
 from medseg.io.geometry import from_array
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
@@ -169,16 +170,17 @@ def summaries(cases: Sequence[Mapping[str, DetectionResult]]) -> dict[str, dict[
 
 
 def candidate_rows(found: Mapping[str, Regions]) -> list[dict[str, Any]]:
-    """A line for each candidate, the best first: label, number, kept, score, why, and its measures."""
+    """A line for each candidate, the best first: label, number, kept, score, explanation, and its measures."""
     rows: list[dict[str, Any]] = []
     for label, regions in found.items():
         for place, one in enumerate(sorted(regions.candidates, key=_score, reverse=True), start=1):
             facts = {"label": label, "candidate": place, "kept": one.kept, "score": round(one.score, 4)}
-            rows.append(facts | {"why": top_features(one)} | {name: round(v, 4) for name, v in one.measures.items()})
+            rows.append(
+                facts | {"explanation": top_features(one)} | {name: round(v, 4) for name, v in one.measures.items()}
+            )
     return rows
 
 
 def top_features(candidate: Candidate) -> str:
     """The measures that moved a candidate's log-odds most: ``depth +1.2, surer +0.8, border −0.4``."""
-    heavy = sorted(candidate.reasons.items(), key=lambda reason: -abs(reason[1]))[:N_TOP_FEATURES]
-    return ", ".join(f"{name} {value:+.1f}" for name, value in heavy).replace("-", "−")
+    return describe_effects(candidate.reasons, N_TOP_FEATURES, decimals=1, least=0.0)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold
+from medseg.evaluation.predictions import Predictions
 from medseg.features.tables import Tables
-from medseg.inference.stacked_classifier import StackedClassifier
+from medseg.inference.feature_rows import Rows
+from medseg.typing import AnyArray
 from medseg.utils.json import finite_or_none
 
 N_SHOWN_FEATURES = 12  # measures of a case, those that the model selected first
 Json = dict[str, Any]
-
-
-def diagnosis_records(classifier: StackedClassifier, tables: Tables, found: pd.DataFrame) -> Json:
-    """All that is said of some cases, as one object. units: unit and definition of each measure it shows."""
-    said = case_records(classifier, tables, found)
-    return {
-        "classes": list(classifier.inputs.classes),
-        "use": classifier.use,
-        "units": shown_units(tables, [sheet["measures"] for sheet in said]),
-        "cases": said,
-    }
 
 
 def shown_units(tables: Tables, measures: Iterable[list[Json]]) -> dict[str, str]:
@@ -33,56 +23,57 @@ def shown_units(tables: Tables, measures: Iterable[list[Json]]) -> dict[str, str
     return {row["name"]: tables.meaning(row["name"]) for rows in measures for row in rows}
 
 
-def case_records(classifier: StackedClassifier, tables: Tables, found: pd.DataFrame) -> list[Json]:
-    """One object a row of `found`, which `classifier` said of `tables`; no NaN, so that it is JSON.
+def case_records(
+    predictions: Predictions,
+    rows: Rows,
+    selected: Sequence[str],
+    moments: Mapping[str, Json],
+    rule: ScoreThreshold | RetinopathyGrade | None,
+) -> list[Json]:
+    """One object a row of `predictions`, which were made of `rows`; no NaN, so that it is JSON.
 
-    measures: the value beside mean and standard deviation of the training cases. rule: what the clinic's rule makes of
-    them, line by line.
+    selected: names of features in order of their worth; moments: mean and standard deviation of each over the training
+    cases, which its value stands beside; rule: what the clinic's rule makes of them, line by line.
     """
-    rows = classifier.rows(tables)
-    said = {
-        name: classifier.calibrations[name].probabilities(chances) for name, chances in classifier.said(rows).items()
-    }
-    names = list(classifier.inputs.classes)
-    moments = _moments(classifier)
-    kept = [rows.names[column] for column in classifier.members.kept]
-    base = dict.fromkeys(name.removesuffix(".slope") for name in kept)
-    chosen = [name for name in base if name in classifier.inputs.names][:N_SHOWN_FEATURES]
-    sheets = []
-    for number, (_, row) in enumerate(found.iterrows()):
-        measured = {str(name): _plain(value) for name, value in rows.measures.iloc[number].items()}
-        sheet: Json = {
-            "case": str(row["case"]),
-            "frame": int(row["frame"]),
-            "label": None if pd.isna(row["label"]) else str(row["label"]),
-            "diagnosis": _plain(row["predicted"]),
-            "probability": _plain(row["probability"]),
-            "set": str(row["set"]).split(" | "),
-            "abstain": bool(row["abstain"]),
-            "why": row["why"],
-            "review": row["review"],
-            "models": {model: _chances(names, p[number], row["predicted"]) for model, p in said.items()},
-            "measures": [{"name": name, "value": measured[name], **moments[name]} for name in chosen],
-            "rule": None,
+    base = dict.fromkeys(name.removesuffix(".slope") for name in selected)
+    shown = [name for name in base if name in moments][:N_SHOWN_FEATURES]
+    final, sets = predictions.final, predictions.final.prediction_sets(predictions.classes)
+    explanations = predictions.explanations or [""] * len(predictions)
+    records = []
+    for place, facts in enumerate(predictions.facts.to_dict("records")):
+        measured = {str(name): _plain(value) for name, value in rows.measures.iloc[place].items()}
+        told = final.predicted[place] is not None
+        record: Json = {
+            "case": str(facts["case"]),
+            "frame": int(facts["frame"]),
+            "label": None if pd.isna(facts["label"]) else str(facts["label"]),
+            "diagnosis": final.predicted[place],
+            "probability": finite_or_none(final.probability[place]),
+            "prediction_set": sets[place],
+            "abstain": len(sets[place]) != 1,
+            "explanation": explanations[place],
+            "review": predictions.review[place],
+            "models": {
+                name: _chances(predictions.classes, model.probabilities[place] if told else None)
+                for name, model in predictions.models.items()
+            },
+            "measures": [{"name": name, "value": measured[name], **moments[name]} for name in shown],
+            "rule": None if rule is None else _rule_lines(rule, rows.measures.iloc[place]),
         }
-        if classifier.rule is not None:
-            lines = classifier.rule.sheet({str(name): value for name, value in rows.measures.iloc[number].items()})
-            sheet["rule"] = [{key: _plain(value) for key, value in line.items()} for line in lines]
-        sheets.append(sheet)
-    return sheets
+        records.append(record)
+    return records
 
 
-def _chances(classes: list[str], chances: npt.NDArray[np.float64], diagnosis: Any) -> dict[str, float | None]:
+def _chances(classes: Sequence[str], probabilities: AnyArray | None) -> dict[str, float | None]:
     """Probabilities by class; none where no diagnosis is given."""
-    return {name: None if pd.isna(diagnosis) else _plain(p) for name, p in zip(classes, chances, strict=True)}
+    if probabilities is None:
+        return dict.fromkeys(classes)
+    return {name: finite_or_none(p) for name, p in zip(classes, probabilities, strict=True)}
 
 
-def _moments(classifier: StackedClassifier) -> dict[str, Json]:
-    moments = classifier.inputs.moments
-    if moments is None:
-        return {name: {"mean": None, "sd": None} for name in classifier.inputs.names}
-    both = zip(classifier.inputs.names, moments.mean, moments.sd, strict=False)
-    return {name: {"mean": _plain(mean), "sd": _plain(sd)} for name, mean, sd in both}
+def _rule_lines(rule: ScoreThreshold | RetinopathyGrade, measures: pd.Series[float]) -> list[Json]:
+    lines = rule.sheet({str(name): value for name, value in measures.items()})
+    return [{key: _plain(value) for key, value in line.items()} for line in lines]
 
 
 def _plain(value: Any) -> Any:

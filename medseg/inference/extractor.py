@@ -19,6 +19,7 @@ from medseg.data.ground_truth import read_ground_truth
 from medseg.data.masks import MaskOf
 from medseg.errors import ConfigError, ImageError
 from medseg.features.axial import axial_slices, step_regions
+from medseg.features.retrospective import is_retrospective
 from medseg.features.tables import FACTS, Tables
 from medseg.inference.quality_gate import TrainingImageStats
 from medseg.inference.review import ReviewReasons
@@ -132,9 +133,8 @@ class Extractor:
             context.draw(row, image, mask)
             images += parts if self.sequence else []
         table = pd.DataFrame(found)
-        for measure in self.sequence:
-            table = pd.concat([table, measure(images)], axis=1)
-        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None)
+        table, retrospective = self._of_sequence(table, images)
+        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None, {}, retrospective)
 
     def of_image(self, image: sitk.Image, mask: sitk.Image | None) -> Tables:
         """Features of one image or sequence in memory inside `mask`, which features of a sequence do without."""
@@ -149,9 +149,8 @@ class Extractor:
             if self.step:
                 steps.append(self._of_steps(*scaled).assign(case="image", frame=number))
         table = pd.DataFrame(rows)
-        for measure in self.sequence:
-            table = pd.concat([table, measure(parts)], axis=1)
-        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None)
+        table, retrospective = self._of_sequence(table, parts)
+        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None, {}, retrospective)
 
     def _parts(self, image: sitk.Image) -> list[sitk.Image]:
         """The frames of a sequence, or the axial slices of a volume from the lowest to the highest."""
@@ -186,6 +185,15 @@ class Extractor:
             values |= measure(image, mask, self.labels)
         return values
 
+    def _of_sequence(self, table: pd.DataFrame, images: list[sitk.Image]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """The table with the measures of a whole sequence, and the names of those that hang on later frames."""
+        names: list[str] = []
+        for measure in self.sequence:
+            features = measure(images)
+            names += map(str, features.columns) if is_retrospective(measure) else ()
+            table = pd.concat([table, features], axis=1)
+        return table, tuple(names)
+
     def _of_steps(self, image: sitk.Image, mask: sitk.Image | None) -> pd.DataFrame:
         whole: pd.DataFrame | None = None
         for measure in self.step:
@@ -214,25 +222,29 @@ def extract_cases(
     around = around or ExtractionContext()
 
     def measure(job: Job) -> CaseResult:
-        found = extractor(groups[job.name], mask_of, around)
+        found = extractor(job.work, mask_of, around)
         doubt = around.review.reasons.get(job.name, "") if around.review else ""
         drawn = [file for file in [around.overlays.file(job.name)] if file.is_file()] if around.overlays else []
-        rows = {"frames": _plain(found.frames), "steps": _plain(found.steps), "doubt": doubt}
+        rows = {**_to_rows(found), "doubt": doubt}
         return CaseResult(rows, drawn, *(("review", "review", doubt) if doubt else ("ok",)))
 
     order = list(dict.fromkeys(case.id for case in cases))
     done: list[Tables] = []
     for name, rows in run_serial([_job(groups[n], around) for n in order], measure, log, "measure"):
-        done.append(Tables(_table(rows["frames"]), _table(rows["steps"]) if rows["steps"] else None))
-        if around.review and rows["doubt"]:
-            around.review.reasons[name] = rows["doubt"]
+        done.append(_from_rows(rows))
+        if around.review:
+            around.review.restore(name, rows["doubt"])
     if not done:
         raise ImageError(f"nothing could be measured; see {log.file} for the reason of each", code="no-usable-case")
-    steps = [tables.steps for tables in done if tables.steps is not None]
+    return _concatenate(done)._replace(units=extractor.units())
+
+
+def _concatenate(tables: list[Tables]) -> Tables:
+    steps = [one.steps for one in tables if one.steps is not None]
     return Tables(
-        pd.concat([tables.frames for tables in done], ignore_index=True),
+        pd.concat([one.frames for one in tables], ignore_index=True),
         pd.concat(steps, ignore_index=True) if steps else None,
-        extractor.units(),
+        retrospective=tuple(dict.fromkeys(name for one in tables for name in one.retrospective)),
     )
 
 
@@ -247,12 +259,22 @@ def _job(rows: list[Case], around: ExtractionContext) -> Job:
         ]
         for row in rows
     ]
-    return Job(rows[0].id, rows[0].image, files, facts)
+    return Job(rows[0].id, rows[0].image, files, facts, work=rows)
 
 
-def _plain(table: pd.DataFrame | None) -> dict[str, Any] | None:
-    """A table as values for JSON, exactly."""
-    return None if table is None else {"columns": list(table), "data": table.to_dict("split")["data"]}
+def _to_rows(tables: Tables) -> dict[str, Any]:
+    """One case's tables as values for JSON, exactly."""
+    steps = None if tables.steps is None else _plain(tables.steps)
+    return {"frames": _plain(tables.frames), "steps": steps, "retrospective": list(tables.retrospective)}
+
+
+def _from_rows(rows: dict[str, Any]) -> Tables:
+    steps = _table(rows["steps"]) if rows["steps"] else None
+    return Tables(_table(rows["frames"]), steps, retrospective=tuple(rows.get("retrospective", ())))
+
+
+def _plain(table: pd.DataFrame) -> dict[str, Any]:
+    return {"columns": list(table), "data": table.to_dict("split")["data"]}
 
 
 def _table(content: dict[str, Any]) -> pd.DataFrame:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from medseg.config.components import build
 from medseg.config.settings import Settings
@@ -30,6 +29,7 @@ from medseg.features.sequences import (
 from medseg.features.tables import Tables
 from medseg.runs.run import Run
 from medseg.utils.console import say, warn
+from medseg.utils.json import finite_or_none
 
 UNDEFINED = "more than half of the measures are undefined"
 
@@ -50,15 +50,20 @@ class FeatureSchema:
     moments: Normalisation | None  # None: each case is its own reference
     resample: bool = True  # whether steps are slices, which are brought to that number
     telling: tuple[str, ...] = ()  # labels whose absence, which leaves most of their measures undefined, tells a class
+    retrospective: tuple[str, ...] = ()  # names of features that hang on later frames, too
 
     def prepare(self, tables: Tables) -> list[FeatureSequence]:
         """Normalised sequences with these features; `DataError` names features that are missing."""
-        return [self._normalised(chosen) for chosen in self.raw(tables)]
+        return self.normalise(self.raw(tables))
 
     def raw(self, tables: Tables) -> list[FeatureSequence]:
         """The sequences with these features as they were measured; NaN where one is undefined."""
         found = sequences(tables.frames, tables.steps if self.step_names else None, self.levels, self.resample)
         return [self._sloped(select(sequence, self.names, self.step_names)) for sequence in found]
+
+    def normalise(self, raw: Sequence[FeatureSequence]) -> list[FeatureSequence]:
+        """What `raw` gave, on one scale."""
+        return [self._normalised(sequence) for sequence in raw]
 
     def until(self, tables: Tables, ends: Sequence[int], seconds: float) -> Iterator[FeatureSequence]:
         """One case as it can be read at each of `ends`, places of frames in order of time, rising: filled, sloped and
@@ -76,6 +81,11 @@ class FeatureSchema:
     def _normalised(self, sequence: FeatureSequence) -> FeatureSequence:
         return normalise_cohort(sequence, self.moments) if self.moments else normalise_case(sequence)
 
+    @property
+    def sees_the_future(self) -> bool:
+        """Whether features of a frame hang on later ones, so that nothing said of it could have been said then."""
+        return bool(set(self.retrospective) & set(self.names))
+
     def task(self) -> Task:
         """Sizes of the network."""
         width = len(self.names) * (2 if self.slopes else 1)
@@ -85,7 +95,10 @@ class FeatureSchema:
     def read(cls, content: dict[str, Any]) -> FeatureSchema:
         """From feature_schema.json."""
         moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
-        tuples = {name: tuple(content.get(name, ())) for name in ("classes", "names", "step_names", "telling")}
+        tuples = {
+            name: tuple(content.get(name, ()))
+            for name in ("classes", "names", "step_names", "telling", "retrospective")
+        }
         return cls(**(content | tuples | {"moments": moments}))
 
 
@@ -104,11 +117,12 @@ def build_rule(config: Settings, names: Sequence[str], kinds: tuple[type, ...]) 
     return None if missing else rule
 
 
-def withhold_undefined(found: pd.DataFrame) -> pd.DataFrame:
-    """Diagnoses as they are given away: nothing is said of a row of which too little was measured."""
-    undefined = found["review"].str.contains(UNDEFINED, regex=False)
-    said = [name for name in map(str, found) if name.startswith(("predicted", "probability", "p_", "signal_"))]
-    return found.assign(**{name: found[name].where(~undefined) for name in said}) if undefined.any() else found
+def training_moments(schema: FeatureSchema) -> dict[str, dict[str, float | None]]:
+    """Mean and standard deviation of each feature over the training cases, by name; None where none are kept."""
+    if schema.moments is None:
+        return {name: {"mean": None, "sd": None} for name in schema.names}
+    both = zip(schema.names, schema.moments.mean, schema.moments.sd, strict=False)
+    return {name: {"mean": finite_or_none(mean), "sd": finite_or_none(sd)} for name, mean, sd in both}
 
 
 def require_diagnosis(run: Run, config: Settings) -> None:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import torch
 from scipy.special import softmax
 
+from medseg.config.load import load
 from medseg.config.settings import Settings
 from medseg.diagnosis import calibration
 from medseg.diagnosis import stacking as stack
 from medseg.diagnosis import voting_ensemble as ensemble
-from medseg.diagnosis.calibration import Calibration, logits
+from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.sequence_dataset import Item, collate
 from medseg.diagnosis.stacking import Stacking
 from medseg.diagnosis.voting_ensemble import VotingEnsemble
 from medseg.errors import ModelError
-from medseg.features.missing_labels import known_fraction
-from medseg.features.sequences import FeatureSequence
+from medseg.evaluation.predictions import Predictions
 from medseg.features.tables import Tables
-from medseg.inference.feature_inputs import MAX_UNDEFINED, UNDEFINED, FeatureSchema, build_rule
+from medseg.inference.attribution import FeatureRef, describe_effects, occlude, occlusion_effects, step_refs
+from medseg.inference.case_classifier import CaseClassifier, Json
+from medseg.inference.case_results import case_records, shown_units
+from medseg.inference.feature_inputs import (
+    MAX_UNDEFINED,
+    UNDEFINED,
+    FeatureSchema,
+    build_rule,
+    require_diagnosis,
+    training_moments,
+)
+from medseg.inference.feature_rows import Rows, rows_of
 from medseg.runs.run import Run
 from medseg.typing import BoolArray, FloatArray
 from medseg.utils.files import atomic_write_bytes, write_json
@@ -39,62 +47,11 @@ MAX_BATCH = 256  # sequences the LSTM sees at once
 
 
 @dataclass(frozen=True)
-class Rows:
-    """R cases or frames to be judged. x: (R, F) standardised measures, 0 where missing; known: (R,) share that is not
-    missing; items: the sequences they belong to, for the LSTM, whose answers stand in the same order.
-    """
-
-    x: FloatArray
-    names: tuple[str, ...]
-    known: FloatArray
-    items: list[Item]
-    facts: pd.DataFrame  # case, patient, frame, time, label
-    measures: pd.DataFrame  # as they were measured, NaN where one is undefined
-
-    def part(self, rows: npt.NDArray[np.intp], sequences: Sequence[int]) -> Rows:
-        """Some of the rows, and the sequences they make up."""
-        kept = self.facts.iloc[rows].reset_index(drop=True)
-        measured = self.measures.iloc[rows].reset_index(drop=True)
-        return Rows(self.x[rows], self.names, self.known[rows], [self.items[s] for s in sequences], kept, measured)
-
-
-def rows_of(sequences: Sequence[FeatureSequence], raw: Sequence[FeatureSequence], inputs: FeatureSchema) -> Rows:
-    """Rows from normalised sequences; `raw` are the same ones before, whose gaps are counted.
-
-    A row holds the measures of its frame (per "frame"), or their mean over the sequence, and the mean and standard
-    deviation of each measure over the steps.
-    """
-    parts, known, items, facts, measured = [], [], [], [], []
-    per = inputs.per
-    for item, before in zip(sequences, raw, strict=True):
-        x = item.x if per == "frame" else item.x.mean(axis=0, keepdims=True)  # (R, F)
-        # a slice without the label has no brightness, and is measured all the same
-        filled = before.x if per == "frame" else before.measured
-        gaps = known_fraction(before.measured, filled, before.names, inputs.telling)
-        if item.steps is not None:
-            steps = item.steps if per == "frame" else item.steps.mean(axis=0, keepdims=True)  # (R, S, G)
-            x = np.concatenate([x, steps.mean(axis=1), steps.std(axis=1)], axis=1)
-        parts.append(x)
-        measured.append(before.measured if per == "frame" else _mean_known(before.measured))
-        known.append(gaps if per == "frame" else gaps.mean(keepdims=True))
-        items.append(Item(item.x, item.steps))
-        count = len(x)
-        frame = {"frame": item.frames[:count].astype(int), "time": item.times[:count]}
-        facts.append(pd.DataFrame({"case": item.case, "patient": item.patient, **frame, "label": item.labels[:count]}))
-    first = sequences[0]
-    spread = [f"{how} of {name}" for how in ("mean", "sd") for name in first.step_names]
-    names = (*first.names, *(spread if first.steps is not None else ()))
-    measures = pd.DataFrame(np.concatenate(measured), columns=list(raw[0].names))
-    told = pd.concat(facts, ignore_index=True)
-    return Rows(np.concatenate(parts), names, np.concatenate(known), items, told, measures)
-
-
-@dataclass(frozen=True)
 class StackMembers:
-    """What was learnt from the same training rows: `kept` columns, and a model of each kind."""
+    """What was learnt from the same training rows: `selected` columns, and a model of each kind."""
 
-    kept: tuple[int, ...]
-    weights: FloatArray  # (K, len(kept) + 1), logistic regression
+    selected: tuple[int, ...]
+    weights: FloatArray  # (K, len(selected) + 1), logistic regression
     ensemble: VotingEnsemble
     network: SequenceLSTM
 
@@ -105,7 +62,7 @@ class StackMembers:
 
     def of_table(self, x: FloatArray) -> dict[str, FloatArray]:
         """Probabilities (R, K) of the members that read rows (R, F)."""
-        z = x[:, self.kept]
+        z = x[:, self.selected]
         full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
         return {"logistic": softmax(full @ self.weights.T, axis=1), "ensemble": self.ensemble.predict(z)}
 
@@ -121,107 +78,123 @@ class StackMembers:
         return np.asarray(torch.cat(found).double().numpy())  # (R, K)
 
 
-class StackedClassifier:
+@dataclass(frozen=True)
+class StackedClassifier(CaseClassifier):
     """Members, the stack on top of them, and what makes their probabilities honest.
 
-    `use` names the one whose answer is the diagnosis: logistic, ensemble, lstm, stack or rule. The rule learnt nothing;
-    what it says is calibrated like the rest, and the same chance is given to each class where it is undefined.
+    final_model: logistic, ensemble, lstm, stack or rule. The rule learnt nothing; what it says is calibrated like the
+    rest, and the same chance is given to each class where it is undefined.
     """
 
-    def __init__(
-        self,
-        inputs: FeatureSchema,
-        members: StackMembers,
-        over: Stacking,
-        calibrations: Mapping[str, Calibration],
-        use: str,
-        rule: ScoreThreshold | RetinopathyGrade | None = None,
-    ) -> None:
-        self.inputs, self.members, self.stack, self.use, self.rule = inputs, members, over, use, rule
-        self.calibrations = dict(calibrations)
+    schema: FeatureSchema
+    members: StackMembers
+    stack: Stacking
+    calibrations: Mapping[str, Calibration]
+    final_model: str
+    rule: ScoreThreshold | RetinopathyGrade | None = None
+
+    @classmethod
+    def from_run(cls, run: Run) -> StackedClassifier:
+        """The classifier that `save` wrote; `ModelError` where a part is missing or broken."""
+        config = load(run.file("config.yaml"))
+        require_diagnosis(run, config)
+        schema = FeatureSchema.read(run.read_json("feature_schema.json"))
+        state = run.read_json("stacking.json")
+        members = _load_members(run, config, schema, tuple(state["selected"]))
+        calibrations = calibration.from_json(state["calibration"])
+        rule = build_rule(config, schema.names, RULES)
+        return cls(schema, members, stack.from_state(state["stack"]), calibrations, state["final_model"], rule)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The members, the stack, and the rule where there is one."""
+        return (*MEMBERS, STACK, *([RULE] if self.rule is not None else []))
+
+    def selected_features(self, columns: Sequence[FeatureRef]) -> list[FeatureRef]:
+        """What the members read of the columns of a table."""
+        return [columns[place] for place in self.members.selected]
 
     def rows(self, tables: Tables) -> Rows:
         """What a table means to this model; `DataError` names measures that are missing."""
-        return rows_of(self.inputs.prepare(tables), self.inputs.raw(tables), self.inputs)
+        raw = self.schema.raw(tables)
+        return rows_of(self.schema.normalise(raw), raw, self.schema)
 
-    def said(self, rows: Rows) -> dict[str, FloatArray]:
+    def predict_proba(self, tables: Tables) -> dict[str, FloatArray]:
         """Uncalibrated probabilities (R, K) by member, the stack's, and the rule's where there is one."""
-        found = self.members.predict(rows)
-        found[STACK] = self.stack.predict(found)
-        return found if self.rule is None else {**found, RULE: rule_probabilities(self.rule, rows)}
+        return self._predict_rows(self.rows(tables))
 
-    def __call__(self, tables: Tables, baseline: bool = False) -> pd.DataFrame:
-        """A row a case or frame: predicted class, calibrated probabilities, the set they allow, why, review.
-
-        `baseline` adds the columns of the other members, with their names behind.
-        """
+    def predict(self, tables: Tables) -> Predictions:
+        """Of each case or frame, with what moved the answer."""
         rows = self.rows(tables)
-        said = self.said(rows)
-        calibrated = {name: self.calibrations[name].probabilities(p) for name, p in said.items()}
-        table = rows.facts.assign(signal=np.nan, **self._columns(calibrated[self.use], ""))
-        sets = self.calibrations[self.use].sets(calibrated[self.use], self.undefined(rows))
-        table = table.assign(**calibration.prediction_set_columns(sets, self.inputs.classes))
-        table["why"] = self.why(rows, said)
-        doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(sets)
-        table["review"] = [UNDEFINED if gap else text for gap, text in zip(self.undefined(rows), doubts, strict=True)]
-        for name in calibrated if baseline else ():
-            if name != self.use:
-                table = table.assign(**self._columns(calibrated[name], f"_{name}"))
-        return table
+        probabilities, undefined = self._predict_rows(rows), self._undefined(rows)
+        doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(undefined)
+        return Predictions(
+            classes=self.classes,
+            final_model=self.final_model,
+            facts=rows.facts.assign(signal=np.nan),
+            models={name: self.calibrate(name, own, undefined) for name, own in probabilities.items()},
+            review=tuple(UNDEFINED if gap else text for gap, text in zip(undefined, doubts, strict=True)),
+            undefined=undefined,
+            explanations=tuple(self._explain(rows, probabilities)),
+        )
 
-    def undefined(self, rows: Rows) -> BoolArray:
+    def to_records(self, tables: Tables, predictions: Predictions) -> Json:
+        """The content of OUT.json. units: unit and definition of each measure it shows."""
+        rows = self.rows(tables)
+        selected = [ref.name for ref in self.selected_features(rows.columns)]
+        records = case_records(predictions.withheld(), rows, selected, training_moments(self.schema), self.rule)
+        return {
+            "classes": list(self.classes),
+            "use": self.final_model,
+            "units": shown_units(tables, [record["measures"] for record in records]),
+            "cases": records,
+        }
+
+    def _predict_rows(self, rows: Rows) -> dict[str, FloatArray]:
+        probabilities = self.members.predict(rows)
+        probabilities[STACK] = self.stack.predict(probabilities)
+        return probabilities if self.rule is None else {**probabilities, RULE: rule_probabilities(self.rule, rows)}
+
+    def _undefined(self, rows: Rows) -> BoolArray:
         """Rows (R,) of which too little was measured for a diagnosis."""
         gaps = rows.known < MAX_UNDEFINED
-        if self.use == RULE and self.rule is not None:
+        if self.final_model == RULE and self.rule is not None:
             gaps = gaps | ~np.isfinite(self.rule.margins(rows.measures)).all(axis=1)
         return gaps
 
-    def _columns(self, probabilities: FloatArray, end: str) -> dict[str, Any]:
-        best = probabilities.argmax(axis=1)
-        columns: dict[str, Any] = {f"predicted{end}": [self.inputs.classes[k] for k in best]}
-        columns[f"probability{end}"] = probabilities.max(axis=1)
-        return columns | {f"p_{name}{end}": probabilities[:, k] for k, name in enumerate(self.inputs.classes)}
-
-    def why(self, rows: Rows, said: Mapping[str, FloatArray]) -> list[str]:
+    def _explain(self, rows: Rows, probabilities: Mapping[str, FloatArray]) -> list[str]:
         """What moved each row's answer most: the log-odds of the predicted class lost when a measure, or a step, is
-        replaced by the training mean: ``lesion.area_px +0.8, step 3 of 8 +0.4``.
+        replaced by the training mean: ``lesion.area_px +0.80, step 3 of 8 +0.40``.
         """
-        best = said[self.use].argmax(axis=1)
-        names = [rows.names[column] for column in self.members.kept]
-        effects = [self._lost(rows, said, best, column=column) for column in self.members.kept]
-        if self.inputs.per == "sequence" and rows.items[0].steps is not None:
-            count = rows.items[0].steps.shape[1]
-            names += [f"step {step + 1} of {count}" for step in range(count)]
-            effects += [self._lost(rows, said, best, step=step) for step in range(count)]
-        table = np.stack(effects, axis=1)  # (R, names)
-        lines = []
-        for row in table:
-            heavy = [n for n in np.argsort(-np.abs(row), kind="stable")[:N_TOP_FEATURES] if abs(row[n]) >= 0.01]
-            lines.append(", ".join(f"{names[n]} {format_signed(row[n])}" for n in heavy))
-        return lines
+        refs = self.selected_features(rows.columns)
+        refs += step_refs(rows.items[0]) if self.schema.per == "sequence" else []
 
-    def _lost(
-        self, rows: Rows, said: Mapping[str, FloatArray], best: npt.NDArray[np.intp], column: int = -1, step: int = -1
+        def without(changed: Sequence[FeatureRef]) -> FloatArray:
+            return self._predict_without(rows, probabilities, changed)
+
+        effects = occlusion_effects(probabilities[self.final_model], {ref.name: [ref] for ref in refs}, without)
+        rest = range(len(rows.facts))
+        return [describe_effects({name: e[row] for name, e in effects.items()}, N_TOP_FEATURES) for row in rest]
+
+    def _predict_without(
+        self, rows: Rows, probabilities: Mapping[str, FloatArray], refs: Sequence[FeatureRef]
     ) -> FloatArray:
-        """Log-odds of the predicted class (R,) that a column, or a step of the sequences, adds."""
-        changed = dict(said)
-        if step >= 0:
-            changed["lstm"] = self.members.of_sequences([_without_step(item, step) for item in rows.items])
-        else:
+        """Probabilities (R, K) of the final model where some features are set to the mean of the training cases."""
+        changed = dict(probabilities)
+        if columns := [rows.columns.index(ref) for ref in refs if ref in rows.columns]:
             x = rows.x.copy()
-            x[:, column] = 0  # the mean of the training cases
+            x[:, columns] = 0
             changed |= self.members.of_table(x)
-            if self.use in ("lstm", STACK):
-                changed["lstm"] = self.members.of_sequences([_without_measure(item, column) for item in rows.items])
+        if self.final_model in ("lstm", STACK):
+            changed["lstm"] = self.members.of_sequences([occlude(item, refs) for item in rows.items])
         changed[STACK] = self.stack.predict(changed)
-        at = np.arange(len(best)), best
-        return np.asarray(_odds(said[self.use])[at] - _odds(changed[self.use])[at])
+        return changed[self.final_model]
 
     def save(self, run: Run) -> None:
         """stacking.json, ensemble.skops and the arrays of model.safetensors; nothing is pickled."""
         state = {
-            "use": self.use,
-            "kept": list(self.members.kept),
+            "final_model": self.final_model,
+            "selected": list(self.members.selected),
             "stack": self.stack.state(),
             "calibration": {name: c._asdict() for name, c in self.calibrations.items()},
         }
@@ -236,53 +209,12 @@ def rule_probabilities(rule: ScoreThreshold | RetinopathyGrade, rows: Rows) -> F
     return np.asarray(softmax(np.nan_to_num(rule.margins(rows.measures)), axis=1))
 
 
-def load_classifier(run: Run, config: Settings, inputs: FeatureSchema) -> StackedClassifier:
-    """The classifier that `Classifier.save` wrote; `ModelError` where a part is missing or broken."""
-    state, weights = run.read_json("stacking.json"), run.load_weights()
-    network = SequenceLSTM(inputs.task(), **config.classifier.network.model_dump())
+def _load_members(run: Run, config: Settings, schema: FeatureSchema, selected: tuple[int, ...]) -> StackMembers:
+    weights = run.load_weights()
+    network = SequenceLSTM(schema.task(), **config.classifier.network.model_dump())
     network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
     file = run.file("ensemble.skops")
     if not file.is_file():
         raise ModelError(f"{file}: missing; copy the whole run folder")
     voting = ensemble.load(file.read_bytes(), str(file))
-    members = StackMembers(tuple(state["kept"]), weights["logistic"].numpy(), voting, network)
-    calibrations = calibration.from_json(state["calibration"])
-    rule = build_rule(config, inputs.names, RULES)
-    return StackedClassifier(inputs, members, stack.from_state(state["stack"]), calibrations, state["use"], rule)
-
-
-def _mean_known(values: FloatArray) -> FloatArray:
-    """Means (1, F) over the frames (T, F) in which each was measured, NaN where in none."""
-    means = pd.DataFrame(np.where(np.isfinite(values), values, np.nan)).mean()  # np.nanmean warns where none is known
-    return means.to_numpy(np.float64)[None]  # (1, F)
-
-
-def _without_measure(item: Item, column: int) -> Item:
-    """As if a column of `Rows.x` were average: a measure of the frame, or the mean of one over the steps."""
-    place = column - item.x.shape[1]
-    if place < 0:
-        x = item.x.copy()
-        x[:, column] = 0
-        return item._replace(x=x)
-    assert item.steps is not None
-    if place >= item.steps.shape[2]:  # how much a measure varies over the steps
-        return item
-    steps = item.steps.copy()
-    steps[:, :, place] -= steps[:, :, place].mean()
-    return item._replace(steps=steps)
-
-
-def _without_step(item: Item, step: int) -> Item:
-    assert item.steps is not None
-    steps = item.steps.copy()
-    steps[:, step] = 0
-    return item._replace(steps=steps)
-
-
-def format_signed(value: float) -> str:
-    """Two decimals with a sign, a true minus for what is below 0."""
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def _odds(probabilities: FloatArray) -> FloatArray:
-    return np.asarray(logits(probabilities) - logits(1 - probabilities))
+    return StackMembers(selected, weights["logistic"].numpy(), voting, network)

@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from medseg.errors import DataError
+from medseg.evaluation.predictions import Predictions, from_table
 from medseg.evaluation.states import confusions, correlation
 from medseg.reports import diagnosis_plots as plots_diagnosis
 from medseg.reports import plots
@@ -24,7 +26,6 @@ MODEL_NAMES = {
 }
 PAGES = 40  # cases shown one by one
 QUADRANTS = [["superior_temporal", "superior_nasal"], ["inferior_temporal", "inferior_nasal"]]
-TEXT = ("case", "patient", "label", "set", "abstain", "why", "review")
 SCORES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -54,7 +55,7 @@ OF_SIGNAL = ("signal_correlation", "signal_nrmse", "period_error_s")
 def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     """Scores beside the baseline, confusion and per class, and the signal of the best, median and worst case."""
     classes, models = metrics["classes"], list(metrics["models"])
-    frames = table_of(run, "predictions.csv")
+    table = table_of(run, "predictions.csv")
     shown = _shown(list(metrics["models"].values()))
     section: Json = {"scores": shown, "model_names": MODEL_NAMES, "signals": [], "figures": []}
     section |= {"confusion": metrics["confusion"]} if "confusion" in metrics else {}
@@ -62,29 +63,20 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
     if run.file("diagnoses.json").is_file():
         content = _content(run.file("diagnoses.json"))
         section |= {**pages(content, run.file("pictures")), **sequence_pages(content, run.file("pictures"))}
-    if frames is None:
+    if table is None:
         return section
-    for column in map(str, frames.columns):
-        if column not in TEXT and not column.startswith("predicted"):
-            frames[column] = pd.to_numeric(frames[column])
-    ends = {name: "" if name == models[0] else f"_{name}" for name in models}
-    if "confusion" not in section and "label" in frames:  # metrics.json of an older run
-        section["confusion"] = confusions(frames, classes, models)
-    section["figures"] = _figures(frames, metrics, settings)
-    columns = {
-        MODEL_NAMES.get(name, name): (f"predicted{end}", f"signal{end}" if end else "signal_predicted")
-        for name, end in ends.items()
-    }
-    sequences = {str(case): part.sort_values("frame") for case, part in frames.groupby("case") if len(part) > 1}
+    predictions = from_table(table, classes, models)
+    if "confusion" not in section and predictions.facts["label"].notna().any():  # metrics.json of an older run
+        section["confusion"] = confusions(predictions)
+    section["figures"] = _figures(predictions, metrics, settings)
+    order = np.argsort(predictions.facts["frame"].to_numpy(), kind="stable")
+    sequences = {case: part for case, part in predictions.rows(order).by_case() if len(part) > 1}
     ranked = pd.Series({case: _agreement(part) for case, part in sequences.items()}, dtype=float).dropna().sort_values()
     for title, case in best_median_worst(ranked):
-        part = sequences[case].head(LONG)
-        text = (
-            f"frames 1 to {LONG} of {len(sequences[case])}"
-            if len(part) < len(sequences[case])
-            else f"{len(part)} frames"
-        )
-        picture = png_data_uri(plots.breathing(part, classes, columns))
+        whole = sequences[case]
+        part = whole.rows(np.arange(min(len(whole), LONG)))
+        text = f"frames 1 to {LONG} of {len(whole)}" if len(part) < len(whole) else f"{len(part)} frames"
+        picture = png_data_uri(plots.breathing(part, MODEL_NAMES))
         section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
     return section
 
@@ -153,24 +145,27 @@ def _content(file: Path) -> Json:
     return content
 
 
-def _agreement(frames: pd.DataFrame) -> float:
+def _agreement(part: Predictions) -> float:
     """How well a case went: correlation of the signal, else accuracy of the state; NaN where truth is unknown."""
-    if {"signal", "signal_predicted"} <= set(frames.columns):
-        both = frames.dropna(subset=["signal", "signal_predicted"])
-        return correlation(both["signal"], both["signal_predicted"]) if len(both) > 1 else float("nan")
-    known = frames.dropna(subset=["label"]) if "label" in frames else frames[:0]
-    return float((known["label"] == known["predicted"]).mean()) if len(known) else float("nan")
+    truth, predicted = part.facts["signal"].to_numpy(), part.final.signal
+    if predicted is not None and np.isfinite(truth).any():
+        both = np.isfinite(truth) & np.isfinite(predicted)
+        return correlation(truth[both], predicted[both]) if both.sum() > 1 else float("nan")
+    known = part.facts["label"].notna().to_numpy()
+    right = (part.facts["label"].to_numpy() == part.final.predicted)[known]
+    return float(right.mean()) if len(right) else float("nan")
 
 
-def _figures(frames: pd.DataFrame, metrics: Json, settings: Json) -> list[Json]:
+def _figures(predictions: Predictions, metrics: Json, settings: Json) -> list[Json]:
     """ROC, precision–recall and reliability, where the model's probabilities are calibrated."""
-    if "reliability" not in metrics or "label" not in frames:
+    labels = predictions.facts["label"].dropna()
+    if "reliability" not in metrics or labels.empty:
         return []
     found = []
     positive = [str(name) for name in (settings.get("organ") or {}).get("positive_classes") or []]
-    known = set(frames["label"].dropna().astype(str))
+    known = set(labels)
     if known & set(positive) and known - set(positive):
-        picture = plots_diagnosis.plot_roc_pr(frames, positive, list(metrics["models"]))
+        picture = plots_diagnosis.plot_roc_pr(predictions, positive)
         text = "ROC and precision–recall curves on the held-out cases; dotted: what a guess gives."
         found.append({"image": png_data_uri(picture), "text": text})
     text = "How often each model is right where it says it is so sure, after calibration; dots by number of cases."

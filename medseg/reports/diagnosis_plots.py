@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medseg.evaluation.predictions import Predictions
 from medseg.evaluation.probabilities import roc_pr_curves
 from medseg.reports.plots import BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, STYLE, WIDTH, png
 from medseg.utils.files import atomic_write_bytes
@@ -37,49 +38,44 @@ def plot_forest(found: pd.DataFrame, path: Path, title: str) -> None:
     atomic_write_bytes(path, png(figure))
 
 
-def plot_forecast(frames: pd.DataFrame, classes: Sequence[str], ahead: float | None) -> bytes:
-    """Above, each class's probability over time; below, where there is a forecast, the signal and what was foretold of
-    each moment `ahead` s before it.
-
-    `frames` is one case's rows in order, with time or frame, p_<class>, and signal_predicted, signal_ahead,
-    signal_ahead_linear where there is a signal.
+def plot_forecast(part: Predictions, ahead: float | None) -> bytes:
+    """Above, each class's probability over the time of one case; below, where there is a forecast, the signal and what
+    was foretold of each moment `ahead` s before it.
     """
-    timed = "time" in frames and frames["time"].notna().all()
-    time = frames["time" if timed else "frame"].to_numpy(np.float64)
-    lines = {"LSTM": ("signal_ahead", BLUE), "linear": ("signal_ahead_linear", RED)}
-    lines = {name: part for name, part in lines.items() if part[0] in frames and frames[part[0]].notna().any()}
-    shown = bool(ahead is not None and timed and lines)
+    timed = bool(part.facts["time"].notna().all())
+    time = part.facts["time" if timed else "frame"].to_numpy(np.float64)
+    lines = {"LSTM": (part.final_model, BLUE), "linear": ("linear", RED)}
+    lines = {name: line for name, line in lines.items() if np.isfinite(part.forecasts.get(line[0], [])).any()}
+    shown = bool(ahead is not None and timed and lines and part.final.signal is not None)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.4 if shown else 1.7), layout="constrained")
         upper, *rest = figure.subplots(2 if shown else 1, 1, sharex=True, squeeze=False)[:, 0]
-        for name, colour in zip(classes, STATES, strict=False):
-            upper.plot(time, frames[f"p_{name}"], color=colour, lw=1.3, label=str(name))
+        for name, values, colour in zip(part.classes, part.final.probabilities.T, STATES, strict=False):
+            upper.plot(time, values, color=colour, lw=1.3, label=name)
         upper.set(ylabel="probability", ylim=(-0.02, 1.02))
-        upper.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(classes))
+        upper.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(part.classes))
         for lower in rest:
             assert ahead is not None
-            lower.plot(time, frames["signal_predicted"], color=GREY, lw=2.2, alpha=0.6, label="predicted signal")
-            for (name, (column, colour)), style in zip(lines.items(), ("--", ":"), strict=False):
-                lower.plot(time + ahead, frames[column], style, color=colour, lw=1.4, label=f"foretold by {name}")
+            lower.plot(time, part.final.signal, color=GREY, lw=2.2, alpha=0.6, label="predicted signal")
+            for (name, (kind, colour)), style in zip(lines.items(), ("--", ":"), strict=False):
+                values = part.forecasts[kind]
+                lower.plot(time + ahead, values, style, color=colour, lw=1.4, label=f"foretold by {name}")
             lower.set_ylabel("signal")
             lower.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
         (rest[0] if rest else upper).set_xlabel("time (s)" if timed else "frame")
     return png(figure)
 
 
-def plot_roc_pr(predictions: pd.DataFrame, positive: Sequence[str], models: Sequence[str]) -> bytes:
-    """ROC and precision–recall curves of the positive classes' probability, for each model; the first is the main one.
-
-    `predictions` as predictions.csv: label, p_<class> of the main model and p_<class>_<model> of the others.
-    """
-    known = predictions.dropna(subset=["label"])
-    ill = known["label"].astype(str).isin(list(positive)).to_numpy()
+def plot_roc_pr(predictions: Predictions, positive: Sequence[str]) -> bytes:
+    """ROC and precision–recall curves of the positive classes' probability, for each model, the final one first."""
+    known = predictions.facts["label"].notna().to_numpy()
+    ill = predictions.facts["label"][known].isin(list(positive)).to_numpy()
+    columns = [predictions.classes.index(name) for name in positive]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for model, colour in zip(models, PALETTE, strict=False):
-            end = "" if model == models[0] else f"_{model}"
-            score = known[[f"p_{name}{end}" for name in positive]].sum(axis=1).to_numpy(np.float64)
+        for model, colour in zip(predictions.model_order, PALETTE, strict=False):
+            score = predictions.models[model].probabilities[known][:, columns].sum(axis=1)
             false, true, precision = roc_pr_curves(score, ill)
             left.plot(false, true, color=colour, label=model, lw=1.4)
             right.plot(true[1:], precision[1:], color=colour, lw=1.4)

@@ -17,6 +17,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from medseg.evaluation.predictions import Predictions
 from medseg.typing import AnyArray
 from medseg.utils.files import atomic_write_bytes
 
@@ -185,49 +186,50 @@ def _draw_outlines(axes: Axes, plane: Plane, sides: bool) -> None:
         axes.text(place, 0.97, letter, transform=axes.transAxes, color="white", va="top", ha="center", weight="bold")
 
 
-def breathing(frames: pd.DataFrame, classes: Sequence[str], models: Mapping[str, tuple[str, str]]) -> bytes:
+def breathing(part: Predictions, titles: Mapping[str, str]) -> bytes:
     """True and predicted signal over time, each in its own standard deviations, and bars of the states below.
 
-    `frames` is one case's rows of predictions.csv in order; `models` maps a name to its columns of state and signal.
-    Without a signal the probabilities of the last class take its place.
+    `part`: one case's rows in order; `titles`: of the models that are not called by their names. Without a signal the
+    probabilities of the last class take its place.
     """
-    timed = "time" in frames and frames["time"].notna().all()
-    time = frames["time" if timed else "frame"].to_numpy(dtype=np.float64)
-    bars = {"truth": "label"} | {name: state for name, (state, _) in models.items()}
-    bars = {name: column for name, column in bars.items() if column in frames and frames[column].notna().any()}
+    facts, models = part.facts, {titles.get(name, name): part.models[name] for name in part.model_order}
+    timed = bool(facts["time"].notna().all())
+    time = facts["time" if timed else "frame"].to_numpy(dtype=np.float64)
+    bars = {"truth": facts["label"].to_numpy()} | {title: model.predicted for title, model in models.items()}
+    bars = {title: states for title, states in bars.items() if pd.notna(states).any()}
+    lines = {"truth": facts["signal"].to_numpy(np.float64)}
+    lines |= {title: model.signal for title, model in models.items() if model.signal is not None}
+    lines = {title: values for title, values in lines.items() if np.isfinite(values).any()}
+    chances = {f"p({part.classes[-1]})": part.final.probabilities[:, -1]}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.5 + 0.22 * len(bars)), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.1, 0.24 * len(bars)])
-        lines = {"truth": "signal"} | {name: signal for name, (_, signal) in models.items()}
-        lines = {name: column for name, column in lines.items() if column in frames and frames[column].notna().any()}
-        for name, column in (lines or {f"p({classes[-1]})": f"p_{classes[-1]}"}).items():
-            order = list(models).index(name) if name in models else 0
-            look = {"color": "black", "lw": 1.8} if name == "truth" else {"color": (BLUE, RED, GREEN)[order % 3]}
-            values = _standardised(frames[column]) if lines else frames[column]
-            upper.plot(time, values, label=name, ls="-" if name == "truth" else ("--", ":")[order % 2], **look)
+        for title, values in (lines or chances).items():
+            order = list(models).index(title) if title in models else 0
+            look = {"color": "black", "lw": 1.8} if title == "truth" else {"color": (BLUE, RED, GREEN)[order % 3]}
+            style = "-" if title == "truth" else ("--", ":")[order % 2]
+            upper.plot(time, _standardised(values) if lines else values, label=title, ls=style, **look)
         upper.set_ylabel("signal (SD)" if lines else "probability")
         upper.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(lines) or 1)
-        _draw_states(lower, time, frames, bars, classes)
+        _draw_states(lower, time, bars, part.classes)
         lower.set_xlabel("time (s)" if timed else "frame")
         return png(figure)
 
 
-def _standardised(signal: pd.Series[float]) -> pd.Series[float]:
+def _standardised(signal: AnyArray) -> AnyArray:
     """Mean 0 and standard deviation 1: a true signal may be in mm or mL, a predicted one has no unit."""
-    deviation = float(signal.std(ddof=0))
-    return (signal - signal.mean()) / (deviation if deviation > 0 else 1.0)
+    deviation = float(np.nanstd(signal))
+    return np.asarray((signal - np.nanmean(signal)) / (deviation if deviation > 0 else 1.0))
 
 
-def _draw_states(
-    axes: Axes, time: AnyArray, frames: pd.DataFrame, bars: Mapping[str, str], classes: Sequence[str]
-) -> None:
+def _draw_states(axes: Axes, time: AnyArray, bars: Mapping[str, AnyArray], classes: Sequence[str]) -> None:
     """A bar of coloured cells per series of states; cells reach halfway to the neighbouring frames."""
     middles = (time[1:] + time[:-1]) / 2
     first, last = (
         (time[0] * 2 - middles[0], time[-1] * 2 - middles[-1]) if len(time) > 1 else (time[0] - 0.5, time[0] + 0.5)
     )
     edges = np.concatenate([[first], middles, [last]])
-    codes = np.array([[_place(classes, state) for state in frames[column]] for column in bars.values()])
+    codes = np.array([[_place(classes, state) for state in states] for states in bars.values()])
     colours = ListedColormap([_state_colour(k) for k in range(len(classes))])
     rows = np.arange(len(bars) + 1) - 0.5
     axes.pcolormesh(edges, rows, np.ma.masked_less(codes, 0), cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5)

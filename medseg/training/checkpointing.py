@@ -6,8 +6,6 @@ import io
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +86,29 @@ class TimeUpError(Exception):
     """Leaves Lightning's loops when `trainer.max_time` is over; the weights so far are the model."""
 
 
+class DeferredInterrupts:
+    """While this is entered, a first SIGINT or SIGTERM is kept, and `asked` tells of it; a second ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> DeferredInterrupts:
+        if threading.current_thread() is threading.main_thread():  # Python hands signals to the main thread alone
+            self._handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        if self.asked:
+            raise SystemExit(EXIT_INTERRUPTED)
+        self.asked = True
+        warn("stopping after this step; once more to stop at once")
+
+
 class Checkpoints(Checkpoint):
     """Write the checkpoint after each epoch, and after the running step where the training is stopped or time is up.
 
@@ -97,7 +118,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, file: Path, clock: TimeBudget, done: TrainingProgress) -> None:
         self.file, self.clock, self.done = file, clock, done
-        self.asked: Callable[[], bool] = lambda: False
+        self.interrupts = DeferredInterrupts()
         self._step_began = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, *_args: Any) -> None:
@@ -108,7 +129,7 @@ class Checkpoints(Checkpoint):
         """Start the clock, and take SIGTERM back from Lightning, which would end between two steps and keep neither."""
         self.clock.start()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # that of `deferred_interrupts`
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # that of `DeferredInterrupts`
 
     def on_train_batch_start(self, *_args: Any) -> None:
         """A step's time tells whether another one fits in."""
@@ -130,7 +151,7 @@ class Checkpoints(Checkpoint):
 
     def _perhaps_stop(self, trainer: pl.Trainer, ahead: float) -> None:
         time_up = self.clock.is_up(ahead)
-        if time_up or self.asked():
+        if time_up or self.interrupts.asked:
             self._save(trainer, self.clock.limit if time_up else None)
             raise TimeUpError if time_up else SystemExit(EXIT_INTERRUPTED)
 
@@ -141,28 +162,6 @@ class Checkpoints(Checkpoint):
         step, early = trainer.global_step, trainer.should_stop
         self.done = self.done._replace(step=step, seconds=seconds or self.clock.seconds(), early=early)
         trainer.save_checkpoint(self.file)
-
-
-@contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """While this holds, a first SIGINT or SIGTERM is kept for the function that is given; a second ends at once."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        if asked:
-            raise SystemExit(EXIT_INTERRUPTED)
-        asked.append(number)
-        warn("stopping after this step; once more to stop at once")
-
-    if threading.current_thread() is not threading.main_thread():  # Python hands signals to the main thread alone
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def ignore_interrupts(_worker: int) -> None:

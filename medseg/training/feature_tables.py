@@ -100,7 +100,7 @@ def select_cases(tables: Tables, names: list[str]) -> Tables:
     """The rows of some cases."""
     frames = tables.frames[tables.frames["case"].isin(names)]
     steps = None if tables.steps is None else tables.steps[tables.steps["case"].isin(names)]
-    return Tables(frames, steps, tables.units)
+    return tables._replace(frames=frames, steps=steps)
 
 
 def check_labels(train: pd.DataFrame, held: pd.DataFrame, classes: list[str]) -> None:
@@ -145,6 +145,7 @@ def build_feature_schema(config: Settings, train: Tables) -> FeatureSchema:
         telling=informative_absence(
             labelled[list(names)].to_numpy(np.float64), names, labelled["label"].astype(str).to_numpy()
         ),
+        retrospective=tuple(name for name in names if name in train.retrospective),
     )
     if settings.normalise == "case":
         return inputs

@@ -106,7 +106,7 @@ class ScoreAccumulator:
         for name, area in self._pixels.summary().items():
             summary["labels"][name]["aupr"] = area
         for name, pieces in self._pieces.summary().items():
-            summary["labels"][name]["pieces"] = pieces
+            summary["labels"][name]["lesion_detection"] = pieces
         for name, ranking in candidates.summaries(self._judged).items():
             summary["labels"][name]["candidates"] = ranking
         return summary

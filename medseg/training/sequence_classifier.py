@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -22,16 +22,21 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.respiratory_signal import normalise
 from medseg.diagnosis.sequence_dataset import UNKNOWN
 from medseg.features.tables import Tables
-from medseg.inference.diagnosis_scores import evaluate_forecast, evaluate_sequences
-from medseg.inference.feature_inputs import FeatureSchema, as_item, build_rule, withhold_undefined
-from medseg.inference.sequence_classifier import CALIBRATION, SequenceClassifier, forecast_horizon
-from medseg.inference.sequence_results import cohort_statistics, result_json
+from medseg.inference.feature_inputs import FeatureSchema, as_item
+from medseg.inference.sequence_classifier import (
+    CALIBRATION,
+    SequenceClassifier,
+    build_slope_rule,
+    forecast_horizon,
+    slope_prediction,
+)
+from medseg.inference.sequence_results import cohort_statistics
 from medseg.reports.plots import curves
 from medseg.runs.run import Run
+from medseg.training.classifier_holdout import card_lines, evaluate_classifier, show_scores
 from medseg.training.feature_tables import class_counts, prepare_features
-from medseg.training.lstm import FOLDS, Items, fit_lstm, out_of_fold, split_in_folds
-from medseg.utils.console import table, warn
-from medseg.utils.files import atomic_write_text, write_json
+from medseg.training.lstm import FOLDS, FoldPredictions, Items, fit_lstm, out_of_fold, split_in_folds
+from medseg.utils.files import write_json
 
 
 def train_sequence_classifier(
@@ -41,7 +46,8 @@ def train_sequence_classifier(
 
     Returns lines for the card, and what happened to each case.
     """
-    ledger, train, held, inputs, reported, masks = prepare_features(config, run, cases, synthetic)
+    splits = prepare_features(config, run, cases, synthetic)
+    train, inputs = splits.train, splits.inputs
     pl.seed_everything(config.seed, verbose=False)
     network = SequenceLSTM(inputs.task(), **config.classifier.network.model_dump())
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
@@ -56,27 +62,30 @@ def train_sequence_classifier(
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
     cohort = cohort_statistics(train.frames, inputs.names)
-    diagnoser = SequenceClassifier(
-        inputs, network, baseline, forecast, build_rule(config, inputs.names, (VolumeSlope,)), cohort
-    )
-    diagnoser.calibrations = _calibrations(config, run, diagnoser, train, items, folds)
-    write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in diagnoser.calibrations.items()})
-    summary = _measure(config, run, diagnoser, held, reported, masks)
+    rule = build_slope_rule(config, inputs)
+    unseen = out_of_fold(config, run, inputs.task(), items, folds) if folds else {}
+    calibrations = _calibrations(config, inputs, train, items, unseen, rule)
+    write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in calibrations.items()})
+    classifier = SequenceClassifier(inputs, network, baseline, forecast, rule, cohort, calibrations)
+    summary = evaluate_classifier(config, run, classifier, splits)
+    if summary is not None:
+        show_scores(summary)
     shutil.rmtree(run.file(FOLDS), ignore_errors=True)
     samples = steps * config.classifier.batch_size
     taught = f"{samples} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
-    return [taught, "", *_results(summary)], ledger
+    return [taught, "", *card_lines(summary)], splits.ledger
 
 
 def _calibrations(
-    config: Settings, run: Run, diagnoser: SequenceClassifier, train: Tables, items: Items, folds: list[list[str]]
-) -> dict[str, Calibration]:
+    config: Settings, schema: FeatureSchema, train: Tables, items: Items,
+    unseen: Mapping[str, FoldPredictions], rule: VolumeSlope | None,
+) -> dict[str, Calibration]:  # fmt: skip
     """Of each model, from what it says of patients that it did not see; the rule has seen none."""
-    if not folds:
+    if not unseen:
         return {}
-    apart = out_of_fold(config, run, diagnoser.inputs.task(), items, folds)
-    said = diagnoser.said(train)
-    said |= {model: np.concatenate([by_case[case] for case in items]) for model, by_case in apart.items()}
+    said = {model: np.concatenate([by_case[case] for case in items]) for model, by_case in unseen.items()}
+    if rule is not None:
+        said["rule"] = np.concatenate([slope_prediction(rule, one).probabilities for one in schema.raw(train)])
     truth = np.concatenate([item.state for _, item in items.values() if item.state is not None])
     known = truth != UNKNOWN
     settings = config.classifier
@@ -94,53 +103,3 @@ def _forecast(config: Settings, inputs: FeatureSchema, train: Tables) -> Forecas
     settings = config.classifier.forecast
     traces = [(normalise(item.signal), item.times) for item in known]
     return fit_forecast(traces, forecast_horizon(config), settings.hidden, settings.max_samples, config.seed)
-
-
-def _measure(
-    config: Settings, run: Run, diagnoser: SequenceClassifier, held: Tables, reported: str | None, masks: str
-) -> dict[str, Any] | None:
-    """Diagnose the held-out cases as a user would; predictions.csv and metrics.json, the baseline beside."""
-    if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
-        write_json(
-            run.file("metrics.json"),
-            {"task": "diagnosis", "report_split": None, "reason": "no held-out case with a label"},
-        )
-        return None
-    found = diagnoser(held, baseline=True)
-    atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), result_json(diagnoser, held, withhold_undefined(found)))
-    positive = list(map(str, config.organ.positive_classes))
-    models = ["lstm", "linear", *(["rule"] if diagnoser.rule is not None else [])]
-    summary = {"report_split": reported, "masks": masks, **evaluate_sequences(diagnoser, held, found, models, positive)}
-    if diagnoser.calibrations:
-        summary["alpha"] = config.classifier.alpha
-    if diagnoser.forecast is not None:
-        summary["forecast"] = evaluate_forecast(found, diagnoser, diagnoser.forecast.horizon)
-    write_json(run.file("metrics.json"), summary)
-    for model, names in summary["never_predicted"].items():
-        if names:
-            warn(f"{model} never predicts {', '.join(names)}")
-    scores = summary["models"]
-    table(
-        f"{reported}: {summary['n_cases']} cases, {summary['n_patients']} patients, {summary['n_frames']} frames",
-        ["score", *models],
-        [[key, *(scores[model][key]["mean"] for model in models)] for key in scores["lstm"]],
-    )
-    return summary
-
-
-def _results(summary: dict[str, Any] | None) -> list[str]:
-    if summary is None:
-        return ["Not measured: no held-out case with a label."]
-    models = summary["models"]
-    lines = [
-        f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients.",
-        f"Masks: {summary['masks']}.",
-        "",
-        f"| score | {' | '.join(models)} |",
-        f"|---|{'---|' * len(models)}",
-    ]
-    for key in models["lstm"]:
-        means = [models[model][key]["mean"] for model in models]
-        lines.append(f"| {key} | {' | '.join('–' if mean is None else f'{mean:.3f}' for mean in means)} |")
-    return lines

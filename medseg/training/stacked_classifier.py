@@ -22,26 +22,23 @@ from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
 from medseg.features.selection import select_features
 from medseg.features.tables import Tables
-from medseg.inference.case_results import diagnosis_records
-from medseg.inference.diagnosis_scores import evaluate_frames
-from medseg.inference.feature_inputs import FeatureSchema, build_rule, withhold_undefined
+from medseg.inference.feature_inputs import FeatureSchema, build_rule
+from medseg.inference.feature_rows import Rows, rows_of
 from medseg.inference.stacked_classifier import (
     MEMBERS,
     RULE,
     RULES,
     STACK,
-    Rows,
     StackedClassifier,
     StackMembers,
-    rows_of,
     rule_probabilities,
 )
 from medseg.runs.run import Run
+from medseg.training.classifier_holdout import card_lines, evaluate_classifier, show_scores
 from medseg.training.feature_tables import class_counts, prepare_features
 from medseg.training.lstm import FOLDS, fit_lstm, split_fold
 from medseg.typing import IntArray
-from medseg.utils.console import say, table, warn
-from medseg.utils.files import atomic_write_text, write_json
+from medseg.utils.console import say
 
 SHOWN = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece")
 
@@ -84,20 +81,24 @@ def train_stacked_classifier(
 
     Returns lines for the card, and what happened to each case.
     """
-    ledger, train, held, inputs, reported, masks = prepare_features(config, run, cases, synthetic)
-    classifier = learn(config, run, inputs, learning(inputs, train))
+    splits = prepare_features(config, run, cases, synthetic)
+    classifier = learn(config, run, splits.inputs, learning(splits.inputs, splits.train))
     classifier.save(run)
-    summary = measure(config, run, classifier, held, reported, masks)
+    summary = evaluate_classifier(config, run, classifier, splits)
+    if summary is not None:
+        show_scores(summary, SHOWN)
     shutil.rmtree(run.file(FOLDS))
-    names = classifier.rows(train).names
-    kept = ", ".join(names[column] for column in classifier.members.kept)
-    return [class_counts(train), "", f"Measures that were selected: {kept}.", "", *_results(summary)], ledger
+    columns = classifier.rows(splits.train).columns
+    selected = ", ".join(ref.name for ref in classifier.selected_features(columns))
+    lines = [class_counts(splits.train), "", f"Measures that were selected: {selected}.", ""]
+    return [*lines, *card_lines(summary, SHOWN)], splits.ledger
 
 
 def learning(inputs: FeatureSchema, tables: Tables) -> TrainingRows:
     """What a table teaches."""
-    sequences = inputs.prepare(tables)
-    rows = rows_of(sequences, inputs.raw(tables), inputs)
+    raw = inputs.raw(tables)
+    sequences = inputs.normalise(raw)
+    rows = rows_of(sequences, raw, inputs)
     known = {name: number for number, name in enumerate(inputs.classes)}
     labels = rows.facts["label"]
     truth = np.array([UNKNOWN if label is None else known[label] for label in labels], np.int64)
@@ -158,57 +159,3 @@ def fit_members(config: Settings, run: Run, inputs: FeatureSchema, seen: Trainin
     weights = logistic_weights(full, y, classes, settings.logistic.c)
     voting = ensemble.fit(z, y, classes, settings.ensemble.n_trees, config.seed, seen.patients[known])
     return StackMembers(tuple(kept), weights, voting, network)
-
-
-def measure(
-    config: Settings, run: Run, classifier: StackedClassifier, held: Tables, reported: str | None, masks: str
-) -> dict[str, Any] | None:
-    """Diagnose the held-out cases as a user would; predictions.csv and metrics.json with every member beside."""
-    if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
-        reason = "no held-out case with a label"
-        write_json(run.file("metrics.json"), {"task": "diagnosis", "report_split": None, "reason": reason})
-        return None
-    found = classifier(held, baseline=True)
-    atomic_write_text(run.file("predictions.csv"), found.to_csv(index=False))
-    write_json(run.file("diagnoses.json"), diagnosis_records(classifier, held, withhold_undefined(found)))
-    summary = {
-        "report_split": reported,
-        "masks": masks,
-        **evaluate_frames(classifier, held, found, list(config.organ.positive_classes)),
-    }
-    summary["alpha"] = config.classifier.alpha
-    write_json(run.file("metrics.json"), summary)
-    _show(summary)
-    return summary
-
-
-def _show(summary: dict[str, Any]) -> None:
-    for model, names in summary["never_predicted"].items():
-        if names:
-            warn(f"{model} never predicts {', '.join(names)}")
-    models = summary["models"]
-    title = f"{summary['report_split']}: {summary['n_cases']} cases, {summary['n_patients']} patients"
-    table(title, ["score", *models], [[key, *cells] for key, cells in _cells(summary)])
-
-
-def _cells(summary: dict[str, Any]) -> list[tuple[str, list[Any]]]:
-    models = summary["models"].values()
-    keys = [key for key in SHOWN if all(key in model for model in models)]
-    return [(key, [model[key]["mean"] for model in models]) for key in keys]
-
-
-def _results(summary: dict[str, Any] | None) -> list[str]:
-    """Lines for the card."""
-    if summary is None:
-        return ["Not measured: no held-out case with a label."]
-    models = summary["models"]
-    lines = [
-        f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients. "
-        f"The diagnosis is that of `{summary['use']}`. Masks: {summary['masks']}.",
-        "",
-        f"| score | {' | '.join(models)} |",
-        f"|---|{'---|' * len(models)}",
-    ]
-    for key, cells in _cells(summary):
-        lines.append(f"| {key} | {' | '.join('–' if mean is None else f'{mean:.3f}' for mean in cells)} |")
-    return lines

@@ -21,7 +21,6 @@ from medseg.training.checkpointing import (
     TimeBudget,
     TimeUpError,
     TrainingProgress,
-    deferred_interrupts,
     read_progress,
 )
 from medseg.utils.devices import quiet_libraries, select_device, select_precision, set_num_threads
@@ -122,7 +121,7 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any)
     """
     keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
     resume = keeper.file if keeper.done.step else None
-    with deferred_interrupts() as keeper.asked:
+    with keeper.interrupts:
         try:
             trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
         except TimeUpError:

@@ -17,6 +17,8 @@ import SimpleITK as sitk
 
 from medseg.batch.entry import Entry
 from medseg.data.ground_truth import read_case_mask
+from medseg.diagnosis.lstm import SequenceLSTM
+from medseg.evaluation.predictions import to_table
 from medseg.features.tables import read_tables
 from medseg.inference.extractor import Extractor
 from medseg.inference.sequence_classifier import SequenceClassifier
@@ -115,7 +117,7 @@ def test_a_saved_diagnoser_says_what_it_said_in_training(diagnoser: Path) -> Non
     run = open_run(diagnoser)
     then = pd.read_csv(diagnoser / "predictions.csv")
     tables = read_tables(diagnoser / "features.csv")
-    now = SequenceClassifier.from_run(run)(tables, baseline=True)
+    now = to_table(SequenceClassifier.from_run(run).predict(tables), others=True)
     now = now[now["case"].isin(then["case"])].reset_index(drop=True)
     for column in ("p_inhale", "signal_predicted", "p_inhale_linear", "signal_linear"):
         assert now[column].tolist() == pytest.approx(then[column].tolist(), abs=1e-5)
@@ -332,3 +334,43 @@ def test_diagnose_without_masks_checks_and_draws_each_image(
     codes = {entry["case"]: entry["code"] for entry in entries(tmp_path / "s.csv")}
     assert codes == {"lung000": "", "lung001": "quality"}
     assert sorted(path.stem for path in (tmp_path / "s_pictures").iterdir()) == ["lung000"]
+
+
+def test_diagnose_of_a_labelled_table_predicts_each_case_once(
+    medseg: Command, features: Path, diagnoser: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the table, its scores, its records and the screen; an explanation asks of changed sequences alone."""
+    wanted = SequenceClassifier.from_run(open_run(diagnoser)).schema.prepare(read_tables(features))
+    seen: list[bytes] = []
+    predict = SequenceLSTM.predict_all
+
+    def counted(self: SequenceLSTM, items: Any) -> Any:
+        seen.extend(np.asarray(item.x).tobytes() + np.asarray(item.steps).tobytes() for item in items)
+        return predict(self, items)
+
+    calls: list[int] = []
+    whole = SequenceClassifier.predict
+
+    def called(self: SequenceClassifier, tables: Any) -> Any:
+        calls.append(len(tables.frames))
+        return whole(self, tables)
+
+    monkeypatch.setattr(SequenceLSTM, "predict_all", counted)
+    monkeypatch.setattr(SequenceClassifier, "explain", lambda _self, _sequence, _probabilities: "")
+    monkeypatch.setattr(SequenceClassifier, "predict", called)
+    assert medseg("diagnose", features, tmp_path / "d.csv", "--model", diagnoser, "-q").status == 0
+    assert calls == [40]
+    assert (tmp_path / "d_metrics.json").is_file()
+    assert [seen.count(one.x.tobytes() + np.asarray(one.steps).tobytes()) for one in wanted] == [1] * 5
+
+
+def test_diagnose_of_features_of_a_whole_sequence_says_it_looked_back(
+    medseg: Command, breathing: Path, diagnoser: Path, without_masks: Path, tmp_path: Path
+) -> None:
+    for name, model, sees in (("a", diagnoser, False), ("b", without_masks, True)):
+        assert SequenceClassifier.from_run(open_run(model)).schema.sees_the_future == sees
+        assert medseg("diagnose", breathing, tmp_path / f"{name}.csv", "--model", model, "-q").status == 0
+        kept = tmp_path / f"{name}_features_retrospective.json"
+        assert kept.is_file() == sees
+        assert bool(read_tables(tmp_path / f"{name}_features.csv").retrospective) == sees
+    assert json.loads(kept.read_text()) == ["motion.displacement_mm", "motion.pc1"]

@@ -27,7 +27,7 @@ def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
 ) -> None:
     out = tmp_path / "deep" / "features.csv"
     assert medseg("extract-features", breathing, breathing / "masks", out, "--features", "breathing").status == 0
-    frames, steps, _ = read_tables(out)
+    frames, steps, *_ = read_tables(out)
     assert steps is not None
     assert len(frames) == 5 * 8
     assert list(frames.columns[:6]) == ["case", "patient", "frame", "time", "label", "signal"]

@@ -19,8 +19,8 @@ def test_lesions_are_found_or_missed_one_by_one_and_others_are_false() -> None:
     assert (found["true"], found["found"], found["false"]) == (4, 2, 2)
     assert found["sensitivity"]["mean"] == pytest.approx(0.5)  # the image without any does not count
     assert found["sensitivity"]["n"] == 1
-    assert found["false_per_image"]["mean"] == pytest.approx(1.0)
-    assert found["false_per_image"]["ci95"] is not None
+    assert found["false_positives_per_image"]["mean"] == pytest.approx(1.0)
+    assert found["false_positives_per_image"]["ci95"] is not None
 
 
 def test_one_region_over_two_lesions_finds_both_and_corners_connect() -> None:
@@ -36,4 +36,4 @@ def test_nothing_to_find_is_no_sensitivity() -> None:
     pieces.add("spot", "a", squares(), squares())
     found = pieces.summary()["spot"]
     assert found["sensitivity"]["mean"] is None
-    assert found["false_per_image"]["mean"] == 0
+    assert found["false_positives_per_image"]["mean"] == 0

@@ -15,6 +15,7 @@ from sklearn.metrics import (
 
 from medseg.errors import ImageError
 from medseg.evaluation.overlap import SCORES, compare_masks, dice, iou, summarise
+from medseg.evaluation.predictions import from_table
 from medseg.evaluation.states import (
     accuracy,
     balanced_accuracy,
@@ -191,9 +192,8 @@ def test_states_are_scored_per_case_and_beside_the_baseline() -> None:
     def period(signal: np.ndarray, time: np.ndarray) -> float:
         return float(time[-1] * signal.max()) if signal.any() else np.nan
 
-    summary = summarise_predictions(
-        breathing_frames().sample(frac=1, random_state=0), ["exhale", "inhale"], period=period
-    )
+    rows = from_table(breathing_frames().sample(frac=1, random_state=0), ["exhale", "inhale"], ["lstm", "linear"])
+    summary = summarise_predictions(rows, period)
     lstm, linear = summary["models"]["lstm"], summary["models"]["linear"]
     assert (summary["n_cases"], summary["n_patients"], summary["n_frames"]) == (3, 3, 60)
     assert lstm["accuracy"]["mean"] == pytest.approx((1 + 18 / 20 + 16 / 20) / 3)
@@ -222,7 +222,7 @@ def test_cases_of_one_frame_are_scored_together() -> None:
     frames["label"] = np.where(random.random(40) < chance, "ill", "well")
     frames["predicted"] = np.where(chance > 0.5, "ill", "well")
     frames["p_ill"], frames["p_well"] = chance, 1 - chance
-    found = summarise_predictions(frames, ["well", "ill"], models=["lstm"])["models"]["lstm"]
+    found = summarise_predictions(from_table(frames, ["well", "ill"], ["lstm"]))["models"]["lstm"]
     assert found["balanced_accuracy"]["mean"] == pytest.approx(
         balanced_accuracy_score(frames["label"], frames["predicted"])
     )

@@ -1,5 +1,7 @@
 """Sequences that cannot be judged are for a person; the rest are not. A forecast knows nothing of what comes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,38 +10,43 @@ import torch
 from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.forecasting import KINDS, Forecast, Horizon, Recurrent
 from medseg.diagnosis.lstm import SequenceLSTM
+from medseg.evaluation.predictions import Predictions, to_table
 from medseg.features.tables import Tables
-from medseg.inference.feature_inputs import UNDEFINED, FeatureSchema, withhold_undefined
+from medseg.inference.feature_inputs import UNDEFINED, FeatureSchema
 from medseg.inference.sequence_classifier import SINGLE_FRAME, SequenceClassifier
 
 
-def said(frames: int, defined: int, calibration: Calibration | None = None) -> pd.DataFrame:
-    """Of one sequence with `defined` of four measures."""
+def predicted(frames: int, defined: int, calibration: Calibration | None = None) -> Predictions:
     inputs = FeatureSchema(("exhale", "inhale"), ("a", "b", "c", "d"), (), 4, "", "frame", True, None)
     torch.manual_seed(0)
     values = np.random.default_rng(0).normal(size=(frames, 4))
     values[:, defined:] = np.nan
     table = pd.DataFrame(values, columns=["a", "b", "c", "d"])
     facts = {"case": "x", "patient": "x", "frame": np.arange(frames), "time": np.arange(frames) / 4}
-    made = SequenceClassifier(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
-    made.calibrations = {} if calibration is None else {"lstm": calibration}
-    return made(Tables(table.assign(**facts), None))
+    calibrations = {} if calibration is None else {"lstm": calibration}
+    made = SequenceClassifier(inputs, SequenceLSTM(inputs.task(), hidden=4), calibrations=calibrations)
+    return made.predict(Tables(table.assign(**facts), None))
+
+
+def said(frames: int, defined: int, calibration: Calibration | None = None) -> pd.DataFrame:
+    """Of one sequence with `defined` of four measures."""
+    return to_table(predicted(frames, defined, calibration))
 
 
 def test_nothing_is_told_of_what_could_not_be_measured() -> None:
-    found = withhold_undefined(said(6, 1))
+    found = to_table(predicted(6, 1).withheld())
     assert found[["predicted", "probability", "p_exhale", "p_inhale", "signal_predicted"]].isna().all(axis=None)
-    assert withhold_undefined(said(6, 4)).equals(said(6, 4))
+    assert to_table(predicted(6, 4).withheld()).equals(said(6, 4))
 
 
 def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
     strict = Calibration(2.0, (0.5, 0.5))
     alone, silent = said(6, 4, strict), said(6, 1, strict)
-    assert alone["set"].tolist() == alone["predicted"].tolist()
+    assert alone["prediction_set"].tolist() == alone["predicted"].tolist()
     assert not alone["abstain"].any()
-    assert set(silent["set"]) == {"exhale | inhale"}
+    assert set(silent["prediction_set"]) == {"exhale | inhale"}
     assert silent["abstain"].all()
-    assert "set" not in said(6, 4)
+    assert "prediction_set" not in said(6, 4)
     before, after = said(6, 4)["p_inhale"].to_numpy(np.float64), alone["p_inhale"].to_numpy()
     assert np.log(after / (1 - after)) == pytest.approx(np.log(before / (1 - before)) / 2, abs=1e-5)
 
@@ -47,9 +54,9 @@ def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
 def test_frames_that_were_filled_in_do_not_count_as_measured() -> None:
     inputs = FeatureSchema(("exhale", "inhale"), ("a",), (), 4, "", "frame", True, None)
     torch.manual_seed(0)
-    diagnoser = SequenceClassifier(inputs, SequenceLSTM(inputs.task(), hidden=4), None)
+    diagnoser = SequenceClassifier(inputs, SequenceLSTM(inputs.task(), hidden=4))
     table = pd.DataFrame({"case": "x", "patient": "x", "frame": range(8), "time": range(8), "a": [1.0] + [np.nan] * 7})
-    assert set(diagnoser(Tables(table, None))["review"]) == {UNDEFINED}
+    assert set(diagnoser.predict(Tables(table, None)).review) == {UNDEFINED}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +72,7 @@ def test_what_cannot_be_judged_says_so_in_every_row(frames: int, defined: int, r
 def foreteller(*names: str) -> SequenceClassifier:
     """A bidirectional network over normalised measures, slices and central slopes; its signal's forecast."""
     inputs = FeatureSchema(("exhale", "inhale"), names, ("lung.area",), 4, "central", "frame", True, None)
+    inputs = replace(inputs, retrospective=("motion.pc1",))
     torch.manual_seed(0)
     horizon = Horizon(0.5, 5, 0.25)
     forecast = Forecast(horizon, np.array([0.1, -0.2, 0.3, -0.4, 1.2, 0.05]), Recurrent(4).eval())
@@ -91,10 +99,11 @@ def test_a_forecast_knows_nothing_of_later_frames(last: int) -> None:
     changed.loc[later, ["lung.volume", "lung.density"]] = changed.loc[later, ["lung.volume", "lung.density"]] * 9 + 70
     steps.loc[steps["frame"] > last, ["position_mm", "lung.area"]] *= 3
     cut = Tables(whole.frames[~later], whole.steps[whole.steps["frame"] <= last])
-    now, other, alone = (made(part, baseline=True)[: last + 1] for part in (whole, Tables(changed, steps), cut))
+    each = [made.predict(part) for part in (whole, Tables(changed, steps), cut)]
+    now, other, alone = (to_table(predictions, others=True)[: last + 1] for predictions in each)
     assert not np.allclose(now["signal_predicted"], other["signal_predicted"])  # which has seen them
     for kind in KINDS:
-        column = "signal_ahead" if kind == "lstm" else f"signal_ahead_{kind}"
+        column = "signal_forecast" if kind == "lstm" else f"signal_forecast_{kind}"
         assert np.isfinite(now[column]).sum() == last + 1 - 4  # a past of four steps of a frame each
         for said in (other, alone):
             assert said[column].to_numpy() == pytest.approx(now[column].to_numpy(), abs=1e-5, nan_ok=True)
@@ -107,9 +116,10 @@ def test_a_forecast_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> No
     )  # and the second before that the forecast reads
     assert whole.steps is not None
     rest = Tables(whole.frames[36:], whole.steps[whole.steps["frame"] >= 36])
-    assert made(whole)["signal_ahead"].iloc[-1] == pytest.approx(made(rest)["signal_ahead"].iloc[-1], abs=1e-5)
+    last, alone = (made.predict(part).forecasts["lstm"][-1] for part in (whole, rest))
+    assert last == pytest.approx(alone, abs=1e-5)
 
 
 def test_measures_of_a_whole_sequence_are_said_to_see_the_future() -> None:
-    assert not foreteller("lung.volume").sees_the_future
-    assert foreteller("lung.volume", "motion.pc1").sees_the_future
+    assert not foreteller("lung.volume").schema.sees_the_future
+    assert foreteller("lung.volume", "motion.pc1").schema.sees_the_future

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from medseg.diagnosis.forecasting import Horizon
 from medseg.diagnosis.lstm import Prediction
 from medseg.diagnosis.sequence_dataset import Item
+from medseg.evaluation.predictions import from_table
 from medseg.features.sequences import FeatureSequence
 from medseg.features.tables import Tables
 from medseg.inference.feature_inputs import FeatureSchema
@@ -17,7 +19,7 @@ from medseg.inference.sequence_classifier import SequenceClassifier
 from medseg.inference.sequence_results import (
     CAUSAL_NOTE,
     RETROSPECTIVE_NOTE,
-    attribution,
+    SequenceContext,
     cohort_statistics,
     forecast_errors,
     forecast_facts,
@@ -48,6 +50,17 @@ def diagnoser(per: str = "frame", steps: tuple[str, ...] = (), names: tuple[str,
     return SequenceClassifier(inputs, Seen(per), None, forecast, None, cohort)  # type: ignore[arg-type]
 
 
+def records(table: Tables, found: pd.DataFrame) -> list[dict[str, Any]]:
+    made = diagnoser()
+    context = SequenceContext(made.cohort, made.forecast.horizon, made.schema.sees_the_future)
+    predictions = from_table(found, made.classes, [made.final_model])
+    return sequence_records(made.schema.raw(table), predictions, [""], context)
+
+
+def attribution(made: SequenceClassifier, of: FeatureSequence) -> str:
+    return made.explain(of)
+
+
 def tables(case: str = "a") -> Tables:
     wave = np.sin(2 * np.pi * TIMES / 4)
     facts = {"case": case, "patient": case, "frame": np.arange(len(TIMES)), "time": TIMES, "signal": 7 + 3 * wave}
@@ -64,14 +77,14 @@ def said(part: pd.DataFrame) -> pd.DataFrame:
     found = part[["case", "patient", "frame", "time", "label", "signal"]].assign(
         predicted=part["label"], probability=0.9, signal_predicted=scaled
     )
-    return found.assign(signal_ahead=later, signal_ahead_linear=0.0, signal_ahead_hold=scaled)
+    return found.assign(signal_forecast=later, signal_forecast_linear=0.0, signal_forecast_hold=scaled)
 
 
 def test_numbers_of_a_known_sequence() -> None:
     table = tables()
     found = said(table.frames)
     found.loc[found.index[:16], "predicted"] = "exhale"
-    (sheet,) = sequence_records(diagnoser(), table, found)
+    (sheet,) = records(table, found)
     assert json.loads(json.dumps(sheet, allow_nan=False)) == sheet
     assert (sheet["case"], sheet["frames"]) == ("a", 160)
     assert sum(sheet["states"].values()) == 160
@@ -96,8 +109,8 @@ def test_numbers_of_a_known_sequence() -> None:
 
 def test_nothing_known_of_the_truth_is_null_and_no_number() -> None:
     frames = tables().frames.assign(label=None, signal=np.nan)
-    found = said(tables().frames).assign(label=None, signal=np.nan).drop(columns=["signal_ahead_hold"])
-    (sheet,) = sequence_records(diagnoser(), Tables(frames, None), found)
+    found = said(tables().frames).assign(label=None, signal=np.nan).drop(columns=["signal_forecast_hold"])
+    (sheet,) = records(Tables(frames, None), found)
     assert sheet["accuracy"] == {}
     assert set(sheet["signal"]) == {"lstm"}
     assert sheet["forecast"]["nrmse"] == {"lstm": None, "linear": None}
@@ -119,6 +132,16 @@ def test_what_the_network_reads_moved_it_and_nothing_else() -> None:
     assert "step 1" not in found
 
 
+def test_an_explanation_asks_of_changed_sequences_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, one = diagnoser(), sequence()
+    known = made.network.predict(Item(one.x)).probabilities
+    asked: list[np.ndarray] = []
+    predict = Seen.predict
+    monkeypatch.setattr(Seen, "predict", lambda self, item: asked.append(item.x) or predict(self, item))
+    assert made.explain(one, known) == attribution(diagnoser(), one)
+    assert len(asked) == len(NAMES) + len(NAMES) + 1  # the second time the answers themselves were asked for, too
+
+
 def test_of_one_answer_for_the_whole_the_frames_that_moved_it_are_named() -> None:
     found = attribution(diagnoser("sequence"), sequence())
     assert "frame 11" in found
@@ -135,10 +158,11 @@ def test_the_cohort_is_that_of_cases_not_of_frames() -> None:
 
 def test_a_forecast_is_judged_where_the_truth_goes_on() -> None:
     part = said(tables().frames)
-    part.loc[part.index[-40:], "signal_ahead"] = np.nan
-    assert forecast_errors(part, Horizon(0.5, 4, 0.25))["lstm"] == pytest.approx(0, abs=1e-9)
+    part.loc[part.index[-40:], "signal_forecast"] = np.nan
+    predictions = from_table(part, ["exhale", "inhale"], ["lstm"])
+    assert forecast_errors(predictions, Horizon(0.5, 4, 0.25))["lstm"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_look_back_is_called_one() -> None:
-    facts = forecast_facts(diagnoser(names=("motion.displacement_mm",)), Horizon(0.5, 4, 0.25))
+    facts = forecast_facts(Horizon(0.5, 4, 0.25), sees_the_future=True)
     assert facts == {"ahead_s": 0.5, "sees_the_future": True, "read": RETROSPECTIVE_NOTE}

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.image import imread
 
+from medseg.evaluation.predictions import from_table
 from medseg.reports.plots import ORANGE, SKY, breathing, curves, overlay
 
 
@@ -77,5 +78,5 @@ def test_breathing_is_drawn_with_what_there_is(left_out: list[str]) -> None:
         {"frame": range(6), "time": np.arange(6) / 2, "signal": np.arange(6.0), "p_in": np.arange(6) / 6}
     )
     frames = frames.assign(label=["in", "out"] * 3, predicted="in", signal_predicted=1.0).drop(columns=left_out)
-    png = breathing(frames, ["out", "in"], {"LSTM": ("predicted", "signal_predicted"), "none": ("x", "y")})
+    png = breathing(from_table(frames.assign(case="a"), ["out", "in"], ["lstm", "none"]), {"lstm": "LSTM"})
     assert pixels(png).min() < 60

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from medseg.errors import ModelError
 from medseg.evaluation.overlap import compare_masks, summarise
+from medseg.evaluation.predictions import from_table
 from medseg.evaluation.states import summarise_predictions
 from medseg.io.image import write_image
 from medseg.reports.report import write_report
@@ -94,7 +95,8 @@ def diagnosis_run(folder: Path) -> dict[str, Any]:
             .assign(predicted_linear="exhale", signal_linear=signal * 0.5)
         )
     frames = pd.concat(parts, ignore_index=True)
-    summary = summarise_predictions(frames, CLASSES) | {"report_split": "test", "masks": "given, out of fold"}
+    summary = summarise_predictions(from_table(frames, CLASSES, ["lstm", "linear"]))
+    summary |= {"report_split": "test", "masks": "given, out of fold"}
     folder.mkdir(parents=True)
     frames.to_csv(folder / "predictions.csv", index=False)
     common_files(
@@ -247,7 +249,7 @@ def sequences_json(folder: Path) -> dict[str, Any]:
             row: dict[str, Any] = {"case": case, "patient": case, "frame": frame, "time": times[frame], "signal": None}
             row |= {"label": "inhale" if rises else "exhale", "predicted": "inhale", "probability": 0.61 + frame / 100}
             row |= {"p_exhale": 0.39 - frame / 100, "p_inhale": 0.61 + frame / 100, "signal_predicted": signal[frame]}
-            row |= {"signal_ahead": signal[frame] * 0.9 if frame > 3 else None, "signal_ahead_linear": None}
+            row |= {"signal_forecast": signal[frame] * 0.9 if frame > 3 else None, "signal_forecast_linear": None}
             cases.append(row | {"review": "its mask is empty" if number else ""})
         described = {"period_s": 4.187 + number, "breaths": 2.0, "breaths_per_minute": 14.33, "amplitude": 2.71}
         measure = {
@@ -262,7 +264,7 @@ def sequences_json(folder: Path) -> dict[str, Any]:
             {"case": case, "frames": 12, "states": {"exhale": 0, "inhale": 12}, "probability": 0.665 - number / 10}
             | {"accuracy": {"lstm": 0.583}, "signal": {"lstm": {**described, "irregularity": None}}}
             | {"forecast": {"ahead_s": 0.5, "read": "as it came", "nrmse": {"lstm": 0.317, "linear": 0.295}}}
-            | {"why": "part.volume_ml +1.31", "measures": [measure]}
+            | {"explanation": "part.volume_ml +1.31", "measures": [measure]}
         )
     content = {
         "model": "breathing",
@@ -297,7 +299,7 @@ def test_every_number_of_a_sequence_on_the_page_is_the_one_in_the_json(tmp_path:
             expected |= {f"{case}.{row['name']}.{key}": row[key] for key in ("low", "value", "high", "mean", "sd")}
         for row in content["cases"]:
             if row["case"] == case:
-                columns = ("time", "label", "predicted", "p_exhale", "p_inhale", "signal_predicted", "signal_ahead")
+                columns = ("time", "label", "predicted", "p_exhale", "p_inhale", "signal_predicted", "signal_forecast")
                 expected |= {f"{case}.{row['frame']}.{name}": row[name] for name in columns}
         assert {key: page.cells[key].strip() for key in expected} == {k: rounded(v) for k, v in expected.items()}
         assert f"{case}.3.signal" not in page.cells  # nothing is known of it

@@ -18,7 +18,13 @@ from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
 from medseg.training.callbacks import AveragedWeights
-from medseg.training.checkpointing import AtomicCheckpointIO, Checkpoints, TimeBudget, read_progress
+from medseg.training.checkpointing import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    DeferredInterrupts,
+    TimeBudget,
+    read_progress,
+)
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET, posix
 from tests.training.test_train import read_csv
@@ -210,6 +216,19 @@ def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypa
     with pytest.raises(MedsegError, match=r"does not fit into the GPU's free memory.*segmenter.batch_size") as error:
         train(compose(settings("run", "segmenter.max_samples=8", "trainer.fraction=1")))
     assert error.value.code == "gpu-memory"
+
+
+def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(caplog: pytest.LogCaptureFixture) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with DeferredInterrupts() as interrupts:
+        assert not interrupts.asked
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(SystemExit) as end:
+            signal.raise_signal(signal.SIGTERM)
+        assert end.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert caplog.text.count("stopping after this step") == 1
 
 
 @posix

@@ -55,7 +55,7 @@ def test_a_trained_diagnoser_is_calibrated_and_judged_before_and_after(diagnoser
     made, tables = SequenceClassifier.from_run(run), read_tables(diagnoser / "features.csv")
     rows = tables.frames["case"].isin(found["case"]).to_numpy()
     truth = (found["label"] == "inhale").to_numpy().astype(int)
-    for model, raw in made.said(tables).items():
+    for model, raw in made.predict_proba(tables).items():
         scores, end = metrics["models"][model], "" if model == "lstm" else f"_{model}"
         after = found[[f"p_exhale{end}", f"p_inhale{end}"]].to_numpy()
         for chances, key in ((raw[rows], "nll_before"), (after, "nll")):
@@ -71,8 +71,8 @@ def test_a_frame_has_the_set_of_classes_that_its_limits_allow(diagnoser: Path) -
     chances = found[["p_exhale", "p_inhale"]].to_numpy()
     allowed = 1 - chances <= limits
     allowed[np.arange(len(found)), chances.argmax(axis=1)] = True
-    assert found["set"].tolist() == [" | ".join(np.array(["exhale", "inhale"])[row]) for row in allowed]
+    assert found["prediction_set"].tolist() == [" | ".join(np.array(["exhale", "inhale"])[row]) for row in allowed]
     assert found["abstain"].tolist() == (allowed.sum(axis=1) != 1).tolist()
     metrics = json.loads((diagnoser / "metrics.json").read_text())["models"]["lstm"]
-    held = [label in text.split(" | ") for label, text in zip(found["label"], found["set"], strict=True)]
+    held = [label in text.split(" | ") for label, text in zip(found["label"], found["prediction_set"], strict=True)]
     assert metrics["set_coverage"]["mean"] == pytest.approx(np.mean(held))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,19 @@ from typer.testing import CliRunner
 from medseg.cli.app import app
 from medseg.config.components import build
 from medseg.config.compose import compose
-from medseg.config.load import load
 from medseg.diagnosis.clinical_rules import ScoreThreshold, VolumeSlope
 from medseg.errors import DataError
+from medseg.evaluation.predictions import to_table
 from medseg.features.tables import read_tables
-from medseg.inference.diagnosis_scores import evaluate_frames
-from medseg.inference.feature_inputs import FeatureSchema, build_rule
-from medseg.inference.stacked_classifier import load_classifier
+from medseg.inference.diagnosis_scores import evaluate_predictions
+from medseg.inference.feature_inputs import build_rule
+from medseg.inference.feature_rows import Rows
+from medseg.inference.stacked_classifier import StackedClassifier, StackMembers
 from medseg.runs.run import open_run
 from medseg.training.dataset import read_dataset
 from medseg.training.stacked_classifier import patient_folds
 from medseg.training.train import train
+from medseg.typing import FloatArray
 
 QUICK = [
     "organ=skin",
@@ -111,8 +114,8 @@ def test_the_command_gives_the_same_answers_as_the_measuring_and_says_why(finish
     assert found.loc[measured.index, "p_malignant"].to_numpy() == pytest.approx(measured["p_malignant"].to_numpy())
     assert (found["p_malignant"] + found["p_benign"]).to_numpy() == pytest.approx(np.ones(len(found)))
     sure = found[found["probability"] > 0.9]
-    assert sure["why"].str.contains("tells|step 3 of 4|ray").mean() > 0.8
-    assert (found["set"].str.contains("|", regex=False) == found["abstain"]).all()
+    assert sure["explanation"].str.contains("tells|step 3 of 4|ray").mean() > 0.8
+    assert (found["prediction_set"].str.contains("|", regex=False) == found["abstain"]).all()
 
 
 def test_labels_that_are_given_are_judged_as_in_the_training(finished: Path, tmp_path: Path) -> None:
@@ -129,15 +132,13 @@ def test_labels_that_are_given_are_judged_as_in_the_training(finished: Path, tmp
 
 def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
     """Also those of cases that could not be measured, which rule nothing out."""
-    run = open_run(finished)
-    classifier = load_classifier(
-        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("feature_schema.json"))
-    )
+    classifier = StackedClassifier.from_run(open_run(finished))
     tables = read_tables(finished / "features.csv")
     measures = [name for name in tables.frames if name.startswith("noise")]
     tables.frames.loc[:29, [*measures, "tells"]] = np.nan
-    found = classifier(tables, baseline=True)
-    scores = evaluate_frames(classifier, tables, found, ["malignant"])["models"]["stack"]
+    predictions = classifier.predict(tables)
+    found = to_table(predictions)
+    scores = evaluate_predictions(predictions, ["malignant"])["models"]["stack"]
     assert found["abstain"][:30].all()
     assert scores["set_abstains"]["mean"] == pytest.approx(found["abstain"].mean())
 
@@ -147,8 +148,8 @@ def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_pa
     done = train(compose([*QUICK, *words, "data.test_fraction=0.4", "classifier.max_samples=320"]))
     assert "no training case is healthy" in capsys.readouterr().err
     found = pd.read_csv(done.run.file("predictions.csv"))
-    assert not found["set"].str.contains("healthy").any()
-    assert (found["set"].isin(["benign", "malignant"])).any()
+    assert not found["prediction_set"].str.contains("healthy").any()
+    assert (found["prediction_set"].isin(["benign", "malignant"])).any()
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_the_json_says_the_same_as_the_table_and_the_page_shows_it(finished: Pat
         row = found.loc[case["case"]]
         assert case["diagnosis"] == row["predicted"]
         assert case["models"]["stack"]["malignant"] == pytest.approx(row["p_malignant"])
-        assert (len(case["set"]) != 1) == row["abstain"]
+        assert (len(case["prediction_set"]) != 1) == row["abstain"]
         assert {m["name"] for m in case["measures"]} <= {"tells", *(f"noise{n}" for n in range(6))}
     page = Path(CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))]).stdout.strip()).read_text()
     assert said["units"]["tells"] == MEANT
@@ -285,13 +286,9 @@ def test_a_label_that_the_model_does_not_know_is_not_judged(finished: Path, tmp_
 
 
 def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
-    run = open_run(finished)
-    classifier = load_classifier(
-        run, load(run.file("config.yaml")), FeatureSchema.read(run.read_json("feature_schema.json"))
-    )
-    classifier.use = "lstm"
-    table = classifier(read_tables(finished / "features.csv"))
-    assert table["why"].str.contains("tells").mean() > 0.3
+    classifier = replace(StackedClassifier.from_run(open_run(finished)), final_model="lstm")
+    table = to_table(classifier.predict(read_tables(finished / "features.csv")))
+    assert table["explanation"].str.contains("tells").mean() > 0.3
 
 
 def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_path: Path) -> None:
@@ -301,8 +298,8 @@ def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_pa
     assert set(scores) == {"stack", "logistic", "ensemble", "lstm"}
     assert scores["stack"]["accuracy"]["mean"] > 0.75
     found = pd.read_csv(done.run.file("predictions.csv"))
-    assert found["why"].str.contains(".slope").any()
-    assert set(found["set"]) <= {"exhale", "inhale", "exhale | inhale"}
+    assert found["explanation"].str.contains(".slope").any()
+    assert set(found["prediction_set"]) <= {"exhale", "inhale", "exhale | inhale"}
 
 
 def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_path: Path) -> None:
@@ -323,3 +320,20 @@ def test_splits_stated_beside_the_measures_are_kept(tmp_path: Path) -> None:
     assert found == dict(zip(table["case"], np.where(held, "valid", "train"), strict=True))
     drawn = read_dataset(compose([*QUICK, f"data.root={data}", "data.split_column=none"]), data)
     assert {case.split for case in drawn} == {None}
+
+
+def test_diagnose_of_a_labelled_table_asks_the_members_once(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    predict = StackMembers.predict
+
+    def counted(self: StackMembers, rows: Rows) -> dict[str, FloatArray]:
+        calls.append(len(rows.x))
+        return predict(self, rows)
+
+    monkeypatch.setattr(StackMembers, "predict", counted)
+    given = [str(finished / "features.csv"), str(tmp_path / "d.csv"), "--model", str(finished), "--quiet"]
+    assert CliRunner().invoke(app, ["diagnose", *given]).exit_code == 0
+    assert (tmp_path / "d_metrics.json").is_file()
+    assert calls == [len(pd.read_csv(finished / "features.csv"))]

@@ -22,6 +22,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.errors import ImageError
+from medseg.features.retrospective import retrospective
 from medseg.typing import AnyArray
 
 UNITS: dict[str, str] = {
@@ -35,13 +36,14 @@ UNITS: dict[str, str] = {
     "pc3": "standard deviations: the third component likewise",
 }
 
-PREFIX = "motion."  # of every column: a measure of a frame among all of its sequence
+PREFIX = "motion."  # of every column
 REFERENCES = 8
 COMPONENTS = 3
 WIDTH = 64
 """Axes beside the rows are averaged down to at most this many voxels; 3D frames would not fit into memory otherwise."""
 
 
+@retrospective
 def motion_features(
     frames: Sequence[sitk.Image], measures: Sequence[str] = ("displacement_mm", "pc1"), reach: float = 0.15
 ) -> pd.DataFrame:

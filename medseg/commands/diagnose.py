@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from medseg.inference.encoder import encoder_kept
 from medseg.inference.extractor import ExtractionContext, Extractor, extract_cases
 from medseg.inference.multi_model import load_segmenter
 from medseg.inference.open_classifier import open_classifier
-from medseg.inference.quality_gate import QualityGate
+from medseg.inference.quality_gate import Check, QualityGate
 from medseg.inference.review import ReviewReasons
 from medseg.inference.segmenter import Segmenter
 from medseg.inference.sequence_results import mean_known
@@ -78,15 +78,14 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
         raise ConfigError(f"{request.out}: the diagnoses would be written over what is read; choose another OUT.csv")
     classifier = open_classifier(run, config)
     warn_synthetic(run, request.source)
-    doubts = ReviewReasons(gate, strict=request.fail_on_quality)
     given = _given(request, config)
     names = [case.id for case in given] if isinstance(given, list) else list(given.frames["case"].unique())
-    measure = _measuring(request, (config, run), given, doubts)
+    measure, review = _measuring(request, (config, run), given, gate)
     with open_case_log(request.out, names, _key(request, config, run), request.ways, (".csv", *WRITTEN)) as log:
         tables = measure(log)
         if isinstance(given, list):
             write_tables(tables, sibling_path(request.out, "_features.csv"))
-        predictions = classifier.predict(tables).with_review(doubts.reasons)
+        predictions = classifier.predict(tables).with_review(review.reasons)
         if not isinstance(given, list):
             _enter(request.source, given, to_table(predictions.withheld()), log)
         log.review({case: join_distinct(part.review) for case, part in predictions.by_case()})
@@ -168,36 +167,44 @@ def describe_signals(predictions: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+class MaskSource(NamedTuple):
+    """Where masks come from, the files that are read for one, and what else judges the images then."""
+
+    masks: MaskOf | None
+    reads: Callable[[Case], list[Path]]
+    checks: tuple[Check, ...] = ()
+
+
 def _measuring(
-    request: DiagnoseRequest, model: tuple[Settings, Run], given: list[Case] | Tables, doubts: ReviewReasons
-) -> Callable[[CaseLog], Tables]:
-    """What measures the cases, or has their measures; `ConfigError` where masks are needed and none are named."""
+    request: DiagnoseRequest, model: tuple[Settings, Run], given: list[Case] | Tables, gate: Check
+) -> tuple[Callable[[CaseLog], Tables], ReviewReasons]:
+    """What measures the cases, or has their measures, and what it will note of the images; `ConfigError` where masks
+    are needed and none are named.
+    """
     if not isinstance(given, list):
-        return lambda _: given
+        return lambda _: given, ReviewReasons()
     config, run = model
     labels = get_labels(config)
     extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
-    source, reads = _mask_source(request, given, labels, doubts) if extractor.needs_masks else (None, _nothing)
+    source = _mask_source(request, given, labels) if extractor.needs_masks else MaskSource(None, _nothing)
+    review = ReviewReasons(gate, *source.checks, strict=request.fail_on_quality)
     overlays = OverlayFolder(sibling_path(request.out, "_pictures"), labels, config.data.time_axis)
-    context = ExtractionContext(reads, doubts, overlays=overlays)
-    return partial(extract_cases, given, extractor, source, around=context)
+    context = ExtractionContext(source.reads, review, overlays=overlays)
+    return partial(extract_cases, given, extractor, source.masks, around=context), review
 
 
-def _mask_source(
-    request: DiagnoseRequest, cases: list[Case], labels: Labels, doubts: ReviewReasons
-) -> tuple[MaskOf, Callable[[Case], list[Path]]]:
-    """Where masks come from, and the files that are read for one."""
+def _mask_source(request: DiagnoseRequest, cases: list[Case], labels: Labels) -> MaskSource:
+    """The masks that are given, made on the way, or named by the dataset."""
     if request.masks is not None:
-        masks = MaskFolder(request.source, request.masks, labels)
-        return masks, masks.files
+        folder = MaskFolder(request.source, request.masks, labels)
+        return MaskSource(folder, folder.files)
     if request.segmenter is not None:
         warn_synthetic(request.segmenter, request.source)
         segmenter = load_segmenter(request.segmenter, "auto")
-        doubts.checks.append(segmenter.gate.of(segmenter.channels[0]))
-        return segment_with(segmenter), _nothing
+        return MaskSource(segment_with(segmenter), _nothing, (segmenter.gate.of(segmenter.channels[0]),))
     if any(case.annotated for case in cases):
         say("using the masks that the dataset names")
-        return ground_truth_masks(labels), Case.truth_files
+        return MaskSource(ground_truth_masks(labels), Case.truth_files)
     raise ConfigError(
         "this model measures inside masks: give their folder, or a segmentation model that makes them",
         hint="masks=FOLDER segmenter=RUN",

@@ -232,8 +232,8 @@ def extract_cases(
     done: list[Tables] = []
     for name, rows in run_serial([_job(groups[n], around) for n in order], measure, log, "measure"):
         done.append(_from_rows(rows))
-        if around.review and rows["doubt"]:
-            around.review.reasons[name] = rows["doubt"]
+        if around.review:
+            around.review.restore(name, rows["doubt"])
     if not done:
         raise ImageError(f"nothing could be measured; see {log.file} for the reason of each", code="no-usable-case")
     return _concatenate(done)._replace(units=extractor.units())

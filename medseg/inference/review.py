@@ -26,7 +26,7 @@ class ReviewReasons:
     """
 
     def __init__(self, *checks: Check, strict: bool = False) -> None:
-        self.checks, self.strict = list(checks), strict
+        self.checks, self.strict = checks, strict
         self.reasons: dict[str, str] = {}
 
     def check_image(self, case: Case, image: sitk.Image) -> None:
@@ -42,6 +42,11 @@ class ReviewReasons:
         """Note that a mask is empty."""
         if not sitk.GetArrayViewFromImage(mask).any():
             self._note(case.id, EMPTY)
+
+    def restore(self, case: str, reasons: str) -> None:
+        """Note what an earlier run noted of a case."""
+        if reasons:
+            self.reasons[case] = reasons
 
     def _note(self, case: str, doubt: str) -> None:
         known = self.reasons.get(case, "")

@@ -89,3 +89,28 @@ def test_phantoms_belong_to_the_organ_alone() -> None:
 def test_mappings_come_from_the_outermost() -> None:
     assert [len(node) for node in iter_mappings({"a": [{"b": 1}], "c": 2})] == [2, 1]
     require_allowed({"a": 1}, OWN)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "medseg.preprocess.hair_removal.Fundus",  # not there
+        "medseg.preprocess.intensity.Path",
+        "medseg.segmentation.candidate_ranker.Candidate",  # ours, but made in another module
+        "medseg.segmentation.lightning_module.DataLoader",
+        "medseg.quality.image_checks.partial",
+    ],
+)
+def test_a_name_that_a_module_of_ours_only_imports_is_refused(target: str) -> None:
+    with pytest.raises(ConfigError, match="not allowed"):
+        require_allowed({"_target_": target}, OWN)
+
+
+def test_a_class_imported_into_a_module_of_ours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    from medseg.preprocess import intensity
+
+    monkeypatch.setattr(intensity, "Popen", subprocess.Popen, raising=False)  # as `from subprocess import Popen` would
+    with pytest.raises(ConfigError, match="not allowed"):
+        require_allowed({"_target_": "medseg.preprocess.intensity.Popen", "args": ["true"]}, OWN)

@@ -192,3 +192,17 @@ def test_labels_that_overlap_are_cached_as_bits(tmp_path: Path) -> None:
     assert ready.facts()["known"] == ["a", "b", "c"]
     assert ready.facts()["voxels"] == {"a": 32, "b": 32, "c": 0}
     assert set(ready.locations()) == {"a", "b"}
+
+
+def test_a_changed_mask_makes_another_entry(case: Case, tmp_path: Path) -> None:
+    first = prepare(case, tmp_path / "cache")
+    assert case.mask is not None
+    image = sitk.ReadImage(str(case.mask))
+    changed = sitk.GetArrayFromImage(image)
+    changed[changed > 0] = 2
+    write(case.mask, changed)
+    second = prepare(case, tmp_path / "cache")
+    assert second != first
+    assert (first.mask() == 1).any()
+    assert not (second.mask() == 1).any()
+    assert (second.mask() == 2).any()

@@ -102,3 +102,13 @@ def test_cases_that_are_all_right_do_not_make_a_model_sure_beyond_measure() -> N
     assert 0.3 < temperature <= 1.0
     assert calibrate(claimed, truth, 0.1).probabilities(claimed).max() < 0.9999
     assert fit_bias(claimed, truth)[0] > 0.3
+
+
+def test_conformal_limit_is_the_rank_of_split_conformal_prediction() -> None:
+    """Nine cases a class with 1 − p = .01, .02 … .09: ⌈10·.8⌉ = 8th smallest at α = .2, ⌈10·.9⌉ = 9th at α = .1."""
+    scores = np.arange(1, 10) / 100
+    p = np.concatenate([np.stack([1 - scores, scores], 1), np.stack([scores, 1 - scores], 1)])
+    truth = np.repeat([0, 1], 9)
+    assert conformal_limits(p, truth, 0.2) == pytest.approx((0.08, 0.08))
+    assert conformal_limits(p, truth, 0.1) == pytest.approx((0.09, 0.09))
+    assert conformal_limits(p, truth, 0.05) == (1.0, 1.0)  # ⌈10·.95⌉ = 10 of nine: the class is in every set

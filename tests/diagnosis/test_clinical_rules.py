@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medseg.config.components import build
+from medseg.config.compose import compose
 from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold, VolumeSlope, slope_states
 from medseg.errors import DataError
 
@@ -101,3 +103,24 @@ def test_exudate_in_the_macula_is_said(near: float, bright: float, said: bool) -
     rule = RetinopathyGrade(false_positives_per_image={"hard_exudates": 1.0})
     table = eyes((5, 2, 0, bright)).assign(**{"hard_exudates.count_macula": near})
     assert ("macular oedema" in rule.doubts(table)[0]) == said
+
+
+@pytest.mark.parametrize(
+    ("asymmetry", "border", "colours", "structures", "malignant", "suspicious"),
+    [
+        (2, 4, 3, 0.4, False, False),  # 2.6 + .4 + 1.5 + .2 = 4.70: benign
+        (2, 4, 3, 0.6, False, True),  # 4.80: suspicious
+        (2, 4, 4, 0.8, False, True),  # 5.40: suspicious
+        (2, 4, 4, 1.0, True, False),  # 5.50: malignant
+    ],
+)
+def test_skin_recipe_follows_the_published_total_dermoscopy_score(
+    asymmetry: float, border: float, colours: float, structures: float, malignant: bool, suspicious: bool
+) -> None:
+    """Stolz et al. 1994: A·1.3 + B·.1 + C·.5 + D·.5; below 4.75 benign, above 5.45 malignant, suspicious between."""
+    rule = build(compose(["organ=skin"]).organ.clinical_rule)
+    columns = {"lesion.a": asymmetry, "lesion.b": border, "lesion.c": colours, "lesion.d": structures}
+    table = pd.DataFrame({name: [float(value)] for name, value in columns.items()})
+    margins = rule.margins(table)
+    assert bool(margins[0].argmax() == 1) == malignant
+    assert bool(rule.doubts(table)[0]) == suspicious

@@ -89,3 +89,22 @@ def test_images_that_cannot_be_corrected_are_named() -> None:
         N4()(sitk.Image([8, 8], sitk.sitkVectorFloat32, 3))
     with pytest.raises(ValueError, match="at least 1"):
         N4(shrink=0)
+
+
+def test_n4_pads_a_thin_slab_to_half_of_its_longest_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[float]] = []
+
+    class Noted:
+        def SetMaximumNumberOfIterations(self, _iterations: list[int]) -> None: ...  # noqa: N802
+
+        def Execute(self, image: sitk.Image, mask: sitk.Image) -> None:  # noqa: N802
+            seen.append([size * side for size, side in zip(image.GetSize(), image.GetSpacing(), strict=True)])
+            assert mask.GetSize() == image.GetSize()
+            raise RuntimeError("stopped here")
+
+    monkeypatch.setattr(sitk, "N4BiasFieldCorrectionImageFilter", Noted)
+    labels, field = tissues((64, 64, 6), (2.0, 2.0, 3.0))  # 128 mm × 128 mm × 18 mm
+    with pytest.raises(ImageError, match="stopped here"):
+        N4()(scan(labels, field))
+    assert seen[0][0] == pytest.approx(128, abs=8)
+    assert 60 <= seen[0][2] <= 76

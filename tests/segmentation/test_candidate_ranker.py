@@ -88,3 +88,26 @@ def test_a_single_patient_is_enough_to_learn_from() -> None:
     found, hits = cohort(6, 1)[0]
     scores = [c.score for c in fit(found, hits, ["a"] * len(found)).score(found)]
     assert int(np.argmax(scores)) == hits.index(1)
+
+
+def test_folds_that_choose_the_penalty_keep_a_patient_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medseg.segmentation import candidate_ranker
+
+    split = candidate_ranker.stratified_group_folds
+    given: list[tuple[np.ndarray, np.ndarray]] = []
+    patients = [f"p{number // 8}" for number in range(48)]
+
+    def noted(truth: np.ndarray, groups: list[str], folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        assert list(groups) == patients
+        found = split(truth, groups, folds)
+        given.extend(found)
+        return found
+
+    monkeypatch.setattr(candidate_ranker, "stratified_group_folds", noted)
+    pairs = cohort(3, 12)
+    candidates = [candidate for one, _ in pairs for candidate in one][:48]
+    hits = [hit for _, one in pairs for hit in one][:48]
+    fit(candidates, hits, patients)
+    assert given
+    for train, held in given:
+        assert not {patients[n] for n in train} & {patients[n] for n in held}

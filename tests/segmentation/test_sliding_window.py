@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from medseg.errors import ImageError
+from medseg.segmentation import sliding_window
 from medseg.segmentation.sliding_window import TiledNetwork, Tiling
 from tests.whole_image import predict
 
@@ -119,3 +120,40 @@ def test_a_tile_that_does_not_fit_alone_is_an_error_of_the_case() -> None:
     with pytest.raises(ImageError, match="one tile of 8 × 8 does not fit") as error:
         small(0).predict({"ct": image})
     assert error.value.code == "gpu-memory"
+
+
+def test_gaussian_weight_has_published_sigma_is_even_and_never_zero() -> None:
+    patch = (16, 24)
+    weight = sliding_window._gaussian(patch)
+    assert weight.max() == 1
+    assert (weight == weight[::-1]).all()
+    assert (weight == weight[:, ::-1]).all()
+    assert weight.min() == pytest.approx(1e-3)  # the corners: exp(−½(7.5/2)²)·exp(−½(11.5/3)²) is below it
+    # one step from the centre along each axis: the ratio of two samples of a normal density of σ = size / 8
+    for axis, size in enumerate(patch):
+        line = np.take(weight, patch[1 - axis] // 2, axis=1 - axis)
+        centre = size // 2
+        expected = np.exp(-0.5 * ((1.5 / (size / 8)) ** 2 - (0.5 / (size / 8)) ** 2))
+        assert line[centre + 1] / line[centre] == pytest.approx(expected, rel=1e-5)
+
+
+def test_overlapping_tiles_are_blended_by_their_gaussian_weights() -> None:
+    """Two tiles of 16 with half overlap, the first says 0 and the second 1: the blend is w2 / (w1 + w2)."""
+
+    class Counting(nn.Module):
+        tile = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answers = []
+            for _ in range(len(x)):
+                answers.append(torch.full((2, *x.shape[2:]), 20.0 * (self.tile == 1)))
+                answers[-1][0] = 20.0 * (self.tile == 0)
+                Counting.tile += 1
+            return torch.stack(answers)
+
+    tiling = Tiling((16, 16), 0.5, 1, (), 1)
+    probability = predict(Counting(), np.zeros((1, 1, 16, 24), np.float32), tiling, torch.device("cpu"))
+    first, second = (sliding_window._gaussian((16, 16))[8] for _ in range(2))
+    inside = probability[1, 0, 8, 8:16]
+    weights = second[:8] / (first[8:] + second[:8])
+    assert inside == pytest.approx(weights, abs=1e-4)

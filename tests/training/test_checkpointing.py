@@ -17,6 +17,7 @@ from medseg.config.load import to_yaml
 from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
+from medseg.training.callbacks import AveragedWeights
 from medseg.training.checkpointing import AtomicCheckpointIO, Checkpoints, DeferredInterrupts, TimeBudget, read_progress
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET, posix
@@ -240,3 +241,32 @@ def test_sigterm_between_two_steps_keeps_the_next_one(settings: Settings, monkey
     assert ended.value.code == 130
     run = next(word.split("=")[1] for word in words if word.startswith("run_dir="))
     assert read_progress(Run(Path(run))).step == 4
+
+
+class Hostile:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_hostile_checkpoint_is_refused_and_does_not_run(settings: Settings, tmp_path: Path) -> None:
+    run = train(compose(settings("run", "segmenter.max_samples=40"))).run
+    marker = tmp_path / "pwned"
+    content = torch.load(run.checkpoint, weights_only=True)
+    torch.save({**content, "evil": Hostile(marker)}, run.checkpoint)
+    with pytest.raises(ModelError, match=r"last\.ckpt: cannot be read"):
+        train(compose([f"resume={run.path}", "segmenter.max_samples=80"]))
+    assert not marker.exists()
+
+
+def test_averaged_weights_follow_the_published_warm_up() -> None:
+    """After n steps the mean keeps min(decay, (1 + n) / (10 + n)) of itself: .1, then 2/11 …, at last the decay."""
+    average = AveragedWeights(0.9, torch.device("cpu"))._kwargs["avg_fn"]
+    mean, now = torch.tensor([0.0]), torch.tensor([1.0])
+    assert average(mean, now, 0).item() == pytest.approx(0.9)
+    assert average(mean, now, 1).item() == pytest.approx(9 / 11)
+    assert average(mean, now, 1000).item() == pytest.approx(0.1)

@@ -39,7 +39,8 @@ def test_the_run_folder_is_the_model(segmenter: Path) -> None:
 
 def test_patients_are_split_and_numbers_carry_their_n(segmenter: Path) -> None:
     rows = read_csv(segmenter / "split.csv")
-    assert {row["split"] for row in rows} == {"train", "test"}
+    assert sorted(row["split"] for row in rows) == ["test", "train", "train", "train", "train"]
+    assert len({(row["patient"], row["split"]) for row in rows}) == len({row["patient"] for row in rows})
     metrics = json.loads((segmenter / "metrics.json").read_text())
     held = [row["case"] for row in rows if row["split"] == "test"]
     assert metrics["n_cases"] == len(held) == len({row["case"] for row in read_csv(segmenter / "evaluation.csv")})

@@ -18,13 +18,7 @@ from medseg.errors import ConfigError, MedsegError, ModelError
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
 from medseg.training.callbacks import AveragedWeights
-from medseg.training.checkpointing import (
-    AtomicCheckpointIO,
-    Checkpoints,
-    DeferredInterrupts,
-    TimeBudget,
-    read_progress,
-)
+from medseg.training.checkpointing import AtomicCheckpointIO, Checkpoints, DeferredInterrupts, TimeBudget, read_progress
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET, posix
 from tests.training.test_train import read_csv

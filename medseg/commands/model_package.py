@@ -81,9 +81,9 @@ def verify_model(run: Run) -> list[str]:
     if "model.safetensors" in names:
         run.load_weights()
     if "ensemble.skops" in names:
-        from medseg.diagnosis.voting_ensemble import load as load_ensemble
+        from medseg.diagnosis.voting_ensemble import VotingEnsemble
 
-        load_ensemble(run.file("ensemble.skops").read_bytes(), str(run.file("ensemble.skops")))
+        VotingEnsemble.load(run.file("ensemble.skops").read_bytes(), str(run.file("ensemble.skops")))
     if run.file(ENCODER).is_dir():
         names += [f"{ENCODER}/{name}" for name in verify_model(open_run(run.file(ENCODER)))]
     return names

@@ -75,6 +75,40 @@ class Forecast:
     def __init__(self, horizon: Horizon, weights: FloatArray, network: Recurrent) -> None:
         self.horizon, self.weights, self.network = horizon, weights, network
 
+    @classmethod
+    def fit(
+        cls,
+        signals: Sequence[tuple[FloatArray, FloatArray]],
+        horizon: Horizon,
+        hidden: int = 32,
+        max_samples: int = 20_000,
+        seed: int = 0,
+    ) -> Forecast | None:
+        """Learn from (signal, times in s) of training sequences; None where none is long enough."""
+        from sklearn.linear_model import Ridge
+
+        pasts, laters = [], []
+        for signal, times in signals:
+            past, whole = horizon.windows(signal, times)
+            later = horizon.targets(signal, times)
+            use = whole & np.isfinite(later)
+            pasts.append(past[use])
+            laters.append(later[use])
+        x = np.concatenate(pasts) if pasts else np.zeros((0, horizon.n_lags))  # (N, L)
+        if len(x) < horizon.n_lags:
+            return None
+        y = np.concatenate(laters)
+        ridge = Ridge(alpha=1.0).fit(x, y)
+        return cls(horizon, np.append(ridge.coef_, ridge.intercept_), _trained(x, y, hidden, max_samples, seed))
+
+    @classmethod
+    def from_arrays(cls, horizon: Horizon, arrays: Mapping[str, torch.Tensor]) -> Forecast:
+        """The forecast that `Forecast.arrays` was taken from."""
+        state = {k.removeprefix("lstm."): v for k, v in arrays.items() if k.startswith("lstm.")}
+        network = Recurrent(state["tell.weight"].shape[1])
+        network.load_state_dict(state)
+        return cls(horizon, arrays["linear"].numpy(), network.eval())
+
     @torch.inference_mode()
     def __call__(self, readings: Iterable[tuple[FloatArray, FloatArray]]) -> dict[str, FloatArray]:
         """Of N readings {"lstm", "linear", "hold"}: the signal `ahead` of the last frame of each (N,), NaN where its
@@ -95,39 +129,6 @@ class Forecast:
         """All there is to keep, as tensors for safetensors."""
         kept = {f"lstm.{name}": value for name, value in self.network.state_dict().items()}
         return {**kept, "linear": torch.from_numpy(self.weights)}
-
-
-def from_arrays(horizon: Horizon, arrays: Mapping[str, torch.Tensor]) -> Forecast:
-    """The forecast that `Forecast.arrays` was taken from."""
-    state = {k.removeprefix("lstm."): v for k, v in arrays.items() if k.startswith("lstm.")}
-    network = Recurrent(state["tell.weight"].shape[1])
-    network.load_state_dict(state)
-    return Forecast(horizon, arrays["linear"].numpy(), network.eval())
-
-
-def fit(
-    signals: Sequence[tuple[FloatArray, FloatArray]],
-    horizon: Horizon,
-    hidden: int = 32,
-    max_samples: int = 20_000,
-    seed: int = 0,
-) -> Forecast | None:
-    """Learn from (signal, times in s) of training sequences; None where none is long enough."""
-    from sklearn.linear_model import Ridge
-
-    pasts, laters = [], []
-    for signal, times in signals:
-        past, whole = horizon.windows(signal, times)
-        later = horizon.targets(signal, times)
-        use = whole & np.isfinite(later)
-        pasts.append(past[use])
-        laters.append(later[use])
-    x = np.concatenate(pasts) if pasts else np.zeros((0, horizon.n_lags))  # (N, L)
-    if len(x) < horizon.n_lags:
-        return None
-    y = np.concatenate(laters)
-    ridge = Ridge(alpha=1.0).fit(x, y)
-    return Forecast(horizon, np.append(ridge.coef_, ridge.intercept_), _trained(x, y, hidden, max_samples, seed))
 
 
 def _trained(x: FloatArray, y: FloatArray, hidden: int, max_samples: int, seed: int) -> Recurrent:

@@ -31,6 +31,41 @@ class LinearBaseline:
     weights: FloatArray
     signal_weights: FloatArray
 
+    @classmethod
+    def fit(
+        cls,
+        items: Sequence[Item],
+        classes: int,
+        frames_before: int = 4,
+        frames_after: int = 4,
+        c: float = 0.1,
+        alpha: float = 10.0,
+    ) -> LinearBaseline:
+        """Fit on whole sequences; class weights are inverse to class frequencies.
+
+        c: inverse strength of the penalty on the class weights; alpha: strength of the penalty on the signal weights.
+        Raises `DataError` (one-class) if fewer than two classes occur.
+        """
+        lagged = [_lagged(item.x, frames_before, frames_after) for item in items]
+        # a single frame is a whole sequence as well
+        per_sequence = all(item.state is None or len(item.state) == 1 for item in items)
+        judged = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
+        states = [np.full(len(x), UNKNOWN) if i.state is None else i.state for x, i in zip(judged, items, strict=True)]
+        signals = [
+            np.full(len(x), np.nan) if i.signal is None else i.signal for x, i in zip(lagged, items, strict=True)
+        ]
+        weights = logistic_weights(np.concatenate(judged), np.concatenate(states), classes, c)
+        signal_weights = _signal_weights(np.concatenate(lagged), np.concatenate(signals), alpha)
+        return cls(frames_before, frames_after, per_sequence, weights, signal_weights)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, FloatArray]) -> LinearBaseline:
+        """The baseline that `LinearBaseline.arrays` was taken from."""
+        frames_before, frames_after, per_sequence = arrays["settings"]
+        return cls(
+            int(frames_before), int(frames_after), bool(per_sequence), arrays["weights"], arrays["signal_weights"]
+        )
+
     def predict(self, item: Item) -> Prediction:
         """Probabilities (T, K), or (1, K) for whole sequences, and the signal (T,) or None."""
         x = _lagged(item.x, self.frames_before, self.frames_after)  # (T, N + 1)
@@ -43,38 +78,6 @@ class LinearBaseline:
         """All there is to keep, as plain arrays for safetensors."""
         settings = np.array([self.frames_before, self.frames_after, self.per_sequence], dtype=np.float64)
         return {"settings": settings, "weights": self.weights, "signal_weights": self.signal_weights}
-
-
-def from_arrays(arrays: Mapping[str, FloatArray]) -> LinearBaseline:
-    """The baseline that `LinearBaseline.arrays` was taken from."""
-    frames_before, frames_after, per_sequence = arrays["settings"]
-    return LinearBaseline(
-        int(frames_before), int(frames_after), bool(per_sequence), arrays["weights"], arrays["signal_weights"]
-    )
-
-
-def fit(
-    items: Sequence[Item],
-    classes: int,
-    frames_before: int = 4,
-    frames_after: int = 4,
-    c: float = 0.1,
-    alpha: float = 10.0,
-) -> LinearBaseline:
-    """Fit on whole sequences, classes weighted inversely to their share.
-
-    c: inverse strength of the penalty on the class weights; alpha: strength of the penalty on the signal's. DataError
-    where fewer than two classes occur.
-    """
-    lagged = [_lagged(item.x, frames_before, frames_after) for item in items]
-    # a single frame is a whole sequence as well
-    per_sequence = all(item.state is None or len(item.state) == 1 for item in items)
-    judged = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
-    states = [np.full(len(x), UNKNOWN) if i.state is None else i.state for x, i in zip(judged, items, strict=True)]
-    signals = [np.full(len(x), np.nan) if i.signal is None else i.signal for x, i in zip(lagged, items, strict=True)]
-    weights = logistic_weights(np.concatenate(judged), np.concatenate(states), classes, c)
-    signal_weights = _signal_weights(np.concatenate(lagged), np.concatenate(signals), alpha)
-    return LinearBaseline(frames_before, frames_after, per_sequence, weights, signal_weights)
 
 
 def _lagged(x: FloatArray, frames_before: int, frames_after: int) -> FloatArray:

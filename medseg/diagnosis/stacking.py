@@ -21,6 +21,18 @@ class Stacking:
     members: tuple[str, ...]
     weights: FloatArray
 
+    @classmethod
+    def fit(cls, probabilities: Mapping[str, FloatArray], truth: IntArray, c: float = 0.1) -> Stacking:
+        """Learn from out-of-fold probabilities (N, K) of each member and class numbers (N,)."""
+        members = tuple(probabilities)
+        classes = next(iter(probabilities.values())).shape[1]
+        return cls(members, logistic_weights(_rows(probabilities, members), truth, classes, c))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Stacking:
+        """The stack that `Stack.state` was taken from."""
+        return cls(tuple(state["members"]), np.asarray(state["weights"], np.float64))
+
     def predict(self, probabilities: Mapping[str, FloatArray]) -> FloatArray:
         """Probabilities (N, K) by member → probabilities (N, K)."""
         return np.asarray(softmax(_rows(probabilities, self.members) @ self.weights.T, axis=1))
@@ -28,18 +40,6 @@ class Stacking:
     def state(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"members": list(self.members), "weights": self.weights.tolist()}
-
-
-def from_state(state: Mapping[str, Any]) -> Stacking:
-    """The stack that `Stack.state` was taken from."""
-    return Stacking(tuple(state["members"]), np.asarray(state["weights"], np.float64))
-
-
-def fit(probabilities: Mapping[str, FloatArray], truth: IntArray, c: float = 0.1) -> Stacking:
-    """Learn from out-of-fold probabilities (N, K) of each member and class numbers (N,)."""
-    members = tuple(probabilities)
-    classes = next(iter(probabilities.values())).shape[1]
-    return Stacking(members, logistic_weights(_rows(probabilities, members), truth, classes, c))
 
 
 def _rows(probabilities: Mapping[str, FloatArray], members: tuple[str, ...]) -> FloatArray:

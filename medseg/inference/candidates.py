@@ -21,7 +21,6 @@ from medseg.io.geometry import from_array
 from medseg.io.image import read_image, to_array
 from medseg.io.labels import Labels
 from medseg.preprocess.geometry import match_mask
-from medseg.segmentation import candidate_ranker
 from medseg.segmentation.candidate_ranker import Ranker
 from medseg.segmentation.candidates import Candidate, CandidateFinder, Regions, only_kept
 from medseg.typing import Float32Array, Images, Int32Array
@@ -38,7 +37,7 @@ class CandidateSelector:
         finder = config.candidates.finder
         self.finder: CandidateFinder | None = build(finder) if finder is not None else None
         self.labels = labels
-        self.rankers: dict[str, Ranker] = {name: candidate_ranker.from_state(s) for name, s in (state or {}).items()}
+        self.rankers: dict[str, Ranker] = {name: Ranker.from_state(s) for name, s in (state or {}).items()}
 
     @property
     def ranks(self) -> bool:
@@ -93,9 +92,7 @@ def fit_rankers(
     for name, seen in rows.items():
         try:
             candidates, hits, patients = map(list, zip(*seen, strict=True)) if seen else ([], [], [])
-            state[name] = candidate_ranker.fit(
-                candidates, hits, patients, list(config.candidates.exclude_features)
-            ).state()
+            state[name] = Ranker.fit(candidates, hits, patients, list(config.candidates.exclude_features)).state()
         except DataError as error:
             warn(f"{name}: candidates are not ranked: {error}")
             continue

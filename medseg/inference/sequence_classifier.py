@@ -17,8 +17,7 @@ from medseg.config.settings import Settings
 from medseg.diagnosis.calibration import Calibration, from_json
 from medseg.diagnosis.clinical_rules import VolumeSlope
 from medseg.diagnosis.forecasting import KINDS, Forecast, Horizon
-from medseg.diagnosis.forecasting import from_arrays as forecast_from
-from medseg.diagnosis.linear_baseline import LinearBaseline, from_arrays
+from medseg.diagnosis.linear_baseline import LinearBaseline
 from medseg.diagnosis.lstm import Prediction, SequenceLSTM
 from medseg.diagnosis.sequence_dataset import Item
 from medseg.evaluation.predictions import ModelPredictions, Predictions, to_table
@@ -75,8 +74,8 @@ class SequenceClassifier(CaseClassifier):
         return cls(
             schema=schema,
             network=network,
-            baseline=from_arrays(linear) if linear else None,
-            forecast=forecast_from(forecast_horizon(config), ahead) if ahead else None,
+            baseline=LinearBaseline.from_arrays(linear) if linear else None,
+            forecast=Forecast.from_arrays(forecast_horizon(config), ahead) if ahead else None,
             rule=build_slope_rule(config, schema),
             cohort=run.read_json("fingerprint.json").get("measures") or {},
             calibrations=from_json(run.read_json(CALIBRATION)) if calibrated else {},

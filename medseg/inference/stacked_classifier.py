@@ -12,8 +12,6 @@ from scipy.special import softmax
 from medseg.config.load import load
 from medseg.config.settings import Settings
 from medseg.diagnosis import calibration
-from medseg.diagnosis import stacking as stack
-from medseg.diagnosis import voting_ensemble as ensemble
 from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold
 from medseg.diagnosis.lstm import SequenceLSTM
@@ -103,7 +101,7 @@ class StackedClassifier(CaseClassifier):
         members = _load_members(run, config, schema, tuple(state["selected"]))
         calibrations = calibration.from_json(state["calibration"])
         rule = build_rule(config, schema.names, RULES)
-        return cls(schema, members, stack.from_state(state["stack"]), calibrations, state["final_model"], rule)
+        return cls(schema, members, Stacking.from_state(state["stack"]), calibrations, state["final_model"], rule)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -216,5 +214,5 @@ def _load_members(run: Run, config: Settings, schema: FeatureSchema, selected: t
     file = run.file("ensemble.skops")
     if not file.is_file():
         raise ModelError(f"{file}: missing; copy the whole run folder")
-    voting = ensemble.load(file.read_bytes(), str(file))
+    voting = VotingEnsemble.load(file.read_bytes(), str(file))
     return StackMembers(selected, weights["logistic"].numpy(), voting, network)

@@ -1,4 +1,4 @@
-"""Which of several candidates is the structure: a logistic regression on their measures, whose reasons can be read."""
+"""Rank candidate regions by a logistic regression on their features; each feature's contribution is reported."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from scipy.special import expit
 from medseg.data.splits import stratified_group_folds
 from medseg.errors import DataError
 from medseg.segmentation.candidates import Candidate
-from medseg.typing import FloatArray
+from medseg.typing import FloatArray, IntArray
 
-# measures whose best value may lie between their ends, so their squares count too
+# features whose best value may be in the middle of their range, so their squares are terms too
 CURVED = ("area", "depth", "lateral", "surface", "border", "wider", "irregularity", "contrast")
-LEFT_OUT = ("centre_",)  # of a measure's name: pixels of this picture, no share of it
-LIMIT = 4.0  # standard deviations: a measure further off counts as if it were there
+EXCLUDED_PREFIXES = ("centre_",)  # coordinates in pixels, not relative to the size of the image
+MAX_ZSCORE = 4.0  # standard deviations: standardised features are clipped to ± this
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Measures by name, standardised by `centre` and `scale` (F,), weighted by `weights` (F,), and a constant.
+    """Features by name, standardised by `centre` and `scale` (F,), weighted by `weights` (F,), and a constant.
 
-    A name `x²` is the square of the standardised measure x.
+    A name `x²` is the square of the standardised feature x.
     """
 
     names: tuple[str, ...]
@@ -33,8 +33,49 @@ class Ranker:
     weights: FloatArray
     constant: float
 
+    @classmethod
+    def fit(
+        cls,
+        candidates: Sequence[Candidate],
+        hits: Sequence[int],
+        patients: Sequence[str],
+        leave_out: Sequence[str] = (),
+    ) -> Ranker:
+        """Fit on candidates that are (`hits` 1) or are not (0) the structure; folds of `patients` choose the penalty.
+
+        leave_out: features that are not used, e.g. depth and lateral to see what position is worth. Raises
+        `DataError` (one-class) if all candidates are hits or none is.
+        """
+        from sklearn.linear_model import LogisticRegressionCV
+
+        y = np.asarray(hits, np.int64)
+        if len(set(y.tolist())) < 2:
+            raise DataError(
+                f"a ranker needs candidates that are the structure and others; of {len(y)}, {y.sum()} are",
+                code="one-class",
+            )
+        plain = [
+            name for name in candidates[0].measures if not name.startswith(EXCLUDED_PREFIXES) and name not in leave_out
+        ]
+        names = (*plain, *(f"{name}²" for name in CURVED if name in plain))
+        raw = _raw(candidates, names)  # (N, F)
+        centre, scale = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-6)
+        terms = _standard(raw, names, centre, scale)
+        splits, strengths = _penalty_search(y, patients)
+        model = LogisticRegressionCV(
+            Cs=strengths, cv=splits, scoring="neg_log_loss", max_iter=2000, use_legacy_attributes=False, l1_ratios=(0,)
+        )
+        model.fit(terms, y)
+        return cls(names, centre, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Ranker:
+        """The ranker that `Ranker.state` was taken from."""
+        centre, scale, weights = (np.asarray(state[name], np.float64) for name in ("centre", "scale", "weights"))
+        return cls(tuple(state["names"]), centre, scale, weights, float(state["constant"]))
+
     def score(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Candidates with their probability and what each measure added to its log-odds."""
+        """Candidates with their probability and each feature's contribution to the log-odds."""
         if not candidates:
             return []
         terms = self._terms(candidates) * self.weights  # (N, F)
@@ -58,49 +99,16 @@ class Ranker:
         }
 
 
-def from_state(state: Mapping[str, Any]) -> Ranker:
-    """The ranker that `Ranker.state` was taken from."""
-    centre, scale, weights = (np.asarray(state[name], np.float64) for name in ("centre", "scale", "weights"))
-    return Ranker(tuple(state["names"]), centre, scale, weights, float(state["constant"]))
-
-
-def fit(
-    candidates: Sequence[Candidate], hits: Sequence[int], patients: Sequence[str], leave_out: Sequence[str] = ()
-) -> Ranker:
-    """Learn from candidates that are (`hits` 1) or are not (0) the structure; folds of `patients` choose the penalty.
-
-    leave_out: measures not to be used, e.g. depth and lateral to see what position is worth. `DataError` (one-class)
-    where all candidates are hits or none is.
-    """
-    from sklearn.linear_model import LogisticRegressionCV
-
-    truth = np.asarray(hits, np.int64)
-    if len(set(truth.tolist())) < 2:
-        raise DataError(
-            f"a ranker needs candidates that are the structure and others; of {len(truth)}, {truth.sum()} are",
-            code="one-class",
-        )
-    measured = [name for name in candidates[0].measures if not name.startswith(LEFT_OUT) and name not in leave_out]
-    names = (*measured, *(f"{name}²" for name in CURVED if name in measured))
-    plain = _raw(candidates, names)  # (N, F)
-    centre, scale = plain.mean(axis=0), np.maximum(plain.std(axis=0), 1e-6)
-    terms = _standard(plain, names, centre, scale)
-    folds = min(5, len(set(patients)), int(truth.sum()), int((1 - truth).sum()))
-    strengths = [0.003, 0.01, 0.03, 0.1, 0.3]
-    if folds < 2:
-        splits: Any = [(np.arange(len(truth)),) * 2]
-        strengths = [0.03]
-    else:
-        splits = stratified_group_folds(truth, list(patients), folds)
-    # every split must hold both classes on both sides, else its score is undefined
-    splits = [(a, b) for a, b in splits if len(set(truth[a])) == len(set(truth[b])) == 2] or [
-        (np.arange(len(truth)),) * 2
-    ]
-    model = LogisticRegressionCV(
-        Cs=strengths, cv=splits, scoring="neg_log_loss", max_iter=2000, use_legacy_attributes=False, l1_ratios=(0,)
-    )
-    model.fit(terms, truth)
-    return Ranker(names, centre, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+def _penalty_search(y: IntArray, patients: Sequence[str]) -> tuple[list[tuple[IntArray, IntArray]], list[float]]:
+    """Splits (training rows, held-out rows) by patient, and the values of C that they compare."""
+    all_rows = [(np.arange(len(y)),) * 2]
+    n_folds = min(5, len(set(patients)), int(y.sum()), int((1 - y).sum()))
+    if n_folds < 2:
+        return all_rows, [0.03]
+    folds = stratified_group_folds(y, list(patients), n_folds)
+    # both sides of a split must hold both classes, else its score is undefined
+    splits = [(train, held) for train, held in folds if len(set(y[train])) == len(set(y[held])) == 2]
+    return splits or all_rows, [0.003, 0.01, 0.03, 0.1, 0.3]
 
 
 def _raw(candidates: Sequence[Candidate], names: Sequence[str]) -> FloatArray:
@@ -108,13 +116,13 @@ def _raw(candidates: Sequence[Candidate], names: Sequence[str]) -> FloatArray:
 
 
 def _standard(raw: FloatArray, names: Sequence[str], centre: FloatArray, scale: FloatArray) -> FloatArray:
-    terms = ((raw - centre) / scale).clip(-LIMIT, LIMIT)
+    terms = ((raw - centre) / scale).clip(-MAX_ZSCORE, MAX_ZSCORE)
     squared = np.array([name.endswith("²") for name in names])
-    return np.where(squared, terms**2 - 1, terms)  # less 1: a mean candidate gets nothing for it
+    return np.where(squared, terms**2 - 1, terms)  # less 1: the mean of the squares is 0
 
 
 def _joined(names: Sequence[str], row: FloatArray) -> dict[str, float]:
-    """A measure and its square are one reason."""
+    """Contributions by feature: a feature and its square are added up."""
     reasons: dict[str, float] = {}
     for name, value in zip(names, row, strict=True):
         plain = name.removesuffix("²")

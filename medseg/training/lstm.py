@@ -16,7 +16,7 @@ from medseg.config.settings import Settings
 from medseg.data.patches import ResumableSampler
 from medseg.diagnosis.cross_validation import patient_folds
 from medseg.diagnosis.lightning_module import SequenceModule, class_weights
-from medseg.diagnosis.linear_baseline import fit as fit_linear
+from medseg.diagnosis.linear_baseline import LinearBaseline
 from medseg.diagnosis.lstm import SequenceLSTM, Task
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Augmentation, Item, Windows, collate
 from medseg.errors import DataError
@@ -121,7 +121,7 @@ def out_of_fold(
         pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
         network = SequenceLSTM(task, **config.classifier.network.model_dump())
         fit_lstm(config, split_fold(run, number, list(rest)), network, rest, 1 / (len(folds) + 1))
-        baseline = fit_linear(
+        baseline = LinearBaseline.fit(
             [item for _, item in rest.values()], task.classes, **config.classifier.baseline.model_dump()
         )
         for case in fold:

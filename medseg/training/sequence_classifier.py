@@ -16,8 +16,7 @@ from medseg.data.cases import Case
 from medseg.diagnosis.calibration import Calibration, calibrate
 from medseg.diagnosis.clinical_rules import VolumeSlope
 from medseg.diagnosis.forecasting import Forecast
-from medseg.diagnosis.forecasting import fit as fit_forecast
-from medseg.diagnosis.linear_baseline import fit as fit_linear
+from medseg.diagnosis.linear_baseline import LinearBaseline
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.respiratory_signal import normalise
 from medseg.diagnosis.sequence_dataset import UNKNOWN
@@ -53,7 +52,7 @@ def train_sequence_classifier(
     items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
     folds = split_in_folds(config, items)
     seconds, steps = fit_lstm(config, run, network, items, 1 / (len(folds) + 1))
-    baseline = fit_linear(
+    baseline = LinearBaseline.fit(
         [item for _, item in items.values()], len(inputs.classes), **config.classifier.baseline.model_dump()
     )
     forecast = _forecast(config, inputs, train)
@@ -102,4 +101,4 @@ def _forecast(config: Settings, inputs: FeatureSchema, train: Tables) -> Forecas
     known = [item for item in inputs.raw(train) if np.isfinite(item.signal).any()]
     settings = config.classifier.forecast
     traces = [(normalise(item.signal), item.times) for item in known]
-    return fit_forecast(traces, forecast_horizon(config), settings.hidden, settings.max_samples, config.seed)
+    return Forecast.fit(traces, forecast_horizon(config), settings.hidden, settings.max_samples, config.seed)

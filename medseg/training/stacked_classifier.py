@@ -13,13 +13,13 @@ import pytorch_lightning as pl
 from medseg.batch.case_log import CaseLog
 from medseg.config.settings import Settings
 from medseg.data.cases import Case
-from medseg.diagnosis import stacking as stack
-from medseg.diagnosis import voting_ensemble as ensemble
 from medseg.diagnosis.calibration import Calibration, calibrate
 from medseg.diagnosis.cross_validation import patient_folds
 from medseg.diagnosis.linear_baseline import logistic_weights
 from medseg.diagnosis.lstm import SequenceLSTM
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
+from medseg.diagnosis.stacking import Stacking
+from medseg.diagnosis.voting_ensemble import VotingEnsemble
 from medseg.features.selection import select_features
 from medseg.features.tables import Tables
 from medseg.inference.feature_inputs import FeatureSchema, build_rule
@@ -127,9 +127,9 @@ def learn(config: Settings, run: Run, inputs: FeatureSchema, seen: TrainingRows)
         fold
     ) in folds:  # the stack is judged where it did not learn either; what it learns from, members of other folds said
         rest = np.setdiff1d(np.flatnonzero(known), fold)
-        over = stack.fit({name: p[rest] for name, p in judged.items()}, seen.truth[rest])
+        over = Stacking.fit({name: p[rest] for name, p in judged.items()}, seen.truth[rest])
         said[STACK][fold] = over.predict({name: p[fold] for name, p in judged.items()})
-    over = stack.fit({name: p[known] for name, p in judged.items()}, seen.truth[known])
+    over = Stacking.fit({name: p[known] for name, p in judged.items()}, seen.truth[known])
     rule = build_rule(config, inputs.names, RULES)
     if rule is not None:
         said[RULE] = rule_probabilities(rule, seen.rows)
@@ -157,5 +157,5 @@ def fit_members(config: Settings, run: Run, inputs: FeatureSchema, seen: Trainin
     run.path.mkdir(parents=True, exist_ok=True)
     fit_lstm(config, run, network, seen.items(), share)
     weights = logistic_weights(full, y, classes, settings.logistic.c)
-    voting = ensemble.fit(z, y, classes, settings.ensemble.n_trees, config.seed, seen.patients[known])
+    voting = VotingEnsemble.fit(z, y, classes, settings.ensemble.n_trees, config.seed, seen.patients[known])
     return StackMembers(tuple(kept), weights, voting, network)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medseg.diagnosis.forecasting import Forecast, Horizon, fit, from_arrays
+from medseg.diagnosis.forecasting import Forecast, Horizon
 
 Trace = tuple[np.ndarray, np.ndarray]
 
@@ -18,7 +18,7 @@ def breath(period: float, seconds: float = 60, rate: float = 5, seed: int = 0) -
 
 @pytest.fixture(scope="module")
 def learnt() -> Forecast:
-    made = fit(
+    made = Forecast.fit(
         [breath(p, seed=n) for n, p in enumerate((3.0, 3.5, 4.2, 5.0))], Horizon(), hidden=16, max_samples=12_800
     )
     assert made is not None
@@ -67,14 +67,14 @@ def test_only_its_past_counts(learnt: Forecast) -> None:
 
 def test_kept_it_is_the_same(learnt: Forecast) -> None:
     trace = breath(4.4, seed=3)
-    again = from_arrays(learnt.horizon, learnt.arrays())
+    again = Forecast.from_arrays(learnt.horizon, learnt.arrays())
     for name, values in learnt(until(*trace)).items():
         assert np.array_equal(values, again(until(*trace))[name], equal_nan=True)
 
 
 def test_what_is_too_short_or_without_times_gives_nothing(learnt: Forecast) -> None:
-    assert fit([breath(4.0, seconds=3)], Horizon()) is None
-    assert fit([], Horizon()) is None
+    assert Forecast.fit([breath(4.0, seconds=3)], Horizon()) is None
+    assert Forecast.fit([], Horizon()) is None
     signal, times = breath(4.0)
     assert np.isnan(learnt([(signal, np.full(len(times), np.nan))])["lstm"]).all()
     assert not learnt.horizon.reaches(np.full(len(times), np.nan)).any()

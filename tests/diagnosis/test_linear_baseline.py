@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.diagnosis.linear_baseline import fit, from_arrays
+from medseg.diagnosis.linear_baseline import LinearBaseline
 from medseg.diagnosis.sequence_dataset import UNKNOWN, Item
 from medseg.errors import DataError
 
@@ -16,7 +16,7 @@ def breaths(seed, classes=2):
 
 def test_state_and_signal_are_read_from_the_neighbouring_frames():
     unseen = breaths(9)
-    found = fit([breaths(0), breaths(1)], classes=2).predict(unseen)
+    found = LinearBaseline.fit([breaths(0), breaths(1)], classes=2).predict(unseen)
     assert found.probabilities.shape == (120, 2)
     assert found.probabilities.sum(axis=1) == pytest.approx(1)
     assert (found.probabilities.argmax(axis=1) == unseen.state).mean() > 0.9
@@ -24,31 +24,33 @@ def test_state_and_signal_are_read_from_the_neighbouring_frames():
 
 
 def test_three_classes_of_which_one_was_never_seen():
-    found = fit([breaths(0, classes=3)], classes=4, frames_before=1, frames_after=0).predict(breaths(1, classes=3))
+    found = LinearBaseline.fit([breaths(0, classes=3)], classes=4, frames_before=1, frames_after=0).predict(
+        breaths(1, classes=3)
+    )
     assert found.probabilities.shape == (120, 4)
     assert (found.probabilities[:, 3] < 1e-6).all()
     assert set(found.probabilities.argmax(axis=1)) == {0, 1, 2} or set(found.probabilities.argmax(axis=1)) == {0, 2}
 
 
 def test_without_frames_ahead_the_future_is_not_seen():
-    model = fit([breaths(0)], classes=2, frames_after=0)
+    model = LinearBaseline.fit([breaths(0)], classes=2, frames_after=0)
     one = breaths(1)
     changed = one._replace(x=np.concatenate([one.x[:60], one.x[60:] + 9]))
     assert np.array_equal(model.predict(one).probabilities[:60], model.predict(changed).probabilities[:60])
 
 
 def test_a_model_survives_as_plain_arrays():
-    model = fit([breaths(0)], classes=2, frames_before=3, frames_after=1)
+    model = LinearBaseline.fit([breaths(0)], classes=2, frames_before=3, frames_after=1)
     arrays = model.arrays()
     assert all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in arrays.values())
-    again = from_arrays(arrays)
+    again = LinearBaseline.from_arrays(arrays)
     assert np.array_equal(again.predict(breaths(1)).probabilities, model.predict(breaths(1)).probabilities)
     assert np.array_equal(again.predict(breaths(1)).signal, model.predict(breaths(1)).signal)
 
 
 def test_whole_sequences_are_judged_from_their_mean():
     items = [Item(np.full((5 + k, 1), float(k % 2)), None, np.array([k % 2])) for k in range(8)]
-    found = fit(items, classes=2, frames_before=0, frames_after=0, c=100).predict(items[3])
+    found = LinearBaseline.fit(items, classes=2, frames_before=0, frames_after=0, c=100).predict(items[3])
     assert found.probabilities.shape == (1, 2)
     assert found.probabilities[0, 1] > 0.5
     assert found.signal is None
@@ -57,4 +59,4 @@ def test_whole_sequences_are_judged_from_their_mean():
 def test_one_class_is_not_enough():
     one = breaths(0)
     with pytest.raises(DataError, match="at least two classes"):
-        fit([one._replace(state=np.where(one.state == 1, UNKNOWN, 0))], classes=2)
+        LinearBaseline.fit([one._replace(state=np.where(one.state == 1, UNKNOWN, 0))], classes=2)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from medseg.diagnosis.stacking import fit, from_state
+from medseg.diagnosis.stacking import Stacking
 
 
 def said(count: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -19,7 +19,7 @@ def said(count: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def test_the_good_one_is_followed_and_its_sureness_corrected() -> None:
-    stack = fit(*said(2000, 0), c=1.0)
+    stack = Stacking.fit(*said(2000, 0), c=1.0)
     parts, truth = said(2000, 1)
     found = stack.predict(parts)
     agrees = (found.argmax(axis=1) == parts["good"].argmax(axis=1)).mean()
@@ -30,6 +30,6 @@ def test_the_good_one_is_followed_and_its_sureness_corrected() -> None:
 
 def test_kept_as_json_it_is_the_same_and_the_order_of_members_does_not_matter() -> None:
     parts, truth = said(200, 2)
-    stack = from_state(json.loads(json.dumps(fit(parts, truth).state())))
+    stack = Stacking.from_state(json.loads(json.dumps(Stacking.fit(parts, truth).state())))
     turned = dict(reversed(parts.items()))
     assert (stack.predict(turned) == stack.predict(parts)).all()

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from medseg.diagnosis.voting_ensemble import fit, load
+from medseg.diagnosis.voting_ensemble import VotingEnsemble
 from medseg.errors import DataError, ModelError
 
 
@@ -19,21 +19,21 @@ def rows(count: int, gap: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_classes_apart_are_told_and_probabilities_sum_to_one() -> None:
-    found = fit(*rows(150, 6.0, 0), classes=3, trees=30).predict(rows(90, 6.0, 1)[0])
+    found = VotingEnsemble.fit(*rows(150, 6.0, 0), classes=3, trees=30).predict(rows(90, 6.0, 1)[0])
     assert (found.argmax(axis=1) == rows(90, 6.0, 1)[1]).mean() > 0.95
     assert found.sum(axis=1) == pytest.approx(np.ones(90))
 
 
 def test_the_same_seed_gives_the_same_model_and_stored_it_is_the_same() -> None:
     x, y = rows(90, 1.0, 2)
-    one, again = (fit(x, y, 3, trees=30, seed=5) for _ in range(2))
+    one, again = (VotingEnsemble.fit(x, y, 3, trees=30, seed=5) for _ in range(2))
     assert (one.predict(x) == again.predict(x)).all()
-    assert (load(one.dump()).predict(x) == one.predict(x)).all()
+    assert (VotingEnsemble.load(one.dump()).predict(x) == one.predict(x)).all()
 
 
 def test_a_class_never_seen_gets_nothing() -> None:
     x, y = rows(90, 2.0, 3)
-    found = fit(x[y < 2], y[y < 2], classes=3, trees=30).predict(x)
+    found = VotingEnsemble.fit(x[y < 2], y[y < 2], classes=3, trees=30).predict(x)
     assert (found[:, 2] == 0).all()
 
 
@@ -41,7 +41,7 @@ def test_few_cases_of_a_class_are_enough() -> None:
     x, y = rows(20, 2.0, 4)
     y[:] = 0
     y[:2] = 1
-    assert fit(x, y, 2, trees=30).predict(x).shape == (20, 2)
+    assert VotingEnsemble.fit(x, y, 2, trees=30).predict(x).shape == (20, 2)
 
 
 def test_rows_of_one_patient_are_calibrated_together() -> None:
@@ -49,7 +49,9 @@ def test_rows_of_one_patient_are_calibrated_together() -> None:
     rng = np.random.default_rng(6)
     x, y = np.repeat(rng.normal(size=(40, 20)), 6, axis=0), np.repeat(rng.permutation([0, 1] * 20), 6)
     x += rng.normal(0, 0.05, x.shape)
-    machines = [fit(x, y, 2, trees=30, patients=of).members[-1] for of in (None, np.repeat(np.arange(40), 6))]
+    machines = [
+        VotingEnsemble.fit(x, y, 2, trees=30, patients=of).members[-1] for of in (None, np.repeat(np.arange(40), 6))
+    ]
     sure = [np.ptp(machine.predict_proba(x)[:, 0]) for machine in machines]
     assert sure[0] > 0.8
     assert sure[1] < 0.5
@@ -57,13 +59,13 @@ def test_rows_of_one_patient_are_calibrated_together() -> None:
 
 def test_one_class_teaches_nothing() -> None:
     with pytest.raises(DataError, match="at least two classes"):
-        fit(np.zeros((4, 2)), np.zeros(4, np.int64), 2)
+        VotingEnsemble.fit(np.zeros((4, 2)), np.zeros(4, np.int64), 2)
 
 
 def test_foreign_types_and_broken_files_are_refused() -> None:
-    content = fit(*rows(60, 1.0, 5), classes=3, trees=30).dump()
+    content = VotingEnsemble.fit(*rows(60, 1.0, 5), classes=3, trees=30).dump()
     with pytest.raises(ModelError, match="cannot be read"):
-        load(content[: len(content) // 2])
+        VotingEnsemble.load(content[: len(content) // 2])
     stranger = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(stranger, "w") as new:
         for item in old.infolist():
@@ -74,4 +76,4 @@ def test_foreign_types_and_broken_files_are_refused() -> None:
                 )
             new.writestr(item, text)
     with pytest.raises(ModelError, match=r"subprocess\.Popen"):
-        load(stranger.getvalue(), "runs/x/ensemble.skops")
+        VotingEnsemble.load(stranger.getvalue(), "runs/x/ensemble.skops")

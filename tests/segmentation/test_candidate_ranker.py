@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import DataError
-from medseg.segmentation.candidate_ranker import Ranker, fit, from_state
+from medseg.segmentation.candidate_ranker import Ranker
 from medseg.segmentation.candidates import Candidate, CandidateFinder
 
 SIZE, RADIUS = 96, 6
@@ -41,7 +41,7 @@ def learnt(leave_out: tuple[str, ...] = ()) -> Ranker:
     candidates = [c for found, _ in seen for c in found]
     hits = [hit for _, right in seen for hit in right]
     patients = [str(n) for n, (found, _) in enumerate(seen) for _ in found]
-    return fit(candidates, hits, patients, leave_out)
+    return Ranker.fit(candidates, hits, patients, leave_out)
 
 
 def top1(ranker: Ranker) -> float:
@@ -72,7 +72,7 @@ def test_the_reasons_add_up_and_name_the_place() -> None:
 
 def test_kept_as_json_it_is_the_same() -> None:
     ranker = learnt()
-    again = from_state(json.loads(json.dumps(ranker.state())))
+    again = Ranker.from_state(json.loads(json.dumps(ranker.state())))
     found, _ = cohort(4, 1)[0]
     assert [c.score for c in again.score(found)] == [c.score for c in ranker.score(found)]
     assert again.score([]) == []
@@ -81,12 +81,12 @@ def test_kept_as_json_it_is_the_same() -> None:
 def test_candidates_of_one_kind_teach_nothing() -> None:
     found, _ = cohort(5, 1)[0]
     with pytest.raises(DataError, match="that are the structure and others"):
-        fit(found, [0] * len(found), ["a"] * len(found))
+        Ranker.fit(found, [0] * len(found), ["a"] * len(found))
 
 
 def test_a_single_patient_is_enough_to_learn_from() -> None:
     found, hits = cohort(6, 1)[0]
-    scores = [c.score for c in fit(found, hits, ["a"] * len(found)).score(found)]
+    scores = [c.score for c in Ranker.fit(found, hits, ["a"] * len(found)).score(found)]
     assert int(np.argmax(scores)) == hits.index(1)
 
 
@@ -107,7 +107,7 @@ def test_folds_that_choose_the_penalty_keep_a_patient_together(monkeypatch: pyte
     pairs = cohort(3, 12)
     candidates = [candidate for one, _ in pairs for candidate in one][:48]
     hits = [hit for _, one in pairs for hit in one][:48]
-    fit(candidates, hits, patients)
+    Ranker.fit(candidates, hits, patients)
     assert given
     for train, held in given:
         assert not {patients[n] for n in train} & {patients[n] for n in held}

@@ -52,7 +52,7 @@ def log_odds(probabilities: FloatArray) -> FloatArray:
     return np.asarray(logits(probabilities) - logits(1 - probabilities))
 
 
-def fit_temperature(probabilities: FloatArray, truth: IntArray) -> float:
+def fit_temperature(probabilities: FloatArray, y: IntArray) -> float:
     """The temperature in 0.05 … 20 with the least negative log-likelihood of `truth` (N,) (Guo et al., ICML 2017).
 
     Where it is below 1, and makes surer, it is that for Platt's targets instead, and at most 1: where nearly all cases
@@ -67,23 +67,23 @@ def fit_temperature(probabilities: FloatArray, truth: IntArray) -> float:
 
         return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
-    plain = best(np.eye(values.shape[1])[truth])
-    return plain if plain >= 1 else min(1.0, best(platt_targets(truth, values.shape[1])))
+    plain = best(np.eye(values.shape[1])[y])
+    return plain if plain >= 1 else min(1.0, best(platt_targets(y, values.shape[1])))
 
 
-def platt_targets(truth: IntArray, classes: int) -> FloatArray:
+def platt_targets(y: IntArray, classes: int) -> FloatArray:
     """What n cases of a class let one believe: (n + 1)/(n + 2) of it, the others share the rest (N, K) (Platt 1999)."""
-    sure = (np.bincount(truth, minlength=classes) + 1) / (np.bincount(truth, minlength=classes) + 2)
-    targets = np.repeat(((1 - sure[truth]) / max(classes - 1, 1))[:, None], classes, axis=1)
-    targets[np.arange(len(truth)), truth] = sure[truth]
+    sure = (np.bincount(y, minlength=classes) + 1) / (np.bincount(y, minlength=classes) + 2)
+    targets = np.repeat(((1 - sure[y]) / max(classes - 1, 1))[:, None], classes, axis=1)
+    targets[np.arange(len(y)), y] = sure[y]
     return np.asarray(targets)
 
 
-def fit_bias(probabilities: FloatArray, truth: IntArray) -> tuple[float, tuple[float, ...]]:
+def fit_bias(probabilities: FloatArray, y: IntArray) -> tuple[float, tuple[float, ...]]:
     """As `fit_temperature`, with a bias (K,) for each class (bias-corrected temperature scaling; Alexandari, Kundaje &
     Shrikumar, ICML 2020): it takes back what weights of classes in a loss put in. 0 for a class that no case shows.
     """
-    values, seen = logits(probabilities), np.unique(truth)
+    values, seen = logits(probabilities), np.unique(y)
 
     def unpacked(parameters: FloatArray) -> tuple[float, FloatArray]:
         bias = np.zeros(values.shape[1])
@@ -94,15 +94,15 @@ def fit_bias(probabilities: FloatArray, truth: IntArray) -> tuple[float, tuple[f
         temperature, bias = unpacked(parameters)
         return float(-(targets * log_softmax(values / temperature + bias, axis=1)).sum(axis=1).mean())
 
-    targets = platt_targets(truth, values.shape[1])
-    start = np.append(np.log(fit_temperature(probabilities, truth)), np.zeros(len(seen)))
+    targets = platt_targets(y, values.shape[1])
+    start = np.append(np.log(fit_temperature(probabilities, y)), np.zeros(len(seen)))
     bounds = [(np.log(0.05), np.log(20)), *[(-10.0, 10.0)] * len(seen)]
     temperature, bias = unpacked(minimize(loss, start, method="L-BFGS-B", bounds=bounds).x)
     bias[seen] -= bias[seen].mean()  # a common shift changes nothing
     return temperature, tuple(bias.tolist())
 
 
-def conformal_limits(calibrated: FloatArray, truth: IntArray, alpha: float) -> tuple[float, ...]:
+def conformal_limits(calibrated: FloatArray, y: IntArray, alpha: float) -> tuple[float, ...]:
     """Class-conditional limits (K,) of split-conformal sets (Vovk 2005; Angelopoulos & Bates 2023).
 
     For each class the ⌈(n + 1)(1 − α)⌉-th smallest 1 − p(true) of its n cases; with so few that there is none (n <
@@ -111,22 +111,22 @@ def conformal_limits(calibrated: FloatArray, truth: IntArray, alpha: float) -> t
     """
     limits = []
     for k in range(calibrated.shape[1]):
-        scores = np.sort(1 - calibrated[truth == k, k])
+        scores = np.sort(1 - calibrated[y == k, k])
         rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
         limits.append(EXCLUDE_ALL if not len(scores) else float(scores[rank - 1]) if rank <= len(scores) else 1.0)
     return tuple(limits)
 
 
-def calibrate(probabilities: FloatArray, truth: IntArray, alpha: float, biased: bool = False) -> Calibration:
+def calibrate(probabilities: FloatArray, y: IntArray, alpha: float, biased: bool = False) -> Calibration:
     """Temperature, limits and with `biased` a bias, from out-of-fold probabilities (N, K) and class numbers (N,)."""
-    temperature, bias = fit_bias(probabilities, truth) if biased else (fit_temperature(probabilities, truth), ())
+    temperature, bias = fit_bias(probabilities, y) if biased else (fit_temperature(probabilities, y), ())
     scaled = Calibration(temperature, (), bias).probabilities(probabilities)
-    return Calibration(temperature, conformal_limits(scaled, truth, alpha), bias)
+    return Calibration(temperature, conformal_limits(scaled, y, alpha), bias)
 
 
 def from_json(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Calibration]:
     """Calibrations by model from plain values of JSON, as `Calibration._asdict` gives them."""
     return {
-        name: Calibration(one["temperature"], tuple(one["limits"]), tuple(one.get("bias", ())))
-        for name, one in state.items()
+        name: Calibration(values["temperature"], tuple(values["limits"]), tuple(values.get("bias", ())))
+        for name, values in state.items()
     }

@@ -45,8 +45,8 @@ class ScoreThreshold:
         low, high = self.doubtful or (np.inf, -np.inf)
         text = f"points: between {low:g} and {high:g}"
         totals = self._total(measures)
-        said = [f"{total:.2f} {text}" if low <= total <= high else "" for total in totals]
-        return _unless_undefined(said, np.isnan(totals), measures[list(self.reads)])
+        notes = [f"{total:.2f} {text}" if low <= total <= high else "" for total in totals]
+        return _unless_undefined(notes, np.isnan(totals), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
         """One case's points line by line, and their sum."""
@@ -115,11 +115,11 @@ class RetinopathyGrade:
         macula = (count > 0) & (
             measures[f"{self.bright}.count"] > self.false_positives_per_image.get(self.bright, 0)
         ).to_numpy()
-        said = [
+        notes = [
             "; ".join([self.note, *([self.macula] if edge else [])]) if grade >= 1 else ""
             for grade, edge in zip(grades, macula, strict=True)
         ]
-        return _unless_undefined(said, np.isnan(grades), measures[list(self.reads)])
+        return _unless_undefined(notes, np.isnan(grades), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
         """Lesions of each kind, in all and by quadrant."""
@@ -135,13 +135,13 @@ def slope_states(volume: FloatArray, times: FloatArray, half_width: float = 0.25
     """Rate of change (T,) per s of a volume (T,) at times (T,) s: the slope of a line through the frames within
     `half_width` s, at least one on each side: above 0 while breathing in. NaN where fewer than two frames are known.
     """
-    found = np.full(len(volume), np.nan)
+    slopes = np.full(len(volume), np.nan)
     known = np.flatnonzero(np.isfinite(volume))
     for t in range(len(volume)):
         near = known[(np.abs(times[known] - times[t]) <= half_width) | (np.abs(known - t) <= 1)]
         if len(near) >= 2 and np.ptp(times[near]) > 0:
-            found[t] = np.polyfit(times[near] - times[t], volume[near], 1)[0]
-    return found
+            slopes[t] = np.polyfit(times[near] - times[t], volume[near], 1)[0]
+    return slopes
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,13 @@ class VolumeSlope:
         return np.stack([np.zeros(len(slope)), slope / scale], axis=1)
 
 
-def _unless_undefined(said: list[str], undefined: BoolArray, measures: pd.DataFrame) -> list[str]:
+def _unless_undefined(notes: list[str], undefined: BoolArray, measures: pd.DataFrame) -> list[str]:
     """What is said of each row; where the rule is undefined (R,), which of the measures it reads have no value."""
     missing = measures.isna().to_numpy()  # (R, measures)
     names = [", ".join(measures.columns[row]) for row in missing]
     return [
         f"the rule says nothing, undefined: {name}" if gap else text
-        for text, gap, name in zip(said, undefined, names, strict=True)
+        for text, gap, name in zip(notes, undefined, names, strict=True)
     ]
 
 

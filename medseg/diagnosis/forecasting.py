@@ -117,18 +117,20 @@ class Forecast:
         A reading is a signal (T,) and its times (T,) in s, both until the moment of the forecast: what came after has
         no way in. "hold" says that the signal stays as it is: what any forecast must beat.
         """
-        ends = [(past[-1], whole[-1]) for past, whole in (self.horizon.windows(*reading) for reading in readings)]
-        past = np.array([row for row, _ in ends]).reshape(-1, self.horizon.n_lags)  # (N, L)
-        whole = np.array([there for _, there in ends], bool)
+        last_windows = [
+            (past[-1], whole[-1]) for past, whole in (self.horizon.windows(*reading) for reading in readings)
+        ]
+        past = np.array([row for row, _ in last_windows]).reshape(-1, self.horizon.n_lags)  # (N, L)
+        whole = np.array([has_past for _, has_past in last_windows], bool)
         change = self.network(torch.as_tensor(past, dtype=torch.float32)).double().numpy()
         linear = np.concatenate([past, np.ones((len(past), 1))], axis=1) @ self.weights
-        said = {"lstm": past[:, -1] + change, "linear": linear, "hold": past[:, -1]}
-        return {name: np.where(whole, values, np.nan) for name, values in said.items()}
+        forecasts = {"lstm": past[:, -1] + change, "linear": linear, "hold": past[:, -1]}
+        return {name: np.where(whole, values, np.nan) for name, values in forecasts.items()}
 
     def arrays(self) -> dict[str, torch.Tensor]:
         """All there is to keep, as tensors for safetensors."""
-        kept = {f"lstm.{name}": value for name, value in self.network.state_dict().items()}
-        return {**kept, "linear": torch.from_numpy(self.weights)}
+        tensors = {f"lstm.{name}": value for name, value in self.network.state_dict().items()}
+        return {**tensors, "linear": torch.from_numpy(self.weights)}
 
 
 def _trained(x: FloatArray, y: FloatArray, hidden: int, max_samples: int, seed: int) -> Recurrent:

@@ -49,12 +49,12 @@ class LinearBaseline:
         lagged = [_lagged(item.x, frames_before, frames_after) for item in items]
         # a single frame is a whole sequence as well
         per_sequence = all(item.state is None or len(item.state) == 1 for item in items)
-        judged = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
-        states = [np.full(len(x), UNKNOWN) if i.state is None else i.state for x, i in zip(judged, items, strict=True)]
+        rows = [x.mean(axis=0, keepdims=True) for x in lagged] if per_sequence else lagged
+        states = [np.full(len(x), UNKNOWN) if i.state is None else i.state for x, i in zip(rows, items, strict=True)]
         signals = [
             np.full(len(x), np.nan) if i.signal is None else i.signal for x, i in zip(lagged, items, strict=True)
         ]
-        weights = logistic_weights(np.concatenate(judged), np.concatenate(states), classes, c)
+        weights = logistic_weights(np.concatenate(rows), np.concatenate(states), classes, c)
         signal_weights = _signal_weights(np.concatenate(lagged), np.concatenate(signals), alpha)
         return cls(frames_before, frames_after, per_sequence, weights, signal_weights)
 
@@ -69,9 +69,9 @@ class LinearBaseline:
     def predict(self, item: Item) -> Prediction:
         """Probabilities (T, K), or (1, K) for whole sequences, and the signal (T,) or None."""
         x = _lagged(item.x, self.frames_before, self.frames_after)  # (T, N + 1)
-        judged = x.mean(axis=0, keepdims=True) if self.per_sequence else x
+        rows = x.mean(axis=0, keepdims=True) if self.per_sequence else x
         signal = x @ self.signal_weights if self.signal_weights.size else None
-        probabilities = softmax(judged @ self.weights.T, axis=1).astype(np.float32)
+        probabilities = softmax(rows @ self.weights.T, axis=1).astype(np.float32)
         return Prediction(probabilities, None if signal is None else signal.astype(np.float32))
 
     def arrays(self) -> dict[str, FloatArray]:
@@ -103,9 +103,9 @@ def logistic_weights(x: FloatArray, state: np.ndarray[Any, np.dtype[Any]], class
     model.fit(x[known, :-1], state[known])
     weights = np.zeros((classes, x.shape[1]))
     weights[:, -1] = -1e3  # a class never seen gets no probability
-    learnt = np.concatenate([model.coef_, model.intercept_[:, None]], axis=1)
+    coefficients = np.concatenate([model.coef_, model.intercept_[:, None]], axis=1)
     # two classes come as one row, the log-odds of the second
-    weights[seen] = np.concatenate([np.zeros_like(learnt), learnt]) if len(seen) == 2 else learnt
+    weights[seen] = np.concatenate([np.zeros_like(coefficients), coefficients]) if len(seen) == 2 else coefficients
     return weights
 
 

@@ -109,9 +109,9 @@ class SequenceLSTM(nn.Module):
             output = self(batch._replace(x=batch.x.to(device), steps=steps))
         finally:
             self.train(training)
-        chances = output.logits.float().softmax(dim=2).cpu().numpy()  # (B, T or 1, K)
+        probabilities = output.logits.float().softmax(dim=2).cpu().numpy()  # (B, T or 1, K)
         signals = None if output.signal is None else output.signal.float().cpu().numpy()  # (B, T)
         return [
-            Prediction(chances[b, : len(item.x)], None if signals is None else signals[b, : len(item.x)])
+            Prediction(probabilities[b, : len(item.x)], None if signals is None else signals[b, : len(item.x)])
             for b, item in enumerate(items)
         ]

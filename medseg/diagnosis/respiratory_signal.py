@@ -39,8 +39,8 @@ def period(signal: FloatArray, times: FloatArray) -> float:
         return float("nan")
     # a smaller peak before the main one is a ripple inside one breath
     best = next(p for p in peaks if correlation[p] >= 0.7 * correlation[peaks].max())
-    before, peak, after = correlation[best - 1 : best + 2]
-    shift = (before - after) / (2 * (before - 2 * peak + after))
+    left, peak, right = correlation[best - 1 : best + 2]
+    shift = (left - right) / (2 * (left - 2 * peak + right))
     return float((best + shift) * (clock[1] - clock[0]))
 
 
@@ -52,20 +52,20 @@ def describe(signal: FloatArray, times: FloatArray) -> dict[str, float]:
     over mean of the breaths' lengths. NaN where there are too few.
     """
     length = period(signal, times)
-    found = {"period_s": length, "breaths": 0.0, "breaths_per_minute": 60 / length if length > 0 else float("nan")}
-    found |= {"amplitude": float("nan"), "irregularity": float("nan")}
+    features = {"period_s": length, "breaths": 0.0, "breaths_per_minute": 60 / length if length > 0 else float("nan")}
+    features |= {"amplitude": float("nan"), "irregularity": float("nan")}
     known = np.isfinite(signal) & np.isfinite(times)
     if not np.isfinite(length) or known.sum() < 4:
-        return found
+        return features
     values, clock = signal[known], times[known]
     frame = float(np.median(np.diff(clock)))
-    apart = max(1, round(0.5 * length / frame))
-    peaks, _ = scipy_signal.find_peaks(values, distance=apart, prominence=float(values.std()))
+    min_distance = max(1, round(0.5 * length / frame))
+    peaks, _ = scipy_signal.find_peaks(values, distance=min_distance, prominence=float(values.std()))
     if len(peaks) < 2:
-        return found
+        return features
     lengths = np.diff(clock[peaks])
     troughs = [values[start:stop].min() for start, stop in pairwise(peaks)]
-    found |= {"breaths": float(len(lengths)), "amplitude": float(np.mean(values[peaks[:-1]] - troughs))}
+    features |= {"breaths": float(len(lengths)), "amplitude": float(np.mean(values[peaks[:-1]] - troughs))}
     if len(lengths) > 1:
-        found["irregularity"] = float(lengths.std() / lengths.mean())
-    return found
+        features["irregularity"] = float(lengths.std() / lengths.mean())
+    return features

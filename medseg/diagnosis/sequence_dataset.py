@@ -117,8 +117,10 @@ def _varied(x: AnyArray, augmentation: Augmentation, random: np.random.Generator
     """Features (..., F) with gain, noise and some of them blanked."""
     features = x.shape[-1]
     gain = augmentation.scale ** random.uniform(-1, 1, features)
-    kept = random.random(features) >= augmentation.feature_dropout
-    return np.asarray((x * gain + augmentation.noise * random.standard_normal(x.shape)) * (kept if np.any(kept) else 1))
+    keep_mask = random.random(features) >= augmentation.feature_dropout
+    return np.asarray(
+        (x * gain + augmentation.noise * random.standard_normal(x.shape)) * (keep_mask if np.any(keep_mask) else 1)
+    )
 
 
 def _window(item: Item, length: int, time_stretch: float, random: np.random.Generator) -> Item:
@@ -142,6 +144,6 @@ def _read(values: AnyArray, at: AnyArray) -> AnyArray:
     """Values (T, ...) at fractional frames (L,), linearly between neighbours."""
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(values) - 1)
-    part = (at - low).reshape(-1, *[1] * (values.ndim - 1))
+    fraction = (at - low).reshape(-1, *[1] * (values.ndim - 1))
     # a missing neighbour that has no part in the answer must not make it missing
-    return np.asarray(np.where(part == 0, values[low], values[low] * (1 - part) + values[high] * part))
+    return np.asarray(np.where(fraction == 0, values[low], values[low] * (1 - fraction) + values[high] * fraction))

@@ -22,11 +22,11 @@ class Stacking:
     weights: FloatArray
 
     @classmethod
-    def fit(cls, probabilities: Mapping[str, FloatArray], truth: IntArray, c: float = 0.1) -> Stacking:
+    def fit(cls, probabilities: Mapping[str, FloatArray], y: IntArray, c: float = 0.1) -> Stacking:
         """Learn from out-of-fold probabilities (N, K) of each member and class numbers (N,)."""
         members = tuple(probabilities)
         classes = next(iter(probabilities.values())).shape[1]
-        return cls(members, logistic_weights(_rows(probabilities, members), truth, classes, c))
+        return cls(members, logistic_weights(_rows(probabilities, members), y, classes, c))
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Stacking:
@@ -43,9 +43,9 @@ class Stacking:
 
 
 def _rows(probabilities: Mapping[str, FloatArray], members: tuple[str, ...]) -> FloatArray:
-    parts = []
+    blocks = []
     for name in members:
         values = logits(probabilities[name])
-        parts.append(values - values.mean(axis=1, keepdims=True))  # (N, K), no common shift
-    rows = np.concatenate(parts, axis=1)  # (N, M·K)
+        blocks.append(values - values.mean(axis=1, keepdims=True))  # (N, K), no common shift
+    rows = np.concatenate(blocks, axis=1)  # (N, M·K)
     return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)  # (N, M·K + 1)

@@ -27,38 +27,38 @@ def iter_prefixes(
     unknown = frames[list(feature_columns(frames))].isna().to_numpy()  # (T, F)
     gaps = np.asarray((unknown & ~unknown.all(axis=0)).any(axis=1))  # (T,)
     reach = None if steps is None else _reach(steps, numbers)
-    kept: FeatureSequence | None = None
-    found: list[FeatureSequence] = []
-    for end in reversed(list(ends)):  # from the longest, which holds the shorter ones
-        if kept is None or gaps[end] or not _same(reach, end, len(kept.frames) - 1):
-            until = None if steps is None else steps[steps["frame"] <= numbers[end]]
-            (kept,) = sequences(frames.iloc[: end + 1], until, *heights)
-        found.append(cut(kept, 0, end + 1))
-    yield from reversed(found)
+    prefix: FeatureSequence | None = None
+    prefixes: list[FeatureSequence] = []
+    for last in reversed(list(ends)):  # from the longest, which holds the shorter ones
+        if prefix is None or gaps[last] or not _same(reach, last, len(prefix.frames) - 1):
+            until = None if steps is None else steps[steps["frame"] <= numbers[last]]
+            (prefix,) = sequences(frames.iloc[: last + 1], until, *heights)
+        prefixes.append(cut(prefix, 0, last + 1))
+    yield from reversed(prefixes)
 
 
 def cut(sequence: FeatureSequence, start: int, stop: int) -> FeatureSequence:
     """Frames `start` to `stop` of a sequence, counted from 0, the last one left out."""
-    part = slice(start, stop)
+    frames = slice(start, stop)
     return replace(
         sequence,
-        frames=sequence.frames[part],
-        times=sequence.times[part],
-        x=sequence.x[part],
-        known=sequence.known[part],
-        labels=sequence.labels[part],
-        signal=sequence.signal[part],
-        steps=None if sequence.steps is None else sequence.steps[part],
+        frames=sequence.frames[frames],
+        times=sequence.times[frames],
+        x=sequence.x[frames],
+        known=sequence.known[frames],
+        labels=sequence.labels[frames],
+        signal=sequence.signal[frames],
+        steps=None if sequence.steps is None else sequence.steps[frames],
     )
 
 
-def _same(reach: FloatArray | None, end: int, later: int) -> bool:
-    return reach is None or np.array_equal(reach[end], reach[later], equal_nan=True)
+def _same(reach: FloatArray | None, last: int, later: int) -> bool:
+    return reach is None or np.array_equal(reach[last], reach[later], equal_nan=True)
 
 
 def _reach(steps: pd.DataFrame, numbers: FloatArray) -> FloatArray:
     """Lowest and highest slice that held anything until each frame (T, 2), in mm; NaN before the first."""
     holds = (steps[list(feature_columns(steps))].fillna(0) != 0).any(axis=1)
-    places = steps[holds].groupby("frame")["position_mm"].agg(["min", "max"]).reindex(numbers)
-    running = {"min": places["min"].cummin().ffill(), "max": places["max"].cummax().ffill()}
+    extremes = steps[holds].groupby("frame")["position_mm"].agg(["min", "max"]).reindex(numbers)
+    running = {"min": extremes["min"].cummin().ffill(), "max": extremes["max"].cummax().ffill()}
     return pd.DataFrame(running).to_numpy(float)

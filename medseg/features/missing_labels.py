@@ -15,12 +15,12 @@ SHARE = 0.25  # of a class's rows: segmenters miss fewer of what is there, and f
 
 def missing_labels(values: FloatArray, names: Sequence[str]) -> dict[str, BoolArray]:
     """By label the rows (R,) of measures (R, F), named ``label.measure``, in which all that was counted of it is 0."""
-    found = {}
+    missing = {}
     for label in dict.fromkeys(name.split(".")[0] for name in names if "." in name):
-        own = values[:, _of(label, names)]
-        known = np.isfinite(own)
-        found[label] = known.any(axis=1) & ~known.all(axis=1) & (np.where(known, own, 0) == 0).all(axis=1)
-    return found
+        label_values = values[:, _of(label, names)]
+        known = np.isfinite(label_values)
+        missing[label] = known.any(axis=1) & ~known.all(axis=1) & (np.where(known, label_values, 0) == 0).all(axis=1)
+    return missing
 
 
 def informative_absence(values: FloatArray, names: Sequence[str], classes: npt.NDArray[Any]) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def informative_absence(values: FloatArray, names: Sequence[str], classes: npt.N
     return tuple(
         label
         for label, rows in missing_labels(values, names).items()
-        if any(rows[classes == one].mean() >= SHARE for one in dict.fromkeys(classes))
+        if any(rows[classes == label_class].mean() >= SHARE for label_class in dict.fromkeys(classes))
     )
 
 
@@ -37,9 +37,9 @@ def known_fraction(measured: FloatArray, filled: FloatArray, names: Sequence[str
     count where the label is absent.
     """
     known = np.isfinite(filled)
-    for label, gone in missing_labels(measured, names).items() if labels else ():
+    for label, missing in missing_labels(measured, names).items() if labels else ():
         if label in labels:
-            known |= gone[:, None] & _of(label, names)
+            known |= missing[:, None] & _of(label, names)
     return np.asarray(known.mean(axis=1))
 
 

@@ -53,41 +53,41 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     return places(dict(regions(sitk.GetArrayViewFromImage(mask), labels)), field, spacing)
 
 
-def places(parts: Mapping[str, BoolArray], field: BoolArray, spacing: FloatArray) -> dict[str, float]:
+def places(masks: Mapping[str, BoolArray], field: BoolArray, spacing: FloatArray) -> dict[str, float]:
     """Place of each part ([Z,] Y, X) in a field of that shape; spacing ([z,] y, x) in mm. NaN where one is empty."""
-    found: dict[str, float] = {}
-    told = [key for key in UNITS if field.ndim == 3 or key in FLAT]
-    told = [key for key in told if len(parts) > 1 or key != "place_near"]
-    for name, inside in parts.items():
-        here = dict.fromkeys(told, np.nan)
+    features: dict[str, float] = {}
+    keys = [key for key in UNITS if field.ndim == 3 or key in FLAT]
+    keys = [key for key in keys if len(masks) > 1 or key != "place_near"]
+    for name, inside in masks.items():
+        label_features = dict.fromkeys(keys, np.nan)
         if inside.any() and field.any():
-            others = np.any([part for other, part in parts.items() if other != name] or [np.zeros_like(inside)], axis=0)
-            here |= _along(inside, field) | _apart(inside, field, others, spacing)
-        found |= {f"{name}.{key}": here[key] for key in told}
-    return found
+            others = np.any([mask for other, mask in masks.items() if other != name] or [np.zeros_like(inside)], axis=0)
+            label_features |= _along(inside, field) | _apart(inside, field, others, spacing)
+        features |= {f"{name}.{key}": label_features[key] for key in keys}
+    return features
 
 
 def lit(values: npt.NDArray[Any]) -> BoolArray:
     """What is not air in a volume or one of its slices ([Z,] Y, X), without holes in any slice."""
     bright, dark = float(np.percentile(values, 99)), float(values.min())
-    there = values > dark + LIT * (bright - dark) if bright > dark else np.zeros(values.shape, bool)
-    planes = there.reshape(-1, *there.shape[-2:])
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(there.shape)
+    above_threshold = values > dark + LIT * (bright - dark) if bright > dark else np.zeros(values.shape, bool)
+    planes = above_threshold.reshape(-1, *above_threshold.shape[-2:])
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(above_threshold.shape)
 
 
 def _along(inside: BoolArray, field: BoolArray) -> dict[str, float]:
     """Place along each axis of the field's box, and the share of the field."""
-    found = {"place_share": float(inside.sum() / field.sum())}
+    features = {"place_share": float(inside.sum() / field.sum())}
     centre = ndimage.center_of_mass(inside)
     for key, axis in (("place_x", -1), ("place_depth", -2), ("place_height", -3))[: inside.ndim]:
         others = tuple(k for k in range(inside.ndim) if k != inside.ndim + axis)
-        line, own = np.flatnonzero(field.any(axis=others)), np.flatnonzero(inside.any(axis=others))
-        length = float(np.ptp(line)) + 1
-        found[key] = float((centre[axis] - line[0]) / length)
+        field_line, label_line = np.flatnonzero(field.any(axis=others)), np.flatnonzero(inside.any(axis=others))
+        length = float(np.ptp(field_line)) + 1
+        features[key] = float((centre[axis] - field_line[0]) / length)
         if key == "place_depth":
-            found["place_top"] = float((own[0] - line[0]) / length)
-    found["place_side"] = abs(found["place_x"] - 0.5) * 2
-    return found
+            features["place_top"] = float((label_line[0] - field_line[0]) / length)
+    features["place_side"] = abs(features["place_x"] - 0.5) * 2
+    return features
 
 
 def _apart(inside: BoolArray, field: BoolArray, others: BoolArray, spacing: FloatArray) -> dict[str, float]:
@@ -96,15 +96,15 @@ def _apart(inside: BoolArray, field: BoolArray, others: BoolArray, spacing: Floa
         steps = [max(1, round(length / MOST)) for length in inside.shape]
         thin = tuple(slice(None, None, step) for step in steps)
         first = np.unravel_index(int(inside.argmax()), inside.shape)
-        spot = tuple(int(place) // step for place, step in zip(first, steps, strict=True))
+        spot = tuple(int(index) // step for index, step in zip(first, steps, strict=True))
         inside, field, others, spacing = inside[thin].copy(), field[thin], others[thin], spacing * steps
         inside[spot] = True  # a small label may fall between the voxels that are kept
     columns = np.flatnonzero(field.any(axis=tuple(range(field.ndim - 1))))
     width = (float(np.ptp(columns)) + 1) * spacing[-1] if len(columns) else np.nan
-    found = {"place_edge": _gap(inside, field, spacing, beyond=False) / width, "place_near": np.nan}
+    features = {"place_edge": _gap(inside, field, spacing, beyond=False) / width, "place_near": np.nan}
     if others.any():
-        found["place_near"] = _gap(inside, ~others, spacing, beyond=True) / width
-    return found
+        features["place_near"] = _gap(inside, ~others, spacing, beyond=True) / width
+    return features
 
 
 def _gap(inside: BoolArray, free: BoolArray, spacing: FloatArray, beyond: bool) -> float:

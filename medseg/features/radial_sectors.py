@@ -37,11 +37,11 @@ UNITS: dict[str, str] = {
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
     """Where each label lies in the field, and what is behind it; NaN where it is absent."""
     grey, coded, field = _arrays(image, mask)
-    parts = dict(regions(coded, labels))
-    found = position.places(parts, field, np.asarray(image.GetSpacing()[::-1]))
-    for name, inside in parts.items():
-        found[f"{name}.behind"] = _behind(grey, inside, field) if inside.any() and field.any() else np.nan
-    return found
+    masks = dict(regions(coded, labels))
+    features = position.places(masks, field, np.asarray(image.GetSpacing()[::-1]))
+    for name, inside in masks.items():
+        features[f"{name}.behind"] = _behind(grey, inside, field) if inside.any() and field.any() else np.nan
+    return features
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
@@ -51,8 +51,8 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
     rows: list[dict[str, float]] = [{"step": k, "position_mm": 360.0 * k / SECTORS} for k in range(SECTORS)]
     for name, inside in regions(coded, labels):
         blank = dict.fromkeys(list(UNITS)[-6:], np.nan)
-        found = _sectors(grey / level, inside, field) if inside.any() and level > 0 else [blank] * SECTORS
-        for row, values in zip(rows, found, strict=True):
+        sector_rows = _sectors(grey / level, inside, field) if inside.any() and level > 0 else [blank] * SECTORS
+        for row, values in zip(rows, sector_rows, strict=True):
             row |= {f"{name}.{key}": value for key, value in values.items()}
     return pd.DataFrame(rows)
 
@@ -89,24 +89,24 @@ def _sectors(grey: FloatArray, inside: BoolArray, field: BoolArray) -> list[dict
     radius = float(np.sqrt(inside.sum() / np.pi))
     centre = np.argwhere(inside).mean(axis=0)
     y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
-    far = np.hypot(y - centre[0], x - centre[1]) / radius
+    distance = np.hypot(y - centre[0], x - centre[1]) / radius
     angle = np.arctan2(y - centre[0], x - centre[1])
     sector = _sector(angle)
     depth = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    within, without = (field & (part * depth > 0) & (np.abs(depth) <= RIM * radius + 1) for part in (1, -1))
+    within, without = (field & (sign * depth > 0) & (np.abs(depth) <= RIM * radius + 1) for sign in (1, -1))
     border = inside & (depth <= 1)
     slope = ndimage.gaussian_gradient_magnitude(grey, max(1.0, 0.05 * radius)) * radius
     rows = []
     for k in range(SECTORS):
-        here = sector == k
+        in_sector = sector == k
         rows.append(
             {
-                "radius": _mean(far, border & here),
-                "roughness": float(far[border & here].std()) if (border & here).any() else np.nan,
-                "rim_step": _mean(grey, without & here) - _mean(grey, within & here),
-                "rim_sharpness": _mean(slope, border & here),
-                "inside": _mean(grey, inside & here),
-                "grain": float(grey[inside & here].std()) if (inside & here).any() else np.nan,
+                "radius": _mean(distance, border & in_sector),
+                "roughness": float(distance[border & in_sector].std()) if (border & in_sector).any() else np.nan,
+                "rim_step": _mean(grey, without & in_sector) - _mean(grey, within & in_sector),
+                "rim_sharpness": _mean(slope, border & in_sector),
+                "inside": _mean(grey, inside & in_sector),
+                "grain": float(grey[inside & in_sector].std()) if (inside & in_sector).any() else np.nan,
             }
         )
     return rows

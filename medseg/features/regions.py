@@ -50,8 +50,8 @@ class Region(NamedTuple):
             return np.zeros_like(self.inside)
         step = min(self.spacing)
         if self.inside.ndim == 2 and max(self.spacing) == step:  # as exact, and many times faster
-            far = cv2.distanceTransform(np.uint8(~self.inside), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            return np.asarray((far > 0) & (far * step <= self.width))
+            distance = cv2.distanceTransform(np.uint8(~self.inside), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            return np.asarray((distance > 0) & (distance * step <= self.width))
         binary = sitk.GetImageFromArray(self.inside.astype(np.uint8))
         binary.SetSpacing(self.spacing[::-1])
         # 0 on the label's own border voxels, positive outside
@@ -95,10 +95,11 @@ def _box(inside: BoolArray, margin: list[int]) -> tuple[slice, ...]:
     """The bounding box of a label, widened by `margin` voxels an axis within the image; empty where absent."""
     box: tuple[slice, ...] = ()
     for axis in range(inside.ndim):
-        rest = inside[box]
+        cropped = inside[box]
         others = tuple(n for n in range(inside.ndim) if n != axis)
-        where = np.flatnonzero(rest.any(axis=others))
+        where = np.flatnonzero(cropped.any(axis=others))
         box = (*box, slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0))
     return tuple(
-        slice(max(0, part.start - m), part.stop + m) if part.stop else part for part, m in zip(box, margin, strict=True)
+        slice(max(0, interval.start - m), interval.stop + m) if interval.stop else interval
+        for interval, m in zip(box, margin, strict=True)
     )

@@ -56,11 +56,11 @@ def _apart(x: FloatArray, ranked: Sequence[int], limit: float) -> list[int]:
     z = x[:, ranked]
     z = (z - z.mean(axis=0)) / z.std(axis=0)
     alike = np.abs(z.T @ z) / len(z) > limit  # (F, F)
-    kept: list[int] = []
-    for place in range(len(ranked)):
-        if not alike[place, kept].any():
-            kept.append(place)
-    return [ranked[place] for place in kept]
+    selected: list[int] = []
+    for rank in range(len(ranked)):
+        if not alike[rank, selected].any():
+            selected.append(rank)
+    return [ranked[rank] for rank in selected]
 
 
 def _eliminated(x: FloatArray, y: IntArray, columns: list[int], count: int) -> list[int]:
@@ -70,5 +70,5 @@ def _eliminated(x: FloatArray, y: IntArray, columns: list[int], count: int) -> l
     z = x[:, columns]
     z = (z - z.mean(axis=0)) / z.std(axis=0)
     model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
-    left = RFE(model, n_features_to_select=count, step=0.1).fit(z, y).support_
-    return [column for column, stays in zip(columns, left, strict=True) if stays]
+    support = RFE(model, n_features_to_select=count, step=0.1).fit(z, y).support_
+    return [column for column, selected in zip(columns, support, strict=True) if selected]

@@ -215,27 +215,29 @@ class _Profiles:
         """Steps of one case (T, S, G): slices at levels between the lowest and the highest one that ever hold anything,
         sectors as they are. A frame or level without a measure is NaN.
         """
-        out = np.full((len(frames), self.levels, len(self.names)), np.nan)
+        profile = np.full((len(frames), self.levels, len(self.names)), np.nan)
         rows = np.asarray(self.rows.get(case, []), dtype=np.intp)
         rows = rows[np.argsort(self.positions[rows], kind="stable")]
         values, positions, of_frame = self.values[rows], self.positions[rows], self.frames[rows]
         if not self.resample:
             for t, frame in enumerate(frames):
-                here = np.flatnonzero((of_frame == frame) & (positions >= 0) & (positions < self.levels))
-                out[t, positions[here].astype(int)] = values[here]
-            return out
+                in_frame = np.flatnonzero((of_frame == frame) & (positions >= 0) & (positions < self.levels))
+                profile[t, positions[in_frame].astype(int)] = values[in_frame]
+            return profile
         holds = positions[(np.nan_to_num(values) != 0).any(axis=1)]
         if not len(holds):
-            return out
-        wanted = np.linspace(holds.min(), holds.max(), self.levels)
+            return profile
+        level_positions = np.linspace(holds.min(), holds.max(), self.levels)
         for t, frame in enumerate(frames):
-            here = of_frame == frame
-            for g, value in enumerate(values[here].T):
+            in_frame = of_frame == frame
+            for g, value in enumerate(values[in_frame].T):
                 known = np.isfinite(value)
                 if known.any():
-                    at = positions[here][known]
-                    out[t, :, g] = np.interp(wanted, at, value[known], left=np.nan, right=np.nan)
-        return out
+                    known_positions = positions[in_frame][known]
+                    profile[t, :, g] = np.interp(
+                        level_positions, known_positions, value[known], left=np.nan, right=np.nan
+                    )
+        return profile
 
 
 def _filled(values: FloatArray) -> FloatArray:
@@ -250,13 +252,15 @@ def _moments(values: FloatArray, axis: Literal[0] | tuple[Literal[0], Literal[1]
     """Mean and standard deviation of the known values; 0 and 0 where nothing is known."""
     from sklearn.preprocessing import StandardScaler
 
-    kept = values.shape[1 if axis == 0 else 2 :]
+    feature_shape = values.shape[1 if axis == 0 else 2 :]
     if not values.size:
-        return np.zeros(kept), np.zeros(kept)
-    flat = np.where(np.isfinite(values), values, np.nan).reshape(-1, int(np.prod(kept)))
+        return np.zeros(feature_shape), np.zeros(feature_shape)
+    flat = np.where(np.isfinite(values), values, np.nan).reshape(-1, int(np.prod(feature_shape)))
     with np.errstate(invalid="ignore"):  # where nothing is known
         scaler = StandardScaler().fit(flat)
-    return np.nan_to_num(scaler.mean_).reshape(kept), np.sqrt(np.nan_to_num(scaler.var_)).reshape(kept)
+    return np.nan_to_num(scaler.mean_).reshape(feature_shape), np.sqrt(np.nan_to_num(scaler.var_)).reshape(
+        feature_shape
+    )
 
 
 def _scaled(values: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:

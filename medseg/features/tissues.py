@@ -51,28 +51,28 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
     field = lit(values)
     level, spread = (float(values[field].mean()), float(values[field].std())) if field.any() else (0.0, 0.0)
     relative = (values - level) / spread if spread > 0 else np.zeros_like(values)
-    found = _of_field(relative, field, unit, image.GetSpacing()[0])
+    features = _of_field(relative, field, unit, image.GetSpacing()[0])
     for name, inside in regions(sitk.GetArrayViewFromImage(mask), labels):
-        found |= {f"{name}.{key}": value for key, value in _of_label(inside, relative, field, unit).items()}
-    return found
+        features |= {f"{name}.{key}": value for key, value in _of_label(inside, relative, field, unit).items()}
+    return features
 
 
 def _of_field(relative: FloatArray, field: BoolArray, unit: float, step_mm: float) -> dict[str, float]:
-    found = {"field.field_size": float(field.sum()) * unit}
+    features = {"field.field_size": float(field.sum()) * unit}
     if field.sum() < 16:
         blank = ("field_bright_share", "field_asymmetry", "field_skewness", "midline_shift_mm")
-        return found | {f"field.{key}": np.nan for key in blank}
+        return features | {f"field.{key}": np.nan for key in blank}
     inside = relative[field]
-    found["field.field_bright_share"] = float((inside > BRIGHT).mean())
-    found["field.field_skewness"] = float((inside**3).mean())
+    features["field.field_bright_share"] = float((inside > BRIGHT).mean())
+    features["field.field_skewness"] = float((inside**3).mean())
     columns = np.flatnonzero(field.reshape(-1, field.shape[-1]).any(axis=0))
     middle = (columns[0] + columns[-1]) / 2
     smooth = ndimage.gaussian_filter(np.where(field, relative, 0.0), [0] * (field.ndim - 2) + [1.0, 1.0])
-    mirrored, there = _mirrored(smooth, middle), _mirrored(field.astype(np.float64), middle) > 0.5
-    both = field & there
-    found["field.field_asymmetry"] = float(np.abs(smooth - mirrored)[both].mean()) if both.any() else np.nan
-    found["field.midline_shift_mm"] = _shift(smooth, field, columns) * step_mm
-    return found
+    mirrored, mirrored_field = _mirrored(smooth, middle), _mirrored(field.astype(np.float64), middle) > 0.5
+    both = field & mirrored_field
+    features["field.field_asymmetry"] = float(np.abs(smooth - mirrored)[both].mean()) if both.any() else np.nan
+    features["field.midline_shift_mm"] = _shift(smooth, field, columns) * step_mm
+    return features
 
 
 def _mirrored(values: FloatArray, middle: float) -> FloatArray:
@@ -88,13 +88,13 @@ def _shift(smooth: FloatArray, field: BoolArray, columns: npt.NDArray[np.intp]) 
     """Columns by which the best mirror line of the field's inner half is off its middle."""
     middle, width = (columns[0] + columns[-1]) / 2, columns[-1] - columns[0] + 1
     inner = np.abs(np.arange(field.shape[-1]) - middle) <= width / 4
-    part = field & inner
-    if part.sum() < 16:
+    inner_field = field & inner
+    if inner_field.sum() < 16:
         return float("nan")
     best, shift = np.inf, 0.0
     steps = np.arange(0, REACH * width + 0.5, 0.5)
     for offset in sorted([*steps, *-steps[1:]], key=abs):  # of equally good ones the nearest to the middle
-        difference = float(np.abs(smooth - _mirrored(smooth, middle + offset))[part].mean())
+        difference = float(np.abs(smooth - _mirrored(smooth, middle + offset))[inner_field].mean())
         if difference < best - 1e-9:
             best, shift = difference, float(offset)
     return shift
@@ -102,21 +102,21 @@ def _shift(smooth: FloatArray, field: BoolArray, columns: npt.NDArray[np.intp]) 
 
 def _of_label(inside: BoolArray, relative: FloatArray, field: BoolArray, unit: float) -> dict[str, float]:
     count = int(inside.sum())
-    found = {"size": count * unit, "share": count / max(int(field.sum()), 1)}
+    features = {"size": count * unit, "share": count / max(int(field.sum()), 1)}
     if not count:
         blank = ("brightness", "contrast", "unevenness", "lateral", "anterior")
-        return found | {"pieces": 0.0} | dict.fromkeys(blank, np.nan)
+        return features | {"pieces": 0.0} | dict.fromkeys(blank, np.nan)
     numbers, _ = ndimage.label(inside, np.ones((3,) * inside.ndim))
-    found["pieces"] = float((np.bincount(numbers.ravel())[1:] >= max(1.0, 0.01 * count)).sum())
-    rest = field & ~inside
-    found["brightness"] = float(relative[inside].mean())
-    found["contrast"] = found["brightness"] - (float(relative[rest].mean()) if rest.any() else 0.0)
-    found["unevenness"] = float(relative[inside].std())
+    features["pieces"] = float((np.bincount(numbers.ravel())[1:] >= max(1.0, 0.01 * count)).sum())
+    background = field & ~inside
+    features["brightness"] = float(relative[inside].mean())
+    features["contrast"] = features["brightness"] - (float(relative[background].mean()) if background.any() else 0.0)
+    features["unevenness"] = float(relative[inside].std())
     whole = field | inside
     for name, axis, sign in (("lateral", -1, 1.0), ("anterior", -2, -1.0)):
         others = tuple(n for n in range(inside.ndim) if n != inside.ndim + axis)
         line = np.flatnonzero(whole.any(axis=others))
         middle, half = (line[0] + line[-1]) / 2, (line[-1] - line[0] + 1) / 2
         centre = float(np.nonzero(inside)[inside.ndim + axis].mean())
-        found[name] = sign * (centre - middle) / half
-    return found
+        features[name] = sign * (centre - middle) / half
+    return features

@@ -190,9 +190,9 @@ def _below(relative: Float32Array, box: Box) -> float:
     return float(strip.mean() - beside.mean()) if strip.size and beside.size else 0.0
 
 
-def _beside(rows: Sequence[dict[str, float]], own: int, shape: tuple[int, ...]) -> dict[str, float]:
+def _beside(rows: Sequence[dict[str, float]], index: int, shape: tuple[int, ...]) -> dict[str, float]:
     """What a region is among the others; alone, it counts as far from them and as ten times larger and surer."""
-    me, others = rows[own], [row for number, row in enumerate(rows) if number != own]
+    region, others = rows[index], [row for number, row in enumerate(rows) if number != index]
     if not others:
         return {
             "neighbours": 0.0,
@@ -200,16 +200,16 @@ def _beside(rows: Sequence[dict[str, float]], own: int, shape: tuple[int, ...]) 
             "larger": float(np.log(10)),
             "surer": float(np.log(10)),
         }
-    names = [name for name in me if name.startswith("centre_")]
-    here = np.array([me[name] for name in names])
-    away = min(float(np.linalg.norm(here - [row[name] for name in names])) for row in others)
-    diameter = float(np.exp(me["area"]) * np.prod(shape)) ** (1 / len(names))
+    names = [name for name in region if name.startswith("centre_")]
+    centre = np.array([region[name] for name in names])
+    distance = min(float(np.linalg.norm(centre - [row[name] for name in names])) for row in others)
+    diameter = float(np.exp(region["area"]) * np.prod(shape)) ** (1 / len(names))
     ten = float(np.log(10))
     return {
         "neighbours": float(np.log1p(len(others))),
-        "nearest": min(ten, float(np.log(away / diameter))),
-        "larger": float(np.clip(me["area"] - max(row["area"] for row in others), -ten, ten)),
-        "surer": float(np.clip(np.log(me["peak"] / max(row["peak"] for row in others)), -ten, ten)),
+        "nearest": min(ten, float(np.log(distance / diameter))),
+        "larger": float(np.clip(region["area"] - max(row["area"] for row in others), -ten, ten)),
+        "surer": float(np.clip(np.log(region["peak"] / max(row["peak"] for row in others)), -ten, ten)),
     }
 
 

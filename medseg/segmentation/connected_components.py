@@ -17,44 +17,46 @@ Choice = Callable[[IntArray, BoolArray], BoolArray]
 SLAB = 1 << 23  # voxels whose components are numbered at once, 4 bytes each
 
 
-def select_components(part: BoolArray, choose: Choice, slab: int = SLAB) -> BoolArray:
+def select_components(mask: BoolArray, choose: Choice, slab: int = SLAB) -> BoolArray:
     """The components of a part ([Z,] Y, X) that `choose` picks.
 
     `choose` takes each component's voxels (n,) and whether it touches the array's border (n,), in the order of their
     first voxels, and says which stay (n,). Numbers exist for one slab of about `slab` voxels at a time.
     """
-    depth = max(1, slab // int(np.prod(part.shape[1:])))
+    depth = max(1, slab // int(np.prod(mask.shape[1:])))
     sizes, edges, pairs = [], [], [np.zeros((2, 0), np.int64)]
-    before = np.zeros(part.shape[1:], np.int64)  # the numbers of the plane before a slab
+    previous = np.zeros(mask.shape[1:], np.int64)  # the numbers of the plane before a slab
     total = 0
-    for first in range(0, len(part), depth):
-        numbers = _numbered(part[first : first + depth])
+    for first in range(0, len(mask), depth):
+        numbers = _numbered(mask[first : first + depth])
         counts = np.bincount(numbers.ravel())[1:]
-        both = (before > 0) & (numbers[0] > 0)
-        pairs.append(np.unique(np.stack([before[both] - 1, numbers[0][both] - 1 + total]), axis=1))
+        both = (previous > 0) & (numbers[0] > 0)
+        pairs.append(np.unique(np.stack([previous[both] - 1, numbers[0][both] - 1 + total]), axis=1))
         sizes.append(counts)
-        edges.append(_at_border(numbers, len(counts), first == 0, first + depth >= len(part)))
-        before = np.where(numbers[-1] > 0, numbers[-1].astype(np.int64) + total, 0)
+        edges.append(_at_border(numbers, len(counts), first == 0, first + depth >= len(mask)))
+        previous = np.where(numbers[-1] > 0, numbers[-1].astype(np.int64) + total, 0)
         total += len(counts)
     if total == 0:
-        return np.zeros_like(part)
-    one, other = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(total, total))
+        return np.zeros_like(mask)
+    first_component, second_component = np.concatenate(pairs, axis=1)
+    graph = coo_array(
+        (np.ones(len(first_component), np.int8), (first_component, second_component)), shape=(total, total)
+    )
     count, member = connected_components(graph, directed=False)
     borders = np.bincount(member, np.concatenate(edges), count) > 0
-    stays = choose(np.bincount(member, np.concatenate(sizes), count).astype(np.int64), borders)[member]
-    return _drawn(part, depth, np.split(stays, np.cumsum([len(counts) for counts in sizes])[:-1]))
+    selected = choose(np.bincount(member, np.concatenate(sizes), count).astype(np.int64), borders)[member]
+    return _drawn(mask, depth, np.split(selected, np.cumsum([len(counts) for counts in sizes])[:-1]))
 
 
-def _drawn(part: BoolArray, depth: int, stays: list[BoolArray]) -> BoolArray:
+def _drawn(mask: BoolArray, depth: int, selected: list[BoolArray]) -> BoolArray:
     """Those components that stay, of each slab in the order in which they were numbered."""
-    result = np.zeros_like(part)
-    for first, stay in zip(range(0, len(part), depth), stays, strict=True):
+    result = np.zeros_like(mask)
+    for first, slab_selected in zip(range(0, len(mask), depth), selected, strict=True):
         slab = slice(first, first + depth)
-        if stay.all():
-            result[slab] = part[slab]
-        elif stay.any():
-            result[slab] = np.concatenate([[False], stay])[_numbered(part[slab])]
+        if slab_selected.all():
+            result[slab] = mask[slab]
+        elif slab_selected.any():
+            result[slab] = np.concatenate([[False], slab_selected])[_numbered(mask[slab])]
     return result
 
 
@@ -67,7 +69,7 @@ def _numbered(slab: BoolArray) -> Numbers:
 def _at_border(numbers: Numbers, count: int, first: bool, last: bool) -> BoolArray:
     """Which of the numbers 1 … `count` of a slab touch the border; the `first` and the `last` slab have one more."""
     touching = np.zeros(count + 1, np.bool_)
-    sides = [numbers.take(end, axis) for axis in range(1, numbers.ndim) for end in (0, -1)]
+    sides = [numbers.take(index, axis) for axis in range(1, numbers.ndim) for index in (0, -1)]
     for side in [*sides, *([numbers[0]] if first else []), *([numbers[-1]] if last else [])]:
         touching[np.unique(side)] = True
     return touching[1:]

@@ -63,13 +63,13 @@ class SegmentationModule(pl.LightningModule):
         """AdamW or SGD with Nesterov momentum; warm-up, then cosine or polynomial decay."""
         s = self.settings
         if s["name"] == "sgd":
-            made: torch.optim.Optimizer = torch.optim.SGD(
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(
                 self.parameters(), s["lr"], momentum=s["momentum"], nesterov=True, weight_decay=s["weight_decay"]
             )
         else:
-            made = torch.optim.AdamW(self.parameters(), s["lr"], weight_decay=s["weight_decay"])
-        schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda _step: self.rate(self.progress()))
-        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+            optimizer = torch.optim.AdamW(self.parameters(), s["lr"], weight_decay=s["weight_decay"])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _step: self.rate(self.progress()))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def progress(self) -> float:
         """Share of the training that is over, 0..1, by steps or by the clock, whichever is further."""
@@ -84,7 +84,7 @@ class SegmentationModule(pl.LightningModule):
         warmup = float(self.settings["warmup_fraction"])
         if progress < warmup:
             return max(progress / warmup, 0.01)
-        rest = (progress - warmup) / (1 - warmup)
+        fraction = (progress - warmup) / (1 - warmup)
         if self.settings["schedule"] == "poly":
-            return float((1 - rest) ** 0.9)
-        return 0.5 * (1 + math.cos(math.pi * rest))
+            return float((1 - fraction) ** 0.9)
+        return 0.5 * (1 + math.cos(math.pi * fraction))

@@ -44,27 +44,27 @@ class DiceCrossEntropy(nn.Module):
         weights = None if self.weights is None else logits.new_tensor([1.0, *self.weights])
         loss = self.cross_entropy * F.cross_entropy(logits, target, weights)
         if self.dice:
-            truth = F.one_hot(target, logits.shape[1]).movedim(-1, 1)  # (B, K+1, *S)
-            loss = loss + self.dice * self._dice_loss(logits.softmax(1)[:, 1:], truth[:, 1:], known)
+            reference = F.one_hot(target, logits.shape[1]).movedim(-1, 1)  # (B, K+1, *S)
+            loss = loss + self.dice * self._dice_loss(logits.softmax(1)[:, 1:], reference[:, 1:], known)
         return loss
 
     def _overlapping(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
         bits = 1 << torch.arange(logits.shape[1], device=target.device)
-        truth = ((target[:, None] & bits.reshape(1, -1, *[1] * (target.ndim - 1))) > 0).float()  # (B, K, *S)
+        reference = ((target[:, None] & bits.reshape(1, -1, *[1] * (target.ndim - 1))) > 0).float()  # (B, K, *S)
         weights = logits.new_tensor(self.weights or [1.0] * logits.shape[1])
         counted = (known * weights).reshape(*known.shape, *[1] * (target.ndim - 1))  # (B, K, 1…)
-        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * counted
+        entropy = F.binary_cross_entropy_with_logits(logits, reference, reduction="none") * counted
         loss = self.cross_entropy * entropy.sum() / (counted.sum() * target[0].numel()).clamp(min=1)
         if self.dice:
-            loss = loss + self.dice * self._dice_loss(logits.sigmoid(), truth, known)
+            loss = loss + self.dice * self._dice_loss(logits.sigmoid(), reference, known)
         return loss
 
-    def _dice_loss(self, probability: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    def _dice_loss(self, probability: Tensor, reference: Tensor, known: Tensor) -> Tensor:
         """1 − soft Dice, mean over known labels, of (B, K, *S)."""
         axes = tuple(range(2, probability.ndim))
         counted = known.reshape(*known.shape, *[1] * len(axes))  # (B, K, 1…)
-        overlap = (probability * truth * counted).sum(axes)  # (B, K)
-        total = ((probability + truth) * counted).sum(axes)
+        overlap = (probability * reference * counted).sum(axes)  # (B, K)
+        total = ((probability + reference) * counted).sum(axes)
         valid = known.float() * probability.new_tensor(self.weights or [1.0] * probability.shape[1])
         if self.batch:
             overlap, total, valid = overlap.sum(0), total.sum(0), valid.amax(0)  # (K,)

@@ -77,7 +77,7 @@ def _picture(facts: Facts, device: str) -> dict[str, Decision]:
 def _volume(facts: Facts, device: str) -> dict[str, Decision]:
     size, spacing = facts["size"][:3], facts["spacing_mm"][:3]
     plane = max(spacing[:2])
-    slices, apart = size[2], spacing[2] / plane
+    slices, anisotropy = size[2], spacing[2] / plane
     limit = SLICE_PIXELS[device]
     finest = max(size[0] * spacing[0], size[1] * spacing[1]) / limit  # mm a pixel where the plane just fits
     thin = _smallest(facts) / LEAST_DIAMETER
@@ -87,10 +87,10 @@ def _volume(facts: Facts, device: str) -> dict[str, Decision]:
         why += f"; coarser, since {max(size[:2]):.0f} pixels are more than {limit} and the smallest label stays "
         why += f"{min(facts['diameter_mm'].values()) / step:.0f} voxels across"
     extent = [round(n * s / step) for n, s in zip(size[:2], spacing[:2], strict=True)]
-    if device == "cpu" or apart > ANISOTROPIC or slices < FEW_SLICES:
+    if device == "cpu" or anisotropy > ANISOTROPIC or slices < FEW_SLICES:
         reason = "no GPU: slices reach a volume's accuracy in a fraction of the time"
-        if apart > ANISOTROPIC:
-            reason = f"slices lie {apart:.1f} pixels apart: neighbours tell little"
+        if anisotropy > ANISOTROPIC:
+            reason = f"slices lie {anisotropy:.1f} pixels apart: neighbours tell little"
         elif slices < FEW_SLICES:
             reason = f"{slices:.0f} slices are too few for volumes"
         return {
@@ -103,7 +103,7 @@ def _volume(facts: Facts, device: str) -> dict[str, Decision]:
     deep = round(slices * spacing[2] / max(step, spacing[2]))
     patch = [min(extent[0], 128), min(extent[1], 128), min(deep, 96)]
     return {
-        "segmenter.network.dimensions": Decision(3, f"a GPU, and slices lie {apart:.1f} pixels apart"),
+        "segmenter.network.dimensions": Decision(3, f"a GPU, and slices lie {anisotropy:.1f} pixels apart"),
         "organ.spacing_mm": Decision([step, step, round(max(step, spacing[2]), 2)], why),
         "segmenter.patch_size": Decision(patch, "as much of a volume as memory allows"),
     }
@@ -117,9 +117,11 @@ def _depth(patch: list[int]) -> Decision:
 
 def _batch(plan: dict[str, Decision], batch_memory: float) -> Decision:
     patch = plan["segmenter.patch_size"].value
-    one = math.prod(patch) * 16 * TRAINING_VALUES * 4.0  # of 16 channels at full size
-    batch = int(max(2, min(16, batch_memory / one)))
-    return Decision(batch, f"one patch takes about {one / 1e9:.2f} GB; {batch_memory / 1e9:.1f} GB are allowed")
+    patch_memory = math.prod(patch) * 16 * TRAINING_VALUES * 4.0  # of 16 channels at full size
+    batch = int(max(2, min(16, batch_memory / patch_memory)))
+    return Decision(
+        batch, f"one patch takes about {patch_memory / 1e9:.2f} GB; {batch_memory / 1e9:.1f} GB are allowed"
+    )
 
 
 def _intensity(facts: Facts, flat: bool) -> Decision:

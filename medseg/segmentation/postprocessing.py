@@ -42,7 +42,7 @@ class FillHoles:
             return filled
         cosines = np.reshape(mask.GetDirection(), (3, 3))  # physical x y z by index i j k
         axis = 2 - int(np.abs(cosines[2]).argmax())  # of an array z y x: the one that runs nearest to the patient's
-        return _each_label(filled, self.labels, lambda part: _filled_across(part, axis))
+        return _each_label(filled, self.labels, lambda label_mask: _filled_across(label_mask, axis))
 
 
 class MinimumSize:
@@ -74,7 +74,7 @@ class MinimumSize:
             )
         # 1e-6: a component of exactly the minimum stays, whatever the spacing's last digits
         voxels = least / float(np.prod(mask.GetSpacing())) * (1 - 1e-6)
-        return _each_label(mask, self.labels, lambda part: _large(part, voxels, self.keep_largest))
+        return _each_label(mask, self.labels, lambda label_mask: _large(label_mask, voxels, self.keep_largest))
 
 
 class Inside:
@@ -99,10 +99,10 @@ class Inside:
         region = sitk.BinaryFillhole(outer)
         if self.cut:
             return inner * region
-        pieces = sitk.GetArrayFromImage(sitk.ConnectedComponent(inner))
+        components = sitk.GetArrayFromImage(sitk.ConnectedComponent(inner))
         reach = sitk.BinaryDilate(region, [1] * inner.GetDimension(), sitk.sitkCross)
-        touched = np.unique(pieces[sitk.GetArrayViewFromImage(reach) > 0])
-        return _like(np.isin(pieces, touched[touched > 0]), inner)
+        touched = np.unique(components[sitk.GetArrayViewFromImage(reach) > 0])
+        return _like(np.isin(components, touched[touched > 0]), inner)
 
 
 class LateralSplit:
@@ -131,35 +131,37 @@ class LateralSplit:
             return sitk.Image(mask)
         box = _window(shape.GetBoundingBox(1))
         inner = mask[box]
-        given = sitk.GetArrayFromImage(inner)
+        labels = sitk.GetArrayFromImage(inner)
         cores = _two_cores(pair[box], self.least)
         if cores is None:
-            given[given == self.merged] = self._only_side(mask, shape.GetCentroid(1)[0], given)
+            labels[labels == self.merged] = self._only_side(mask, shape.GetCentroid(1)[0], labels)
         else:
             sides = np.where(sitk.GetArrayFromImage(_territories(pair[box], cores)) == 1, self.left, self.right)
-            given = self._divide(given, sides.astype(np.uint8))
+            labels = self._divide(labels, sides.astype(np.uint8))
         result = sitk.Image(mask)
-        result[box] = sitk.Cast(_like(given, inner), mask.GetPixelID())
+        result[box] = sitk.Cast(_like(labels, inner), mask.GetPixelID())
         return result
 
-    def _divide(self, given: npt.NDArray[np.uint8], sides: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def _divide(self, labels: npt.NDArray[np.uint8], sides: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Labels after `sides`, except slivers that hang on to a label which reaches over from its own side."""
-        divided = given.copy()
+        divided = labels.copy()
         if self.merged is not None:
-            divided[given == self.merged] = sides[given == self.merged]
-        for own, other in ((self.left, self.right), (self.right, self.left)):
-            limit = self.sliver * np.isin(given, self._pair)[sides == other].sum()
-            home = (given == own) & (sides == own)
-            strays = sitk.GetArrayFromImage(sitk.ConnectedComponent(_binary((given == own) & (sides == other))))
+            divided[labels == self.merged] = sides[labels == self.merged]
+        for label, other_label in ((self.left, self.right), (self.right, self.left)):
+            limit = self.sliver * np.isin(labels, self._pair)[sides == other_label].sum()
+            home = (labels == label) & (sides == label)
+            strays = sitk.GetArrayFromImage(
+                sitk.ConnectedComponent(_binary((labels == label) & (sides == other_label)))
+            )
             sizes = np.bincount(strays.ravel())
             hanging = np.unique(strays[_grown(home)])
-            stays = np.isin(strays, [n for n in hanging if n and sizes[n] < limit])
-            divided[(strays > 0) & ~stays] = other
+            keep = np.isin(strays, [n for n in hanging if n and sizes[n] < limit])
+            divided[(strays > 0) & ~keep] = other_label
         return divided
 
-    def _only_side(self, mask: sitk.Image, x: float, given: npt.NDArray[np.uint8]) -> int:
+    def _only_side(self, mask: sitk.Image, x: float, labels: npt.NDArray[np.uint8]) -> int:
         """The side of a single part whose centre lies at `x` mm: its labels', else that of the image's middle."""
-        left, right = (int((given == label).sum()) for label in (self.left, self.right))
+        left, right = (int((labels == label).sum()) for label in (self.left, self.right))
         if left or right:
             return self.left if left >= right else self.right
         middle = mask.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in mask.GetSize()])
@@ -179,15 +181,15 @@ def _two_cores(pair: sitk.Image, least: float) -> sitk.Image | None:
     deepest = float(sitk.GetArrayViewFromImage(distance).max())
     for worn in (0.0, *np.geomspace(min(pair.GetSpacing()), max(deepest, min(pair.GetSpacing())), 12)[:-1]):
         solid = pair if worn == 0 else distance > worn
-        parts = sitk.RelabelComponent(sitk.ConnectedComponent(solid), sortByObjectSize=True)
-        stats = _shapes(parts)
+        components = sitk.RelabelComponent(sitk.ConnectedComponent(solid), sortByObjectSize=True)
+        stats = _shapes(components)
         if stats.GetNumberOfLabels() < 2 or stats.GetNumberOfPixels(2) < least * stats.GetNumberOfPixels(1):
             continue
         gap = np.subtract(stats.GetCentroid(1), stats.GetCentroid(2))
         if abs(gap[0]) < np.linalg.norm(gap) / 2:  # above or before one another: pieces of one organ
             continue
         first, second = (1, 2) if gap[0] > 0 else (2, 1)
-        return sitk.Cast((parts == first) + (parts == second) * 2, sitk.sitkUInt8)
+        return sitk.Cast((components == first) + (components == second) * 2, sitk.sitkUInt8)
     return None
 
 
@@ -197,28 +199,28 @@ def _territories(pair: sitk.Image, cores: sitk.Image) -> sitk.Image:
     return sitk.MorphologicalWatershedFromMarkers(depth, cores, markWatershedLine=False)
 
 
-def _largest(part: BoolArray) -> BoolArray:
-    return select_components(part, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes))
+def _largest(mask: BoolArray) -> BoolArray:
+    return select_components(mask, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes))
 
 
-def _filled(part: BoolArray) -> BoolArray:
+def _filled(mask: BoolArray) -> BoolArray:
     """A hole is a piece of background that does not touch the border."""
-    filled = select_components(~part, lambda _, borders: ~borders)
-    filled |= part
+    filled = select_components(~mask, lambda _, borders: ~borders)
+    filled |= mask
     return filled
 
 
-def _large(part: BoolArray, voxels: float, keep_largest: bool) -> BoolArray:
+def _large(mask: BoolArray, voxels: float, keep_largest: bool) -> BoolArray:
     def enough(sizes: npt.NDArray[np.int64], _: BoolArray) -> BoolArray:
         largest = np.arange(len(sizes)) == np.argmax(sizes)
         return np.asarray((sizes >= voxels) | (largest & keep_largest))
 
-    return select_components(part, enough)
+    return select_components(mask, enough)
 
 
-def _filled_across(part: BoolArray, axis: int) -> BoolArray:
+def _filled_across(mask: BoolArray, axis: int) -> BoolArray:
     """Holes of each plane across `axis` filled, (Z, Y, X)."""
-    planes = np.moveaxis(part, axis, 0)
+    planes = np.moveaxis(mask, axis, 0)
     return np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, axis)
 
 
@@ -258,7 +260,9 @@ def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[Bo
             continue
         region = array[_window(stats.GetBoundingBox(label))[::-1]]
         changed = change(region == label)
-        for own, plane in zip(region, changed, strict=True):  # one after the other: no copies of a whole volume
-            own[own == label] = 0
-            own[plane & (own == 0)] = label
+        for region_plane, plane in zip(
+            region, changed, strict=True
+        ):  # one after the other: no copies of a whole volume
+            region_plane[region_plane == label] = 0
+            region_plane[plane & (region_plane == 0)] = label
     return from_array(array, mask)

@@ -36,14 +36,14 @@ class AxisMap:
     inside: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, axis: int, places: npt.NDArray[np.float64], size: int) -> AxisMap:
+    def of(cls, axis: int, positions: npt.NDArray[np.float64], size: int) -> AxisMap:
         """The line of `size` voxels with places (n,) in voxels from its first one."""
-        near = np.rint(places)
-        places = np.where(np.abs(places - near) < EXACT, near, places)
-        held = np.clip(places, 0, size - 1)
-        lower = np.floor(held).astype(np.intp)
-        inside = (places >= -BORDER) & (places < size - 1 + BORDER)
-        return cls(axis, lower, np.minimum(lower + 1, size - 1), (held - lower).astype(np.float32), inside)
+        nearest = np.rint(positions)
+        positions = np.where(np.abs(positions - nearest) < EXACT, nearest, positions)
+        clamped = np.clip(positions, 0, size - 1)
+        lower = np.floor(clamped).astype(np.intp)
+        inside = (positions >= -BORDER) & (positions < size - 1 + BORDER)
+        return cls(axis, lower, np.minimum(lower + 1, size - 1), (clamped - lower).astype(np.float32), inside)
 
     def matrix(self, size: int) -> Any:
         """Interpolation as a sparse matrix (n, size) of at most two weights a row."""
@@ -60,11 +60,11 @@ def axis_maps(grid: sitk.Image, reference: sitk.Image) -> tuple[AxisMap, AxisMap
     scale, not turn by other angles.
     """
     count = grid.GetDimension()
-    own, other = (
+    grid_axes, reference_axes = (
         np.reshape(image.GetDirection(), (count, count)) * np.array(image.GetSpacing()) for image in (grid, reference)
     )
-    turn = np.linalg.solve(own, other)  # (grid axis, reference axis), both x, y(, z)
-    first = np.linalg.solve(own, np.subtract(reference.GetOrigin(), grid.GetOrigin()))
+    turn = np.linalg.solve(grid_axes, reference_axes)  # (grid axis, reference axis), both x, y(, z)
+    first = np.linalg.solve(grid_axes, np.subtract(reference.GetOrigin(), grid.GetOrigin()))
     lines = []
     for row, start, size in zip(turn, first, grid.GetSize(), strict=True):
         axis = int(np.abs(row).argmax())
@@ -89,12 +89,14 @@ class OutputLabels(NamedTuple):
         """Where each label stands in an array of probabilities."""
         return [number - (not self.labels.exclusive) for number in self.labels.numbers.values()]
 
-    def decide(self, parts: Iterable[Float32Array]) -> ByteArray:
+    def decide(self, probabilities: Iterable[Float32Array]) -> ByteArray:
         """Coded mask of probabilities, one array a label."""
         if self.labels.exclusive:
-            return most_probable(parts, list(self.labels.numbers.values()))
+            return most_probable(probabilities, list(self.labels.numbers.values()))
         names = self.labels.numbers
-        return self.labels.join({name: part >= self.threshold for name, part in zip(names, parts, strict=True)})
+        return self.labels.join(
+            {name: probability >= self.threshold for name, probability in zip(names, probabilities, strict=True)}
+        )
 
 
 def resample_to_input(
@@ -109,22 +111,26 @@ def resample_to_input(
     shape = reference.GetSize()[::-1] if reference.GetDimension() == 3 else (1, *reference.GetSize()[::-1])
     turn = (z.axis, y.axis, x.axis)
     coded = np.zeros(shape, np.uint8)
-    kept = {name: np.zeros(shape, np.float32) for name in target.labels.numbers} if keep else {}
+    stored = {name: np.zeros(shape, np.float32) for name in target.labels.numbers} if keep else {}
     across, blocks = x.matrix(grid.GetSize()[0]), _blocks(y, grid.GetSize()[1], len(x.inside))
     for number, plane in _along(planes, z):
         for rows, needed, weights in blocks:
-            parts = (weights @ (across @ plane[row, needed].T).T for row in target.rows)
-            stored = map(partial(_kept, place=(number, rows), turn=turn), parts, kept.values()) if keep else parts
-            coded.transpose(turn)[number, rows] = target.decide(stored)
-    own = reference.GetSize()[::-1]
-    return coded.reshape(own), {name: part.reshape(own) for name, part in kept.items()}
+            resampled = (weights @ (across @ plane[row, needed].T).T for row in target.rows)
+            label_probabilities = (
+                map(partial(_kept, index=(number, rows), turn=turn), resampled, stored.values()) if keep else resampled
+            )
+            coded.transpose(turn)[number, rows] = target.decide(label_probabilities)
+    output_shape = reference.GetSize()[::-1]
+    return coded.reshape(output_shape), {
+        name: probability.reshape(output_shape) for name, probability in stored.items()
+    }
 
 
 def _kept(
-    part: Float32Array, store: Float32Array, place: tuple[int, slice], turn: tuple[int, int, int]
+    probability: Float32Array, store: Float32Array, index: tuple[int, slice], turn: tuple[int, int, int]
 ) -> Float32Array:
-    store.transpose(turn)[place] = part
-    return part
+    store.transpose(turn)[index] = probability
+    return probability
 
 
 def _blocks(line: AxisMap, size: int, width: int) -> list[tuple[slice, slice, Any]]:
@@ -147,7 +153,7 @@ def _along(planes: Iterator[Float32Array], line: AxisMap) -> Iterator[tuple[int,
         while count <= (upper if share else lower):
             held[count] = next(planes)
             count += 1
-        for old in [known for known in held if known < lower]:
+        for old in [index for index in held if index < lower]:
             del held[old]
         if not line.inside[number]:
             yield int(number), np.zeros_like(held[lower])
@@ -155,18 +161,22 @@ def _along(planes: Iterator[Float32Array], line: AxisMap) -> Iterator[tuple[int,
             yield int(number), held[lower] * (1 - share) + held[upper] * share if share else held[lower]
 
 
-def most_probable(parts: Iterable[Float32Array], numbers: Sequence[int]) -> ByteArray:
+def most_probable(probabilities: Iterable[Float32Array], numbers: Sequence[int]) -> ByteArray:
     """The number of the most probable label per voxel, 0 where background, which is what is left, is no less so."""
-    best = result = rest = None
-    for number, there in zip(numbers, parts, strict=True):
-        if best is None or result is None or rest is None:
-            best, result, rest = there.copy(), np.full(there.shape, number, np.uint8), 1.0 - there
+    best = result = background = None
+    for number, probability in zip(numbers, probabilities, strict=True):
+        if best is None or result is None or background is None:
+            best, result, background = (
+                probability.copy(),
+                np.full(probability.shape, number, np.uint8),
+                1.0 - probability,
+            )
         else:
-            result[there > best] = number
-            rest -= there
-            np.maximum(best, there, out=best)
+            result[probability > best] = number
+            background -= probability
+            np.maximum(best, probability, out=best)
     assert result is not None
     assert best is not None
-    assert rest is not None
-    result[rest >= best] = 0
+    assert background is not None
+    result[background >= best] = 0
     return result

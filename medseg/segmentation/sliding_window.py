@@ -49,10 +49,10 @@ class Tiling:
         return list(itertools.product(*axes))
 
 
-def stack_planes(parts: Iterable[Float32Array], depth: int) -> Float32Array:
+def stack_planes(planes: Iterable[Float32Array], depth: int) -> Float32Array:
     """Planes (K, Y, X) as one array (K, Z, Y, X), Z being `depth`."""
     result: Float32Array | None = None
-    for z, plane in enumerate(parts):
+    for z, plane in enumerate(planes):
         if result is None:
             result = np.empty((len(plane), depth, *plane.shape[1:]), np.float32)
         result[:, z] = plane
@@ -61,7 +61,7 @@ def stack_planes(parts: Iterable[Float32Array], depth: int) -> Float32Array:
 
 
 def iter_planes(
-    infer: Callable[[Float32Array], Float32Array], parts: Sequence[Float32Array], tiling: Tiling
+    infer: Callable[[Float32Array], Float32Array], channels: Sequence[Float32Array], tiling: Tiling
 ) -> Iterator[Float32Array]:
     """Probabilities (K, Y, X) of one plane of Z after the other, each as soon as no further tile reaches it.
 
@@ -69,29 +69,29 @@ def iter_planes(
     (C, Z, Y, X). Only the planes that open tiles cover are in memory: one for a 2D network, which takes the slices
     along Z, the depth of a patch for a 3D network.
     """
-    sizes = parts[0].shape[1:]
+    sizes = channels[0].shape[1:]
     flat = len(tiling.patch) == 2
     tiling = tiling.fitted(sizes[1:] if flat else sizes)
     patch = (1, *tiling.patch) if flat else tiling.patch  # (z, y, x)
     padded = [max(size, p) for size, p in zip(sizes, patch, strict=True)]
-    before = [(full - size) // 2 for full, size in zip(padded, sizes, strict=True)]
-    inner = (slice(None), *(slice(b, b + size) for b, size in zip(before[1:], sizes[1:], strict=True)))
+    offsets = [(full - size) // 2 for full, size in zip(padded, sizes, strict=True)]
+    inner = (slice(None), *(slice(b, b + size) for b, size in zip(offsets[1:], sizes[1:], strict=True)))
     starts = [(z, *s) for z in range(sizes[0]) for s in tiling.starts(padded[1:])] if flat else tiling.starts(padded)
     weight = (_gaussian if len(starts) > (sizes[0] if flat else 1) else _even)(tiling.patch).reshape(patch)
     open_planes: dict[int, _Plane] = {}
     done = 0
     for first in range(0, len(starts), tiling.batch):
         tiles = starts[first : first + tiling.batch]
-        corners = [tuple(s - b for s, b in zip(start, before, strict=True)) for start in tiles]
-        values = infer(np.stack([_tile(parts, corner, tiling) for corner in corners]))  # (B, K, *patch)
+        corners = [tuple(s - b for s, b in zip(start, offsets, strict=True)) for start in tiles]
+        values = infer(np.stack([_tile(channels, corner, tiling) for corner in corners]))  # (B, K, *patch)
         for (_, *start), (z, *_), value in zip(tiles, corners, values, strict=True):
             layers = value.reshape(len(value), *patch)  # (K, z, y, x)
             for number in range(max(z, 0), min(z + patch[0], sizes[0])):
                 if number not in open_planes:
                     open_planes[number] = _Plane(len(value), padded[1:])
                 open_planes[number].add(layers[:, number - z], weight[number - z], _window(tuple(start), patch[1:]))
-        rest = starts[first + tiling.batch :]
-        reached = rest[0][0] - before[0] if rest else sizes[0]
+        remaining = starts[first + tiling.batch :]
+        reached = remaining[0][0] - offsets[0] if remaining else sizes[0]
         for number in range(done, reached):
             yield open_planes.pop(number).mean()[inner]
         done = max(done, reached)
@@ -112,14 +112,14 @@ class _Plane:
 
 
 @torch.inference_mode()
-def encode(network: UNet, parts: Sequence[Float32Array], tiling: Tiling, device: torch.device) -> Float32Array:
+def encode(network: UNet, channels: Sequence[Float32Array], tiling: Tiling, device: torch.device) -> Float32Array:
     """The encoder's deepest level (W, z, y, x) of channels (C, Z, Y, X), tile beside tile without overlap.
 
     Each axis that the network shrinks has Z/2^depth cells, rounded up to whole tiles: zeros are added at its end. A 2D
     network takes the slices along Z.
     """
     network.eval()
-    sizes = parts[0].shape[1:]
+    sizes = channels[0].shape[1:]
     flat = len(tiling.patch) == 2
     tiling = tiling.fitted(sizes[1:] if flat else sizes)
     patch = (1, *tiling.patch) if flat else tiling.patch  # (z, y, x)
@@ -129,38 +129,40 @@ def encode(network: UNet, parts: Sequence[Float32Array], tiling: Tiling, device:
     result: Float32Array | None = None
     for first in range(0, len(starts), tiling.batch):
         tiles = starts[first : first + tiling.batch]
-        batch = torch.from_numpy(np.stack([_tile(parts, start, tiling) for start in tiles])).to(device)
+        batch = torch.from_numpy(np.stack([_tile(channels, start, tiling) for start in tiles])).to(device)
         deepest = network.encode(batch)[-1].float().cpu().numpy()  # (B, W, [z,] y, x)
         if result is None:
             result = np.zeros((deepest.shape[1], *cells), np.float32)
         for start, values in zip(tiles, deepest, strict=True):
             layers = values[:, None] if flat else values  # (W, z, y, x)
-            place = _window(tuple(s // f for s, f in zip(start, shrink, strict=True)), layers.shape[1:])
-            result[(slice(None), *place)] = layers
+            window = _window(tuple(s // f for s, f in zip(start, shrink, strict=True)), layers.shape[1:])
+            result[(slice(None), *window)] = layers
     assert result is not None
     return result
 
 
-def _tile(parts: Sequence[Float32Array], corner: tuple[int, ...], tiling: Tiling) -> Float32Array:
+def _tile(channels: Sequence[Float32Array], corner: tuple[int, ...], tiling: Tiling) -> Float32Array:
     """A network's view (C, *patch) of channels (C, Z, Y, X) from `corner` (z, y, x) on; beyond the image it is 0.
 
     A 2D network sees the slices on both sides as channels too: (C·(2·context + 1), *patch).
     """
     if len(tiling.patch) == 3:
-        return _cut(parts, corner, tiling.patch)
+        return _cut(channels, corner, tiling.patch)
     around = 2 * tiling.context + 1
-    block = _cut(parts, (corner[0] - tiling.context, *corner[1:]), (around, *tiling.patch))
+    block = _cut(channels, (corner[0] - tiling.context, *corner[1:]), (around, *tiling.patch))
     return block.reshape(-1, *tiling.patch)  # channel by channel, its slices in order
 
 
-def _cut(parts: Sequence[Float32Array], corner: tuple[int, ...], size: tuple[int, ...]) -> Float32Array:
+def _cut(channels: Sequence[Float32Array], corner: tuple[int, ...], size: tuple[int, ...]) -> Float32Array:
     """A box of channels (C, z, y, x), zeros beyond the image."""
-    tile = np.zeros((sum(map(len, parts)), *size), np.float32)
+    tile = np.zeros((sum(map(len, channels)), *size), np.float32)
     starts = [max(0, c) for c in corner]
-    ends = [max(s, min(c + n, full)) for s, c, n, full in zip(starts, corner, size, parts[0].shape[1:], strict=True)]
-    inside = tuple(slice(s, e) for s, e in zip(starts, ends, strict=True))
-    there = tuple(slice(s - c, e - c) for s, e, c in zip(starts, ends, corner, strict=True))
-    np.concatenate([part[(slice(None), *inside)] for part in parts], out=tile[(slice(None), *there)])
+    stops = [
+        max(s, min(c + n, full)) for s, c, n, full in zip(starts, corner, size, channels[0].shape[1:], strict=True)
+    ]
+    inside = tuple(slice(s, e) for s, e in zip(starts, stops, strict=True))
+    target = tuple(slice(s - c, e - c) for s, e, c in zip(starts, stops, corner, strict=True))
+    np.concatenate([channel[(slice(None), *inside)] for channel in channels], out=tile[(slice(None), *target)])
     return tile
 
 

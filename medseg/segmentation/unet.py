@@ -160,7 +160,7 @@ class InstanceNorm(nn.Module):
         if x.device.type != "cpu":
             return F.instance_norm(x, weight=self.weight, bias=self.bias)
         return torch.cat(
-            [F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in torch.split(x, 1)]
+            [F.batch_norm(sample, None, None, self.weight, self.bias, training=True) for sample in torch.split(x, 1)]
         )
 
 

@@ -50,7 +50,7 @@ def frame_features(
     `d_mode`: D is the number of structures, or the diameter in mm; where the image has no scale the diameter is unknown
     (NaN) and the structures are counted.
     """
-    found: dict[str, float] = {}
+    features: dict[str, float] = {}
     for name, lesion in lesions(image, mask, labels):
         values = dict.fromkeys(OF_CASE, np.nan)
         if lesion is not None:
@@ -58,8 +58,8 @@ def frame_features(
             scaled = d_mode == "diameter" and np.isfinite(values["d_diameter"])
             values["d"] = values["d_diameter" if scaled else "d"]
             values["tds"] = float(sum(weight * values[key] for key, weight in WEIGHTS.items()))
-        found |= {f"{name}.{key}": float(value) for key, value in values.items()}
-    return found
+        features |= {f"{name}.{key}": float(value) for key, value in values.items()}
+    return features
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
@@ -68,8 +68,8 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
     """
     rows: list[dict[str, float]] = [{"step": k, "position_mm": 360.0 * k / SECTORS} for k in range(SECTORS)]
     for name, lesion in lesions(image, mask, labels):
-        found = of_sectors(lesion) if lesion is not None else [dict.fromkeys(SECTOR_UNITS, np.nan)] * SECTORS
-        for row, values in zip(rows, found, strict=True):
+        sector_rows = of_sectors(lesion) if lesion is not None else [dict.fromkeys(SECTOR_UNITS, np.nan)] * SECTORS
+        for row, values in zip(rows, sector_rows, strict=True):
             row |= {f"{name}.{key}": value for key, value in values.items()}
     return pd.DataFrame(rows)
 
@@ -97,12 +97,12 @@ def of_sectors(lesion: Lesion) -> list[dict[str, float]]:
     rows = []
     for k in range(SECTORS):
         row = dict.fromkeys(SECTOR_UNITS, np.nan) | {"cutoff": float(cutoffs[k])}
-        far, own = profile.distance[profile.sector == k], colours[sector == k]
-        row["radius"] = float(far.mean()) if len(far) else np.nan
-        if len(own):
-            mean = own.mean(axis=0)
+        distance, sector_colours = profile.distance[profile.sector == k], colours[sector == k]
+        row["radius"] = float(distance.mean()) if len(distance) else np.nan
+        if len(sector_colours):
+            mean = sector_colours.mean(axis=0)
             row |= {f"d{a}": float(value) for a, value in zip("Lab", mean - lesion.around, strict=True)}
-            row["spread"] = float(np.sqrt(((own - mean) ** 2).sum(axis=1).mean()))
+            row["spread"] = float(np.sqrt(((sector_colours - mean) ** 2).sum(axis=1).mean()))
             row |= {f"sector_{c}": float((nearest[sector == k] == n).mean()) for n, c in enumerate(REFERENCES)}
         rows.append(row)
     return rows

@@ -45,11 +45,11 @@ def asymmetry(lesion: Lesion) -> dict[str, float]:
             best = worth, measured
     assert best is not None
     (hidden, points, _), measured = best
-    found = {"a": np.nan if hidden else float(points)}
+    features = {"a": np.nan if hidden else float(points)}
     for column, name in enumerate(("contour", "colour", "texture")):
         low, high = sorted(float(value) for value in measured[:, column])
-        found |= {f"{name}_asymmetry_low": low, f"{name}_asymmetry_high": high}
-    return found
+        features |= {f"{name}_asymmetry_low": low, f"{name}_asymmetry_high": high}
+    return features
 
 
 def _layers(lesion: Lesion) -> tuple[Float32Array, Float32Array, float]:
@@ -61,8 +61,8 @@ def _layers(lesion: Lesion) -> tuple[Float32Array, Float32Array, float]:
     texture = local_contrast(lesion.lab[..., 0], lesion.visible, max(1.0, GRAIN * lesion.radius), sigma)
     values = np.dstack([colour, texture]).astype(np.float32)
     masks = np.dstack([lesion.inside, lesion.visible]).astype(np.float32)
-    far = float(np.hypot(*(np.argwhere(lesion.inside) - np.asarray(lesion.centre)).T).max()) + 1
-    return values, masks, far / (PATCH // 2)
+    extent = float(np.hypot(*(np.argwhere(lesion.inside) - np.asarray(lesion.centre)).T).max()) + 1
+    return values, masks, extent / (PATCH // 2)
 
 
 def _both_axes(
@@ -84,11 +84,11 @@ def _both_axes(
         if not pair.any():
             rows.append((contour, np.nan, np.nan))
             continue
-        one, other = shown[pair], fold(shown)[pair]  # (N, 4)
-        colour = np.linalg.norm(one[:, :3] - other[:, :3], axis=1).mean()
-        texture = np.abs(one[:, 3] - other[:, 3]).sum() / (one[:, 3] + other[:, 3] + FAINT).sum()
+        pixels, mirrored = shown[pair], fold(shown)[pair]  # (N, 4)
+        colour = np.linalg.norm(pixels[:, :3] - mirrored[:, :3], axis=1).mean()
+        texture = np.abs(pixels[:, 3] - mirrored[:, 3]).sum() / (pixels[:, 3] + mirrored[:, 3] + FAINT).sum()
         rows.append((contour, colour, texture))
-    found = np.asarray(rows, np.float32)
+    asymmetries = np.asarray(rows, np.float32)
     if not compared:
-        found[:, 1:] = np.nan
-    return found, compared
+        asymmetries[:, 1:] = np.nan
+    return asymmetries, compared

@@ -55,15 +55,18 @@ def border(lesion: Lesion) -> dict[str, float]:
     """Points and measures of B."""
     profile = border_profile(lesion)
     cutoffs = sector_cutoffs(profile)
-    judged = cutoffs[np.isfinite(cutoffs)]
-    found = {"b": float((judged >= ABRUPT).sum()) if len(judged) else np.nan, "b_judged": float(len(judged))}
+    visible_cutoffs = cutoffs[np.isfinite(cutoffs)]
+    features = {
+        "b": float((visible_cutoffs >= ABRUPT).sum()) if len(visible_cutoffs) else np.nan,
+        "b_judged": float(len(visible_cutoffs)),
+    }
     for name, measure in (("mean", np.mean), ("sd", np.std), ("max", np.max)):
-        found[f"cutoff_{name}"] = float(measure(judged)) if len(judged) else np.nan
-    found |= {f"cutoff_{k}": float(value) for k, value in enumerate(cutoffs)}
+        features[f"cutoff_{name}"] = float(measure(visible_cutoffs)) if len(visible_cutoffs) else np.nan
+    features |= {f"cutoff_{k}": float(value) for k, value in enumerate(cutoffs)}
     known = np.isfinite(profile.cutoff) & (profile.contrast > 3)  # units of L: less is no border at all
     share = np.clip(profile.cutoff[known] / profile.contrast[known], 0, 1)
-    found["abruptness"] = float(np.median(share)) if known.any() else np.nan
-    return found | outline(lesion)
+    features["abruptness"] = float(np.median(share)) if known.any() else np.nan
+    return features | outline(lesion)
 
 
 def sectors(angle: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -76,13 +79,13 @@ def sector_cutoffs(profile: Profile) -> npt.NDArray[np.float64]:
     """Median rise of lightness of each sector (8,); NaN where less than a third of its points is seen, or where the
     picture ends before it and leaves but a corner of border.
     """
-    found = np.full(SECTORS, np.nan)
+    cutoffs = np.full(SECTORS, np.nan)
     least = len(profile.cutoff) / (6 * SECTORS)
     for number in range(SECTORS):
         values = profile.cutoff[profile.sector == number]
         if len(values) >= least and np.isfinite(values).mean() >= 1 / 3:
-            found[number] = np.nanmedian(values)
-    return found
+            cutoffs[number] = np.nanmedian(values)
+    return cutoffs
 
 
 def border_profile(lesion: Lesion) -> Profile:
@@ -95,7 +98,7 @@ def border_profile(lesion: Lesion) -> Profile:
     points, angle, radius = points[chosen], angle[chosen], lesion.radius
     distance = np.hypot(*relative[chosen].T) / radius
     smooth = cv2.GaussianBlur(lesion.depth, (0, 0), max(1.0, 0.08 * radius))
-    slope = np.stack([part[tuple(points.T)] for part in np.gradient(smooth)], axis=1)
+    slope = np.stack([gradient[tuple(points.T)] for gradient in np.gradient(smooth)], axis=1)
     normal = -slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)  # outwards
     step = 0.02
     offsets = np.arange(-REACH, REACH + step / 2, step)  # (K,) of the radius, outwards
@@ -121,11 +124,13 @@ def _rises(lightness: Float32Array, offsets: npt.NDArray[np.float64]) -> tuple[n
         dark, light = (s / np.maximum(n, 1) for s, n in zip(sums, (inner, outer), strict=True))
         steps.append(np.where((inner > width / 2) & (outer > width / 2), light - dark, -np.inf))
     steepest = np.max(steps, axis=0)
-    ends = []
+    levels = []
     for chosen in (offsets > REACH - BAND, offsets < BAND - REACH):
-        part = known[:, chosen].sum(axis=1)
-        ends.append(np.where(part > 0, np.nan_to_num(lightness[:, chosen]).sum(axis=1) / np.maximum(part, 1), np.nan))
-    return np.where(np.isfinite(steepest), steepest, np.nan), ends[0] - ends[1]
+        n_known = known[:, chosen].sum(axis=1)
+        levels.append(
+            np.where(n_known > 0, np.nan_to_num(lightness[:, chosen]).sum(axis=1) / np.maximum(n_known, 1), np.nan)
+        )
+    return np.where(np.isfinite(steepest), steepest, np.nan), levels[0] - levels[1]
 
 
 def outline(lesion: Lesion) -> dict[str, float]:
@@ -139,13 +144,13 @@ def outline(lesion: Lesion) -> dict[str, float]:
         float(np.cross(np.c_[smooth, 0 * smooth[:, :1]], np.c_[np.roll(smooth, -1, 0), 0 * smooth[:, :1]])[:, 2].sum())
     )
     hull = float(cv2.contourArea(cv2.convexHull(smooth.astype(np.float32))))
-    far = np.hypot(*(smooth - smooth.mean(axis=0)).T)
+    distance = np.hypot(*(smooth - smooth.mean(axis=0)).T)
     points = np.argwhere(lesion.inside) - np.asarray(lesion.centre)
     small, large = np.linalg.eigvalsh(points.T @ points)
     return {
         "compactness": perimeter**2 / (4 * np.pi * area) if area > 0 else np.nan,
         "solidity": min(1.0, area / hull) if hull > 0 else np.nan,
-        "radius_variation": float(far.std() / far.mean()) if far.mean() > 0 else np.nan,
+        "radius_variation": float(distance.std() / distance.mean()) if distance.mean() > 0 else np.nan,
         "fractal_dimension": _fractal(largest[:, 0], lesion.radius),
         "eccentricity": float(np.sqrt(1 - small / large)) if large > 0 else np.nan,
     }

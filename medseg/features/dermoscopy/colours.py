@@ -42,30 +42,30 @@ def six_colours(lesion: Lesion) -> dict[str, float]:
     nearest = nearest_colour(lesion)
     inside = nearest[lesion.visible]
     shares = np.array([(inside == k).mean() for k in range(len(names))])
-    found = {"c": float(max(1, (shares >= LEAST_SHARE).sum()))}
-    found |= {f"share_{name}": float(share) for name, share in zip(names, shares, strict=True)}
-    parts = np.append(shares, 1 - shares.sum())
-    parts = parts[parts > 0]
-    found["colour_entropy"] = float(-(parts * np.log2(parts)).sum())
+    features = {"c": float(max(1, (shares >= LEAST_SHARE).sum()))}
+    features |= {f"share_{name}": float(share) for name, share in zip(names, shares, strict=True)}
+    fractions = np.append(shares, 1 - shares.sum())
+    fractions = fractions[fractions > 0]
+    features["colour_entropy"] = float(-(fractions * np.log2(fractions)).sum())
     colours = smooth_lab(lesion)[lesion.visible]  # (N, 3)
     mean = colours.mean(axis=0)
     difference = mean - lesion.around
-    found |= {f"skin_d{axis}": float(value) for axis, value in zip("Lab", difference, strict=True)}
-    found["skin_contrast"] = float(np.linalg.norm(difference))
-    found["colour_spread"] = float(np.sqrt(((colours - mean) ** 2).sum(axis=1).mean()))
-    found["lightness_range"] = float(np.ptp(np.percentile(colours[:, 0], [5, 95])))
-    return found
+    features |= {f"skin_d{axis}": float(value) for axis, value in zip("Lab", difference, strict=True)}
+    features["skin_contrast"] = float(np.linalg.norm(difference))
+    features["colour_spread"] = float(np.sqrt(((colours - mean) ** 2).sum(axis=1).mean()))
+    features["lightness_range"] = float(np.ptp(np.percentile(colours[:, 0], [5, 95])))
+    return features
 
 
 def nearest_colour(lesion: Lesion) -> npt.NDArray[np.int8]:
     """Number of the nearest reference at each pixel (Y, X), −1 where none is near."""
     lab = smooth_lab(lesion)
-    far = np.linalg.norm(lab[..., None, :] - references(), axis=-1)  # (Y, X, 6)
+    distance = np.linalg.norm(lab[..., None, :] - references(), axis=-1)  # (Y, X, 6)
     lightest = lesion.around[0] + LIGHTER if np.isfinite(lesion.around[0]) else np.inf
-    far[..., 0] = np.where(lab[..., 0] > lightest, far[..., 0], np.inf)
+    distance[..., 0] = np.where(lab[..., 0] > lightest, distance[..., 0], np.inf)
     bluest = lesion.around[2] - BLUER if np.isfinite(lesion.around[2]) else -np.inf
-    far[..., 4] = np.where(lab[..., 2] < bluest, far[..., 4], np.inf)
-    return np.asarray(np.where(far.min(axis=-1) <= CAP, far.argmin(axis=-1), -1), np.int8)
+    distance[..., 4] = np.where(lab[..., 2] < bluest, distance[..., 4], np.inf)
+    return np.asarray(np.where(distance.min(axis=-1) <= CAP, distance.argmin(axis=-1), -1), np.int8)
 
 
 def references() -> Float32Array:

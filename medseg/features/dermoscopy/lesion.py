@@ -59,11 +59,11 @@ def lesions(
     image: 2D photograph, grey or colour, of any pixel type. Raises ImageError (not-a-picture, grid-mismatch).
     """
     array = check_image(image, mask)
-    found = [
+    label_masks = [
         (name, region, _working(region.astype(np.float32), image) > 0.5) for name, region in regions(array, labels)
     ]
     prepared: tuple[Float32Array, BoolArray] | None = None
-    for name, _, inside in found:
+    for name, _, inside in label_masks:
         if inside.sum() < LEAST:
             yield name, None
             continue
@@ -91,9 +91,9 @@ def local_contrast(lightness: Float32Array, counted: BoolArray, fine: float, ove
     Only pixels that are `counted` (Y, X) take part, so that the border of a lesion is no texture in it.
     """
     shown = counted.astype(np.float32)
-    near, far = (cv2.GaussianBlur(shown, (0, 0), sigma) + 1e-6 for sigma in (fine, over))
-    detail = (lightness - cv2.GaussianBlur(lightness * shown, (0, 0), fine) / near) * shown
-    return np.asarray(np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), over) / far), np.float32)
+    fine_weight, coarse_weight = (cv2.GaussianBlur(shown, (0, 0), sigma) + 1e-6 for sigma in (fine, over))
+    detail = (lightness - cv2.GaussianBlur(lightness * shown, (0, 0), fine) / fine_weight) * shown
+    return np.asarray(np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), over) / coarse_weight), np.float32)
 
 
 def _working(array: Float32Array, image: sitk.Image) -> Float32Array:
@@ -129,7 +129,7 @@ def _rulers(values: Float32Array) -> BoolArray:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     lines = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, disc) >= 8  # of 255
     dx, dy = (cv2.Sobel(np.float32(grey), cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
-    xx, yy, xy = (cv2.GaussianBlur(part, (0, 0), 0.005 * side + 0.5) for part in (dx * dx, dy * dy, dx * dy))
+    xx, yy, xy = (cv2.GaussianBlur(product, (0, 0), 0.005 * side + 0.5) for product in (dx * dx, dy * dy, dx * dy))
     along = (0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2) % np.pi
     return detect_rulers(lines, (np.rint(along / np.pi * ANGLES) % ANGLES).astype(np.uint8), grey)
 
@@ -150,7 +150,7 @@ def _depth(inside: BoolArray) -> Float32Array:
     shape = inside.astype(np.uint8)
     if inside.all():
         return np.full(inside.shape, float(max(inside.shape)), np.float32)
-    within, without = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (shape, 1 - shape))
+    within, without = (cv2.distanceTransform(binary, cv2.DIST_L2, 5) for binary in (shape, 1 - shape))
     return np.asarray(np.where(inside, within - 0.5, 0.5 - without), np.float32)
 
 

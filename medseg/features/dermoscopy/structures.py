@@ -46,7 +46,7 @@ def structures(lesion: Lesion, scale_mm: float | None) -> dict[str, float]:
     counted = inner if inner.any() else visible
     grain = max(2.0, 0.08 * radius)
     contrast = local_contrast(lightness, counted, grain, grain)
-    found = {
+    features = {
         "network_share": float(_network(long & visible, radius)[counted].mean()),
         "structureless_share": float((contrast < FLAT)[counted].mean()),
         "streaks": float(_streaks(lines, lesion)),
@@ -54,17 +54,17 @@ def structures(lesion: Lesion, scale_mm: float | None) -> dict[str, float]:
         "globules": float(_count(spots, inner, SMALL * radius, np.inf)),
         "grain": float(contrast[counted].mean()),
     }
-    there = (
-        found["network_share"] >= NETWORK,
-        found["structureless_share"] > STRUCTURELESS,
-        found["streaks"] > STREAKS,
-        found["dots"] > DOTS,
-        found["globules"] >= GLOBULES,
+    present = (
+        features["network_share"] >= NETWORK,
+        features["structureless_share"] > STRUCTURELESS,
+        features["streaks"] > STREAKS,
+        features["dots"] > DOTS,
+        features["globules"] >= GLOBULES,
     )
     across = diameter(lesion.inside)
     mm = across * scale_mm if scale_mm is not None else np.nan
-    found |= {"d": float(max(1, sum(there))), "diameter_px": across, "diameter_mm": mm}
-    return found | {"d_diameter": float(min(mm, 5.0)) if np.isfinite(mm) else np.nan}
+    features |= {"d": float(max(1, sum(present))), "diameter_px": across, "diameter_mm": mm}
+    return features | {"d_diameter": float(min(mm, 5.0)) if np.isfinite(mm) else np.nan}
 
 
 def _ridges(lightness: Float32Array, sigma: float) -> BoolArray:
@@ -81,7 +81,7 @@ def _ridges(lightness: Float32Array, sigma: float) -> BoolArray:
 def _long(lines: BoolArray, least: float) -> BoolArray:
     """The connected lines (Y, X) that reach across more than `least` pixels."""
     numbers, count = ndimage.label(lines, np.ones((3, 3)))
-    spans = [max(part.stop - part.start for part in window) for window in ndimage.find_objects(numbers, count)]
+    spans = [max(side.stop - side.start for side in window) for window in ndimage.find_objects(numbers, count)]
     return np.asarray(np.array([False, *(span > least for span in spans)])[numbers])
 
 
@@ -115,13 +115,13 @@ def _spots(lightness: Float32Array, radius: float) -> Float32Array:
     response = np.stack([np.where(small > 0.5 * large, small, 0) for large, small in curved])  # (S, Y, X)
     peaks = peak_local_max(response, min_distance=1, threshold_abs=STRENGTH, exclude_border=False)  # (N, 3)
     strength = response[tuple(peaks.T)]
-    found = np.column_stack([peaks[:, 1:], scales[peaks[:, 0]] * np.sqrt(8)])[np.argsort(-strength, kind="stable")]
-    kept: list[int] = []
-    for number, (y, x, _) in enumerate(found):  # the strongest first; its own rim is no spot beside it
-        near = np.hypot(*(found[kept, :2] - (y, x)).T) < 0.75 * found[kept, 2]
+    spots = np.column_stack([peaks[:, 1:], scales[peaks[:, 0]] * np.sqrt(8)])[np.argsort(-strength, kind="stable")]
+    strongest: list[int] = []
+    for number, (y, x, _) in enumerate(spots):  # the strongest first; its own rim is no spot beside it
+        near = np.hypot(*(spots[strongest, :2] - (y, x)).T) < 0.75 * spots[strongest, 2]
         if not near.any():
-            kept.append(number)
-    return found[kept].astype(np.float32)
+            strongest.append(number)
+    return spots[strongest].astype(np.float32)
 
 
 def _count(spots: Float32Array, inside: BoolArray, low: float, high: float) -> int:
@@ -145,10 +145,10 @@ def _network(lines: BoolArray, radius: float) -> BoolArray:
 def _streaks(lines: BoolArray, lesion: Lesion) -> int:
     """Lines in the outer third that are long and run away from the centre."""
     rim = lines & lesion.visible & (lesion.depth < OUTER * lesion.radius)
-    numbers, count = ndimage.label(rim, np.ones((3, 3)))
+    numbers, n_lines = ndimage.label(rim, np.ones((3, 3)))
     centre = np.asarray(lesion.centre)
-    found = 0
-    for number, window in enumerate(ndimage.find_objects(numbers, count), start=1):
+    count = 0
+    for number, window in enumerate(ndimage.find_objects(numbers, n_lines), start=1):
         points = np.argwhere(numbers[window] == number) + np.array([window[0].start, window[1].start])
         if len(points) < 5:
             continue
@@ -156,5 +156,5 @@ def _streaks(lines: BoolArray, lesion: Lesion) -> int:
         values, vectors = np.linalg.eigh(np.cov((points - middle).T))
         length, out = 4 * np.sqrt(max(values[1], 0)), middle - centre
         along = abs(float(vectors[:, 1] @ out)) / max(float(np.hypot(*out)), 1e-6)
-        found += length > LENGTH * lesion.radius and along > 0.8
-    return found
+        count += length > LENGTH * lesion.radius and along > 0.8
+    return count

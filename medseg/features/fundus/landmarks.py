@@ -76,11 +76,11 @@ def _flat(picture: npt.NDArray[np.float32], field: BoolArray, width: float) -> F
     """The picture (Y, X, 3) over its background within the field: 1 where it is as bright as its surround."""
     sigma = 0.12 * width
     weight = ndimage.gaussian_filter(field.astype(np.float64), sigma)
-    parts = []
+    channels = []
     for channel in np.moveaxis(picture.astype(np.float64), -1, 0):
         mean = ndimage.gaussian_filter(np.where(field, channel, 0), sigma) / np.maximum(weight, 1e-3)
-        parts.append(np.where(field, channel / np.maximum(mean, 1e-3), 1.0))
-    return np.stack(parts, axis=-1)
+        channels.append(np.where(field, channel / np.maximum(mean, 1e-3), 1.0))
+    return np.stack(channels, axis=-1)
 
 
 def _disc(flat: FloatArray, field: BoolArray, diameter: float) -> tuple[float, float]:
@@ -105,8 +105,11 @@ def _over_ring(light: FloatArray, diameter: float) -> FloatArray:
     """Mean in a disc's area less the mean in the ring around it, at every place."""
     radius = max(2, round(diameter / 2))
     y, x = np.mgrid[-2 * radius : 2 * radius + 1, -2 * radius : 2 * radius + 1]
-    far = np.hypot(y, x)
-    disc, ring = (far <= radius).astype(np.float64), ((far > 1.2 * radius) & (far <= 2 * radius)).astype(np.float64)
+    distance = np.hypot(y, x)
+    disc, ring = (
+        (distance <= radius).astype(np.float64),
+        ((distance > 1.2 * radius) & (distance <= 2 * radius)).astype(np.float64),
+    )
     kernel = disc / disc.sum() - ring / ring.sum()
     return np.asarray(cv2.filter2D(light, cv2.CV_64F, kernel, borderType=cv2.BORDER_REPLICATE))
 

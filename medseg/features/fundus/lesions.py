@@ -48,11 +48,11 @@ UNITS: dict[str, str] = {
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
     """Counts, areas, quadrants and distances of each label; quadrants and distances are NaN without landmarks."""
     field = sitk.GetArrayFromImage(Fundus()(image)) > 0
-    places = find_landmarks(image)
-    found: dict[str, float] = {}
+    landmarks = find_landmarks(image)
+    features: dict[str, float] = {}
     for name, inside in regions(sitk.GetArrayViewFromImage(mask), labels):
-        found |= {f"{name}.{key}": value for key, value in _of_label(inside, field, places).items()}
-    return found
+        features |= {f"{name}.{key}": value for key, value in _of_label(inside, field, landmarks).items()}
+    return features
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
@@ -61,18 +61,20 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
     Without landmarks there is no quadrant: all values are NaN.
     """
     field = sitk.GetArrayFromImage(Fundus()(image)) > 0
-    places = find_landmarks(image)
-    quadrant = _quadrants(field.shape, places)  # (Y, X), 0 … 3, or −1
+    landmarks = find_landmarks(image)
+    quadrant = _quadrants(field.shape, landmarks)  # (Y, X), 0 … 3, or −1
     green = sitk.GetArrayViewFromImage(image)
     green = green[..., 1] if green.ndim == 3 else green
     level = float(green[field].mean()) if field.any() else np.nan
     rows = []
     for step in range(len(QUADRANTS)):
-        here = (quadrant == step) & field
+        in_quadrant = (quadrant == step) & field
         row: dict[str, float] = {"step": step, "position_mm": 45.0 + 90 * step}
-        row["field.brightness"] = float(green[here].mean() / level) if here.any() and level > 0 else np.nan
+        row["field.brightness"] = (
+            float(green[in_quadrant].mean() / level) if in_quadrant.any() and level > 0 else np.nan
+        )
         for name, inside in regions(sitk.GetArrayViewFromImage(mask), labels):
-            row |= {f"{name}.{key}": value for key, value in _in_quadrant(inside, here, field).items()}
+            row |= {f"{name}.{key}": value for key, value in _in_quadrant(inside, in_quadrant, field).items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -84,33 +86,33 @@ def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Ima
     return from_array((quadrant * field).astype(np.uint16), image)
 
 
-def _of_label(inside: BoolArray, field: BoolArray, places: Landmarks | None) -> dict[str, float]:
+def _of_label(inside: BoolArray, field: BoolArray, landmarks: Landmarks | None) -> dict[str, float]:
     numbers, sizes = _lesions(inside, field)
     total = max(int(field.sum()), 1)
-    found = {"count": float(len(sizes)), "area_percent": 100.0 * float(sizes.sum()) / total}
-    found["largest_percent"] = 100.0 * float(sizes.max()) / total if len(sizes) else 0.0
-    if places is None:
-        blank = [key for key in UNITS if key not in (*found, "brightness")]
-        return found | dict.fromkeys(blank, np.nan)
+    features = {"count": float(len(sizes)), "area_percent": 100.0 * float(sizes.sum()) / total}
+    features["largest_percent"] = 100.0 * float(sizes.max()) / total if len(sizes) else 0.0
+    if landmarks is None:
+        blank = [key for key in UNITS if key not in (*features, "brightness")]
+        return features | dict.fromkeys(blank, np.nan)
     centres = np.array(ndimage.center_of_mass(numbers > 0, numbers, range(1, len(sizes) + 1))).reshape(-1, 2)[:, ::-1]
-    _, angle = places.polar(centres)
+    _, angle = landmarks.polar(centres)
     quadrant = (angle // 90).astype(int) % 4
     counts = np.bincount(quadrant, minlength=4)
-    found |= {f"count_{name}": float(n) for name, n in zip(QUADRANTS, counts, strict=True)}
+    features |= {f"count_{name}": float(n) for name, n in zip(QUADRANTS, counts, strict=True)}
     windows = enumerate(ndimage.find_objects(numbers), start=1)
     lengths = np.array([diameter(numbers[window] == number) for number, window in windows])
-    large = lengths >= VEIN * places.diameter
-    found["count_large"] = float(large.sum())
-    found["fewest_large_in_quadrant"] = float(np.bincount(quadrant[large], minlength=4).min())
-    found |= {"quadrants": float((counts > 0).sum()), "fewest_in_quadrant": float(counts.min())}
+    large = lengths >= VEIN * landmarks.diameter
+    features["count_large"] = float(large.sum())
+    features["fewest_large_in_quadrant"] = float(np.bincount(quadrant[large], minlength=4).min())
+    features |= {"quadrants": float((counts > 0).sum()), "fewest_in_quadrant": float(counts.min())}
     y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
-    for name, (cx, cy) in (("fovea", places.fovea), ("disc", places.disc)):
-        far = np.hypot(x - cx, y - cy)[numbers > 0] / places.diameter
-        found[f"nearest_{name}_dd"] = float(far.min()) if far.size else np.nan
+    for name, (cx, cy) in (("fovea", landmarks.fovea), ("disc", landmarks.disc)):
+        distance = np.hypot(x - cx, y - cy)[numbers > 0] / landmarks.diameter
+        features[f"nearest_{name}_dd"] = float(distance.min()) if distance.size else np.nan
         if name == "fovea":
-            found["count_macula"] = float(len(np.unique(numbers[numbers > 0][far <= MACULA])))
+            features["count_macula"] = float(len(np.unique(numbers[numbers > 0][distance <= MACULA])))
     width = float(np.ptp(np.flatnonzero(field.any(axis=0)))) + 1
-    return found | {"disc_dd": places.diameter / width}
+    return features | {"disc_dd": landmarks.diameter / width}
 
 
 def _lesions(inside: BoolArray, field: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -121,22 +123,22 @@ def _lesions(inside: BoolArray, field: BoolArray) -> tuple[npt.NDArray[np.int32]
     numbers, _ = ndimage.label(inside & field, np.ones((3, 3)))
     sizes = np.bincount(numbers.ravel())
     sizes[0] = 0
-    kept = np.flatnonzero(sizes >= least)
+    large = np.flatnonzero(sizes >= least)
     order = np.zeros(len(sizes), np.int32)
-    order[kept] = np.arange(1, len(kept) + 1)
-    return order[numbers], sizes[kept]
+    order[large] = np.arange(1, len(large) + 1)
+    return order[numbers], sizes[large]
 
 
-def _in_quadrant(inside: BoolArray, here: BoolArray, field: BoolArray) -> dict[str, float]:
-    if not here.any():
+def _in_quadrant(inside: BoolArray, quadrant: BoolArray, field: BoolArray) -> dict[str, float]:
+    if not quadrant.any():
         return {"count": np.nan, "area_percent": np.nan}
-    _, sizes = _lesions(inside & here, field)
-    return {"count": float(len(sizes)), "area_percent": 100.0 * float(sizes.sum()) / float(here.sum())}
+    _, sizes = _lesions(inside & quadrant, field)
+    return {"count": float(len(sizes)), "area_percent": 100.0 * float(sizes.sum()) / float(quadrant.sum())}
 
 
-def _quadrants(shape: tuple[int, ...], places: Landmarks | None) -> npt.NDArray[np.int8]:
-    if places is None:
+def _quadrants(shape: tuple[int, ...], landmarks: Landmarks | None) -> npt.NDArray[np.int8]:
+    if landmarks is None:
         return np.full(shape, -1, np.int8)
     y, x = np.mgrid[: shape[0], : shape[1]]
-    _, angle = places.polar(np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float64))
+    _, angle = landmarks.polar(np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float64))
     return np.asarray((angle // 90).reshape(shape), np.int8)

@@ -53,24 +53,24 @@ def frame_features(
     picture, full = (image, 255) if ready else (Photo(colour=True)(image), 1)  # bytes are divided where they count
     features: dict[str, float] = {}
     for name, region in crop_regions(picture, mask, labels, ring):
-        found = dict.fromkeys(UNITS, np.nan)
+        values = dict.fromkeys(UNITS, np.nan)
         if np.count_nonzero(region.inside) > 1:
             mean, spread = _summary(region.values[region.inside] / np.float32(full))
             around = region.values[region.ring] / np.float32(full)
-            found |= {f"colour_{key}_mean": value for key, value in mean.items()}
-            found |= {f"colour_{key}_sd": value for key, value in spread.items()}
-            found |= _against(mean, _summary(around)[0]) if around.size else {}
-        features |= {f"{name}.{key}": value for key, value in found.items()}
+            values |= {f"colour_{key}_mean": number for key, number in mean.items()}
+            values |= {f"colour_{key}_sd": number for key, number in spread.items()}
+            values |= _against(mean, _summary(around)[0]) if around.size else {}
+        features |= {f"{name}.{key}": number for key, number in values.items()}
     return features
 
 
 def _summary(colours: AnyArray) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and standard deviation by channel of colours (N, 3) in 0..1."""
-    picture = np.ascontiguousarray(colours[:, None], np.float32)  # (N, 1, 3)
-    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)  # hue in degrees
-    found = [cv2.meanStdDev(part) for part in (picture, to_lab(picture), hsv)]
-    means, spreads = (np.concatenate([pair[k] for pair in found]).ravel().tolist() for k in (0, 1))  # (9,) each
-    mean, spread = (dict(zip(ORDER, part, strict=True)) for part in (means, spreads))
+    colour_row = np.ascontiguousarray(colours[:, None], np.float32)  # (N, 1, 3)
+    hsv = cv2.cvtColor(colour_row, cv2.COLOR_RGB2HSV)  # hue in degrees
+    statistics = [cv2.meanStdDev(values) for values in (colour_row, to_lab(colour_row), hsv)]
+    means, spreads = (np.concatenate([pair[k] for pair in statistics]).ravel().tolist() for k in (0, 1))  # (9,) each
+    mean, spread = (dict(zip(ORDER, values, strict=True)) for values in (means, spreads))
     mean["hue"], spread["hue"] = _hue(hsv[:, 0, 0], hsv[:, 0, 1] * hsv[:, 0, 2])
     return mean, spread
 
@@ -89,9 +89,9 @@ def _hue(degrees: AnyArray, weight: AnyArray) -> tuple[float, float]:
 
 def _against(inside: dict[str, float], around: dict[str, float]) -> dict[str, float]:
     """Mean colours of a label against those of its ring."""
-    apart = {name: inside[name] - around[name] for name in CHANNELS}
-    apart["hue"] = (apart["hue"] + 180) % 360 - 180
-    found = {f"colour_{name}_difference": value for name, value in apart.items()}
-    found |= {f"colour_{name}_relative": inside[name] / around[name] if around[name] > 0 else np.nan for name in RGB}
-    lab = [apart[name] for name in ("lightness", "a", "b")]
-    return found | {"colour_distance": float(np.linalg.norm(lab))}
+    difference = {name: inside[name] - around[name] for name in CHANNELS}
+    difference["hue"] = (difference["hue"] + 180) % 360 - 180
+    features = {f"colour_{name}_difference": value for name, value in difference.items()}
+    features |= {f"colour_{name}_relative": inside[name] / around[name] if around[name] > 0 else np.nan for name in RGB}
+    lab = [difference[name] for name in ("lightness", "a", "b")]
+    return features | {"colour_distance": float(np.linalg.norm(lab))}

@@ -33,10 +33,10 @@ def discretize(values: FloatArray, inside: BoolArray, bins: int = BINS, width: f
     With `width`, in the image's unit, bins as wide as that from the label's least value on (fixed bin size, IBSI Q3RU).
     Raises ImageError (levels) where that makes more than `MOST`.
     """
-    found = values[inside]
-    if not found.size:
+    inner = values[inside]
+    if not inner.size:
         return GrayLevels(np.zeros(values.shape, np.uint8), bins if width is None else 0)
-    low, high = float(found.min()), float(found.max())
+    low, high = float(inner.min()), float(inner.max())
     count = bins if width is None else int((high - low) / width) + 1
     if not 1 <= count <= MOST:
         raise ImageError(
@@ -45,9 +45,9 @@ def discretize(values: FloatArray, inside: BoolArray, bins: int = BINS, width: f
             code="gray-levels",
         )
     levels = np.zeros(values.shape, np.uint8 if count < 256 else np.uint16)
-    above = found - low
-    place = above / width if width is not None else above * bins / ((high - low) or 1.0)
-    levels[inside] = np.minimum(place, count - 1).astype(levels.dtype) + 1
+    above = inner - low
+    position = above / width if width is not None else above * bins / ((high - low) or 1.0)
+    levels[inside] = np.minimum(position, count - 1).astype(levels.dtype) + 1
     return GrayLevels(levels, count)
 
 
@@ -58,9 +58,9 @@ def directions(ndim: int) -> list[tuple[int, ...]]:
 
 def pairs(array: AnyArray, step: tuple[int, ...]) -> tuple[AnyArray, AnyArray]:
     """Views of `array` of one shape: the voxels that have a neighbour in direction `step`, and these neighbours."""
-    near = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, array.shape, strict=True))
-    far = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, array.shape, strict=True))
-    return array[near], array[far]
+    voxel = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, array.shape, strict=True))
+    neighbour = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, array.shape, strict=True))
+    return array[voxel], array[neighbour]
 
 
 def planes(levels: GrayLevels, axis: int) -> Iterator[GrayLevels]:

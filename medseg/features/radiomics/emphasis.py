@@ -54,11 +54,11 @@ def emphasis(prefix: str, elements: Elements) -> dict[str, float]:
     total = n.sum()
     p = n / total
 
-    def mean(values: FloatArray) -> float:
-        return float((values * p).sum())
+    def mean(matrix: FloatArray) -> float:
+        return float((matrix * p).sum())
 
     grey, size = (np.bincount(axis.astype(np.intp), p) for axis in (i, _ranks(j)))
-    found = (
+    values = (
         mean(1 / j**2),
         mean(j**2),
         mean(1 / i**2),
@@ -76,7 +76,7 @@ def emphasis(prefix: str, elements: Elements) -> dict[str, float]:
         mean((j - mean(j)) ** 2),
         entropy(p),
     )
-    return {f"{prefix}_{name}": value for name, value in zip(MEASURES, found, strict=True)}
+    return {f"{prefix}_{name}": value for name, value in zip(MEASURES, values, strict=True)}
 
 
 def table(elements: Elements) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -57,15 +57,15 @@ def frame_features(
     """
     features: dict[str, float] = {}
     for name, region in crop_regions(image, mask, labels, ring):
-        found = dict.fromkeys(UNITS, np.nan)
+        values = dict.fromkeys(UNITS, np.nan)
         if np.count_nonzero(region.inside) > 1:
             grey = region.grey
             levels = discretize(grey, region.inside, bins, bin_width)
             shares = np.bincount(levels.array[region.inside]) / np.count_nonzero(region.inside)
-            found |= statistics(grey[region.inside])
-            found |= {"firstorder_entropy": entropy(shares), "firstorder_uniformity": float((shares**2).sum())}
-            found |= _contrast(found["firstorder_mean"], grey[region.ring])
-        features |= {f"{name}.{key}": value for key, value in found.items()}
+            values |= statistics(grey[region.inside])
+            values |= {"firstorder_entropy": entropy(shares), "firstorder_uniformity": float((shares**2).sum())}
+            values |= _contrast(values["firstorder_mean"], grey[region.ring])
+        features |= {f"{name}.{key}": value for key, value in values.items()}
     return features
 
 
@@ -75,10 +75,10 @@ def statistics(values: FloatArray) -> dict[str, float]:
     off = values - mean
     squares = off * off  # products: numpy's general power is ten times slower
     variance = float(squares.mean()) if high > low else 0.0
-    tenth, quarter, median, rest, ninetieth = (float(q) for q in np.percentile(values, (10, 25, 50, 75, 90)))
+    tenth, quarter, median, three_quarters, ninetieth = (float(q) for q in np.percentile(values, (10, 25, 50, 75, 90)))
     robust = values[(values >= tenth) & (values <= ninetieth)]
     square = float((values * values).mean())
-    found = {
+    features = {
         "mean": mean,
         "sd": variance**0.5,
         "variance": variance,
@@ -90,13 +90,13 @@ def statistics(values: FloatArray) -> dict[str, float]:
         "percentile_10": tenth,
         "percentile_90": ninetieth,
         "range": high - low,
-        "interquartile_range": rest - quarter,
+        "interquartile_range": three_quarters - quarter,
         "mean_deviation": float(np.abs(off).mean()),
         "robust_deviation": float(np.abs(robust - robust.mean()).mean()) if robust.size else np.nan,
         "energy": square * values.size,
         "root_mean_square": square**0.5,
     }
-    return {f"firstorder_{name}": value for name, value in found.items()}
+    return {f"firstorder_{name}": value for name, value in features.items()}
 
 
 def _contrast(mean: float, around: FloatArray) -> dict[str, float]:

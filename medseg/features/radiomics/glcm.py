@@ -49,8 +49,8 @@ def matrix(levels: GrayLevels) -> FloatArray:
     side = levels.number + 1
     total = np.zeros(side * side)
     for step in directions(levels.array.ndim):
-        one, other = pairs(levels.array, step)
-        total += np.bincount((one.astype(np.intp) * side + other).ravel(), minlength=side * side)
+        voxels, neighbours = pairs(levels.array, step)
+        total += np.bincount((voxels.astype(np.intp) * side + neighbours).ravel(), minlength=side * side)
     counts = total.reshape(side, side)[1:, 1:]
     return np.asarray(counts + counts.T, np.float64)
 
@@ -71,9 +71,9 @@ def _measures(p: FloatArray, count: int) -> dict[str, float]:
     variance = float(((i - average) ** 2 * p).sum())
     differences = _shares(gap, p)  # (K,) of |i − j| = 0, 1 …
     dissimilarity = float((gap * p).sum())
-    apart = gap > 0
+    different = gap > 0
     joint = float((i * j * p).sum())
-    found = {
+    features = {
         "joint_maximum": float(p.max()),
         "joint_average": average,
         "joint_variance": variance,
@@ -88,12 +88,12 @@ def _measures(p: FloatArray, count: int) -> dict[str, float]:
         "inverse_difference_normalised": float((p / (1 + gap / count)).sum()),
         "inverse_difference_moment": float((p / (1 + gap**2)).sum()),
         "inverse_difference_moment_normalised": float((p / (1 + (gap / count) ** 2)).sum()),
-        "inverse_variance": float((p[apart] / gap[apart] ** 2).sum()),
+        "inverse_variance": float((p[different] / gap[different] ** 2).sum()),
         "correlation": (joint - average**2) / variance if variance > 0 else np.nan,
         "autocorrelation": joint,
         **{f"cluster_{n}": float((off**k * p).sum()) for n, k in (("tendency", 2), ("shade", 3), ("prominence", 4))},
     }
-    return {f"glcm_{name}": value for name, value in (found | _information(p)).items()}
+    return {f"glcm_{name}": value for name, value in (features | _information(p)).items()}
 
 
 def _shares(values: FloatArray, p: FloatArray) -> FloatArray:
@@ -103,12 +103,12 @@ def _shares(values: FloatArray, p: FloatArray) -> FloatArray:
 
 def _information(p: FloatArray) -> dict[str, float]:
     """How much one of a pair tells of the other."""
-    one = p.sum(axis=1)
-    apart = np.outer(one, one)
-    used = apart > 0
-    both, alone = entropy(p), entropy(one)
-    first = float(-(p[used] * np.log2(apart[used])).sum())
-    gained = max(0.0, entropy(apart) - both)
+    marginal = p.sum(axis=1)
+    independent = np.outer(marginal, marginal)
+    used = independent > 0
+    both, alone = entropy(p), entropy(marginal)
+    first = float(-(p[used] * np.log2(independent[used])).sum())
+    gained = max(0.0, entropy(independent) - both)
     return {
         "information_correlation_1": (both - first) / alone if alone > 0 else np.nan,
         "information_correlation_2": float(np.sqrt(1 - np.exp(-2 * gained))),

@@ -25,8 +25,8 @@ def runs(levels: GrayLevels) -> Elements:
     padded = np.pad(levels.array, 1)
     steps = directions(padded.ndim)
     strides = [int(np.prod(padded.shape[axis + 1 :])) for axis in range(padded.ndim)]
-    found = [_runs(padded.ravel(), int(np.dot(step, strides))) for step in steps]
-    level, length = (np.concatenate(part) for part in zip(*found, strict=True))
+    by_direction = [_runs(padded.ravel(), int(np.dot(step, strides))) for step in steps]
+    level, length = (np.concatenate(arrays) for arrays in zip(*by_direction, strict=True))
     return Elements(level, length, int(np.count_nonzero(levels.array)) * len(steps))
 
 

@@ -36,5 +36,5 @@ def glszm_features(levels: GrayLevels) -> dict[str, float]:
     steps = ndimage.distance_transform_cdt(np.pad(inside, 1), "taxicab")
     distance = np.full(size.size, np.iinfo(np.int32).max, np.int32)
     np.minimum.at(distance, number, steps[(slice(1, -1),) * inside.ndim][inside].astype(np.int32))
-    by_size, by_distance = (Elements(of_zone, part, level.size) for part in (size, distance))
+    by_size, by_distance = (Elements(of_zone, sizes, level.size) for sizes in (size, distance))
     return emphasis("glszm", by_size) | emphasis("gldzm", by_distance)

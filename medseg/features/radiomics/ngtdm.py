@@ -34,21 +34,21 @@ def ngtdm_features(levels: GrayLevels) -> dict[str, float]:
     if not levels.array.any():
         return dict.fromkeys(UNITS, np.nan)
     elements = dependences(levels.array)
-    found = emphasis("ngldm", elements)
-    del found[ALWAYS_1]
+    features = emphasis("ngldm", elements)
+    del features[ALWAYS_1]
     _, _, number = table(elements)
-    found["ngldm_energy"] = float(((number / number.sum()) ** 2).sum())
-    return _tones(levels) | found
+    features["ngldm_energy"] = float(((number / number.sum()) ** 2).sum())
+    return _tones(levels) | features
 
 
 def dependences(levels: AnyArray) -> Elements:
     """Level of each voxel of the label, and the number of its neighbours of that level, itself included."""
     like = np.ones(levels.shape, np.uint8)
     for step in directions(levels.ndim):
-        one, other = pairs(levels, step)
-        same = one == other
-        for part in pairs(like, step):
-            part += same
+        voxels, neighbours = pairs(levels, step)
+        same = voxels == neighbours
+        for view in pairs(like, step):
+            view += same
     inside = levels > 0
     return Elements(levels[inside], like[inside], int(np.count_nonzero(inside)))
 
@@ -79,14 +79,14 @@ def _tones(levels: GrayLevels) -> dict[str, float]:
     worth = p * s
     spread = float((np.outer(p, p) * gap**2).sum())
     weighted = float(np.abs((i * p)[:, None] - (i * p)[None, :]).sum())
-    found = (
+    values = (
         _ratio(1.0, worth.sum()),
         _ratio(spread * s.sum(), count * (count - 1) * total),
         _ratio(worth.sum(), weighted),
         float((np.abs(gap) * (worth[:, None] + worth[None, :]) / pair).sum() / total),
         _ratio((pair * gap**2).sum(), s.sum()),
     )
-    return {f"ngtdm_{name}": value for name, value in zip(names, found, strict=True)}
+    return {f"ngtdm_{name}": value for name, value in zip(names, values, strict=True)}
 
 
 def _ratio(above: float, below: float) -> float:
@@ -97,6 +97,6 @@ def _box_sum(array: AnyArray) -> AnyArray:
     """Sum over each voxel and its direct neighbours."""
     for axis in range(array.ndim):
         padded = np.pad(array, [(int(n == axis),) * 2 for n in range(array.ndim)])
-        parts = (np.take(padded, range(k, k + array.shape[axis]), axis) for k in range(3))
-        array = np.asarray(sum(parts))
+        shifted = (np.take(padded, range(k, k + array.shape[axis]), axis) for k in range(3))
+        array = np.asarray(sum(shifted))
     return array

@@ -72,18 +72,18 @@ def _of_picture(region: Region) -> dict[str, float]:
     inside, (height, width) = region.inside, region.spacing
     count = int(np.count_nonzero(inside))
     area = count * height * width
-    found = _blank(FLAT) | {"shape_area": area}
+    features = _blank(FLAT) | {"shape_area": area}
     if not count:
-        return found
+        return features
     binary = np.pad(inside, 1).astype(np.uint8)
-    found["shape_components"] = float(cv2.connectedComponents(binary, connectivity=8)[0] - 1)
-    found["shape_holes"] = float(cv2.connectedComponents(1 - binary, connectivity=4)[0] - 2)
+    features["shape_components"] = float(cv2.connectedComponents(binary, connectivity=8)[0] - 1)
+    features["shape_holes"] = float(cv2.connectedComponents(1 - binary, connectivity=4)[0] - 2)
     if count < 2:
-        return found
+        return features
     points, length = _hull(inside, region.spacing), perimeter(inside, region.spacing)
     hull = spatial.ConvexHull(points)
     axes = _axes(inside, region.spacing)
-    return found | {
+    return features | {
         "shape_perimeter": length,
         "shape_compactness": length**2 / (4 * np.pi * area),
         "shape_circularity": 4 * np.pi * area / length**2,
@@ -104,12 +104,12 @@ def _of_picture(region: Region) -> dict[str, float]:
 def _of_volume(region: Region) -> dict[str, float]:
     inside = region.inside
     count = int(np.count_nonzero(inside))
-    found = _blank(SOLID) | {"shape_voxel_volume": count * float(np.prod(region.spacing))}
+    features = _blank(SOLID) | {"shape_voxel_volume": count * float(np.prod(region.spacing))}
     if not count:
-        return found
-    found["shape_components"] = float(ndimage.label(inside, np.ones((3, 3, 3)))[1])
+        return features
+    features["shape_components"] = float(ndimage.label(inside, np.ones((3, 3, 3)))[1])
     if count < 2:
-        return found | {"shape_volume": np.nan}
+        return features | {"shape_volume": np.nan}
     padded = np.pad(inside, 1).astype(np.float32)
     corners, faces, _, _ = measure.marching_cubes(padded, 0.5, spacing=region.spacing)
     first, second, third = (corners[faces[:, k]].astype(np.float64) for k in range(3))  # (N, 3)
@@ -117,7 +117,7 @@ def _of_volume(region: Region) -> dict[str, float]:
     surface = float(np.linalg.norm(np.cross(second - first, third - first), axis=1).sum()) / 2
     hull = spatial.ConvexHull(corners.astype(np.float64))
     axes = _axes(inside, region.spacing)
-    return found | {
+    return features | {
         "shape_volume": volume,
         "shape_surface": surface,
         "shape_surface_to_volume": surface / volume,
@@ -185,8 +185,8 @@ def _hull(inside: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
     """Corners of the convex hull of a label's pixels (Y, X), (N, 2)."""
     rows = np.flatnonzero(inside.any(axis=1))
     left, right = inside.argmax(axis=1), inside.shape[1] - inside[:, ::-1].argmax(axis=1)
-    ends = [(rows + down, side[rows]) for side in (left, right) for down in (0, 1)]
-    corners = np.concatenate([np.stack(end, axis=1) for end in ends]) * spacing
+    sides = [(rows + down, edge[rows]) for edge in (left, right) for down in (0, 1)]
+    corners = np.concatenate([np.stack(side, axis=1) for side in sides]) * spacing
     return np.asarray(corners[spatial.ConvexHull(corners).vertices], np.float64)
 
 

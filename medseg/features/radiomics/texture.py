@@ -65,8 +65,8 @@ def _of_region(region: Region, bins: int, bin_width: float | None, thick: float)
     across = int(np.argmax(region.spacing))
     if region.inside.ndim == 2 or region.spacing[across] < thick * min(region.spacing):
         return textures(levels)
-    found = [textures(plane) for plane in planes(levels, across)]
-    return {key: _mean([each[key] for each in found]) for key in UNITS}
+    by_slice = [textures(plane) for plane in planes(levels, across)]
+    return {key: _mean([each[key] for each in by_slice]) for key in UNITS}
 
 
 def _mean(values: list[float]) -> float:

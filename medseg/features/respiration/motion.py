@@ -68,15 +68,15 @@ def motion_features(
     inside = weight * weight.size > 0.99  # more than its even share; all of it where nothing moves
     dark = (stack < _otsu(stack[:, inside])).astype(np.float32)
     dark_fraction = np.einsum("trc,rc->t", dark, weight)
-    found = {
+    features = {
         "displacement_mm": displacement * spacing,
         "match_ncc": match,
         "mean": np.einsum("trc,rc->t", stack, weight),
         "dark_fraction": dark_fraction,
     }
     for number, score in enumerate(scores, start=1):
-        found[f"pc{number}"] = _oriented(score, np.nan_to_num(displacement), dark_fraction)
-    table = pd.DataFrame({f"{PREFIX}{measure}": found[measure] for measure in measures}, index=filled)
+        features[f"pc{number}"] = _oriented(score, np.nan_to_num(displacement), dark_fraction)
+    table = pd.DataFrame({f"{PREFIX}{measure}": features[measure] for measure in measures}, index=filled)
     return table.reindex(range(len(frames)))
 
 
@@ -124,16 +124,16 @@ def _place(stack: AnyArray, weight: AnyArray, score: AnyArray, reach: int) -> tu
     levels = np.linspace(float(low), float(high), REFERENCES)
     references = sorted({int(np.abs(score - level).argmin()) for level in levels}, key=lambda t: float(score[t]))
     shifts, ncc = zip(*(_match(stack, stack[t], weight, reach) for t in references), strict=True)
-    places = [0.0]
-    for k, (here, there) in enumerate(pairwise(references)):
+    positions = [0.0]
+    for k, (current, following) in enumerate(pairwise(references)):
         # the mean of the match there and of the match back
-        places.append(places[-1] + float(shifts[k][there] - shifts[k + 1][here]) / 2)
+        positions.append(positions[-1] + float(shifts[k][following] - shifts[k + 1][current]) / 2)
     likeness = np.clip(ncc, 1e-3, 1) ** 32  # (K, T): a high power, so that only the best matches count
-    positions = (likeness * (np.array(places)[:, None] + np.array(shifts))).sum(axis=0) / likeness.sum(axis=0)
+    frame_positions = (likeness * (np.array(positions)[:, None] + np.array(shifts))).sum(axis=0) / likeness.sum(axis=0)
     match = np.max(ncc, axis=0)
     alike = match > 0
-    middle = np.median(positions[alike]) if alike.any() else 0
-    return np.where(alike, positions - middle, np.nan), match
+    middle = np.median(frame_positions[alike]) if alike.any() else 0
+    return np.where(alike, frame_positions - middle, np.nan), match
 
 
 def _match(stack: AnyArray, reference: AnyArray, weight: AnyArray, reach: int) -> tuple[AnyArray, AnyArray]:
@@ -141,10 +141,10 @@ def _match(stack: AnyArray, reference: AnyArray, weight: AnyArray, reach: int) -
     ncc = np.stack([_ncc_at(stack, reference, weight, shift) for shift in range(-reach, reach + 1)])  # (shifts, T)
     best, t = ncc.argmax(axis=0), np.arange(len(stack))
     inner = best.clip(1, len(ncc) - 2)
-    before, peak, after = ncc[inner - 1, t], ncc[inner, t], ncc[inner + 1, t]
-    curve = before - 2 * peak + after
+    left, peak, right = ncc[inner - 1, t], ncc[inner, t], ncc[inner + 1, t]
+    curve = left - 2 * peak + right
     bent = (best == inner) & (curve < 0)
-    fraction = np.where(bent, (before - after) / np.where(bent, 2 * curve, 1), 0)
+    fraction = np.where(bent, (left - right) / np.where(bent, 2 * curve, 1), 0)
     return best - reach + fraction, ncc[best, t]
 
 
@@ -175,9 +175,9 @@ def _principal_components(stack: AnyArray, weight: AnyArray) -> list[AnyArray]:
     rows = ((stack - stack.mean(axis=0)) * np.sqrt(weight)).reshape(len(stack), -1)  # (T, N)
     values, vectors = np.linalg.eigh(rows @ rows.T)  # ascending
     rounding = 1e-9 * float(np.einsum("trc,trc,rc->", stack, stack, weight))
-    found = [vectors[:, -k] for k in range(1, len(values) + 1) if values[-k] > rounding][:COMPONENTS]
-    missing = [np.zeros(len(stack))] * (COMPONENTS - len(found))
-    return [_unit(score) for score in (*found, *missing)]
+    scores = [vectors[:, -k] for k in range(1, len(values) + 1) if values[-k] > rounding][:COMPONENTS]
+    missing = [np.zeros(len(stack))] * (COMPONENTS - len(scores))
+    return [_unit(score) for score in (*scores, *missing)]
 
 
 def _unit(score: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -65,9 +65,9 @@ class Classical:
             dark = next(iter(self.intensity_rank.values())) == "dark"
             region = self.region(scene if dark else Scene(1 - scene.value, 1 - scene.colours, scene.field))
             layers = [region] if len(self.intensity_rank) == 1 else sides(region, small)
-        parts = [_enlarged(layer, small, image) for layer in layers]
-        total = np.clip(sum(parts), 0.0, 1.0)
-        return np.stack([1 - total, *parts]).astype(np.float32)
+        foreground = [_enlarged(layer, small, image) for layer in layers]
+        total = np.clip(sum(foreground), 0.0, 1.0)
+        return np.stack([1 - total, *foreground]).astype(np.float32)
 
     @property
     def ranked(self) -> bool:
@@ -83,8 +83,8 @@ class Classical:
         raise NotImplementedError
 
     def _ranked_layers(self, scene: Scene) -> list[BoolArray]:
-        found = self.tissues(scene, len(self.intensity_rank))
-        return [np.asarray(found == rank) for rank in self.intensity_rank.values()]
+        ranks = self.tissues(scene, len(self.intensity_rank))
+        return [np.asarray(ranks == rank) for rank in self.intensity_rank.values()]
 
     def _scene(self, image: sitk.Image) -> tuple[Scene, sitk.Image]:
         factor = max(1, -(-max(image.GetSize()[:2]) // self.side))
@@ -97,11 +97,11 @@ class Classical:
             array = array[None]  # (Z, Y, X, C)
         field = np.ones(array.shape[:3], np.bool_)
         if self.field is not None:
-            found = sitk.GetArrayFromImage(self.field(small)).reshape(array.shape[:3]) > 0
-            field = found if found.any() else field
+            visible = sitk.GetArrayFromImage(self.field(small)).reshape(array.shape[:3]) > 0
+            field = visible if visible.any() else field
         value = array[..., BLUE] if array.shape[-1] > BLUE else array[..., 0]
         blur = 0.5 if self.ranked else 1.0  # tissues may be a voxel thick
-        smooth = np.stack([ndimage.gaussian_filter(part, blur) for part in value])
+        smooth = np.stack([ndimage.gaussian_filter(plane, blur) for plane in value])
         return Scene(smooth, array, field), small
 
 
@@ -111,15 +111,15 @@ def centred_piece(mask: BoolArray, centre: float) -> BoolArray:
     A pixel's weight falls as a Gaussian of `centre` times half the picture; 0: all alike. A dermatologist puts the
     lesion into the middle.
     """
-    parts, count = ndimage.label(mask)
+    numbers, count = ndimage.label(mask)
     if count == 0:
         return mask
     axes = [np.linspace(-1, 1, size) for size in mask.shape]
     distance = np.hypot(*np.meshgrid(*axes, indexing="ij"))
     weight = np.exp(-0.5 * (distance / centre) ** 2) if centre > 0 else np.ones(mask.shape)
-    scores = np.bincount(parts.ravel(), weight.ravel())
+    scores = np.bincount(numbers.ravel(), weight.ravel())
     scores[0] = 0
-    return np.asarray(ndimage.binary_fill_holes(parts == int(np.argmax(scores))))
+    return np.asarray(ndimage.binary_fill_holes(numbers == int(np.argmax(scores))))
 
 
 def grown(mask: BoolArray, share: float) -> BoolArray:
@@ -130,15 +130,15 @@ def grown(mask: BoolArray, share: float) -> BoolArray:
 
 def sides(region: BoolArray, image: sitk.Image) -> list[BoolArray]:
     """Right and left of a region by its pieces' centres along the patient's lateral axis (LPS: right is lower x)."""
-    parts, count = ndimage.label(region)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    numbers, count = ndimage.label(region)
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
     sizes[0] = 0
     keep = [n for n in range(1, count + 1) if sizes[n] >= PIECE * sizes.max()]
-    centres = {n: np.argwhere(parts == n).mean(axis=0)[::-1] for n in keep}
+    centres = {n: np.argwhere(numbers == n).mean(axis=0)[::-1] for n in keep}
     middle = _lateral(image, np.array(region.shape)[::-1] / 2 - 0.5)
     right, left = np.zeros_like(region), np.zeros_like(region)
     for n, centre in centres.items():
-        (right if _lateral(image, centre) < middle else left)[parts == n] = True
+        (right if _lateral(image, centre) < middle else left)[numbers == n] = True
     if not right.any() or not left.any():  # fused: cut in the middle
         whole = right | left
         columns = np.arange(region.shape[2]) < region.shape[2] / 2
@@ -155,11 +155,11 @@ def _lateral(image: sitk.Image, index: npt.NDArray[np.float64]) -> float:
 def _enlarged(layer: BoolArray, small: sitk.Image, image: sitk.Image) -> Float32Array:
     """A layer on the image's own grid (Z, Y, X), soft at its border."""
     flat = image.GetDimension() == 2
-    part = from_array((layer[0] if flat else layer).astype(np.float32), small)
+    layer_image = from_array((layer[0] if flat else layer).astype(np.float32), small)
     border = [1] * image.GetDimension()
     reference = sitk.Image(image.GetSize(), sitk.sitkFloat32)
     reference.CopyInformation(image)
-    padded = sitk.ZeroFluxNeumannPad(part, border, border)
+    padded = sitk.ZeroFluxNeumannPad(layer_image, border, border)
     array = sitk.GetArrayFromImage(sitk.Resample(padded, reference, sitk.Transform(), sitk.sitkLinear, 0.0))
     result: Float32Array = array[None] if flat else array
     return result

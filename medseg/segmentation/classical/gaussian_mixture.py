@@ -26,13 +26,13 @@ class EM(Otsu):
     def region(self, scene: Scene) -> BoolArray:
         """Pixels of the darker of two Gaussians (Z, Y, X)."""
         first = super().region(scene)
-        values = np.stack([ndimage.gaussian_filter(part, (1, 1, 0)) for part in scene.colours])  # (Z, Y, X, C)
+        values = np.stack([ndimage.gaussian_filter(plane, (1, 1, 0)) for plane in scene.colours])  # (Z, Y, X, C)
         inside = first & scene.field
         if not inside.any() or not (scene.field & ~first).any():
             return first
         start = [values[scene.field & ~first].mean(axis=0), values[inside].mean(axis=0)]
-        found = self._probabilities(values, scene.field, start)
-        return self.tidy((found[1] > found[0]) & scene.field, scene)
+        probabilities = self._probabilities(values, scene.field, start)
+        return self.tidy((probabilities[1] > probabilities[0]) & scene.field, scene)
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
         """Gaussians in order of their means; Otsu's classes where one of them is empty, which has no mean."""
@@ -40,8 +40,8 @@ class EM(Otsu):
         if not np.isin(range(1, count + 1), first).all():
             return first
         start = [scene.value[first == rank].mean(keepdims=True) for rank in range(1, count + 1)]
-        found = self._probabilities(scene.value[..., None], scene.field, start, blur=0.6)
-        return np.asarray(np.where(scene.field, found.argmax(axis=0) + 1, 0))
+        probabilities = self._probabilities(scene.value[..., None], scene.field, start, blur=0.6)
+        return np.asarray(np.where(scene.field, probabilities.argmax(axis=0) + 1, 0))
 
     def _probabilities(
         self, values: Float32Array, field: BoolArray, start: list[npt.NDArray[np.float32]], blur: float | None = None
@@ -55,8 +55,8 @@ class EM(Otsu):
                 len(start), means_init=np.stack(start), reg_covar=1e-4, max_iter=100, random_state=0
             )
             mixture.fit(chosen)
-            found = mixture.predict_proba(pixels)
+            probabilities = mixture.predict_proba(pixels)
         result = np.zeros((len(start), *field.shape), np.float32)
-        result[:, field] = found.T
+        result[:, field] = probabilities.T
         sigma = (0, 0, self.smooth if blur is None else blur, self.smooth if blur is None else blur)
         return np.asarray(ndimage.gaussian_filter(result, sigma), np.float32)

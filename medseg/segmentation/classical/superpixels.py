@@ -19,37 +19,37 @@ class Superpixels(Otsu):
 
     def region(self, scene: Scene) -> BoolArray:
         """Superpixels darker than Otsu's threshold between them (Z, Y, X)."""
-        parts, means, sizes = self._superpixels(scene)
+        numbers, means, sizes = self._superpixels(scene)
         drawn = _drawn(means, sizes, 20)
         if not len(drawn) or np.ptp(drawn) < 1e-6:
             return np.zeros_like(scene.field)
-        return self.tidy((means < threshold_otsu(drawn))[parts] & scene.field, scene)
+        return self.tidy((means < threshold_otsu(drawn))[numbers] & scene.field, scene)
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
         """Superpixels between several thresholds."""
-        parts, means, sizes = self._superpixels(scene, finer=8)
+        numbers, means, sizes = self._superpixels(scene, finer=8)
         limits = thresholds(_drawn(means, sizes, 4), count)
-        return np.asarray(np.where(scene.field, np.digitize(means[parts], limits) + 1, 0))
+        return np.asarray(np.where(scene.field, np.digitize(means[numbers], limits) + 1, 0))
 
     def _superpixels(
         self, scene: Scene, finer: int = 1
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Number of each pixel's superpixel (Z, Y, X) from 0, mean value and size of each in the field."""
-        parts = np.zeros(scene.field.shape, np.int64)
+        numbers = np.zeros(scene.field.shape, np.int64)
         offset = 0
         for z, colours in enumerate(scene.colours):
-            found = slic(
+            segments = slic(
                 colours, n_segments=self.count * finer, compactness=0.05 if finer > 1 else 0.3, sigma=1.0 / finer,
                 channel_axis=-1, start_label=0, enforce_connectivity=True, convert2lab=False,
             )  # fmt: skip
-            parts[z] = found + offset
-            offset += int(found.max()) + 1
+            numbers[z] = segments + offset
+            offset += int(segments.max()) + 1
         inside = scene.field.ravel()
-        sizes = np.bincount(parts.ravel()[inside], minlength=offset)
-        sums = np.bincount(parts.ravel()[inside], scene.value.ravel()[inside], minlength=offset)
+        sizes = np.bincount(numbers.ravel()[inside], minlength=offset)
+        sums = np.bincount(numbers.ravel()[inside], scene.value.ravel()[inside], minlength=offset)
         known = sizes > 0
         means = np.where(known, sums / np.maximum(sizes, 1), scene.value.max())
-        return parts, means, sizes
+        return numbers, means, sizes
 
 
 def _drawn(means: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64], share: int) -> npt.NDArray[np.float64]:

@@ -31,7 +31,7 @@ class Watershed(Otsu):
         markers[~scene.field | (outside & (scene.value > np.median(scene.value[outside])))] = 1
         core = first & (scene.value <= min(limit, float(np.median(scene.value[first]))))
         markers[ndimage.binary_erosion(core) if ndimage.binary_erosion(core).any() else core] = 2
-        slope = np.stack([ndimage.gaussian_gradient_magnitude(part, self.blur) for part in scene.value])
+        slope = np.stack([ndimage.gaussian_gradient_magnitude(plane, self.blur) for plane in scene.value])
         return self.tidy(np.asarray(watershed(slope, markers) == 2) & scene.field, scene)
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
@@ -41,7 +41,7 @@ class Watershed(Otsu):
         for rank in range(1, count + 1):
             values = scene.value[first == rank]
             if values.size:
-                far = np.abs(scene.value - np.median(values))
-                markers[(first == rank) & (far <= np.median(np.abs(values - np.median(values))))] = rank
-        slope = np.stack([ndimage.gaussian_gradient_magnitude(part, 0.7) for part in scene.value])
+                deviation = np.abs(scene.value - np.median(values))
+                markers[(first == rank) & (deviation <= np.median(np.abs(values - np.median(values))))] = rank
+        slope = np.stack([ndimage.gaussian_gradient_magnitude(plane, 0.7) for plane in scene.value])
         return np.asarray(watershed(slope, markers, mask=scene.field), np.int64)

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature scaling, and sets that hold the true class 1 − α often."""
+"""Calibrate probabilities by temperature scaling; conformal prediction sets that cover the true class with 1 − α."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.special import log_softmax, softmax
 
 from medseg.typing import BoolArray, FloatArray, IntArray
 
-EXCLUDE_ALL = -1.0  # limit of a class that is in no set
-LEAST = 1e-6  # of a probability, before its logarithm is taken
+EXCLUDE_ALL = -1.0  # limit of a class that is in no prediction set
+MIN_PROBABILITY = 1e-6  # probabilities are clipped to it before taking the logarithm
 
 
 class Calibration(NamedTuple):
-    """temperature: logits are divided by it; limits (K,): a class is in the set where 1 − its probability is below;
-    bias (K,): added to the logits, or none.
+    """temperature: logits are divided by it; limits (K,): a class is in the set if 1 − its probability is at most
+    its limit; bias (K,): added to the logits, or empty.
     """
 
     temperature: float
@@ -25,15 +25,14 @@ class Calibration(NamedTuple):
     bias: tuple[float, ...] = ()
 
     def probabilities(self, probabilities: FloatArray) -> FloatArray:
-        """Calibrated (N, K) of a model's own (N, K)."""
+        """Calibrate a model's probabilities (N, K)."""
         return np.asarray(softmax(logits(probabilities) / self.temperature + np.asarray(self.bias or 0.0), axis=1))
 
     def sets(self, calibrated: FloatArray, silent: BoolArray | None = None) -> BoolArray:
-        """Which classes are in each case's set (N, K), from calibrated probabilities; the best is always in it.
+        """Prediction set of each case (N, K) from calibrated probabilities; the most probable class is always in it.
 
-        Where none fits, as happens to a case between the classes of a model that is nearly always sure, none is ruled
-        out: all that were learnt are in it. In the cases (N,) that are `silent`, of which nothing was measured that
-        could rule one out, all are.
+        An empty set, as happens to a case between the classes of a very confident model, becomes the set of all trained
+        classes. For cases (N,) that are `silent`, which have too few defined features, the set has all classes.
         """
         limits = np.asarray(self.limits)
         inside = 1 - calibrated <= limits
@@ -43,21 +42,21 @@ class Calibration(NamedTuple):
 
 
 def logits(probabilities: FloatArray) -> FloatArray:
-    """Logarithms (N, K), no lower than that of one in a million."""
-    return np.asarray(np.log(np.clip(probabilities, LEAST, 1.0)))
+    """Logarithms of probabilities (N, K), clipped at one in a million."""
+    return np.asarray(np.log(np.clip(probabilities, MIN_PROBABILITY, 1.0)))
 
 
 def log_odds(probabilities: FloatArray) -> FloatArray:
-    """Of each class against the rest (N, K), from −log(10⁶) to log(10⁶)."""
+    """Log-odds of each class against the rest (N, K), from −log(10⁶) to log(10⁶)."""
     return np.asarray(logits(probabilities) - logits(1 - probabilities))
 
 
 def fit_temperature(probabilities: FloatArray, y: IntArray) -> float:
-    """The temperature in 0.05 … 20 with the least negative log-likelihood of `truth` (N,) (Guo et al., ICML 2017).
+    """Fit the temperature in 0.05 … 20 that minimises the negative log-likelihood of `y` (N,) (Guo et al., ICML 2017).
 
-    Where it is below 1, and makes surer, it is that for Platt's targets instead, and at most 1: where nearly all cases
-    are right the likelihood alone would make it as small as it may be. `probabilities` (N, K) must come from models
-    that did not see these cases.
+    A temperature below 1, which raises confidence, is refitted to Platt's smoothed targets and is at most 1: if nearly
+    all cases are correct, the likelihood alone would choose the smallest temperature. `probabilities` (N, K) must come
+    from models that were not trained on these cases.
     """
     values = logits(probabilities)
 
@@ -67,21 +66,21 @@ def fit_temperature(probabilities: FloatArray, y: IntArray) -> float:
 
         return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
-    plain = best(np.eye(values.shape[1])[y])
-    return plain if plain >= 1 else min(1.0, best(platt_targets(y, values.shape[1])))
+    temperature = best(np.eye(values.shape[1])[y])
+    return temperature if temperature >= 1 else min(1.0, best(platt_targets(y, values.shape[1])))
 
 
 def platt_targets(y: IntArray, classes: int) -> FloatArray:
-    """What n cases of a class let one believe: (n + 1)/(n + 2) of it, the others share the rest (N, K) (Platt 1999)."""
-    sure = (np.bincount(y, minlength=classes) + 1) / (np.bincount(y, minlength=classes) + 2)
-    targets = np.repeat(((1 - sure[y]) / max(classes - 1, 1))[:, None], classes, axis=1)
-    targets[np.arange(len(y)), y] = sure[y]
+    """Smoothed targets (N, K) (Platt 1999): (n + 1)/(n + 2) for a class of n cases, the rest split over the others."""
+    confidence = (np.bincount(y, minlength=classes) + 1) / (np.bincount(y, minlength=classes) + 2)
+    targets = np.repeat(((1 - confidence[y]) / max(classes - 1, 1))[:, None], classes, axis=1)
+    targets[np.arange(len(y)), y] = confidence[y]
     return np.asarray(targets)
 
 
 def fit_bias(probabilities: FloatArray, y: IntArray) -> tuple[float, tuple[float, ...]]:
-    """As `fit_temperature`, with a bias (K,) for each class (bias-corrected temperature scaling; Alexandari, Kundaje &
-    Shrikumar, ICML 2020): it takes back what weights of classes in a loss put in. 0 for a class that no case shows.
+    """Fit a temperature and a bias (K,), 0 for a class without cases. The bias undoes the effect of class weights in a
+    loss (bias-corrected temperature scaling; Alexandari, Kundaje & Shrikumar, ICML 2020).
     """
     values, seen = logits(probabilities), np.unique(y)
 
@@ -105,9 +104,9 @@ def fit_bias(probabilities: FloatArray, y: IntArray) -> tuple[float, tuple[float
 def conformal_limits(calibrated: FloatArray, y: IntArray, alpha: float) -> tuple[float, ...]:
     """Class-conditional limits (K,) of split-conformal sets (Vovk 2005; Angelopoulos & Bates 2023).
 
-    For each class the ⌈(n + 1)(1 − α)⌉-th smallest 1 − p(true) of its n cases; with so few that there is none (n <
-    1/α − 1) the class is in every set. One that no case shows was not learnt either, and is in none. `calibrated`
-    (N, K) must come from models that did not see these cases.
+    For each class the ⌈(n + 1)(1 − α)⌉-th smallest 1 − p(true) of its n cases; with n < 1/α − 1 cases the class is in
+    every set, without cases, and so without training, in none. `calibrated` (N, K) must come from models that were not
+    trained on these cases.
     """
     limits = []
     for k in range(calibrated.shape[1]):
@@ -118,14 +117,14 @@ def conformal_limits(calibrated: FloatArray, y: IntArray, alpha: float) -> tuple
 
 
 def calibrate(probabilities: FloatArray, y: IntArray, alpha: float, biased: bool = False) -> Calibration:
-    """Temperature, limits and with `biased` a bias, from out-of-fold probabilities (N, K) and class numbers (N,)."""
+    """Fit temperature, limits, and a bias if `biased`, on cross-validated probabilities (N, K) and classes (N,)."""
     temperature, bias = fit_bias(probabilities, y) if biased else (fit_temperature(probabilities, y), ())
     scaled = Calibration(temperature, (), bias).probabilities(probabilities)
     return Calibration(temperature, conformal_limits(scaled, y, alpha), bias)
 
 
 def from_json(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Calibration]:
-    """Calibrations by model from plain values of JSON, as `Calibration._asdict` gives them."""
+    """Read calibrations by model from JSON values that `Calibration._asdict` made."""
     return {
         name: Calibration(values["temperature"], tuple(values["limits"]), tuple(values.get("bias", ())))
         for name, values in state.items()

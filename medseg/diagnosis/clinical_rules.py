@@ -1,4 +1,4 @@
-"""Rules of the clinic, which learn nothing: points against limits, grades from lesion counts, the slope of a volume."""
+"""Clinical rules without training: score thresholds, grades from lesion counts, the slope of a volume."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ScoreBreakdown = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class ScoreThreshold:
-    """Weighted points of measures, cut at limits between classes in rising order.
+    """Weighted sum of features, compared with limits between classes in rising order.
 
     The ABCD rule of dermoscopy is TDS = 1.3·A + 0.1·B + 0.5·C + 0.5·D, above 5.45 highly suspicious of melanoma, from
     4.75 to 5.45 suspicious (Stolz, Eur J Dermatol 4, 1994; Nachbar, J Am Acad Dermatol 30, 1994).
 
-    weights: points of each measure; limits (K − 1,); doubtful: range of the sum that a person should look at.
+    weights: points per unit of each feature; limits (K − 1,); doubtful: range of the sum that needs review.
     """
 
     weights: Mapping[str, float]
@@ -31,17 +31,17 @@ class ScoreThreshold:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the measures."""
+        """Names of the features."""
         return tuple(self.weights)
 
     def margins(self, measures: pd.DataFrame) -> FloatArray:
-        """Measures, a row a case (R rows) → logits (R, K), NaN where a measure is undefined."""
+        """Features, one row per case (R rows) → logits (R, K), NaN if a feature is undefined."""
         total = self._total(measures)
         over = total[:, None] - np.asarray(self.limits)  # (R, K − 1)
         return np.concatenate([np.zeros((len(over), 1)), np.cumsum(over, axis=1)], axis=1)
 
     def doubts(self, measures: pd.DataFrame) -> list[str]:
-        """Why a person should look at each case; blank where nothing speaks for it."""
+        """Reason for a review of each case; empty without one."""
         low, high = self.doubtful or (np.inf, -np.inf)
         text = f"points: between {low:g} and {high:g}"
         totals = self._total(measures)
@@ -49,7 +49,7 @@ class ScoreThreshold:
         return _unless_undefined(notes, np.isnan(totals), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
-        """One case's points line by line, and their sum."""
+        """One case's points by feature, and their sum."""
         _require(self.reads, measures)
         rows: ScoreBreakdown = [
             {"what": name, "value": measures[name], "weight": weight, "points": weight * measures[name]}
@@ -69,13 +69,13 @@ class ScoreThreshold:
 class RetinopathyGrade:
     """Grade 0 to 4 of diabetic retinopathy from counts of lesions (ICDR; Wilkinson, Ophthalmology 110, 2003).
 
-    No lesion: 0. Red ones alone, each too small for a haemorrhage, so that they are microaneurysms: 1. More than
-    `severe` haemorrhages in each quadrant: 3. Anything between: 2. New vessels, venous beading and IRMA are not
-    measured, so no eye is graded 4, and every grade from 1 on says so.
+    0: no lesion. 1: only red lesions that are too small for haemorrhages (microaneurysms). 3: more than `severe`
+    haemorrhages in each quadrant. 2: anything between. New vessels, venous beading and IRMA are not measured, so no eye
+    gets grade 4, and every grade from 1 on carries a note.
 
-    red, bright: names of the labels of haemorrhages and of hard exudates; false_positives_per_image: of each
-    label, how many lesions the segmenter finds in an image that are none (measured on its own held-out images); as
-    many are ignored, a quarter of them in each quadrant.
+    red, bright: names of the labels of haemorrhages and of hard exudates; false_positives_per_image: by label, the
+    mean number of false-positive lesions of the segmenter (on its held-out images); so many lesions are subtracted, a
+    quarter of them in each quadrant.
     """
 
     red: str = "haemorrhages"
@@ -87,28 +87,29 @@ class RetinopathyGrade:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the measures."""
+        """Names of the features."""
         reds = (f"{self.red}.{name}" for name in ("count", "count_large", "fewest_large_in_quadrant"))
         return (*reds, f"{self.bright}.count")
 
     def grades(self, measures: pd.DataFrame) -> FloatArray:
-        """Measures, a row an eye (R rows) → grade (R,), NaN where counts are undefined."""
+        """Features, one row per eye (R rows) → grade (R,), NaN if counts are undefined."""
         _require(self.reads, measures)
         red, large, fewest, bright = (measures[name].to_numpy(np.float64) for name in self.reads)
-        none = self.false_positives_per_image.get(self.red, 0)
-        few, faint, small = red <= none, bright <= self.false_positives_per_image.get(self.bright, 0), large <= none
-        many = fewest - none / 4 > self.severe
-        grade = np.select([few & faint, many, small & faint], [0.0, 3.0, 1.0], 2.0)
-        sized = np.isfinite(large) | (few & faint)  # without a disc, no size is known: none is needed of no lesion
+        false_red = self.false_positives_per_image.get(self.red, 0)
+        no_exudates = bright <= self.false_positives_per_image.get(self.bright, 0)
+        no_lesions = (red <= false_red) & no_exudates
+        severe = fewest - false_red / 4 > self.severe
+        grade = np.select([no_lesions, severe, (large <= false_red) & no_exudates], [0.0, 3.0, 1.0], 2.0)
+        sized = np.isfinite(large) | no_lesions  # without a disc sizes are unknown; grade 0 needs none
         return np.where(np.isfinite(red + bright) & sized, grade, np.nan)
 
     def margins(self, measures: pd.DataFrame) -> FloatArray:
-        """Logits (R, 5): falling by one for each grade away."""
+        """Logits (R, 5), decreasing by one per grade of difference."""
         return -np.abs(self.grades(measures)[:, None] - np.arange(5.0))
 
     def doubts(self, measures: pd.DataFrame) -> list[str]:
-        """The note, for every eye that is not without lesions, and what exudate in the macula may mean (ETDRS); that
-        there is no grade, where that is so.
+        """Notes on each eye: the rule's limits for grades from 1 on, possible macular oedema (ETDRS), or the undefined
+        features that prevent a grade.
         """
         grades, near = self.grades(measures), f"{self.bright}.count_macula"
         count = measures[near].to_numpy(np.float64) if near in measures else np.zeros(len(measures))
@@ -122,7 +123,7 @@ class RetinopathyGrade:
         return _unless_undefined(notes, np.isnan(grades), measures[list(self.reads)])
 
     def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
-        """Lesions of each kind, in all and by quadrant."""
+        """Lesion counts by label, in total and by quadrant."""
         return [
             {"what": name, "value": value, "weight": None, "points": None}
             for label in (self.red, self.bright)
@@ -133,7 +134,7 @@ class RetinopathyGrade:
 
 def slope_states(volume: FloatArray, times: FloatArray, half_width: float = 0.25) -> FloatArray:
     """Rate of change (T,) per s of a volume (T,) at times (T,) s: the slope of a line through the frames within
-    `half_width` s, at least one on each side: above 0 while breathing in. NaN where fewer than two frames are known.
+    `half_width` s, at least one on each side; positive during inhalation. NaN with fewer than two known frames.
     """
     slopes = np.full(len(volume), np.nan)
     known = np.flatnonzero(np.isfinite(volume))
@@ -146,9 +147,9 @@ def slope_states(volume: FloatArray, times: FloatArray, half_width: float = 0.25
 
 @dataclass(frozen=True)
 class VolumeSlope:
-    """State of each frame from the slope of a measure: class 1 of two where it rises (inhale), class 0 where it falls.
+    """State of each frame from the slope of a feature: class 1 of two if it rises (inhale), class 0 if it falls.
 
-    measures: names that are added up, such as the volumes of both lungs; a gap in one is a gap in the sum.
+    measures: names of features that are summed, such as both lungs' volumes; NaN in one makes the sum NaN.
     """
 
     measures: Sequence[str]
@@ -156,11 +157,11 @@ class VolumeSlope:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the measures."""
+        """Names of the features."""
         return tuple(self.measures)
 
     def margins_over_time(self, sequence: pd.DataFrame, times: FloatArray) -> FloatArray:
-        """Measures of one sequence, a row a frame (T rows), at times (T,) s or frame numbers → logits (T, 2)."""
+        """Features of one sequence, one row per frame (T rows), at times (T,) s or frame numbers → logits (T, 2)."""
         _require(self.reads, sequence)
         volume = sequence[list(self.measures)].sum(axis=1, skipna=False).to_numpy(np.float64)
         slope = slope_states(volume, times, self.half_width)
@@ -169,7 +170,7 @@ class VolumeSlope:
 
 
 def _unless_undefined(notes: list[str], undefined: BoolArray, measures: pd.DataFrame) -> list[str]:
-    """What is said of each row; where the rule is undefined (R,), which of the measures it reads have no value."""
+    """Return each row's note; if the rule is undefined there (R,), list the undefined features that it reads."""
     missing = measures.isna().to_numpy()  # (R, measures)
     names = [", ".join(measures.columns[row]) for row in missing]
     return [
@@ -182,7 +183,7 @@ def _require(names: Sequence[str], measures: Mapping[str, Any] | pd.DataFrame) -
     missing = [name for name in names if name not in measures]
     if missing:
         raise DataError(
-            f"the rule reads {', '.join(missing)}, which the features do not hold; choose those that the organ's "
-            "recipe names, or leave the rule out with organ.clinical_rule=null",
+            f"the clinical rule reads {', '.join(missing)}, which the features lack; use the features of the "
+            "organ's recipe, or disable the rule with organ.clinical_rule=null",
             code="clinical-rule",
         )

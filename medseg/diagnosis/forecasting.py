@@ -1,4 +1,4 @@
-"""Where a respiratory signal will be in half a second: ridge regression on its past, and a small LSTM beside it."""
+"""Forecast a respiratory signal half a second ahead: ridge regression on its past, and a small LSTM."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 from medseg.typing import BoolArray, FloatArray
 
 KINDS = ("lstm", "linear", "hold")
-BATCH, RATE = 64, 0.005  # windows a step of the LSTM's training, its highest learning rate
+BATCH_SIZE, MAX_LEARNING_RATE = 64, 0.005  # windows per training step of the LSTM; peak of its one-cycle schedule
 
 
 @dataclass(frozen=True)
 class Horizon:
-    """horizon_s: s; the past is read at `n_lags` points, `lag_step_s` s apart, the last one now."""
+    """horizon_s: s to the forecast; the past is sampled at `n_lags` points, `lag_step_s` s apart, the last one now."""
 
     horizon_s: float = 0.5
     n_lags: int = 40
@@ -25,17 +25,17 @@ class Horizon:
 
     @property
     def past(self) -> float:
-        """Length of the past that is read, in s."""
+        """Length of the past that a forecast reads, in s."""
         return self.lag_step_s * (self.n_lags - 1)
 
     def reaches(self, times: FloatArray) -> BoolArray:
-        """Which of `times` (T,) in s have a whole past behind them (T,)."""
+        """Which of `times` (T,) in s have a complete past (T,)."""
         known = np.isfinite(times)
         first = times[known][0] if known.any() else np.nan
         return np.asarray(known & (times - self.past >= first - 1e-9))
 
     def windows(self, signal: FloatArray, times: FloatArray) -> tuple[FloatArray, BoolArray]:
-        """The past of each frame (T, L), oldest first, linear between frames; which frames have a whole one (T,)."""
+        """The past of each frame (T, L), oldest first, interpolated linearly; which frames have a complete one (T,)."""
         known = np.isfinite(signal) & np.isfinite(times)
         if known.sum() < 2:
             return np.zeros((len(signal), self.n_lags)), np.zeros(len(signal), bool)
@@ -45,7 +45,7 @@ class Horizon:
         return np.where(whole[:, None], past, 0.0), whole
 
     def targets(self, signal: FloatArray, times: FloatArray) -> FloatArray:
-        """The signal `ahead` of each frame (T,); NaN where the recording ends before."""
+        """The signal `horizon_s` after each frame (T,); NaN if the recording ends before."""
         known = np.isfinite(signal) & np.isfinite(times)
         if known.sum() < 2:
             return np.full(len(signal), np.nan)
@@ -55,7 +55,7 @@ class Horizon:
 
 
 class Recurrent(nn.Module):
-    """LSTM over the past (B, L) → what the signal will change by (B,)."""
+    """LSTM over the past (B, L) → the change of the signal (B,)."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Forecast:
         max_samples: int = 20_000,
         seed: int = 0,
     ) -> Forecast | None:
-        """Learn from (signal, times in s) of training sequences; None where none is long enough."""
+        """Fit on (signal, times in s) of training sequences; None if none is long enough."""
         from sklearn.linear_model import Ridge
 
         pasts, laters = [], []
@@ -103,7 +103,7 @@ class Forecast:
 
     @classmethod
     def from_arrays(cls, horizon: Horizon, arrays: Mapping[str, torch.Tensor]) -> Forecast:
-        """The forecast that `Forecast.arrays` was taken from."""
+        """Restore the forecast whose `arrays` these are."""
         state = {k.removeprefix("lstm."): v for k, v in arrays.items() if k.startswith("lstm.")}
         network = Recurrent(state["tell.weight"].shape[1])
         network.load_state_dict(state)
@@ -111,11 +111,11 @@ class Forecast:
 
     @torch.inference_mode()
     def __call__(self, readings: Iterable[tuple[FloatArray, FloatArray]]) -> dict[str, FloatArray]:
-        """Of N readings {"lstm", "linear", "hold"}: the signal `ahead` of the last frame of each (N,), NaN where its
-        past is too short.
+        """Forecast the signal `horizon_s` after the last frame of each of N readings: {"lstm", "linear", "hold"}, (N,)
+        each, NaN if the past is too short.
 
-        A reading is a signal (T,) and its times (T,) in s, both until the moment of the forecast: what came after has
-        no way in. "hold" says that the signal stays as it is: what any forecast must beat.
+        A reading is a signal (T,) and its times (T,) in s, both up to the moment of the forecast, so no later frame
+        can leak in. "hold" predicts no change: the baseline for any forecast.
         """
         last_windows = [
             (past[-1], whole[-1]) for past, whole in (self.horizon.windows(*reading) for reading in readings)
@@ -128,23 +128,23 @@ class Forecast:
         return {name: np.where(whole, values, np.nan) for name, values in forecasts.items()}
 
     def arrays(self) -> dict[str, torch.Tensor]:
-        """All there is to keep, as tensors for safetensors."""
+        """The parameters as tensors for safetensors."""
         tensors = {f"lstm.{name}": value for name, value in self.network.state_dict().items()}
         return {**tensors, "linear": torch.from_numpy(self.weights)}
 
 
 def _trained(x: FloatArray, y: FloatArray, hidden: int, max_samples: int, seed: int) -> Recurrent:
-    """The LSTM after `max_samples` windows, each with a random gain and sign-free shift of its own."""
-    steps = max(1, max_samples // BATCH)
+    """Train the LSTM on `max_samples` random windows, each scaled by a random gain."""
+    steps = max(1, max_samples // BATCH_SIZE)
     random = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Recurrent(hidden)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=MAX_LEARNING_RATE, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LEARNING_RATE, total_steps=steps)
         for _ in range(steps):
-            rows = random.integers(len(x), size=BATCH)
-            gain = random.uniform(0.7, 1.4, (BATCH, 1))
+            rows = random.integers(len(x), size=BATCH_SIZE)
+            gain = random.uniform(0.7, 1.4, (BATCH_SIZE, 1))
             past = torch.as_tensor(x[rows] * gain, dtype=torch.float32)
             change = torch.as_tensor((y[rows] - x[rows, -1]) * gain[:, 0], dtype=torch.float32)
             loss = nn.functional.smooth_l1_loss(network(past), change)

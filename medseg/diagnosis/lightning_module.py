@@ -41,7 +41,7 @@ class SequenceModule(pl.LightningModule):
         self.weight_decay = weight_decay
 
     def loss(self, batch: SequenceBatch) -> Tensor:
-        """Mean over the known states and signals of the batch; what is unknown everywhere adds 0."""
+        """Mean over the known states and signals of the batch; unknown values add 0."""
         output = self.model(batch)
         logits, state = output.logits.flatten(0, 1), batch.state.flatten()  # (B·T, K), (B·T,)
         loss: Tensor = output.logits.sum() * 0
@@ -68,7 +68,7 @@ class SequenceModule(pl.LightningModule):
 
 
 def class_weights(items: Iterable[Item], classes: int) -> list[float]:
-    """Weight of each class (K,), inverse to its share of the known states, mean 1 over them; 0 for one never seen."""
+    """Weight of each class (K,), inverse to its frequency among the known states, mean 1 over them; 0 without any."""
     known = [item.state[item.state != UNKNOWN] for item in items if item.state is not None]
     count = np.bincount(np.concatenate(known), minlength=classes) if known else np.zeros(classes)
     seen = max(int((count > 0).sum()), 1)

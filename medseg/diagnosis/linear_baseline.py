@@ -1,4 +1,4 @@
-"""The baseline beside the LSTM: logistic regression for the state, ridge for the signal, on lagged features."""
+"""Linear baseline of the LSTM: logistic regression for the state, ridge for the signal, on lagged features."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from medseg.typing import FloatArray
 
 @dataclass(frozen=True)
 class LinearBaseline:
-    """Frame t is judged from the features of frames t − frames_before .. t + frames_after; slices are not read.
+    """Frame t is classified from the features of frames t − frames_before .. t + frames_after; slices are not read.
 
     frames_before, frames_after: frames; weights: (K, N + 1) of the classes,
     N = (frames_before + 1 + frames_after)·F, the last column the constant; signal_weights: (N + 1,), empty without a
-    signal. A whole sequence with one class is judged from its mean features.
+    signal. A whole sequence with one class is classified from its mean features.
     """
 
     frames_before: int
@@ -60,7 +60,7 @@ class LinearBaseline:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, FloatArray]) -> LinearBaseline:
-        """The baseline that `LinearBaseline.arrays` was taken from."""
+        """Restore the baseline whose `arrays` these are."""
         frames_before, frames_after, per_sequence = arrays["settings"]
         return cls(
             int(frames_before), int(frames_after), bool(per_sequence), arrays["weights"], arrays["signal_weights"]
@@ -75,7 +75,7 @@ class LinearBaseline:
         return Prediction(probabilities, None if signal is None else signal.astype(np.float32))
 
     def arrays(self) -> dict[str, FloatArray]:
-        """All there is to keep, as plain arrays for safetensors."""
+        """The parameters as arrays for safetensors."""
         settings = np.array([self.frames_before, self.frames_after, self.per_sequence], dtype=np.float64)
         return {"settings": settings, "weights": self.weights, "signal_weights": self.signal_weights}
 
@@ -90,7 +90,7 @@ def _lagged(x: FloatArray, frames_before: int, frames_after: int) -> FloatArray:
 def logistic_weights(x: FloatArray, state: np.ndarray[Any, np.dtype[Any]], classes: int, c: float) -> FloatArray:
     """Weights (K, N + 1) of a penalised logistic regression on rows (R, N + 1) that end in a constant 1.
 
-    Classes weigh inversely to their share; rows whose state is `UNKNOWN` are left out. `DataError` (one-class).
+    Class weights are inverse to class frequencies; rows with state `UNKNOWN` are left out. `DataError` (one-class).
     """
     known = state != UNKNOWN
     seen = np.unique(state[known])
@@ -102,7 +102,7 @@ def logistic_weights(x: FloatArray, state: np.ndarray[Any, np.dtype[Any]], class
     model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000)
     model.fit(x[known, :-1], state[known])
     weights = np.zeros((classes, x.shape[1]))
-    weights[:, -1] = -1e3  # a class never seen gets no probability
+    weights[:, -1] = -1e3  # no probability for a class without training rows
     coefficients = np.concatenate([model.coef_, model.intercept_[:, None]], axis=1)
     # two classes come as one row, the log-odds of the second
     weights[seen] = np.concatenate([np.zeros_like(coefficients), coefficients]) if len(seen) == 2 else coefficients

@@ -1,4 +1,4 @@
-"""A recurrent network over frames, with an inner one over the slices of each frame where there are any."""
+"""An LSTM over frames, with an inner LSTM over the slices of each frame if there are any."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from medseg.typing import Float32Array
 
 
 class Task(NamedTuple):
-    """What goes in and what comes out.
+    """Inputs and outputs of the network.
 
-    features: F, measures a frame; classes: K; step_features: G, measures a slice, 0 without slices; per: a class for
-    each frame or for the whole sequence; signal: whether a number a frame is predicted too.
+    features: F, per frame; classes: K; step_features: G, per slice, 0 without slices; per: one class per frame or for
+    the whole sequence; signal: whether a signal value per frame is predicted too.
     """
 
     features: int
@@ -70,7 +70,7 @@ class SequenceLSTM(nn.Module):
         self.regress = nn.Linear(width, 1) if task.signal else None
 
     def forward(self, batch: SequenceBatch) -> Output:
-        """Logits and signal of a padded batch; what stands in the padding does not matter."""
+        """Logits and signal of a padded batch; values in the padding have no effect."""
         x = batch.x  # (B, T, F)
         if self.slices is not None:
             x = torch.cat([x, self._read_slices(batch.steps)], dim=2)  # (B, T, F + H/2)
@@ -87,19 +87,19 @@ class SequenceLSTM(nn.Module):
         """(B, T, S, G) → the inner LSTM's last state for every frame (B, T, H/2)."""
         if self.slices is None or steps is None:
             raise ValueError(
-                f"the network reads {self.task.step_features} features a slice, but the batch has no slices"
+                f"the network reads {self.task.step_features} features per slice, but the batch has no slices"
             )
         _, (last, _) = self.slices(steps.flatten(0, 1))  # (1, B·T, H/2)
         vectors: Tensor = last[-1].unflatten(0, steps.shape[:2])  # (B, T, H/2)
         return vectors
 
     def predict(self, item: Item) -> Prediction:
-        """Softmax probabilities and signal of one whole sequence, without dropout; the mode is left as it was."""
+        """Softmax probabilities and signal of one whole sequence, without dropout; the training mode is restored."""
         return self.predict_all([item])[0]
 
     @torch.inference_mode()
     def predict_all(self, items: Sequence[Item]) -> list[Prediction]:
-        """As `predict`, of several sequences in one pass."""
+        """As `predict`, for several sequences in one pass."""
         training = self.training
         self.eval()
         try:

@@ -1,4 +1,4 @@
-"""A respiratory signal: brought to one scale, and its period."""
+"""Respiratory signals: normalisation, period, and description of breaths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def period(signal: FloatArray, times: FloatArray) -> float:
     count = len(even)
     overlap = np.arange(count, 0, -1)
     correlation = np.correlate(even, even, mode="full")[count - 1 :] / overlap
-    if correlation[0] <= 1e-12 * float(np.mean(signal[known] ** 2)):  # nothing is left but rounding
+    if correlation[0] <= 1e-12 * float(np.mean(signal[known] ** 2)):  # only rounding errors
         return float("nan")
     correlation = correlation[: max(2, 2 * count // 3)] / correlation[0]
     peaks, _ = scipy_signal.find_peaks(correlation, height=0.2)

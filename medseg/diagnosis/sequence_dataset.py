@@ -43,7 +43,7 @@ class SequenceBatch(NamedTuple):
 
 
 def collate(items: Sequence[Item]) -> SequenceBatch:
-    """Pad the sequences behind their end."""
+    """Pad the sequences at their end."""
     steps = [torch.as_tensor(item.steps, dtype=torch.float32) for item in items if item.steps is not None]
     state = [torch.full((len(i.x),), UNKNOWN) if i.state is None else torch.as_tensor(i.state) for i in items]
     signal = [torch.full((len(i.x),), torch.nan) if i.signal is None else torch.as_tensor(i.signal) for i in items]
@@ -57,11 +57,11 @@ def collate(items: Sequence[Item]) -> SequenceBatch:
 
 
 class Augmentation(NamedTuple):
-    """How a training window is varied, in units of the normalised features.
+    """Augmentation of a training window, in units of the normalised features.
 
     time_stretch: up to this factor slower or faster, so that breathing rate and frame rate do not matter; scale: up to
-    this factor smaller or larger; noise: standard deviation; feature_dropout: probability that a feature is blanked,
-    so that no single one is relied on.
+    this factor smaller or larger; noise: standard deviation; feature_dropout: probability that a feature is set to
+    0, so that the model does not rely on a single one.
     """
 
     time_stretch: float = 1.0
@@ -71,10 +71,10 @@ class Augmentation(NamedTuple):
 
 
 class Windows(Dataset[Item]):
-    """`count` windows of at most `length` frames, cut at random places of the sequences.
+    """`count` windows of at most `length` frames, cut at random positions of the sequences.
 
-    A sequence is drawn with a chance in proportion to its frames. Which window a number gives depends on the seed and
-    that number alone, so that a training goes on after a stop as it would have.
+    A sequence is drawn with a probability in proportion to its frames. Window i depends only on the seed and i, so a
+    resumed training sees the same windows.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Windows(Dataset[Item]):
         self.count, self.seed = count, seed
         self.augmentation = augmentation or Augmentation()
         frames = np.array([len(item.x) for item in self.items], dtype=float)
-        self.chance = frames / frames.sum()
+        self.probabilities = frames / frames.sum()
 
     def __len__(self) -> int:
         return self.count
@@ -106,15 +106,15 @@ class Windows(Dataset[Item]):
         return window._replace(x=x, steps=steps)
 
     def drawn(self, numbers: range) -> list[int]:
-        """Places in `items` of the sequences that windows show."""
+        """Indices in `items` of the sequences that windows are cut from."""
         return [self._drawn(np.random.default_rng([self.seed, number])) for number in numbers]
 
     def _drawn(self, random: np.random.Generator) -> int:
-        return int(random.choice(len(self.items), p=self.chance))
+        return int(random.choice(len(self.items), p=self.probabilities))
 
 
 def _varied(x: AnyArray, augmentation: Augmentation, random: np.random.Generator) -> AnyArray:
-    """Features (..., F) with gain, noise and some of them blanked."""
+    """Features (..., F) with random gain, noise and dropout."""
     features = x.shape[-1]
     gain = augmentation.scale ** random.uniform(-1, 1, features)
     keep_mask = random.random(features) >= augmentation.feature_dropout
@@ -145,5 +145,5 @@ def _read(values: AnyArray, at: AnyArray) -> AnyArray:
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, len(values) - 1)
     fraction = (at - low).reshape(-1, *[1] * (values.ndim - 1))
-    # a missing neighbour that has no part in the answer must not make it missing
+    # a NaN neighbour with weight 0 must not make the result NaN
     return np.asarray(np.where(fraction == 0, values[low], values[low] * (1 - fraction) + values[high] * fraction))

@@ -1,4 +1,4 @@
-"""Several diagnosers as one: a logistic regression on what each says, learnt from cases that none of them saw."""
+"""Stacking: a logistic regression on the classifiers' cross-validated probabilities."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Stacking:
 
     @classmethod
     def fit(cls, probabilities: Mapping[str, FloatArray], y: IntArray, c: float = 0.1) -> Stacking:
-        """Learn from out-of-fold probabilities (N, K) of each member and class numbers (N,)."""
+        """Fit on cross-validated probabilities (N, K) of each member and class numbers (N,)."""
         members = tuple(probabilities)
         classes = next(iter(probabilities.values())).shape[1]
         return cls(members, logistic_weights(_rows(probabilities, members), y, classes, c))
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Stacking:
-        """The stack that `Stack.state` was taken from."""
+        """Restore the stacking whose `state` this is."""
         return cls(tuple(state["members"]), np.asarray(state["weights"], np.float64))
 
     def predict(self, probabilities: Mapping[str, FloatArray]) -> FloatArray:

@@ -1,4 +1,4 @@
-"""An image and its mask as arrays whose axes are anatomical, whatever order or flip the file had."""
+"""An image and its mask as arrays with anatomical axes, whatever orientation the file has."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from medseg.typing import AnyArray, BoolArray, FloatArray
 
 
 class AxialVolume(NamedTuple):
-    """A volume turned to LPS: axis 0 runs from inferior to superior.
+    """A volume reoriented to LPS: axis 0 runs from inferior to superior.
 
     values: (Z, Y, X) in the image's unit; mask: (Z, Y, X) labels; spacing: (z, y, x) mm;
     heights: (Z,) mm, the physical superior coordinate of the centre of each slice;
-    reference: the turned mask image, for positions in all three axes.
+    reference: the reoriented mask image, for positions in all three axes.
     """
 
     values: AnyArray
@@ -42,11 +42,11 @@ class AxialVolume(NamedTuple):
 
 
 def axial(image: sitk.Image, mask: sitk.Image) -> AxialVolume:
-    """Turn a volume and its mask to LPS; ImageError where they are no volume or do not fit together."""
+    """Reorient a volume and its mask to LPS; ImageError (not-a-volume, grid-mismatch)."""
     if image.GetDimension() != 3 or mask.GetDimension() != 3:
         raise ImageError(
-            f"these measures need a volume and its mask, got {image.GetDimension()}D and {mask.GetDimension()}D; "
-            "give one frame at a time, or use the motion features, which need no mask",
+            f"these features need a volume and its mask, got {image.GetDimension()}D and {mask.GetDimension()}D; "
+            "pass one frame at a time, or use the motion features, which need no mask",
             code="not-a-volume",
         )
     require_same_grid(image, mask)
@@ -65,20 +65,22 @@ def axial(image: sitk.Image, mask: sitk.Image) -> AxialVolume:
 
 
 def axial_slices(image: sitk.Image) -> list[sitk.Image]:
-    """The axial slices of a volume as pictures, x to the patient's left, y to posterior, the lowest first."""
+    """Return the axial slices of a volume as 2D images, x to the patient's left, y to posterior, inferior first."""
     if image.GetDimension() != 3:
         raise ImageError(
-            f"slices are measured in a volume, this image has {image.GetDimension()} dimensions", code="not-a-volume"
+            f"slice features need a volume, got a {image.GetDimension()}D image; choose other features",
+            code="not-a-volume",
         )
     turned = sitk.DICOMOrient(image, "LPS")
     return [turned[:, :, number] for number in range(turned.GetSize()[2])]
 
 
 def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Image:
-    """Where each step of a volume lies: 1 in its lowest axial slice, 2 in the next; on the image's grid, UInt16."""
+    """Label each step of a volume: 1 in its lowest axial slice, 2 in the next; on the image's grid, UInt16."""
     if image.GetDimension() != 3:
         raise ImageError(
-            f"slices are measured in a volume, this image has {image.GetDimension()} dimensions", code="not-a-volume"
+            f"slice features need a volume, got a {image.GetDimension()}D image; choose other features",
+            code="not-a-volume",
         )
     turned = sitk.DICOMOrient(image, "LPS")
     count = turned.GetSize()[2]
@@ -90,9 +92,9 @@ def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Ima
 def table(
     volume: AxialVolume, labels: Mapping[str, int], measure: Callable[[AnyArray, int], dict[str, float]]
 ) -> pd.DataFrame:
-    """One row a slice, inferior to superior: step, position_mm, then ``<label>.<measure>``.
+    """Return one row per slice, inferior to superior: step, position_mm, then ``<label>.<feature>``.
 
-    `measure` gets the label's pixels in the slice as (Y, X) bool and the slice's number.
+    `measure` takes the label's pixels in the slice as (Y, X) bool and the slice number.
     """
     rows = []
     for step, height in enumerate(volume.heights):
@@ -104,13 +106,13 @@ def table(
 
 
 def regions(mask: AnyArray, labels: Mapping[str, int] | Labels) -> Iterator[tuple[str, AnyArray]]:
-    """Each label's name and its voxels as bool; plain names and numbers are labels that do not overlap."""
+    """Yield each label's name and its voxels as bool; a plain mapping means labels that do not overlap."""
     coded = labels if isinstance(labels, Labels) else Labels(labels)
     for name in coded.numbers:
         yield name, coded.layer(mask, name)
 
 
 def diameter(inside: BoolArray) -> float:
-    """Largest distance in pixels between two points of a region (Y, X), their widths included."""
+    """Largest distance in pixels between two points of a region (Y, X), including the pixels' width."""
     points = cv2.convexHull(np.argwhere(inside).astype(np.int32))[:, 0].astype(np.float64)  # (N, 2)
     return float(np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max() + 1)

@@ -1,4 +1,4 @@
-"""A sequence as it could be read while it went on: at each moment from the frames until then alone."""
+"""Causal prefixes: a sequence as it was available at each moment, from past frames only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from medseg.typing import FloatArray
 def iter_prefixes(
     frames: pd.DataFrame, steps: pd.DataFrame | None, heights: tuple[int, bool], ends: Sequence[int]
 ) -> Iterator[FeatureSequence]:
-    """What `sequences` gives of one case's tables where they stop behind each of `ends`.
+    """Yield what `sequences` returns for one case's tables, cut off after each frame of `ends`.
 
-    heights: `levels` and `resample` of `sequences`. ends: places of frames in order of time, from 0, rising. The
-    tables are read again only where an earlier end has another answer than the same frames of a later one: where a
-    frame has gaps, which what follows would fill, and where slices higher or lower than any before come, which stretch
-    the levels.
+    heights: `levels` and `resample` of `sequences`. ends: rising indices of frames in temporal order, from 0. A prefix
+    is recomputed only if it differs from the same frames of a longer one: if a frame has missing values, which later
+    frames would fill, or if later slices lie higher or lower than all before, which changes the levels.
     """
     frames = frames.sort_values("frame", kind="stable")
     numbers = frames["frame"].to_numpy(float)
@@ -29,7 +28,7 @@ def iter_prefixes(
     reach = None if steps is None else _reach(steps, numbers)
     prefix: FeatureSequence | None = None
     prefixes: list[FeatureSequence] = []
-    for last in reversed(list(ends)):  # from the longest, which holds the shorter ones
+    for last in reversed(list(ends)):  # from the longest, which contains the shorter ones
         if prefix is None or gaps[last] or not _same(reach, last, len(prefix.frames) - 1):
             until = None if steps is None else steps[steps["frame"] <= numbers[last]]
             (prefix,) = sequences(frames.iloc[: last + 1], until, *heights)
@@ -38,7 +37,7 @@ def iter_prefixes(
 
 
 def cut(sequence: FeatureSequence, start: int, stop: int) -> FeatureSequence:
-    """Frames `start` to `stop` of a sequence, counted from 0, the last one left out."""
+    """Return frames `start` to `stop` of a sequence, counted from 0, `stop` excluded."""
     frames = slice(start, stop)
     return replace(
         sequence,
@@ -57,7 +56,7 @@ def _same(reach: FloatArray | None, last: int, later: int) -> bool:
 
 
 def _reach(steps: pd.DataFrame, numbers: FloatArray) -> FloatArray:
-    """Lowest and highest slice that held anything until each frame (T, 2), in mm; NaN before the first."""
+    """Lowest and highest nonzero slice up to each frame (T, 2), in mm; NaN before the first."""
     holds = (steps[list(feature_columns(steps))].fillna(0) != 0).any(axis=1)
     extremes = steps[holds].groupby("frame")["position_mm"].agg(["min", "max"]).reindex(numbers)
     running = {"min": extremes["min"].cummin().ffill(), "max": extremes["max"].cummax().ffill()}

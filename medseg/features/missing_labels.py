@@ -1,4 +1,4 @@
-"""A label that is not there leaves most of its measures undefined: no gap, where that is what a class looks like."""
+"""Absent structures: their undefined features are informative, not missing at random."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from medseg.typing import BoolArray, FloatArray
 
-SHARE = 0.25  # of a class's rows: segmenters miss fewer of what is there, and find something in many that have nothing
+MIN_ABSENT_FRACTION = 0.25  # of a class's rows: segmenters miss fewer structures that are present
 
 
 def missing_labels(values: FloatArray, names: Sequence[str]) -> dict[str, BoolArray]:
-    """By label the rows (R,) of measures (R, F), named ``label.measure``, in which all that was counted of it is 0."""
+    """Return by label the rows (R,) of features (R, F), named ``label.feature``, whose defined features are all 0."""
     missing = {}
     for label in dict.fromkeys(name.split(".")[0] for name in names if "." in name):
         label_values = values[:, _of(label, names)]
@@ -24,17 +24,17 @@ def missing_labels(values: FloatArray, names: Sequence[str]) -> dict[str, BoolAr
 
 
 def informative_absence(values: FloatArray, names: Sequence[str], classes: npt.NDArray[Any]) -> tuple[str, ...]:
-    """The labels whose absence tells something: they are absent in at least a quarter of the rows (R,) of a class."""
+    """Return the labels whose absence is informative: absent in at least a quarter of the rows (R,) of a class."""
     return tuple(
         label
         for label, rows in missing_labels(values, names).items()
-        if any(rows[classes == label_class].mean() >= SHARE for label_class in dict.fromkeys(classes))
+        if any(rows[classes == label_class].mean() >= MIN_ABSENT_FRACTION for label_class in dict.fromkeys(classes))
     )
 
 
 def known_fraction(measured: FloatArray, filled: FloatArray, names: Sequence[str], labels: Sequence[str]) -> FloatArray:
-    """Share (R,) of measures (R, F) that are defined, `filled` from the frames around them or not; those of `labels`
-    count where the label is absent.
+    """Fraction (R,) of features (R, F) that are defined, `filled` from neighbouring frames or not; features of `labels`
+    count as defined if the label is absent.
     """
     known = np.isfinite(filled)
     for label, missing in missing_labels(measured, names).items() if labels else ():

@@ -1,4 +1,4 @@
-"""Where a label lies in the field of view: along each axis, off the middle, from the edge, from other labels."""
+"""Position of a label in the field of view: along each axis, from the middle, the edge and other labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from medseg.io.geometry import require_same_grid
 from medseg.io.labels import Labels
 from medseg.typing import BoolArray, FloatArray
 
-LIT = 0.1  # of the bright end (99th percentile) of a volume: darker is air
-MOST = 160  # voxels along an axis of a volume when distances are taken: more are thinned out
+AIR_LEVEL = 0.1  # of the 99th percentile of a volume: darker voxels are air
+MAX_DISTANCE_GRID = 160  # voxels per axis of a volume for distance transforms: larger axes are subsampled
 
 FLAT: dict[str, str] = {
     "place_x": "0..1: centroid from one side of the field to the other: from the left of a picture, from the patient's "
@@ -35,12 +35,12 @@ UNITS: dict[str, str] = FLAT | SOLID
 
 
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
-    """Place of each label of a picture or a volume; NaN where the label is absent or no field is found.
+    """Position of each label in a 2D image or a volume; NaN if the label is absent or no field is found.
 
-    `place_near` is told where there are several labels, `place_height` in volumes.
+    `place_near` exists for several labels only, `place_height` for volumes only.
 
-    The field of a picture is what is not black, that of a volume what is not air, both without holes. Raises
-    `ImageError` (grid-mismatch) where the mask does not fit the image.
+    The field of a 2D image is its nonzero pixels, the field of a volume is everything but air; holes are filled.
+    Raises `ImageError` (grid-mismatch) if the mask does not fit the image.
     """
     require_same_grid(image, mask)
     if image.GetDimension() == 3:
@@ -54,7 +54,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
 
 
 def places(masks: Mapping[str, BoolArray], field: BoolArray, spacing: FloatArray) -> dict[str, float]:
-    """Place of each part ([Z,] Y, X) in a field of that shape; spacing ([z,] y, x) in mm. NaN where one is empty."""
+    """Position of each mask ([Z,] Y, X) in a field of that shape; spacing ([z,] y, x) in mm. NaN for an empty mask."""
     features: dict[str, float] = {}
     keys = [key for key in UNITS if field.ndim == 3 or key in FLAT]
     keys = [key for key in keys if len(masks) > 1 or key != "place_near"]
@@ -62,21 +62,21 @@ def places(masks: Mapping[str, BoolArray], field: BoolArray, spacing: FloatArray
         label_features = dict.fromkeys(keys, np.nan)
         if inside.any() and field.any():
             others = np.any([mask for other, mask in masks.items() if other != name] or [np.zeros_like(inside)], axis=0)
-            label_features |= _along(inside, field) | _apart(inside, field, others, spacing)
+            label_features |= _along(inside, field) | _distances(inside, field, others, spacing)
         features |= {f"{name}.{key}": label_features[key] for key in keys}
     return features
 
 
 def lit(values: npt.NDArray[Any]) -> BoolArray:
-    """What is not air in a volume or one of its slices ([Z,] Y, X), without holes in any slice."""
+    """Return everything but air in a volume or a slice ([Z,] Y, X), holes filled slice by slice."""
     bright, dark = float(np.percentile(values, 99)), float(values.min())
-    above_threshold = values > dark + LIT * (bright - dark) if bright > dark else np.zeros(values.shape, bool)
+    above_threshold = values > dark + AIR_LEVEL * (bright - dark) if bright > dark else np.zeros(values.shape, bool)
     planes = above_threshold.reshape(-1, *above_threshold.shape[-2:])
     return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(above_threshold.shape)
 
 
 def _along(inside: BoolArray, field: BoolArray) -> dict[str, float]:
-    """Place along each axis of the field's box, and the share of the field."""
+    """Position along each axis of the field's bounding box, and the fraction of the field."""
     features = {"place_share": float(inside.sum() / field.sum())}
     centre = ndimage.center_of_mass(inside)
     for key, axis in (("place_x", -1), ("place_depth", -2), ("place_height", -3))[: inside.ndim]:
@@ -90,15 +90,15 @@ def _along(inside: BoolArray, field: BoolArray) -> dict[str, float]:
     return features
 
 
-def _apart(inside: BoolArray, field: BoolArray, others: BoolArray, spacing: FloatArray) -> dict[str, float]:
-    """Shortest way from a label to the field's edge and to another label, over the field's width."""
-    if inside.ndim == 3:  # a coarser grid tells a distance as well, in a fraction of time and memory
-        steps = [max(1, round(length / MOST)) for length in inside.shape]
+def _distances(inside: BoolArray, field: BoolArray, others: BoolArray, spacing: FloatArray) -> dict[str, float]:
+    """Shortest distance from a label to the field's edge and to another label, over the field's width."""
+    if inside.ndim == 3:  # a coarser grid gives nearly the same distances in a fraction of time and memory
+        steps = [max(1, round(length / MAX_DISTANCE_GRID)) for length in inside.shape]
         thin = tuple(slice(None, None, step) for step in steps)
         first = np.unravel_index(int(inside.argmax()), inside.shape)
         spot = tuple(int(index) // step for index, step in zip(first, steps, strict=True))
         inside, field, others, spacing = inside[thin].copy(), field[thin], others[thin], spacing * steps
-        inside[spot] = True  # a small label may fall between the voxels that are kept
+        inside[spot] = True  # a small label may fall between the sampled voxels
     columns = np.flatnonzero(field.any(axis=tuple(range(field.ndim - 1))))
     width = (float(np.ptp(columns)) + 1) * spacing[-1] if len(columns) else np.nan
     features = {"place_edge": _gap(inside, field, spacing, beyond=False) / width, "place_near": np.nan}
@@ -108,9 +108,9 @@ def _apart(inside: BoolArray, field: BoolArray, others: BoolArray, spacing: Floa
 
 
 def _gap(inside: BoolArray, free: BoolArray, spacing: FloatArray, beyond: bool) -> float:
-    """Shortest way in mm from a label to what is not `free`, 0 where their voxels share a face along any axis.
+    """Shortest distance in mm from a label to voxels that are not `free`, 0 if they share a face.
 
-    beyond: whether what lies outside the arrays ([Z,] Y, X) is free.
+    beyond: whether voxels outside the arrays ([Z,] Y, X) count as free.
     """
     inner = ndimage.binary_erosion(free, border_value=int(beyond))  # what is not free, grown by a voxel, is left out
     return float(ndimage.distance_transform_edt(inner, sampling=tuple(spacing))[inside].min())

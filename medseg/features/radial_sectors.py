@@ -1,4 +1,4 @@
-"""A label in a picture by eight radial sectors, as steps of a sequence, and where it lies in the field."""
+"""Features of a label in a 2D image in eight radial sectors (steps of a sequence), and its position in the field."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNITS: dict[str, str] = {
 
 
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
-    """Where each label lies in the field, and what is behind it; NaN where it is absent."""
+    """Position of each label in the field, and the brightness behind it; NaN if the label is absent."""
     grey, coded, field = _arrays(image, mask)
     masks = dict(regions(coded, labels))
     features = position.places(masks, field, np.asarray(image.GetSpacing()[::-1]))
@@ -45,7 +45,7 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
-    """A row a sector of 45° about the centroid, from the right on, clockwise; position_mm: its middle in degrees."""
+    """One row per sector of 45° about the centroid, clockwise from the right; position_mm: its middle in degrees."""
     grey, coded, field = _arrays(image, mask)
     level = float(grey[field].mean()) if field.any() else np.nan
     rows: list[dict[str, float]] = [{"step": k, "position_mm": 360.0 * k / SECTORS} for k in range(SECTORS)]
@@ -58,7 +58,7 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
 
 
 def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
-    """Where each step lies: 1 … 8 in the sectors of what is labelled, 0 outside it; on the image's grid, UInt16."""
+    """Label each step: 1 … 8 in the sectors of the labelled region, 0 outside; on the image's grid, UInt16."""
     _, coded, _ = _arrays(image, mask)
     inside = coded > 0
     numbers = np.zeros(inside.shape, np.uint16)
@@ -74,11 +74,9 @@ def _sector(angle: FloatArray) -> npt.NDArray[np.int64]:
 
 
 def _arrays(image: sitk.Image, mask: sitk.Image) -> tuple[FloatArray, npt.NDArray[np.uint8], BoolArray]:
-    """Grey values (Y, X), coded mask (Y, X) and the field (Y, X): what is not black."""
+    """Grey values (Y, X), coded mask (Y, X) and the field (Y, X): nonzero pixels, holes filled."""
     if image.GetDimension() != 2 or mask.GetDimension() != 2:
-        raise ImageError(
-            "sectors are measured in pictures, this is a volume; choose other features", code="not-a-picture"
-        )
+        raise ImageError("sector features need a 2D image, got a volume; choose other features", code="not-a-picture")
     require_same_grid(image, mask)
     values = sitk.GetArrayFromImage(image).astype(np.float64)
     grey = values.mean(axis=-1) if values.ndim == 3 else values
@@ -113,7 +111,7 @@ def _sectors(grey: FloatArray, inside: BoolArray, field: BoolArray) -> list[dict
 
 
 def _behind(grey: FloatArray, inside: BoolArray, field: BoolArray) -> float:
-    """Below the label against beside it, at the depth below it."""
+    """Mean brightness below the label minus beside it at the same depth, over the field's mean."""
     y, x = np.nonzero(inside)
     radius, bottom = np.sqrt(inside.sum() / np.pi), y.max() + 1
     left, right, low = x.min(), x.max() + 1, min(len(grey), round(bottom + BEHIND * radius))

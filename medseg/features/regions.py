@@ -1,4 +1,4 @@
-"""One label at a time, cropped to its bounding box: of pictures and volumes, grey or colour; the ring around it."""
+"""Crop each label to its bounding box, of 2D images and volumes, grey or colour, with a ring around it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from medseg.typing import AnyArray, BoolArray, FloatArray
 RING = 0.25
 """Width of the ring around a label, of the radius of the disc or ball of its size: the surroundings of a small lesion
 are nearer than those of a large one, and no pixel size is needed."""
-LEAST_RING = 2  # voxels of the finest spacing: a narrower ring holds mostly the label's own blurred edge
+MIN_RING_VOXELS = 2  # voxels of the finest spacing: a narrower ring holds mostly the label's own blurred edge
 
 
 class Region(NamedTuple):
-    """A label in its bounding box, widened by the ring where one is wanted.
+    """A label in its bounding box, widened by the ring if there is one.
 
     inside: ([Z,] Y, X) the label; values: ([Z,] Y, X[, C]) of the image; spacing: ([z,] y, x) mm, or 1 for pixels;
-    width: of the ring in the unit of `spacing`, 0 without.
+    width: of the ring in the unit of `spacing`, 0 without a ring.
     """
 
     inside: BoolArray
@@ -62,12 +62,12 @@ class Region(NamedTuple):
 def crop_regions(
     image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels, ring: float = 0.0
 ) -> Iterator[tuple[str, Region]]:
-    """Each label's name and region; an absent label has an empty one. `ring`: width as a share of the radius.
+    """Yield each label's name and region, empty for an absent label. `ring`: width as a fraction of the radius.
 
     Raises ImageError (image-dimension, image-channels, grid-mismatch).
     """
     if image.GetDimension() not in (2, 3):
-        raise ImageError(f"an image of size {image.GetSize()}: take its frames first", code="image-dimension")
+        raise ImageError(f"an image of size {image.GetSize()}: split it into frames first", code="image-dimension")
     if image.GetNumberOfComponentsPerPixel() > 4:
         raise ImageError(
             f"has {image.GetNumberOfComponentsPerPixel()} channels, not 1 to 4 (grey or RGB, each with alpha); "
@@ -88,7 +88,7 @@ def _width(count: int, spacing: tuple[float, ...], ring: float) -> float:
         return 0.0
     size = count * float(np.prod(spacing))
     radius = (size / np.pi) ** 0.5 if len(spacing) == 2 else (0.75 * size / np.pi) ** (1 / 3)
-    return max(ring * float(radius), LEAST_RING * min(spacing))
+    return max(ring * float(radius), MIN_RING_VOXELS * min(spacing))
 
 
 def _box(inside: BoolArray, margin: list[int]) -> tuple[slice, ...]:

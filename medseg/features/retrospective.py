@@ -1,4 +1,4 @@
-"""Feature functions that read a whole sequence: their value of a frame could not have been known at that frame."""
+"""Retrospective feature functions: their value at a frame depends on later frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ATTRIBUTE = "retrospective"
 
 
 def retrospective(function: Function) -> Function:
-    """Mark a feature function whose value of a frame hangs on later frames, too."""
+    """Mark a feature function whose value at a frame depends on later frames, too."""
     setattr(function, ATTRIBUTE, True)
     return function
 
 
 def is_retrospective(function: Callable[..., Any]) -> bool:
-    """Whether a feature function, or what it is a partial of, is marked so."""
+    """Return whether a feature function, or the function it is a partial of, is retrospective."""
     return bool(getattr(getattr(function, "func", function), ATTRIBUTE, False))

@@ -1,4 +1,4 @@
-"""Which measures a model reads: those that vary, that do not repeat one another, and that tell the classes apart."""
+"""Feature selection: drop constant and correlated features, keep those that separate the classes."""
 
 from __future__ import annotations
 
@@ -21,29 +21,32 @@ def select_features(
     max_correlation: float = 0.95,
     seed: int = 0,
 ) -> list[int]:
-    """Columns of x (N, F) to keep, in order of their worth, learnt from rows and their class numbers y (N,) alone.
+    """Select columns of x (N, F), best first, from rows and their class numbers y (N,).
 
-    First constant columns go, then of each pair with |r| above `max_correlation` the one that tells less of the class
-    (mutual information). Then at most `count` stay: the most telling ones ("mutual_information"), or those that a
-    logistic regression is left with when it drops the least useful again and again ("rfe", Guyon 2002); "all" keeps
-    what is left. Call it on training rows only. Raises `DataError` (constant-features) where no column varies.
+    Constant columns are dropped, then of each pair with |r| above `max_correlation` the one with less mutual
+    information with the class. Of the rest at most `count` are kept: those with most mutual information
+    ("mutual_information"), or those that recursive elimination with a logistic regression leaves ("rfe", Guyon 2002);
+    "all" keeps the rest. Call it on training rows only. Raises `DataError` (constant-features) if no column varies.
     """
     if method not in METHODS:
         raise ValueError(f"feature_selection.method={method!r}: must be one of {', '.join(METHODS)}")
     varies = np.flatnonzero(np.ptp(x, axis=0) > 1e-12)
     if not len(varies):
-        raise DataError(f"none of {x.shape[1]} measures varies between the training cases", code="constant-features")
-    worth = np.zeros(x.shape[1])
-    worth[varies] = _mutual_information(x[:, varies], y, seed)
-    ranked = sorted(varies.tolist(), key=lambda column: (-worth[column], column))
-    left = _apart(x, ranked, max_correlation)
-    if method == "all" or len(left) <= count:
-        return left
-    return left[:count] if method == "mutual_information" else _eliminated(x, y, left, count)
+        raise DataError(
+            f"none of {x.shape[1]} features varies between the training cases; check the masks",
+            code="constant-features",
+        )
+    information = np.zeros(x.shape[1])
+    information[varies] = _mutual_information(x[:, varies], y, seed)
+    ranked = sorted(varies.tolist(), key=lambda column: (-information[column], column))
+    columns = _uncorrelated(x, ranked, max_correlation)
+    if method == "all" or len(columns) <= count:
+        return columns
+    return columns[:count] if method == "mutual_information" else _eliminated(x, y, columns, count)
 
 
 def _mutual_information(x: FloatArray, y: IntArray, seed: int) -> Any:
-    """Of each column with the class, in nats; 0 where no class has two rows, so that nothing can be compared."""
+    """Mutual information of each column with the class, in nats; 0 if no class has two rows."""
     if np.unique(y, return_counts=True)[1].max() < 2:
         return np.zeros(x.shape[1])
     from sklearn.feature_selection import mutual_info_classif
@@ -51,8 +54,8 @@ def _mutual_information(x: FloatArray, y: IntArray, seed: int) -> Any:
     return mutual_info_classif(x, y, random_state=seed)
 
 
-def _apart(x: FloatArray, ranked: Sequence[int], limit: float) -> list[int]:
-    """The columns, in order, that correlate with none of those kept before by more than `limit`."""
+def _uncorrelated(x: FloatArray, ranked: Sequence[int], limit: float) -> list[int]:
+    """The columns, in order, whose |r| with every column selected before is at most `limit`."""
     z = x[:, ranked]
     z = (z - z.mean(axis=0)) / z.std(axis=0)
     alike = np.abs(z.T @ z) / len(z) > limit  # (F, F)

@@ -1,4 +1,4 @@
-"""From tables of features to arrays: one sequence a case, frames × features, and slices resampled to fixed levels."""
+"""Convert feature tables to arrays: one sequence per case (frames × features), slices resampled to fixed levels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from medseg.errors import DataError
 from medseg.typing import FloatArray
 
 NOT_FEATURES = ("case", "patient", "frame", "time", "label", "signal", "split", "step", "position_mm")
-"""Columns of the tables that name or judge a row; every other numeric column is a feature."""
+"""Columns that identify or label a row; every other numeric column is a feature."""
 
 
 @dataclass(frozen=True)
 class FeatureSequence:
-    """The features of one case over its T frames, in order of time.
+    """The features of one case over its T frames, in temporal order.
 
-    x: (T, F), columns as `names`, gaps filled; known: (T, F), what of it was measured; steps: (T, S, G), columns as
-    `step_names`, from the lowest level to the highest, or None; frames: (T,) numbers as in the table; times: (T,) s,
-    NaN where unknown; labels: a state a frame, None where unknown; signal: (T,), NaN where unknown.
+    x: (T, F), columns as `names`, missing values interpolated; known: (T, F), which values were measured; steps: (T, S,
+    G), columns as `step_names`, from the lowest level to the highest, or None; frames: (T,) numbers as in the table;
+    times: (T,) s, NaN if unknown; labels: one state per frame, None if unknown; signal: (T,), NaN if unknown.
     """
 
     case: str
@@ -40,13 +40,13 @@ class FeatureSequence:
 
     @property
     def measured(self) -> FloatArray:
-        """The features (T, F) without what was filled in: NaN there."""
+        """The features (T, F) as measured: NaN in place of interpolated values."""
         return np.where(self.known, self.x, np.nan)
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation of each feature over a cohort: (F,) and (G,); kept with a model as plain lists."""
+    """Mean and standard deviation of each feature over a cohort: (F,) and (G,); stored with a model as plain lists."""
 
     mean: tuple[float, ...]
     sd: tuple[float, ...]
@@ -57,12 +57,12 @@ class Normalisation:
 def sequences(
     frames: pd.DataFrame, steps: pd.DataFrame | None = None, levels: int = 32, resample: bool = True
 ) -> list[FeatureSequence]:
-    """One `FeatureSequence` for each `case` of the frames table, in the table's order of cases.
+    """Return one `FeatureSequence` per `case` of the frames table, in the table's order of cases.
 
-    Slices, of which cases have different numbers, are resampled to `levels`. Sectors and quadrants, of which all have
-    the same, are not (`resample` false): step k stays the k-th of `levels`. Missing values inside a sequence are
-    filled along time; a feature that a case does not have at all stays NaN until it is normalised. Raises
-    DataError for a missing column, a repeated frame or a table without features.
+    Slices differ in number between cases and are resampled to `levels`. Sectors and quadrants have a fixed number and
+    are not resampled (`resample` false): step k stays the k-th of `levels`. Missing values inside a sequence are
+    interpolated over time; a feature that a case lacks altogether stays NaN until normalisation. Raises `DataError`
+    (table-invalid) for a missing column, a repeated frame or a table without features.
     """
     _check(frames, steps)
     names = feature_columns(frames)
@@ -83,7 +83,7 @@ def feature_columns(table: pd.DataFrame) -> tuple[str, ...]:
 
 
 def select(sequence: FeatureSequence, names: Sequence[str], step_names: Sequence[str] = ()) -> FeatureSequence:
-    """The sequence with just these features in this order, as a trained model expects; DataError names missing ones."""
+    """Select the features that a trained model expects, in its order; the `DataError` lists missing ones."""
     missing = [name for name in names if name not in sequence.names]
     missing += [name for name in step_names if name not in sequence.step_names]
     if missing:
@@ -101,9 +101,9 @@ def select(sequence: FeatureSequence, names: Sequence[str], step_names: Sequence
 
 
 def add_slopes(sequence: FeatureSequence, how: Literal["central", "backward"] = "central") -> FeatureSequence:
-    """Append the slope of every feature as ``<name>.slope``: per second, or per frame where times are unknown.
+    """Append the slope of every feature as ``<name>.slope``: per second, or per frame if times are unknown.
 
-    Central differences look one frame ahead; take "backward" for a causal model.
+    Central differences read one frame ahead; use "backward" for a causal model.
     """
     clock = sequence.times if np.isfinite(sequence.times).all() else sequence.frames
     if len(clock) < 2:
@@ -119,10 +119,10 @@ def add_slopes(sequence: FeatureSequence, how: Literal["central", "backward"] = 
 
 
 def normalise_case(sequence: FeatureSequence) -> FeatureSequence:
-    """Features as z-scores over the sequence itself: size, spacing and scanner cancel, and so does absolute size.
+    """Scale features to z-scores over the sequence itself: differences in size, spacing and scanner cancel.
 
-    Slices lose the case's own mean profile and are divided by the standard deviation of what is left, so that the
-    change over time stays in sight. Constant and missing values become 0.
+    Slices lose the case's mean profile and are divided by the standard deviation of the residual, which keeps the
+    change over time. Constant and missing values become 0.
     """
     x = _scaled(sequence.x, *_moments(sequence.x, axis=0))
     steps = sequence.steps
@@ -133,7 +133,7 @@ def normalise_case(sequence: FeatureSequence) -> FeatureSequence:
 
 
 def cohort(items: Iterable[FeatureSequence]) -> Normalisation:
-    """Moments over all frames of all (training) sequences."""
+    """Return the moments over all frames of all (training) sequences."""
     items = list(items)
     mean, sd = _moments(np.concatenate([item.x for item in items]), axis=0)
     steps = [item.steps for item in items if item.steps is not None]
@@ -144,7 +144,7 @@ def cohort(items: Iterable[FeatureSequence]) -> Normalisation:
 
 
 def normalise_cohort(sequence: FeatureSequence, moments: Normalisation) -> FeatureSequence:
-    """Features as z-scores by a cohort's moments: absolute size stays in sight. Missing values become 0."""
+    """Scale features to z-scores by a cohort's moments, which keeps absolute size. Missing values become 0."""
     x = _scaled(sequence.x, np.asarray(moments.mean), np.asarray(moments.sd))
     steps = sequence.steps
     if steps is not None:
@@ -169,7 +169,7 @@ def _check(frames: pd.DataFrame, steps: pd.DataFrame | None) -> None:
 
 
 class _Frames:
-    """The columns of a table of frames as arrays, so that a case is a look-up; pandas takes milliseconds for one."""
+    """The columns of a frames table as arrays, for fast look-up of a case; pandas takes milliseconds for each."""
 
     def __init__(self, table: pd.DataFrame, names: tuple[str, ...]) -> None:
         unknown = pd.Series(np.nan, index=table.index)
@@ -182,7 +182,7 @@ class _Frames:
         self.patients = list(table["patient" if "patient" in table else "case"])
 
     def sequence(self, case: Any, rows: np.ndarray[Any, Any], profiles: _Profiles | None) -> FeatureSequence:
-        """What the table's rows say of one case, in order of time."""
+        """Return one case's rows in temporal order."""
         patient = str(self.patients[rows[0]])
         rows = rows[np.argsort(self.frames[rows], kind="stable")]
         frames = self.frames[rows]
@@ -202,7 +202,7 @@ class _Frames:
 
 
 class _Profiles:
-    """The columns of a table of slices, or of sectors (not to be resampled), as arrays."""
+    """The columns of a table of slices, or of sectors (which are not resampled), as arrays."""
 
     def __init__(self, table: pd.DataFrame, names: tuple[str, ...], levels: int, resample: bool) -> None:
         self.names, self.levels, self.resample = names, levels, resample
@@ -212,8 +212,8 @@ class _Profiles:
         self.rows = table.groupby("case", sort=False).indices
 
     def of(self, case: Any, frames: FloatArray) -> FloatArray:
-        """Steps of one case (T, S, G): slices at levels between the lowest and the highest one that ever hold anything,
-        sectors as they are. A frame or level without a measure is NaN.
+        """Return the steps of one case (T, S, G): slices at levels between the lowest and the highest nonzero slice of
+        the sequence, sectors unchanged. A frame or level without features is NaN.
         """
         profile = np.full((len(frames), self.levels, len(self.names)), np.nan)
         rows = np.asarray(self.rows.get(case, []), dtype=np.intp)
@@ -241,7 +241,7 @@ class _Profiles:
 
 
 def _filled(values: FloatArray) -> FloatArray:
-    """(T, F) with gaps filled along time, frames taken as equally far apart; at the ends the nearest value stays."""
+    """Interpolate missing values of (T, F) over frame index; at both ends repeat the nearest value."""
     if np.isfinite(values).all():
         return values
     gaps = pd.DataFrame(np.where(np.isfinite(values), values, np.nan))
@@ -249,14 +249,14 @@ def _filled(values: FloatArray) -> FloatArray:
 
 
 def _moments(values: FloatArray, axis: Literal[0] | tuple[Literal[0], Literal[1]]) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of the known values; 0 and 0 where nothing is known."""
+    """Mean and standard deviation of the known values; 0 and 0 if no value is known."""
     from sklearn.preprocessing import StandardScaler
 
     feature_shape = values.shape[1 if axis == 0 else 2 :]
     if not values.size:
         return np.zeros(feature_shape), np.zeros(feature_shape)
     flat = np.where(np.isfinite(values), values, np.nan).reshape(-1, int(np.prod(feature_shape)))
-    with np.errstate(invalid="ignore"):  # where nothing is known
+    with np.errstate(invalid="ignore"):  # columns without a known value
         scaler = StandardScaler().fit(flat)
     return np.nan_to_num(scaler.mean_).reshape(feature_shape), np.sqrt(np.nan_to_num(scaler.var_)).reshape(
         feature_shape
@@ -264,7 +264,7 @@ def _moments(values: FloatArray, axis: Literal[0] | tuple[Literal[0], Literal[1]
 
 
 def _scaled(values: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """(values − mean) / sd; 0 where a value is unknown or does not vary beyond rounding."""
+    """(values − mean) / sd; 0 for unknown values and for features that vary by no more than rounding error."""
     varies = sd > 1e-9 * np.maximum(1, np.abs(mean))
     scaled = np.where(varies, (values - mean) / np.where(varies, sd, 1), 0)
     return np.where(np.isfinite(scaled), scaled, 0)

@@ -1,4 +1,4 @@
-"""Size and place of each label: volume, area slice by slice, centroid."""
+"""Size and position of each label: volume, area slice by slice, centroid."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]) -> pd.DataFrame:
-    """Area of each label in mm², one row an axial slice."""
+    """Area of each label in mm², one row per axial slice."""
     volume = axial(image, mask)
     return table(volume, labels, lambda inside, _: {"area_mm2": float(inside.sum()) * volume.pixel_mm2})

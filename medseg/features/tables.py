@@ -1,4 +1,4 @@
-"""Tables of measures: one row a frame, one row a slice, and what each measure is."""
+"""Feature tables: one row per frame, one row per slice, and the definition of each feature."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from medseg.utils.files import atomic_write_text, sibling_path, write_json
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
-BESIDE = ("_steps.csv", "_units.json", "_retrospective.json")  # what may lie beside a table of frames
+BESIDE = ("_steps.csv", "_units.json", "_retrospective.json")  # suffixes of files that may accompany a frames table
 
 
 class Tables(NamedTuple):
-    """Features. frames: one row a frame; steps: one row a slice of a frame, or None; units: unit and definition of each
-    measure by the last part of its name, empty where nobody said; retrospective: names of columns of `frames` whose
-    value of a frame hangs on later frames, too.
+    """Features. frames: one row per frame; steps: one row per slice of a frame, or None; units: unit and definition of
+    each feature by the last part of its name, empty if unknown; retrospective: columns of `frames` whose value at a
+    frame depends on later frames, too.
     """
 
     frames: pd.DataFrame
@@ -29,14 +29,14 @@ class Tables(NamedTuple):
     units: dict[str, str] = {}  # noqa: RUF012
     retrospective: tuple[str, ...] = ()
 
-    def meaning(self, measure: str) -> str:
-        """Unit and definition of a measure by its whole name; blank where unknown."""
-        return self.units.get(measure.rsplit(".", 1)[-1], "")
+    def meaning(self, feature: str) -> str:
+        """Return unit and definition of a feature by its full name; empty if unknown."""
+        return self.units.get(feature.rsplit(".", 1)[-1], "")
 
 
 def write_tables(tables: Tables, out: Path) -> None:
-    """OUT.csv, OUT_units.json and, where there are any, the slices in OUT_steps.csv and the names of retrospective
-    columns in OUT_retrospective.json; an older one is removed, which would be read with it.
+    """Write OUT.csv, OUT_units.json and, if there are any, slices to OUT_steps.csv and the names of retrospective
+    columns to OUT_retrospective.json; outdated files of the same names are removed.
     """
     facts = [name for name in FACTS if name in tables.frames and tables.frames[name].notna().any()]
     features = [name for name in tables.frames if name not in FACTS]
@@ -44,21 +44,21 @@ def write_tables(tables: Tables, out: Path) -> None:
         atomic_write_text(sibling_path(out, "_steps.csv"), _first(tables.steps, KEYS).to_csv(index=False))
     else:
         sibling_path(out, "_steps.csv").unlink(missing_ok=True)
-    for ending, content in {"_units.json": tables.units, "_retrospective.json": list(tables.retrospective)}.items():
+    for suffix, content in {"_units.json": tables.units, "_retrospective.json": list(tables.retrospective)}.items():
         if content:
-            write_json(sibling_path(out, ending), content)
+            write_json(sibling_path(out, suffix), content)
         else:
-            sibling_path(out, ending).unlink(missing_ok=True)
+            sibling_path(out, suffix).unlink(missing_ok=True)
     atomic_write_text(out, tables.frames[[*facts, *features]].to_csv(index=False))
 
 
 def read_tables(file: Path) -> Tables:
-    """Tables as `write_tables` wrote them: numbers as numbers, names as text; `DataError` where it is no such table."""
+    """Read tables that `write_tables` wrote: numbers as numbers, names as text; `DataError` for any other table."""
     table, steps = _numeric(file), sibling_path(file, "_steps.csv")
     missing = [name for name in ("case", "frame") if name not in table]
     if missing or table.empty:
-        what = f"has no column {' and '.join(missing)}" if missing else "has no row"
-        raise DataError(f"{file}: {what}; a features table is what medseg extract-features writes")
+        problem = f"has no column {' and '.join(missing)}" if missing else "has no row"
+        raise DataError(f"{file}: {problem}; give a table that medseg extract-features wrote")
     if "patient" not in table:
         table["patient"] = table["case"]
     retrospective = sibling_path(file, "_retrospective.json")
@@ -71,18 +71,18 @@ def read_tables(file: Path) -> Tables:
 
 
 def _names(file: Path) -> tuple[str, ...]:
-    """A list of columns; `DataError` for anything else, since a forecast's error is read by it."""
+    """Read a list of columns; `DataError` for anything else, since reports interpret the forecast error by it."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read ({error}); extract the features again") from error
     if not isinstance(content, list):
-        raise DataError(f"{file}: is no list of columns; extract the features again")
+        raise DataError(f"{file}: not a list of columns; extract the features again")
     return tuple(map(str, content))
 
 
 def _units(file: Path) -> dict[str, str]:
-    """What the measures are, where a file says it; it is only shown, so one that cannot be read costs no case."""
+    """Read the features' definitions; they are only displayed, so an unreadable file is ignored."""
     try:
         return {str(name): str(text) for name, text in json.loads(file.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError):
@@ -99,7 +99,7 @@ def _numeric(file: Path) -> pd.DataFrame:
         try:
             table[column] = pd.to_numeric(table[column].replace("", None))
         except ValueError as error:
-            raise DataError(f"{file}: column {column!r} holds something that is no number ({error})") from error
+            raise DataError(f"{file}: column {column!r} holds a value that is not a number ({error})") from error
     return table
 
 

@@ -1,4 +1,4 @@
-"""Parts of a head or a slice of it: shares, brightness against the rest, place, and how far left differs from right."""
+"""Tissues of a head or a slice of it: fractions, contrast, position, and left-right asymmetry."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from medseg.features.position import lit
 from medseg.io.labels import Labels
 from medseg.typing import BoolArray, FloatArray
 
-BRIGHT = 2.0  # standard deviations above the mean of the field
-REACH = 0.12  # of the field's width: further off than this no midline is looked for
+BRIGHT_ZSCORE = 2.0  # standard deviations above the mean of the field
+MAX_MIDLINE_SHIFT = 0.12  # of the field's width: the search range of the midline
 
 UNITS: dict[str, str] = {
     "size": "mL in a volume, mm² in a slice: voxels of the label × voxel size",
@@ -36,13 +36,13 @@ UNITS: dict[str, str] = {
 
 
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
-    """Measures of each label and of the field, for a volume or one axial slice (grey, axes along the patient's).
+    """Features of each label and of the field, for a volume or one axial slice (grey, axes along the patient's).
 
     Raises `ImageError` (not-grey) for colour.
     """
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ImageError(
-            f"these measures need a grey image, got {image.GetNumberOfComponentsPerPixel()} channels", code="not-grey"
+            f"these features need a grey image, got {image.GetNumberOfComponentsPerPixel()} channels", code="not-grey"
         )
     if image.GetDimension() == 3:
         image, mask = sitk.DICOMOrient(image, "LPS"), sitk.DICOMOrient(mask, "LPS")
@@ -63,7 +63,7 @@ def _of_field(relative: FloatArray, field: BoolArray, unit: float, step_mm: floa
         blank = ("field_bright_share", "field_asymmetry", "field_skewness", "midline_shift_mm")
         return features | {f"field.{key}": np.nan for key in blank}
     inside = relative[field]
-    features["field.field_bright_share"] = float((inside > BRIGHT).mean())
+    features["field.field_bright_share"] = float((inside > BRIGHT_ZSCORE).mean())
     features["field.field_skewness"] = float((inside**3).mean())
     columns = np.flatnonzero(field.reshape(-1, field.shape[-1]).any(axis=0))
     middle = (columns[0] + columns[-1]) / 2
@@ -76,7 +76,7 @@ def _of_field(relative: FloatArray, field: BoolArray, unit: float, step_mm: floa
 
 
 def _mirrored(values: FloatArray, middle: float) -> FloatArray:
-    """Values with left and right exchanged about column `middle`; 0 beyond the edge."""
+    """Mirror values left to right about column `middle`; 0 beyond the edge."""
     columns = np.round(2 * middle - np.arange(values.shape[-1])).astype(int)
     known = (columns >= 0) & (columns < values.shape[-1])
     out = np.zeros_like(values)
@@ -85,14 +85,14 @@ def _mirrored(values: FloatArray, middle: float) -> FloatArray:
 
 
 def _shift(smooth: FloatArray, field: BoolArray, columns: npt.NDArray[np.intp]) -> float:
-    """Columns by which the best mirror line of the field's inner half is off its middle."""
+    """Distance in columns of the best mirror line of the field's inner half from its middle."""
     middle, width = (columns[0] + columns[-1]) / 2, columns[-1] - columns[0] + 1
     inner = np.abs(np.arange(field.shape[-1]) - middle) <= width / 4
     inner_field = field & inner
     if inner_field.sum() < 16:
         return float("nan")
     best, shift = np.inf, 0.0
-    steps = np.arange(0, REACH * width + 0.5, 0.5)
+    steps = np.arange(0, MAX_MIDLINE_SHIFT * width + 0.5, 0.5)
     for offset in sorted([*steps, *-steps[1:]], key=abs):  # of equally good ones the nearest to the middle
         difference = float(np.abs(smooth - _mirrored(smooth, middle + offset))[inner_field].mean())
         if difference < best - 1e-9:

@@ -1,6 +1,6 @@
-"""Every region that might be the structure sought, measured and kept for a ranker to judge, instead of the largest.
+"""Find candidate regions of a structure and compute their features, for a ranker to score.
 
-A structure among look-alikes is told by more than its own pixels: by its place, its depth and its neighbours.
+For a structure among similar ones, position, depth and neighbours count as well as the region's own pixels.
 """
 
 from __future__ import annotations
@@ -15,36 +15,35 @@ from scipy import ndimage
 from medseg.typing import Float32Array, Int32Array
 
 Box = tuple[slice, ...]
-HALF = 0.5
-LIT = 0.1  # of the bright end: a column's first pixel this bright is the skin
+SKIN_LEVEL = 0.1  # of the 99th percentile: a column's first pixel above it is the skin
 DOWN, ACROSS = -2, -1  # axes of (Z, Y, X): y is depth, x is lateral
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A connected region: its number in the map of regions, and its measures by name, all free of units."""
+    """A connected region: its number in the map of regions, and its features by name, all dimensionless."""
 
     number: int
     measures: dict[str, float]
-    score: float = 0.0  # probability that it is the structure, by the ranker
-    reasons: dict[str, float] = field(default_factory=dict)  # what each measure adds to the log-odds
+    score: float = 0.0  # the ranker's probability that it is the structure
+    reasons: dict[str, float] = field(default_factory=dict)  # each feature's contribution to the log-odds
     kept: bool = False
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The map of regions (Z, Y, X), 0 where there is none, and a candidate for each."""
+    """The map of regions (Z, Y, X), 0 for background, and a candidate for each region."""
 
     numbers: Int32Array
     candidates: list[Candidate]
 
 
 class CandidateFinder:
-    """Components of a probability above a low `threshold`, and which of them are kept.
+    """Find connected components of a probability above a low `threshold`, and select which to keep.
 
-    min_fraction: share of the image's pixels below which a region is noise; max_candidates: of each label, the most
+    min_fraction: smaller regions, as a fraction of the image's pixels, are noise; max_candidates: per label, the most
     probable ones. keep: "best" (the highest score), "threshold" (every score of at least `min_score`) or "all";
-    "best" too keeps nothing whose score is below `min_score`.
+    "best" also keeps no region whose score is below `min_score`.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class CandidateFinder:
         return Regions(order[numbers], measure_regions(order[numbers], probability, image))
 
     def choose(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The scored candidates, those to keep marked."""
+        """Mark the scored candidates to keep."""
         best = max((c.score for c in candidates), default=0.0)
         first = next((c.number for c in candidates if c.score == best), 0)
 
@@ -88,43 +87,44 @@ class CandidateFinder:
 
 
 def only_kept(probability: Float32Array, regions: Regions) -> Float32Array:
-    """The probability (Z, Y, X) inside the kept regions, 0 elsewhere.
+    """Return the probability (Z, Y, X) inside the kept regions, 0 elsewhere.
 
-    A kept region that nowhere reaches one half is raised, so that its core, half its peak and more, is in the mask.
+    A kept region with a peak below one half is rescaled, so that its core (at least half its peak) is in the mask.
     """
     factor = np.zeros(len(regions.candidates) + 1, np.float32)
     for candidate in regions.candidates:
         if candidate.kept:
-            factor[candidate.number] = 1 if candidate.measures["peak"] > HALF else 1 / candidate.measures["peak"]
+            factor[candidate.number] = 1 if candidate.measures["peak"] > 0.5 else 1 / candidate.measures["peak"]
     return np.asarray(probability * factor[regions.numbers], np.float32)
 
 
 def measure_regions(numbers: Int32Array, probability: Float32Array, image: Float32Array) -> list[Candidate]:
-    """Measures of each region 1 … n of `numbers` (Z, Y, X).
+    """Compute the features of each region 1 … n of `numbers` (Z, Y, X).
 
-    probability: peak, certainty (mean). shape: area (log share of the image), lengthening (log ratio of the principal
-    standard deviations), irregularity (1 − area / area of the ellipse, or ellipsoid, of the same second moments), wider
-    (log width / height). echo: brightness against the image, contrast against a ring, unevenness, margin (gradient
-    on the border), below (brightness of what lies deeper, against what lies beside that). position: depth and lateral
-    of the centre (0 middle of the width, 1 its edge), surface (from the skin line to the upper edge), border (to
-    the image's nearest edge), in shares of the image's height or width. others: neighbours (log count), nearest
-    (distance in own diameters), larger and surer (own area and peak against the largest of the others, log).
+    probability: peak, certainty (mean). shape: area (log fraction of the image), lengthening (log ratio of the
+    principal standard deviations), irregularity (1 − area / area of the ellipse, or ellipsoid, of the same second
+    moments), wider (log width / height). echo: brightness against the image, contrast against a ring, unevenness,
+    margin (gradient on the border), below (brightness of the strip under the region, against both sides of that).
+    position: depth and lateral of the centre (0 middle of the width, 1 its edge), surface (from the skin line to the
+    upper edge), border (to the image's nearest edge), in fractions of the image's height or width. others: neighbours
+    (log count), nearest (distance in own diameters), larger and surer (own area and peak against the largest of the
+    others, log).
     """
-    if numbers.shape[0] == 1:  # a picture is measured in two dimensions
+    if numbers.shape[0] == 1:  # a 2D image has 2D features
         numbers, probability, image = numbers[0], probability[0], image[0]
     spread = max(float(image.std()), 1e-6)
     scene = _Scene(image, (image - np.median(image)) / spread, _surface(image), _gradient(image) / spread, probability)
     boxes = ndimage.find_objects(numbers)
-    rows = [_alone(numbers, number, box, scene) for number, box in enumerate(boxes, start=1)]
+    rows = [_own_features(numbers, number, box, scene) for number, box in enumerate(boxes, start=1)]
     return [
-        Candidate(number, row | _beside(rows, number - 1, scene.image.shape))
+        Candidate(number, row | _relative_features(rows, number - 1, scene.image.shape))
         for number, row in enumerate(rows, start=1)
     ]
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """What measures are taken from, all of one shape but `surface` (a row index for each column)."""
+    """Arrays that features are computed from, of one shape, except `surface` (a row index per column)."""
 
     image: Float32Array
     relative: Float32Array  # standard deviations above the image's median
@@ -133,8 +133,8 @@ class _Scene:
     probability: Float32Array
 
 
-def _alone(numbers: Int32Array, number: int, box: Box, scene: _Scene) -> dict[str, float]:
-    """What a region shows by itself."""
+def _own_features(numbers: Int32Array, number: int, box: Box, scene: _Scene) -> dict[str, float]:
+    """Features of a region by itself."""
     shape = numbers.shape
     reach = [max(2, round(0.3 * (s.stop - s.start))) for s in box]
     wide = tuple(slice(max(0, s.start - r), min(n, s.stop + r)) for s, r, n in zip(box, reach, shape, strict=True))
@@ -159,8 +159,8 @@ def _alone(numbers: Int32Array, number: int, box: Box, scene: _Scene) -> dict[st
         "unevenness": float(relative[inside].std()),
         "margin": float(scene.gradient[wide][border].mean()) if border.any() else 0.0,
         "below": _below(scene.relative, box),
-        "depth": (centre[DOWN] + HALF) / shape[DOWN],
-        "lateral": abs((centre[ACROSS] + HALF) / shape[ACROSS] - HALF) * 2,
+        "depth": (centre[DOWN] + 0.5) / shape[DOWN],
+        "lateral": abs((centre[ACROSS] + 0.5) / shape[ACROSS] - 0.5) * 2,
         "surface": (box[DOWN].start - surface) / shape[DOWN],
         "border": float(min(edges)),
         **{f"centre_{axis}": float(c) for axis, c in zip("zyx"[-len(centre) :], centre, strict=True)},
@@ -180,7 +180,7 @@ def _form(inside: npt.NDArray[np.bool_]) -> dict[str, float]:
 
 
 def _below(relative: Float32Array, box: Box) -> float:
-    """Brightness of a strip as deep as the region below it, less that of the strips on both sides."""
+    """Brightness of the strip below the region, as high as the region, minus that of the strips on both sides."""
     down, across = box[DOWN], box[ACROSS]
     height, width = down.stop - down.start, across.stop - across.start
     rows = slice(down.stop, down.stop + height)
@@ -190,8 +190,8 @@ def _below(relative: Float32Array, box: Box) -> float:
     return float(strip.mean() - beside.mean()) if strip.size and beside.size else 0.0
 
 
-def _beside(rows: Sequence[dict[str, float]], index: int, shape: tuple[int, ...]) -> dict[str, float]:
-    """What a region is among the others; alone, it counts as far from them and as ten times larger and surer."""
+def _relative_features(rows: Sequence[dict[str, float]], index: int, shape: tuple[int, ...]) -> dict[str, float]:
+    """Features of a region relative to the others; a single region counts as distant and ten times larger and surer."""
     region, others = rows[index], [row for number, row in enumerate(rows) if number != index]
     if not others:
         return {
@@ -214,8 +214,8 @@ def _beside(rows: Sequence[dict[str, float]], index: int, shape: tuple[int, ...]
 
 
 def _surface(image: Float32Array) -> npt.NDArray[np.float64]:
-    """The first row of each column ([Z,] X) that is lit; 0 where none is."""
-    lit = image > LIT * np.percentile(image, 99)
+    """The first bright row of each column ([Z,] X); 0 if there is none."""
+    lit = image > SKIN_LEVEL * np.percentile(image, 99)
     return np.asarray(np.argmax(lit, axis=DOWN), np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Connected components (faces touching) of large binary arrays, found slab by slab."""
+"""Connected components (face connectivity) of large binary arrays, labelled slab by slab."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from medseg.typing import BoolArray, IntArray
 
 Numbers = npt.NDArray[np.uint32]
 Choice = Callable[[IntArray, BoolArray], BoolArray]
-SLAB = 1 << 23  # voxels whose components are numbered at once, 4 bytes each
+SLAB = 1 << 23  # voxels that are labelled at once, 4 bytes each
 
 
 def select_components(mask: BoolArray, choose: Choice, slab: int = SLAB) -> BoolArray:
-    """The components of a part ([Z,] Y, X) that `choose` picks.
+    """Keep the components of a mask ([Z,] Y, X) that `choose` selects.
 
-    `choose` takes each component's voxels (n,) and whether it touches the array's border (n,), in the order of their
-    first voxels, and says which stay (n,). Numbers exist for one slab of about `slab` voxels at a time.
+    `choose` takes the components' sizes in voxels (n,) and whether they touch the array's border (n,), in order of
+    their first voxels, and returns which to keep (n,). Labels exist for one slab of about `slab` voxels at a time.
     """
     depth = max(1, slab // int(np.prod(mask.shape[1:])))
     sizes, edges, pairs = [], [], [np.zeros((2, 0), np.int64)]
-    previous = np.zeros(mask.shape[1:], np.int64)  # the numbers of the plane before a slab
+    previous = np.zeros(mask.shape[1:], np.int64)  # labels of the last plane of the slab before
     total = 0
     for first in range(0, len(mask), depth):
         numbers = _numbered(mask[first : first + depth])
@@ -49,7 +49,7 @@ def select_components(mask: BoolArray, choose: Choice, slab: int = SLAB) -> Bool
 
 
 def _drawn(mask: BoolArray, depth: int, selected: list[BoolArray]) -> BoolArray:
-    """Those components that stay, of each slab in the order in which they were numbered."""
+    """Draw the selected components; `selected` holds one array per slab, in label order."""
     result = np.zeros_like(mask)
     for first, slab_selected in zip(range(0, len(mask), depth), selected, strict=True):
         slab = slice(first, first + depth)
@@ -61,13 +61,13 @@ def _drawn(mask: BoolArray, depth: int, selected: list[BoolArray]) -> BoolArray:
 
 
 def _numbered(slab: BoolArray) -> Numbers:
-    """The component of each voxel, from 1 on; 0: none."""
+    """Component label of each voxel, from 1; 0: background."""
     image = sitk.GetImageFromArray(slab.view(np.uint8))
     return np.asarray(sitk.GetArrayFromImage(sitk.ConnectedComponent(image)))
 
 
 def _at_border(numbers: Numbers, count: int, first: bool, last: bool) -> BoolArray:
-    """Which of the numbers 1 … `count` of a slab touch the border; the `first` and the `last` slab have one more."""
+    """Which labels 1 … `count` of a slab touch the border; the `first` and the `last` slab have an extra face."""
     touching = np.zeros(count + 1, np.bool_)
     sides = [numbers.take(index, axis) for axis in range(1, numbers.ndim) for index in (0, -1)]
     for side in [*sides, *([numbers[0]] if first else []), *([numbers[-1]] if last else [])]:

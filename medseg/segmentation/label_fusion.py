@@ -1,4 +1,4 @@
-"""Label maps of several models as one."""
+"""Merge label maps of several models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from medseg.io.geometry import from_array, require_same_grid
 
 
 def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.Image, dict[str, int]]:
-    """One label map and its names from (label map, names) of one grid; the first has priority over the later ones.
+    """Merge (label map, names) on one grid into one label map and its names; earlier maps have priority.
 
-    Labels are numbered anew in the order in which they are named; equal names share a number.
+    Labels are renumbered in order of first appearance; equal names share a number. Raises ImageError (image-grid).
     """
     names = merge_names([labels for _, labels in maps])
     first = maps[0][0]
     merged = np.zeros(sitk.GetArrayViewFromImage(first).shape, np.uint8)
-    for image, labels in reversed(maps):  # what has priority is painted last
+    for image, labels in reversed(maps):  # maps with priority are painted last
         array = sitk.GetArrayViewFromImage(image)
         require_same_grid(image, first, "label maps on different grids cannot be merged", "", code="image-grid")
         for name, number in labels.items():
@@ -27,5 +27,5 @@ def merge_maps(maps: Sequence[tuple[sitk.Image, dict[str, int]]]) -> tuple[sitk.
 
 
 def merge_names(maps: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """The numbers of the labels of several maps in a merged one."""
+    """Number the labels of several maps for a merged one."""
     return {name: number for number, name in enumerate(dict.fromkeys(name for names in maps for name in names), 1)}

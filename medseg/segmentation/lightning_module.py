@@ -72,7 +72,7 @@ class SegmentationModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def progress(self) -> float:
-        """Share of the training that is over, 0..1, by steps or by the clock, whichever is further."""
+        """Fraction of the training that is done, 0..1, by steps or by time, whichever is larger."""
         steps = self._steps_done() / self.total_steps
         return min(1.0, max(steps, self.clock()))
 

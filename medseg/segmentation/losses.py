@@ -1,4 +1,4 @@
-"""Losses of exclusive labels (softmax) and of labels that may overlap (sigmoid); a label not annotated gives none."""
+"""Losses of exclusive labels (softmax) and overlapping labels (sigmoid); labels without annotation are ignored."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 class DiceCrossEntropy(nn.Module):
     """`dice` · (1 − soft Dice over the foreground) + `cross_entropy` · CE (Isensee et al. 2021).
 
-    With `batch` the overlap is summed over the batch before the ratio is taken: steadier where a label is absent in
-    many patches. `weights` of the labels 1..K scale both parts. Exclusive labels: logits (B, K+1, *S), channel 0
-    background; a label that was not annotated counts as background on both sides (marginal loss, Shi et al. 2021).
-    Else logits (B, K, *S) against the bits of the mask, and channels that were not annotated are left out.
+    With `batch` the overlap is summed over the batch before the ratio is taken, which is more stable if a label is
+    absent in many patches. `weights` of the labels 1..K scale both terms. Exclusive labels: logits (B, K+1, *S),
+    channel 0 background; a label that was not annotated counts as background on both sides (marginal loss, Shi et al.
+    2021). Otherwise logits (B, K, *S) against the bits of the mask; channels without annotation are left out.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class DiceCrossEntropy(nn.Module):
 
 
 def _unknown_to_background(logits: Tensor, known: Tensor) -> Tensor:
-    """Logits in which the probability of labels that were not annotated stands with the background."""
+    """Add the probability of labels without annotation to the background's logit."""
     shape = (*known.shape, *[1] * (logits.ndim - 2))
     unknown = ~known.reshape(shape)  # (B, K, 1…)
     hidden = logits[:, 1:].masked_fill(~unknown, -torch.inf)

@@ -1,4 +1,4 @@
-"""From a dataset's fingerprint to a network's size, each decision with its reason (after Isensee et al. 2021)."""
+"""Derive a network's size from a dataset's fingerprint, with a reason for each decision (Isensee et al. 2021)."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from medseg.errors import DataError
 
 Facts = dict[str, Any]
 
-ANISOTROPIC = 3.0  # slices further apart than this many in-plane pixels hold little of their neighbours
+ANISOTROPIC = 3.0  # slices further apart than this many in-plane pixels share little information
 FEW_SLICES = 24
-SLICE_PIXELS = {"cpu": 192, "cuda": 320}  # in-plane size that a training of minutes, or of hours, can learn from
+SLICE_PIXELS = {"cpu": 192, "cuda": 320}  # in-plane size for training in minutes (CPU) or hours (GPU)
 PATCH_PIXELS = {"cpu": 256, "cuda": 512}
-TRAINING_VALUES = 10  # of 4 bytes a voxel that a U-Net keeps for the way back, for each channel of its first level
-PREDICTION_VALUES = 7  # the same at the peak of a pass without a way back
-LEAST_DIAMETER = 3.0  # voxels across the smallest structure
-SMALL_LESION = 0.03  # of a picture's long side: below, a shrunken picture loses it
-PICTURE = 128
+TRAINING_VALUES = 10  # 4-byte values per voxel and first-level channel that a U-Net stores for backpropagation
+PREDICTION_VALUES = 7  # the same at the peak of a forward pass
+MIN_DIAMETER = 3.0  # voxels across the smallest structure
+SMALL_LESION = 0.03  # of a 2D image's long side: smaller lesions vanish when the image is downsampled
+MIN_IMAGE_SIDE = 128
 
 
 class Decision(NamedTuple):
-    """A setting's value and why."""
+    """A setting's value and the reason for it."""
 
     value: Any
     reason: str
 
 
 def decide(facts: Facts, device: str, batch_memory: float) -> dict[str, Decision]:
-    """Values for the settings that a recipe may leave `auto`, by their names.
+    """Choose values for the settings that a recipe may leave `auto`, by name.
 
     `facts` is a fingerprint: "size", "spacing_mm" (medians per axis), "diameter_mm" per label, "components" of the
-    first channel, "intensity". `device` is cpu or cuda; `batch_memory` is how many bytes a batch may take. Raises
-    `DataError` where no label has a diameter.
+    first channel, "intensity". `device` is cpu or cuda; `batch_memory` is the memory for a batch in bytes. Raises
+    `DataError` if no label has a diameter.
     """
     flat = len(facts["size"]) == 2 or facts["size"][2] == 1
     plan = _picture(facts, device) if flat else _volume(facts, device)
@@ -49,7 +49,7 @@ def decide(facts: Facts, device: str, batch_memory: float) -> dict[str, Decision
 
 
 def _smallest(facts: Facts) -> float:
-    """Diameter (mm) of the smallest label, which size and grid depend on."""
+    """Diameter (mm) of the smallest label, which determines size and grid."""
     if not facts["diameter_mm"]:
         raise DataError(
             "no training mask shows any label, so no size can be planned; see medseg data check, and "
@@ -68,7 +68,7 @@ def _picture(facts: Facts, device: str) -> dict[str, Decision]:
         plan["organ.image_size"] = Decision([round(width), round(height)], why)
         plan["segmenter.patch_size"] = Decision([size, size], why)
         return plan
-    side = min(max(width, height), max(PICTURE, math.ceil(16 / share)))
+    side = min(max(width, height), max(MIN_IMAGE_SIDE, math.ceil(16 / share)))
     why = f"the smallest label is {share:.0%} of a picture across and keeps {side * share:.0f} pixels: whole pictures"
     plan["organ.image_size"] = plan["segmenter.patch_size"] = Decision([side, side], why)
     return plan
@@ -80,7 +80,7 @@ def _volume(facts: Facts, device: str) -> dict[str, Decision]:
     slices, anisotropy = size[2], spacing[2] / plane
     limit = SLICE_PIXELS[device]
     finest = max(size[0] * spacing[0], size[1] * spacing[1]) / limit  # mm a pixel where the plane just fits
-    thin = _smallest(facts) / LEAST_DIAMETER
+    thin = _smallest(facts) / MIN_DIAMETER
     step = round(max(plane, min(finest, max(thin, plane))), 2)
     why = f"median in-plane spacing is {plane:.2f} mm"
     if step > plane:
@@ -138,7 +138,7 @@ def _intensity(facts: Facts, flat: bool) -> Decision:
 
 
 def _grid(plan: dict[str, Decision]) -> Decision:
-    """The step that brings images to the planned size."""
+    """The preprocessing step that brings images to the planned size."""
     if "organ.spacing_mm" in plan:
         spacing = plan["organ.spacing_mm"].value
         return Decision({"_target_": "medseg.preprocess.geometry.Resample", "spacing": spacing}, "the spacing above")

@@ -1,4 +1,4 @@
-"""Rules a label map is cleaned by. A step takes and returns a uint8 mask (SimpleITK image)."""
+"""Postprocessing steps. Each takes and returns a uint8 mask (SimpleITK image)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medseg.typing import BoolArray
 
 
 class KeepLargest:
-    """Keep each label's largest connected component (faces touching); other pieces become background."""
+    """Keep each label's largest connected component (face connectivity); the others become background."""
 
     def __init__(self, labels: list[int] | None = None) -> None:
         self.labels = labels  # None: every label
@@ -29,7 +29,7 @@ class KeepLargest:
 class FillHoles:
     """Fill background that a label encloses; other labels are never overwritten.
 
-    With `axial` what it encloses within one axial slice of a volume is a hole too, open above or below as it may be.
+    With `axial`, background that is enclosed within one axial slice of a volume is filled too.
     """
 
     def __init__(self, labels: list[int] | None = None, axial: bool = False) -> None:
@@ -41,15 +41,14 @@ class FillHoles:
         if not self.axial or mask.GetDimension() < 3:
             return filled
         cosines = np.reshape(mask.GetDirection(), (3, 3))  # physical x y z by index i j k
-        axis = 2 - int(np.abs(cosines[2]).argmax())  # of an array z y x: the one that runs nearest to the patient's
+        axis = 2 - int(np.abs(cosines[2]).argmax())  # array axis (z, y, x) closest to the patient's longitudinal axis
         return _each_label(filled, self.labels, lambda label_mask: _filled_across(label_mask, axis))
 
 
 class MinimumSize:
-    """Drop connected components (faces touching) smaller than `mm2` in 2D or `mm3` in 3D.
+    """Remove connected components (face connectivity) smaller than `mm2` in 2D or `mm3` in 3D.
 
-    Photographs have spacing 1, so there mm² are pixels. With `keep_largest` each label's largest component stays,
-    whatever its size.
+    Photographs have spacing 1, so mm² means pixels. With `keep_largest` each label's largest component is always kept.
     """
 
     def __init__(
@@ -65,23 +64,23 @@ class MinimumSize:
         self.labels, self.keep_largest = labels, keep_largest
 
     def __call__(self, mask: sitk.Image) -> sitk.Image:
-        """Mask → mask; ImageError (image-dimension) for a dimension without a minimum."""
+        """Mask → mask; raises `ImageError` (image-dimension) for a dimension without a minimum."""
         least = self.least.get(mask.GetDimension())
         if least is None:
             raise ImageError(
                 f"the minimum size has no value for a {mask.GetDimension()}D mask; give mm2 for 2D, mm3 for 3D",
                 code="image-dimension",
             )
-        # 1e-6: a component of exactly the minimum stays, whatever the spacing's last digits
+        # 1e-6: keep a component of exactly the minimum despite rounding of the spacing
         voxels = least / float(np.prod(mask.GetSpacing())) * (1 - 1e-6)
         return _each_label(mask, self.labels, lambda label_mask: _large(label_mask, voxels, self.keep_largest))
 
 
 class Inside:
-    """Keep label `inner` only where label `outer` is, holes of `outer` (such as those `inner` itself makes) included.
+    """Keep label `inner` only inside label `outer`, including holes of `outer` (such as those that `inner` makes).
 
-    A component (faces touching) of `inner` stays whole where it lies in that region or touches it; with `cut` its
-    voxels outside the region go as well. Without any `outer` nothing of `inner` stays.
+    A connected component (face connectivity) of `inner` is kept whole if it overlaps or touches that region; with
+    `cut` its voxels outside the region are removed. If `outer` is absent, all of `inner` is removed.
     """
 
     def __init__(self, inner: int, outer: int, cut: bool = False) -> None:
@@ -95,7 +94,7 @@ class Inside:
         return mask * sitk.Cast((inner == 0) + self.between(inner, mask == self.outer), mask.GetPixelID())
 
     def between(self, inner: sitk.Image, outer: sitk.Image) -> sitk.Image:
-        """What stays of a binary `inner`; for labels that may overlap, which no one map can show."""
+        """Filter a binary `inner`; for labels that may overlap, which have no common label map."""
         region = sitk.BinaryFillhole(outer)
         if self.cut:
             return inner * region
@@ -106,13 +105,13 @@ class Inside:
 
 
 class LateralSplit:
-    """Two organs of a pair put on the patient's sides, `left` on the patient's left, however the voxels are numbered.
+    """Assign a paired organ to the patient's sides: `left` on the patient's left, whatever labels the input has.
 
-    Both labels, and `merged` where a network has one label for the pair, are taken together. The two largest parts
-    that lie beside one another along the patient's lateral axis (physical x, + to the left, whatever the orientation)
-    are the organs; where they are fused, what is thin is worn away until they part. Every other voxel belongs to the
-    part it is nearest to. Where the labels' own border differs from that by a sliver (less than `sliver` of a part),
-    it stays. A pair of which one organ is missing (no second part of at least `least` of the first) keeps its labels.
+    Both labels, and `merged` if a network has one label for the pair, are united. The organs are the two largest
+    connected components that lie side by side along the patient's lateral axis (physical x, + to the left, whatever
+    the orientation); fused organs are eroded until they separate. Every other voxel joins the nearest organ. If the
+    input's border differs from that by a sliver (less than `sliver` of an organ), it is kept. If one organ is missing
+    (no second component of at least `least` of the first), the labels are kept.
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class LateralSplit:
         return result
 
     def _divide(self, labels: npt.NDArray[np.uint8], sides: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Labels after `sides`, except slivers that hang on to a label which reaches over from its own side."""
+        """Relabel by `sides`, except slivers connected to a label that extends across from its own side."""
         divided = labels.copy()
         if self.merged is not None:
             divided[labels == self.merged] = sides[labels == self.merged]
@@ -160,7 +159,7 @@ class LateralSplit:
         return divided
 
     def _only_side(self, mask: sitk.Image, x: float, labels: npt.NDArray[np.uint8]) -> int:
-        """The side of a single part whose centre lies at `x` mm: its labels', else that of the image's middle."""
+        """Side of a single organ with its centre at `x` mm: the majority of its labels, else by the image's middle."""
         left, right = (int((labels == label).sum()) for label in (self.left, self.right))
         if left or right:
             return self.left if left >= right else self.right
@@ -169,11 +168,11 @@ class LateralSplit:
 
 
 def _two_cores(pair: sitk.Image, least: float) -> sitk.Image | None:
-    """Where the two organs of a binary pair certainly are: 1 the left one, 2 the right one; None where there is one.
+    """Cores of the two organs of a binary pair: 1 left, 2 right; None if there is only one.
 
-    Voxels nearer to the surface than a limit are worn away, the limit growing, until two parts lie side by side.
+    The pair is eroded by growing distances until two connected components lie side by side.
     """
-    edge = [1] * pair.GetDimension()  # an organ that the image cuts off is worn away there too
+    edge = [1] * pair.GetDimension()  # erode an organ at the image's edge too
     distance = sitk.SignedMaurerDistanceMap(
         sitk.ConstantPad(pair, edge, edge, 0), insideIsPositive=True, squaredDistance=False, useImageSpacing=True
     )
@@ -186,7 +185,7 @@ def _two_cores(pair: sitk.Image, least: float) -> sitk.Image | None:
         if stats.GetNumberOfLabels() < 2 or stats.GetNumberOfPixels(2) < least * stats.GetNumberOfPixels(1):
             continue
         gap = np.subtract(stats.GetCentroid(1), stats.GetCentroid(2))
-        if abs(gap[0]) < np.linalg.norm(gap) / 2:  # above or before one another: pieces of one organ
+        if abs(gap[0]) < np.linalg.norm(gap) / 2:  # above or in front of one another: components of one organ
             continue
         first, second = (1, 2) if gap[0] > 0 else (2, 1)
         return sitk.Cast((components == first) + (components == second) * 2, sitk.sitkUInt8)
@@ -194,7 +193,7 @@ def _two_cores(pair: sitk.Image, least: float) -> sitk.Image | None:
 
 
 def _territories(pair: sitk.Image, cores: sitk.Image) -> sitk.Image:
-    """Which core each voxel belongs to: flooded from the cores, deep voxels before shallow ones."""
+    """Assign each voxel to a core by a watershed from the cores, deep voxels first."""
     depth = sitk.SignedMaurerDistanceMap(pair, squaredDistance=False, useImageSpacing=True)  # negative inside
     return sitk.MorphologicalWatershedFromMarkers(depth, cores, markWatershedLine=False)
 
@@ -204,7 +203,7 @@ def _largest(mask: BoolArray) -> BoolArray:
 
 
 def _filled(mask: BoolArray) -> BoolArray:
-    """A hole is a piece of background that does not touch the border."""
+    """A hole is a connected component of the background that does not touch the border."""
     filled = select_components(~mask, lambda _, borders: ~borders)
     filled |= mask
     return filled
@@ -219,13 +218,13 @@ def _large(mask: BoolArray, voxels: float, keep_largest: bool) -> BoolArray:
 
 
 def _filled_across(mask: BoolArray, axis: int) -> BoolArray:
-    """Holes of each plane across `axis` filled, (Z, Y, X)."""
+    """Fill the holes of each plane across `axis`, (Z, Y, X)."""
     planes = np.moveaxis(mask, axis, 0)
     return np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, axis)
 
 
 def _shapes(mask: sitk.Image) -> sitk.LabelShapeStatisticsImageFilter:
-    """Each label's size (voxels), centre (mm) and box."""
+    """Each label's size (voxels), centre (mm) and bounding box."""
     stats = sitk.LabelShapeStatisticsImageFilter()
     stats.ComputePerimeterOff()
     stats.Execute(mask)
@@ -246,13 +245,13 @@ def _like(array: npt.NDArray[np.generic], image: sitk.Image) -> sitk.Image:
 
 
 def _grown(array: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """One voxel further over faces."""
+    """Dilate by one voxel (face connectivity)."""
     grown = sitk.BinaryDilate(_binary(array), [1] * array.ndim, sitk.sitkCross)
     return np.asarray(sitk.GetArrayFromImage(grown) > 0)
 
 
 def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[BoolArray], BoolArray]) -> sitk.Image:
-    """Apply `change` to each label as a binary array, within the label's bounding box, which makes it cheap."""
+    """Apply `change` to each label as a binary array, cropped to its bounding box for speed."""
     stats = _shapes(mask)
     array = sitk.GetArrayFromImage(mask)
     for label in labels if labels is not None else stats.GetLabels():
@@ -260,9 +259,7 @@ def _each_label(mask: sitk.Image, labels: list[int] | None, change: Callable[[Bo
             continue
         region = array[_window(stats.GetBoundingBox(label))[::-1]]
         changed = change(region == label)
-        for region_plane, plane in zip(
-            region, changed, strict=True
-        ):  # one after the other: no copies of a whole volume
+        for region_plane, plane in zip(region, changed, strict=True):  # plane by plane, to save memory
             region_plane[region_plane == label] = 0
             region_plane[plane & (region_plane == 0)] = label
     return from_array(array, mask)

@@ -1,4 +1,4 @@
-"""From probabilities on the network's grid, plane by plane, to label numbers on the voxels of the input."""
+"""Resample probabilities from the network's grid to the input's, plane by plane, and assign labels."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from scipy import sparse
 from medseg.io.labels import Labels
 from medseg.typing import ByteArray, Float32Array
 
-BLOCK = 1 << 20  # voxels that are decided at once: what is computed for them stays in the processor's cache
-EXACT = 1e-6  # voxels; a position nearer to a voxel's centre than this is that centre
-STRAIGHT = 1e-3  # voxels that an axis may drift off over its whole length
-BORDER = 1.5  # voxels beyond the outermost centres where their values still hold; further out it is 0
+BLOCK = 1 << 20  # voxels per block: the block's arrays fit into the CPU cache
+SNAP_TOLERANCE = 1e-6  # voxels; positions closer than this to a voxel centre are rounded to it
+MAX_DRIFT = 1e-3  # voxels that an axis may deviate over its whole length
+BORDER = 1.5  # voxels; extrapolate this far beyond the outermost centres, 0 further out
 
 
 @dataclass(frozen=True)
 class AxisMap:
-    """One axis of a grid, and the places on it of n voxels in a row of another grid.
+    """One axis of a grid, and the positions on it of n voxels along an axis of another grid.
 
-    `axis` says which of the other's array axes (Z, Y, X) it is; `lower` and `upper` (n,) are the neighbours of each
-    place, `share` (n,) how much of the upper one is taken, 0..1; `inside` (n,) is false beyond the border.
+    `axis` is the corresponding array axis (Z, Y, X) of the other grid; `lower` and `upper` (n,) are the neighbours of
+    each position, `share` (n,) is the weight of the upper one, 0..1; `inside` (n,) is false beyond the border.
     """
 
     axis: int
@@ -37,16 +37,16 @@ class AxisMap:
 
     @classmethod
     def of(cls, axis: int, positions: npt.NDArray[np.float64], size: int) -> AxisMap:
-        """The line of `size` voxels with places (n,) in voxels from its first one."""
+        """Map positions (n,), in voxels from the first one, on an axis of `size` voxels."""
         nearest = np.rint(positions)
-        positions = np.where(np.abs(positions - nearest) < EXACT, nearest, positions)
+        positions = np.where(np.abs(positions - nearest) < SNAP_TOLERANCE, nearest, positions)
         clamped = np.clip(positions, 0, size - 1)
         lower = np.floor(clamped).astype(np.intp)
         inside = (positions >= -BORDER) & (positions < size - 1 + BORDER)
         return cls(axis, lower, np.minimum(lower + 1, size - 1), (clamped - lower).astype(np.float32), inside)
 
     def matrix(self, size: int) -> Any:
-        """Interpolation as a sparse matrix (n, size) of at most two weights a row."""
+        """Linear interpolation as a sparse matrix (n, size) with at most two weights per row."""
         weights = np.stack([1 - self.share, self.share], axis=1) * self.inside[:, None]  # (n, 2)
         columns = np.stack([self.lower, self.upper], axis=1)
         bounds = np.arange(0, 2 * len(weights) + 1, 2)
@@ -54,10 +54,10 @@ class AxisMap:
 
 
 def axis_maps(grid: sitk.Image, reference: sitk.Image) -> tuple[AxisMap, AxisMap, AxisMap]:
-    """How the axes z, y, x of `grid` lie on the voxels of `reference`; in 2D there is one plane z.
+    """Map the axes z, y, x of `grid` to the voxels of `reference`; a 2D image has one plane z.
 
-    Raises ValueError where an axis of one is no axis of the other: a preprocessing step may permute, flip, crop and
-    scale, not turn by other angles.
+    Raises `ValueError` if the axes are not parallel: preprocessing may permute, flip, crop and scale, not rotate by
+    other angles.
     """
     count = grid.GetDimension()
     grid_axes, reference_axes = (
@@ -70,7 +70,7 @@ def axis_maps(grid: sitk.Image, reference: sitk.Image) -> tuple[AxisMap, AxisMap
         axis = int(np.abs(row).argmax())
         drift = np.abs(row) * np.subtract(reference.GetSize(), 1)
         drift[axis] = 0
-        if drift.sum() > STRAIGHT:
+        if drift.sum() > MAX_DRIFT:
             raise ValueError(f"the grids are turned against each other: {turn.tolist()}")
         lines.append(AxisMap.of(2 - axis, start + row[axis] * np.arange(reference.GetSize()[axis]), size))
     if count == 2:
@@ -79,18 +79,18 @@ def axis_maps(grid: sitk.Image, reference: sitk.Image) -> tuple[AxisMap, AxisMap
 
 
 class OutputLabels(NamedTuple):
-    """Which labels are decided, and how: `threshold` counts where they may overlap."""
+    """The labels to assign; `threshold` applies to labels that may overlap."""
 
     labels: Labels
     threshold: float
 
     @property
     def rows(self) -> list[int]:
-        """Where each label stands in an array of probabilities."""
+        """Row of each label in an array of probabilities."""
         return [number - (not self.labels.exclusive) for number in self.labels.numbers.values()]
 
     def decide(self, probabilities: Iterable[Float32Array]) -> ByteArray:
-        """Coded mask of probabilities, one array a label."""
+        """Coded mask of probabilities, one array per label."""
         if self.labels.exclusive:
             return most_probable(probabilities, list(self.labels.numbers.values()))
         names = self.labels.numbers
@@ -102,10 +102,10 @@ class OutputLabels(NamedTuple):
 def resample_to_input(
     planes: Iterator[Float32Array], grid: sitk.Image, reference: sitk.Image, target: OutputLabels, keep: bool = False
 ) -> tuple[ByteArray, dict[str, Float32Array]]:
-    """The coded mask on the voxels of `reference`, linear between voxels; with `keep` also each label's probability.
+    """Interpolate linearly to the grid of `reference`; return the coded mask, and with `keep` each label's probability.
 
-    `planes` are probabilities (K, Y, X) on `grid`, one after the other along Z. Up to 1.5 voxels beyond the outermost
-    centres the nearest voxel counts; further out (a crop) every probability is 0.
+    `planes` are probabilities (K, Y, X) on `grid`, in order along Z. Up to 1.5 voxels beyond the outermost centres the
+    nearest voxel is used; further out (a crop) every probability is 0.
     """
     z, y, x = axis_maps(grid, reference)
     shape = reference.GetSize()[::-1] if reference.GetDimension() == 3 else (1, *reference.GetSize()[::-1])
@@ -117,7 +117,7 @@ def resample_to_input(
         for rows, needed, weights in blocks:
             resampled = (weights @ (across @ plane[row, needed].T).T for row in target.rows)
             label_probabilities = (
-                map(partial(_kept, index=(number, rows), turn=turn), resampled, stored.values()) if keep else resampled
+                map(partial(_store, index=(number, rows), turn=turn), resampled, stored.values()) if keep else resampled
             )
             coded.transpose(turn)[number, rows] = target.decide(label_probabilities)
     output_shape = reference.GetSize()[::-1]
@@ -126,7 +126,7 @@ def resample_to_input(
     }
 
 
-def _kept(
+def _store(
     probability: Float32Array, store: Float32Array, index: tuple[int, slice], turn: tuple[int, int, int]
 ) -> Float32Array:
     store.transpose(turn)[index] = probability
@@ -134,7 +134,7 @@ def _kept(
 
 
 def _blocks(line: AxisMap, size: int, width: int) -> list[tuple[slice, slice, Any]]:
-    """Rows of a plane in blocks of about `BLOCK` voxels: where they go, what they need, and its weights."""
+    """Blocks of about `BLOCK` voxels of a plane: target rows, source rows, and interpolation weights."""
     weights, step = line.matrix(size), max(1, BLOCK // width)
     blocks = []
     for first in range(0, len(line.inside), step):
@@ -145,7 +145,7 @@ def _blocks(line: AxisMap, size: int, width: int) -> list[tuple[slice, slice, An
 
 
 def _along(planes: Iterator[Float32Array], line: AxisMap) -> Iterator[tuple[int, Float32Array]]:
-    """The plane (K, Y, X) at each place of a line, with the place's number, in the order in which they can be made."""
+    """Yield the plane (K, Y, X) at each position of an axis, with its index, in an order that reads `planes` once."""
     held: dict[int, Float32Array] = {}
     count = 0
     for number in np.lexsort((line.share, line.lower)):
@@ -162,7 +162,7 @@ def _along(planes: Iterator[Float32Array], line: AxisMap) -> Iterator[tuple[int,
 
 
 def most_probable(probabilities: Iterable[Float32Array], numbers: Sequence[int]) -> ByteArray:
-    """The number of the most probable label per voxel, 0 where background, which is what is left, is no less so."""
+    """Number of the most probable label per voxel; 0 if the background, 1 − their sum, is at least as probable."""
     best = result = background = None
     for number, probability in zip(numbers, probabilities, strict=True):
         if best is None or result is None or background is None:

@@ -1,4 +1,4 @@
-"""From an image of any size to probabilities, tile by tile."""
+"""Sliding-window inference: from an image of any size to probabilities, tile by tile."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from medseg.io.image import array_view
 from medseg.segmentation.unet import UNet
 from medseg.typing import Float32Array
 
-WHOLE_IMAGE_FACTOR = 1.25
+WHOLE_IMAGE_FACTOR = 1.25  # axes up to this many times the patch size are not tiled
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut: `patch` in network order (y, x) or (z, y, x), overlap of neighbours as a share."""
+    """How an image is tiled: `patch` in network order (y, x) or (z, y, x), overlap of neighbours as a fraction."""
 
     patch: tuple[int, ...]
     overlap: float = 0.5
     batch: int = 8
-    mirror: tuple[int, ...] = ()  # spatial axes, counted from 0 = first of `patch`, that are averaged mirrored
-    multiple: int = 1  # of which every size of a tile must be one: 2^depth
-    context: int = 0  # slices on each side that a 2D network sees with each slice, as channels
+    mirror: tuple[int, ...] = ()  # spatial axes (0 = first of `patch`) over whose flips predictions are averaged
+    multiple: int = 1  # tile sizes must be multiples of this: 2^depth
+    context: int = 0  # neighbouring slices on each side that a 2D network gets as channels
     exclusive: bool = True  # softmax over labels and background; else a sigmoid for each label
 
     def fitted(self, sizes: Sequence[int]) -> Tiling:
-        """With a tile that takes an axis whole where the image is little larger than the patch: 1 tile instead of 4."""
+        """Enlarge the tile to the whole axis if the image is little larger than the patch: 1 tile instead of 4."""
         patch = [
             -(-size // self.multiple) * self.multiple if patch < size <= WHOLE_IMAGE_FACTOR * patch else patch
             for size, patch in zip(sizes, self.patch, strict=True)
@@ -40,7 +40,7 @@ class Tiling:
         return replace(self, patch=tuple(patch))
 
     def starts(self, sizes: Sequence[int]) -> list[tuple[int, ...]]:
-        """First index of every tile: evenly spread, steps of at most (1 − overlap) · patch."""
+        """First index of every tile: evenly spaced, in steps of at most (1 − overlap) · patch."""
         axes = []
         for size, patch in zip(sizes, self.patch, strict=True):
             step = max(1, int(patch * (1 - self.overlap)))
@@ -50,7 +50,7 @@ class Tiling:
 
 
 def stack_planes(planes: Iterable[Float32Array], depth: int) -> Float32Array:
-    """Planes (K, Y, X) as one array (K, Z, Y, X), Z being `depth`."""
+    """Stack planes (K, Y, X) into one array (K, Z, Y, X), Z being `depth`."""
     result: Float32Array | None = None
     for z, plane in enumerate(planes):
         if result is None:
@@ -63,11 +63,11 @@ def stack_planes(planes: Iterable[Float32Array], depth: int) -> Float32Array:
 def iter_planes(
     infer: Callable[[Float32Array], Float32Array], channels: Sequence[Float32Array], tiling: Tiling
 ) -> Iterator[Float32Array]:
-    """Probabilities (K, Y, X) of one plane of Z after the other, each as soon as no further tile reaches it.
+    """Yield probabilities (K, Y, X) plane by plane along Z, each as soon as no further tile covers it.
 
-    `infer` takes tiles (B, C, *patch) to probabilities (B, K, *patch); `parts` are the image's channels, arrays
-    (C, Z, Y, X). Only the planes that open tiles cover are in memory: one for a 2D network, which takes the slices
-    along Z, the depth of a patch for a 3D network.
+    `infer` maps tiles (B, C, *patch) to probabilities (B, K, *patch); `channels` are arrays (C, Z, Y, X). Memory holds
+    only the planes of unfinished tiles: one for a 2D network, which processes slices along Z, the depth of a patch for
+    a 3D network.
     """
     sizes = channels[0].shape[1:]
     flat = len(tiling.patch) == 2
@@ -77,7 +77,7 @@ def iter_planes(
     offsets = [(full - size) // 2 for full, size in zip(padded, sizes, strict=True)]
     inner = (slice(None), *(slice(b, b + size) for b, size in zip(offsets[1:], sizes[1:], strict=True)))
     starts = [(z, *s) for z in range(sizes[0]) for s in tiling.starts(padded[1:])] if flat else tiling.starts(padded)
-    weight = (_gaussian if len(starts) > (sizes[0] if flat else 1) else _even)(tiling.patch).reshape(patch)
+    weight = (_gaussian if len(starts) > (sizes[0] if flat else 1) else _uniform)(tiling.patch).reshape(patch)
     open_planes: dict[int, _Plane] = {}
     done = 0
     for first in range(0, len(starts), tiling.batch):
@@ -98,7 +98,7 @@ def iter_planes(
 
 
 class _Plane:
-    """Weighted probabilities (K, Y, X) of the tiles that have covered a plane so far."""
+    """Weighted sum of probabilities (K, Y, X) of the tiles that have covered a plane so far."""
 
     def __init__(self, count: int, sizes: Sequence[int]) -> None:
         self.total, self.weight = np.zeros((count, *sizes), np.float32), np.zeros(sizes, np.float32)
@@ -113,10 +113,10 @@ class _Plane:
 
 @torch.inference_mode()
 def encode(network: UNet, channels: Sequence[Float32Array], tiling: Tiling, device: torch.device) -> Float32Array:
-    """The encoder's deepest level (W, z, y, x) of channels (C, Z, Y, X), tile beside tile without overlap.
+    """Compute the encoder's deepest level (W, z, y, x) of channels (C, Z, Y, X), from tiles without overlap.
 
-    Each axis that the network shrinks has Z/2^depth cells, rounded up to whole tiles: zeros are added at its end. A 2D
-    network takes the slices along Z.
+    Each axis that the network downsamples has Z/2^depth cells, rounded up to whole tiles by zero padding at its end. A
+    2D network processes slices along Z.
     """
     network.eval()
     sizes = channels[0].shape[1:]
@@ -142,19 +142,19 @@ def encode(network: UNet, channels: Sequence[Float32Array], tiling: Tiling, devi
 
 
 def _tile(channels: Sequence[Float32Array], corner: tuple[int, ...], tiling: Tiling) -> Float32Array:
-    """A network's view (C, *patch) of channels (C, Z, Y, X) from `corner` (z, y, x) on; beyond the image it is 0.
+    """Cut a network's input (C, *patch) from channels (C, Z, Y, X) at `corner` (z, y, x); zeros beyond the image.
 
-    A 2D network sees the slices on both sides as channels too: (C·(2·context + 1), *patch).
+    For a 2D network the slices on both sides are channels too: (C·(2·context + 1), *patch).
     """
     if len(tiling.patch) == 3:
         return _cut(channels, corner, tiling.patch)
     around = 2 * tiling.context + 1
     block = _cut(channels, (corner[0] - tiling.context, *corner[1:]), (around, *tiling.patch))
-    return block.reshape(-1, *tiling.patch)  # channel by channel, its slices in order
+    return block.reshape(-1, *tiling.patch)  # channel-major, slices in order
 
 
 def _cut(channels: Sequence[Float32Array], corner: tuple[int, ...], size: tuple[int, ...]) -> Float32Array:
-    """A box of channels (C, z, y, x), zeros beyond the image."""
+    """Cut a box (C, z, y, x) from channels, zeros beyond the image."""
     tile = np.zeros((sum(map(len, channels)), *size), np.float32)
     starts = [max(0, c) for c in corner]
     stops = [
@@ -173,7 +173,7 @@ def probabilities(network: nn.Module, tiling: Tiling, device: torch.device, batc
 
 
 def _mirrored(network: nn.Module, batch: Tensor, tiling: Tiling) -> Tensor:
-    """Mean probability over all combinations of mirrored axes, (B, K, *S)."""
+    """Mean probability over all combinations of flipped axes, (B, K, *S)."""
     mirror = tiling.mirror
     flips = [c for count in range(len(mirror) + 1) for c in itertools.combinations(mirror, count)]
     total: Tensor | None = None
@@ -186,8 +186,8 @@ def _mirrored(network: nn.Module, batch: Tensor, tiling: Tiling) -> Tensor:
     return total / len(flips)
 
 
-def _even(patch: tuple[int, ...]) -> Float32Array:
-    """Weight of a tile that has no neighbours."""
+def _uniform(patch: tuple[int, ...]) -> Float32Array:
+    """Weight of a tile without neighbours."""
     return np.ones(patch, np.float32)
 
 
@@ -206,7 +206,7 @@ def _window(start: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]
 
 
 class TiledNetwork:
-    """A network with its tiles and device, behind the face that segmenters without training have as well."""
+    """A network with its tiling and device; same interface as segmenters without training."""
 
     def __init__(self, network: nn.Module, tiling: Tiling, device: torch.device, context: torch.autocast) -> None:
         self.network, self.tiling, self.device, self.context = network.to(device).eval(), tiling, device, context
@@ -214,17 +214,17 @@ class TiledNetwork:
             network.settle(device.type)
 
     def predict(self, images: dict[str, sitk.Image]) -> Float32Array:
-        """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
+        """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first for exclusive labels."""
         depth = array_view(next(iter(images.values()))).shape[1]
         return stack_planes(self.planes(images), depth)
 
     def planes(self, images: dict[str, sitk.Image], tiles: int | None = None) -> Iterator[Float32Array]:
-        """As `predict`, one plane (K, Y, X) after the other; no more than `tiles` tiles at once."""
+        """As `predict`, plane by plane (K, Y, X); at most `tiles` tiles per batch."""
         tiling = replace(self.tiling, batch=min(self.tiling.batch, tiles or self.tiling.batch))
-        yield from iter_planes(self._infer, _views(images), tiling)  # which keeps the images as long as it runs
+        yield from iter_planes(self._infer, _views(images), tiling)  # the generator keeps the images alive
 
     def encode(self, images: dict[str, sitk.Image]) -> Float32Array:
-        """Preprocessed channels on one grid → the encoder's deepest level, as `encode` says."""
+        """Preprocessed channels on one grid → the encoder's deepest level, see `encode`."""
         assert isinstance(self.network, UNet)
         with self.context:
             return encode(self.network, _views(images), self.tiling, self.device)
@@ -236,16 +236,16 @@ class TiledNetwork:
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise ImageError(
-                    f"one tile of {' × '.join(map(str, batch.shape[2:]))} does not fit into the GPU's free memory; end "
-                    "what else runs on it, or use the processor",
+                    f"one tile of {' × '.join(map(str, batch.shape[2:]))} does not fit into the GPU's free memory; "
+                    "stop other programs on it, or use the CPU",
                     code="gpu-memory",
                     hint="device=cpu",
                 ) from error
-        torch.cuda.empty_cache()  # after the error is gone, which holds what was computed so far
+        torch.cuda.empty_cache()  # only now: the error's traceback held tensors
         half = len(batch) // 2
         return np.concatenate([self._infer(batch[:half]), self._infer(batch[half:])])
 
 
 def _views(images: dict[str, sitk.Image]) -> list[Float32Array]:
-    """Channels (C, Z, Y, X) of each image as 32-bit floats, without a copy where they are such."""
+    """Channels (C, Z, Y, X) of each image as float32, without a copy if they already are."""
     return [array_view(image).astype(np.float32, copy=False) for image in images.values()]

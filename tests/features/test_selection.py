@@ -40,7 +40,7 @@ def test_the_scale_of_a_measure_does_not_matter() -> None:
 
 
 def test_nothing_that_varies_is_an_error() -> None:
-    with pytest.raises(DataError, match="none of 2 measures varies"):
+    with pytest.raises(DataError, match="none of 2 features varies"):
         select_features(np.ones((4, 2)), np.array([0, 1, 0, 1]))
     with pytest.raises(ValueError, match=r"feature_selection\.method='magic'"):
         select_features(*table(), method="magic")

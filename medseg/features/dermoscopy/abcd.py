@@ -1,7 +1,7 @@
-"""The ABCD rule of dermoscopy: its four scores, the measures behind them, and the border's eight sectors as a sequence.
+"""The ABCD rule of dermoscopy: its four scores, the features behind them, and eight sectors as a sequence.
 
-Stolz et al., Eur J Dermatol 4, 1994; Nachbar et al., J Am Acad Dermatol 30, 1994. Hair, rulers and dark corners are
-left out of every colour. A lesion that is absent or too small gives NaN throughout.
+Stolz et al., Eur J Dermatol 4, 1994; Nachbar et al., J Am Acad Dermatol 30, 1994. Colour features
+exclude hair, rulers and dark corners. All features of an absent or very small lesion are NaN.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def frame_features(
     labels: Mapping[str, int] | Labels,
     d_mode: Literal["structures", "diameter"] = "structures",
 ) -> dict[str, float]:
-    """Scores and measures of each label: ``<label>.a``, ``<label>.tds`` …
+    """Scores and features of each label: ``<label>.a``, ``<label>.tds`` …
 
-    `d_mode`: D is the number of structures, or the diameter in mm; where the image has no scale the diameter is unknown
-    (NaN) and the structures are counted.
+    `d_mode`: D is the number of structures, or the diameter in mm; without a scale the diameter is unknown (NaN) and D
+    is the number of structures.
     """
     features: dict[str, float] = {}
     for name, lesion in lesions(image, mask, labels):
@@ -63,7 +63,7 @@ def frame_features(
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
-    """A row for each of eight sectors about the centroid, from the major axis on; position_mm holds the middle in
+    """One row per sector of 45° about the centroid, from the major axis on; position_mm: the sector's middle in
     degrees.
     """
     rows: list[dict[str, float]] = [{"step": k, "position_mm": 360.0 * k / SECTORS} for k in range(SECTORS)]
@@ -75,7 +75,7 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
 
 
 def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
-    """Where each step lies: 1 … 8 in the sectors of what is labelled, 0 outside it; on the image's grid, UInt16."""
+    """Label each step: 1 … 8 in the sectors of the labelled region, 0 outside; on the image's grid, UInt16."""
     inside = check_image(image, mask) > 0
     numbers = np.zeros(inside.shape, np.uint16)
     shown = next((lesion for _, lesion in lesions(image, sitk.Cast(mask > 0, sitk.sitkUInt8), {"lesion": 1})), None)
@@ -88,7 +88,7 @@ def step_regions(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
 
 
 def of_sectors(lesion: Lesion) -> list[dict[str, float]]:
-    """Measures of each sector, NaN where nothing of it is seen."""
+    """Features of each sector, NaN if none of it is visible."""
     profile, nearest = border_profile(lesion), nearest_colour(lesion)
     cutoffs = sector_cutoffs(profile)
     y, x = np.nonzero(lesion.visible)
@@ -109,7 +109,7 @@ def of_sectors(lesion: Lesion) -> list[dict[str, float]]:
 
 
 def scale_of(image: sitk.Image) -> float | None:
-    """mm of a pixel of the working grid; None where the spacing is 1, which is what files without a scale say."""
+    """Pixel size of the working grid in mm; None if the spacing is 1, as in files without a scale."""
     spacing = np.asarray(image.GetSpacing())
     if np.allclose(spacing, 1.0):
         return None

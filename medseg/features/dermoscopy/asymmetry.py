@@ -30,19 +30,19 @@ LIMITS = (0.13, 7.0, 0.22)  # of contour, colour and texture: what counts as asy
 
 
 def asymmetry(lesion: Lesion) -> dict[str, float]:
-    """Points and measures of A; colour and texture leave out hair, rulers and dark corners.
+    """Score and features of A; colour and texture exclude hair, rulers and dark corners.
 
-    Axes stand only where enough is in sight to compare about both of them. Where nowhere is, A, colour and texture are
-    NaN, for what is hidden is not symmetric; contour, which the label tells whole, is then that of the best two axes.
+    Only axes with enough visible pixels to compare on both sides are used. Without such axes A, colour and texture are
+    NaN: an occluded half must not count as symmetric; contour, which the mask defines, is then that of the best axes.
     """
     values, masks, scale = _layers(lesion)
     best: tuple[tuple[bool, int, float], Float32Array] | None = None
     for turn in range(TURNS):
         measured, compared = _both_axes(values, masks, lesion, turn * np.pi / 2 / TURNS, scale)  # (2, 3)
         relative = measured / np.asarray(LIMITS)  # contour is never NaN
-        worth = not compared, int((np.nanmax(relative, axis=1) > 1).sum()), float(np.nansum(relative))
-        if best is None or worth < best[0]:
-            best = worth, measured
+        cost = not compared, int((np.nanmax(relative, axis=1) > 1).sum()), float(np.nansum(relative))
+        if best is None or cost < best[0]:
+            best = cost, measured
     assert best is not None
     (hidden, points, _), measured = best
     features = {"a": np.nan if hidden else float(points)}
@@ -68,8 +68,8 @@ def _layers(lesion: Lesion) -> tuple[Float32Array, Float32Array, float]:
 def _both_axes(
     values: Float32Array, masks: Float32Array, lesion: Lesion, angle: float, scale: float
 ) -> tuple[Float32Array, bool]:
-    """Contour, colour and texture asymmetry about the axis at `angle` and the one across it, (2, 3); whether enough is
-    in sight about both, without which colour and texture are NaN.
+    """Contour, colour and texture asymmetry about the axis at `angle` and the one across it, (2, 3); whether enough
+    pixels are visible about both, without which colour and texture are NaN.
     """
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shift = np.array(lesion.centre[::-1]) - turn @ np.full(2, PATCH // 2)

@@ -52,7 +52,7 @@ class Profile(NamedTuple):
 
 
 def border(lesion: Lesion) -> dict[str, float]:
-    """Points and measures of B."""
+    """Score and features of B."""
     profile = border_profile(lesion)
     cutoffs = sector_cutoffs(profile)
     visible_cutoffs = cutoffs[np.isfinite(cutoffs)]
@@ -76,8 +76,8 @@ def sectors(angle: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def sector_cutoffs(profile: Profile) -> npt.NDArray[np.float64]:
-    """Median rise of lightness of each sector (8,); NaN where less than a third of its points is seen, or where the
-    picture ends before it and leaves but a corner of border.
+    """Median rise of lightness in each sector (8,); NaN if less than a third of its points are visible, or if the image
+    ends before it and shows only a corner of the border.
     """
     cutoffs = np.full(SECTORS, np.nan)
     least = len(profile.cutoff) / (6 * SECTORS)
@@ -111,7 +111,7 @@ def border_profile(lesion: Lesion) -> Profile:
 
 
 def _rises(lightness: Float32Array, offsets: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Steepest rise between neighbouring bands near the outline, and the whole rise, of profiles (N, K)."""
+    """Steepest rise between neighbouring bands near the outline, and the total rise, of profiles (N, K)."""
     known = np.isfinite(lightness)
     total = np.cumsum(np.pad(np.nan_to_num(lightness), ((0, 0), (1, 0))), axis=1)
     count = np.cumsum(np.pad(known, ((0, 0), (1, 0))), axis=1)
@@ -134,7 +134,7 @@ def _rises(lightness: Float32Array, offsets: npt.NDArray[np.float64]) -> tuple[n
 
 
 def outline(lesion: Lesion) -> dict[str, float]:
-    """Measures of the shape alone."""
+    """Features of the shape alone."""
     shape = lesion.inside.astype(np.uint8)
     curves, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = max(curves, key=cv2.contourArea)

@@ -37,7 +37,7 @@ UNITS: dict[str, str] = {
 
 
 def six_colours(lesion: Lesion) -> dict[str, float]:
-    """Points and measures of C."""
+    """Score and features of C."""
     names = list(REFERENCES)
     nearest = nearest_colour(lesion)
     inside = nearest[lesion.visible]
@@ -58,7 +58,7 @@ def six_colours(lesion: Lesion) -> dict[str, float]:
 
 
 def nearest_colour(lesion: Lesion) -> npt.NDArray[np.int8]:
-    """Number of the nearest reference at each pixel (Y, X), −1 where none is near."""
+    """Index of the nearest reference at each pixel (Y, X), −1 if none is near."""
     lab = smooth_lab(lesion)
     distance = np.linalg.norm(lab[..., None, :] - references(), axis=-1)  # (Y, X, 6)
     lightest = lesion.around[0] + LIGHTER if np.isfinite(lesion.around[0]) else np.inf
@@ -75,7 +75,7 @@ def references() -> Float32Array:
 
 
 def smooth_lab(lesion: Lesion) -> Float32Array:
-    """CIE Lab (Y, X, 3) averaged over the visible lesion nearby: dark brown beside skin is no light brown."""
+    """CIE Lab (Y, X, 3) smoothed within the visible lesion, so that skin does not mix into its colours."""
     sigma = max(0.7, SMOOTH * lesion.radius)
     seen = lesion.visible.astype(np.float32)[..., None]
     weight = cv2.GaussianBlur(seen, (0, 0), sigma)[..., None] + 1e-6

@@ -54,7 +54,7 @@ class Lesion(NamedTuple):
 def lesions(
     image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels
 ) -> Iterator[tuple[str, Lesion | None]]:
-    """Each label's name and view; None where it is absent or smaller than `LEAST` pixels of the working grid.
+    """Yield each label's name and lesion; None if absent or smaller than `LEAST` pixels of the working grid.
 
     image: 2D photograph, grey or colour, of any pixel type. Raises ImageError (not-a-picture, grid-mismatch).
     """
@@ -74,10 +74,10 @@ def lesions(
 
 
 def check_image(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
-    """The mask (Y, X); ImageError where these are no pictures or do not fit together."""
+    """Return the mask (Y, X); ImageError (not-a-picture, grid-mismatch)."""
     if image.GetDimension() != 2 or mask.GetDimension() != 2:
         raise ImageError(
-            f"these measures need a photograph and its mask, got {image.GetDimension()}D and {mask.GetDimension()}D; "
+            f"these features need a photograph and its mask, got {image.GetDimension()}D and {mask.GetDimension()}D; "
             "choose other features for volumes",
             code="not-a-picture",
         )
@@ -86,9 +86,9 @@ def check_image(image: sitk.Image, mask: sitk.Image) -> npt.NDArray[np.uint8]:
 
 
 def local_contrast(lightness: Float32Array, counted: BoolArray, fine: float, over: float) -> Float32Array:
-    """Standard deviation (Y, X) of what is finer than `fine` pixels, over `over` pixels.
+    """Local standard deviation (Y, X), over `over` pixels, of detail finer than `fine` pixels.
 
-    Only pixels that are `counted` (Y, X) take part, so that the border of a lesion is no texture in it.
+    Only `counted` pixels (Y, X) are used, so that a lesion's border does not count as texture.
     """
     shown = counted.astype(np.float32)
     fine_weight, coarse_weight = (cv2.GaussianBlur(shown, (0, 0), sigma) + 1e-6 for sigma in (fine, over))
@@ -107,7 +107,7 @@ def _working(array: Float32Array, image: sitk.Image) -> Float32Array:
 
 
 def _picture(image: sitk.Image) -> tuple[Float32Array, BoolArray]:
-    """CIE Lab (y, x, 3) with hair filled, and what is seen (y, x), on the working grid."""
+    """CIE Lab (y, x, 3) with hair filled in, and the visible pixels (y, x), on the working grid."""
     values = _working(sitk.GetArrayFromImage(Photo(colour=True)(image)), image)
     shown = sitk.GetImageFromArray(np.rint(values * 255).astype(np.uint8), isVector=True)
     field, hair = (sitk.GetArrayFromImage(find(shown)) > 0 for find in (Dermoscope(), hair_mask))
@@ -120,7 +120,7 @@ def _picture(image: sitk.Image) -> tuple[Float32Array, BoolArray]:
 
 
 def _rulers(values: Float32Array) -> BoolArray:
-    """Rulers in colours (y, x, 3) of 0..1: thin dark lines, their direction from the structure tensor."""
+    """Detect rulers in an RGB image (y, x, 3) of 0..1: thin dark lines, with directions from the structure tensor."""
     grey = np.rint(values.mean(axis=-1) * 255).astype(np.uint8)
     side = max(grey.shape)
     if min(grey.shape) < 3:
@@ -146,7 +146,7 @@ def _lesion(lab: Float32Array, inside: BoolArray, seen: BoolArray) -> Lesion:
 
 
 def _depth(inside: BoolArray) -> Float32Array:
-    """Signed distance (Y, X) in pixels to the border, positive inside; the picture's edge is no border."""
+    """Signed distance (Y, X) in pixels to the border, positive inside; the image's edge is not a border."""
     shape = inside.astype(np.uint8)
     if inside.all():
         return np.full(inside.shape, float(max(inside.shape)), np.float32)
@@ -155,7 +155,7 @@ def _depth(inside: BoolArray) -> Float32Array:
 
 
 def _major_axis(lightness: Float32Array, inside: BoolArray, centre: tuple[float, float]) -> float:
-    """Angle in radians of the long axis of the lesion, towards its darker end."""
+    """Angle in radians of the lesion's major axis, towards its darker end."""
     points = np.argwhere(inside) - np.asarray(centre)  # (N, 2): y, x
     _, vectors = np.linalg.eigh(points.T @ points)
     way = vectors[:, -1]

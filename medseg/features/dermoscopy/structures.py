@@ -36,12 +36,12 @@ LENGTH = 0.2  # of the radius: a shorter line is no streak
 
 
 def structures(lesion: Lesion, scale_mm: float | None) -> dict[str, float]:
-    """Points and measures of D; `scale_mm`: mm of a pixel of the working grid, None where unknown."""
+    """Score and features of D; `scale_mm`: pixel size of the working grid in mm, None if unknown."""
     visible, radius = lesion.visible, lesion.radius
     lightness = lesion.lab[..., 0]
     lines = _ridges(lightness, max(1.0, 0.02 * radius))
     long = _long(lines, LENGTH * radius)
-    spots = _apart(_spots(lightness, radius), long)
+    spots = _off_lines(_spots(lightness, radius), long)
     inner = visible & (lesion.depth > 0.05 * radius)
     counted = inner if inner.any() else visible
     grain = max(2.0, 0.08 * radius)
@@ -79,14 +79,14 @@ def _ridges(lightness: Float32Array, sigma: float) -> BoolArray:
 
 
 def _long(lines: BoolArray, least: float) -> BoolArray:
-    """The connected lines (Y, X) that reach across more than `least` pixels."""
+    """The connected lines (Y, X) that span more than `least` pixels."""
     numbers, count = ndimage.label(lines, np.ones((3, 3)))
     spans = [max(side.stop - side.start for side in window) for window in ndimage.find_objects(numbers, count)]
     return np.asarray(np.array([False, *(span > least for span in spans)])[numbers])
 
 
-def _apart(spots: Float32Array, lines: BoolArray) -> Float32Array:
-    """The spots (N, 3) that are no part of a line: ends and crossings of lines are round, too."""
+def _off_lines(spots: Float32Array, lines: BoolArray) -> Float32Array:
+    """The spots (N, 3) that are not on a line: ends and crossings of lines are round, too."""
     if not lines.any() or not len(spots):
         return spots
     away = ndimage.distance_transform_edt(~lines)
@@ -117,7 +117,7 @@ def _spots(lightness: Float32Array, radius: float) -> Float32Array:
     strength = response[tuple(peaks.T)]
     spots = np.column_stack([peaks[:, 1:], scales[peaks[:, 0]] * np.sqrt(8)])[np.argsort(-strength, kind="stable")]
     strongest: list[int] = []
-    for number, (y, x, _) in enumerate(spots):  # the strongest first; its own rim is no spot beside it
+    for number, (y, x, _) in enumerate(spots):  # strongest first; suppress weaker spots on its rim
         near = np.hypot(*(spots[strongest, :2] - (y, x)).T) < 0.75 * spots[strongest, 2]
         if not near.any():
             strongest.append(number)

@@ -1,4 +1,4 @@
-"""Optic disc and fovea of a fundus photograph: what quadrants and distances are counted from."""
+"""Optic disc and fovea of a fundus photograph: the reference points for quadrants and distances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy import ndimage
 from medseg.preprocess.field_of_view import Fundus
 from medseg.typing import BoolArray, FloatArray
 
-SIDE = 400  # pixels of the picture that is looked at, along its longer side
+SIDE = 400  # pixels of the downsampled image along its longer side
 DISC = (
     0.15  # of the field's width: 1.8 mm of the 12 … 13 mm that a camera of 45 … 50° shows (ETDRS: 1 DD = 1.5 … 1.8 mm)
 )
@@ -43,11 +43,11 @@ class Landmarks(NamedTuple):
 
 
 def find_landmarks(image: sitk.Image) -> Landmarks | None:
-    """Disc and fovea of an upright fundus photograph of one eye; None where no field stands out or nothing is found.
+    """Find disc and fovea of an upright fundus photograph of one eye; None if there is no colour or no visible field.
 
-    The disc is where brightness and vessels meet. The fovea is the dark spot among those 2 to 3 disc diameters
-    from it towards the field's middle, a little below (ETDRS). On a photograph without a fovea in it the place is
-    where it would be.
+    The disc is the brightest area with many vessels. The fovea is the darkest spot about 2.5 disc diameters from it
+    towards the field's middle, a little below (ETDRS). If the fovea is not in the image, its expected position is
+    returned.
     """
     array = sitk.GetArrayViewFromImage(image)
     if array.ndim != 3:
@@ -63,8 +63,8 @@ def find_landmarks(image: sitk.Image) -> Landmarks | None:
     flat = _flat(small, field, width)  # (Y, X, 3)
     disc = _disc(flat, field, diameter)
     fovea = _fovea(flat[..., 1], field, disc, diameter)
-    back = array.shape[1] / size[0]
-    return Landmarks(_scaled(disc, back), _scaled(fovea, back), diameter * back)
+    scale = array.shape[1] / size[0]
+    return Landmarks(_scaled(disc, scale), _scaled(fovea, scale), diameter * scale)
 
 
 def _field(image: sitk.Image, size: tuple[int, int]) -> BoolArray:
@@ -73,7 +73,7 @@ def _field(image: sitk.Image, size: tuple[int, int]) -> BoolArray:
 
 
 def _flat(picture: npt.NDArray[np.float32], field: BoolArray, width: float) -> FloatArray:
-    """The picture (Y, X, 3) over its background within the field: 1 where it is as bright as its surround."""
+    """Divide the image (Y, X, 3) by its smoothed background within the field."""
     sigma = 0.12 * width
     weight = ndimage.gaussian_filter(field.astype(np.float64), sigma)
     channels = []
@@ -84,7 +84,7 @@ def _flat(picture: npt.NDArray[np.float32], field: BoolArray, width: float) -> F
 
 
 def _disc(flat: FloatArray, field: BoolArray, diameter: float) -> tuple[float, float]:
-    """(x, y) of the place that is bright in red and green, over an area of a disc's size, and full of vessels."""
+    """(x, y) of the position with the brightest red and green over a disc's area, weighted by vessel density."""
     light = flat[..., :2].mean(axis=-1)
     bright = _over_ring(np.minimum(light, 2.0), diameter)
     green = flat[..., 1].astype(np.float32)
@@ -102,7 +102,7 @@ def _disc(flat: FloatArray, field: BoolArray, diameter: float) -> tuple[float, f
 
 
 def _over_ring(light: FloatArray, diameter: float) -> FloatArray:
-    """Mean in a disc's area less the mean in the ring around it, at every place."""
+    """Mean in a disc's area minus the mean in the ring around it, at every pixel."""
     radius = max(2, round(diameter / 2))
     y, x = np.mgrid[-2 * radius : 2 * radius + 1, -2 * radius : 2 * radius + 1]
     distance = np.hypot(y, x)
@@ -115,7 +115,7 @@ def _over_ring(light: FloatArray, diameter: float) -> FloatArray:
 
 
 def _fovea(green: FloatArray, field: BoolArray, disc: tuple[float, float], diameter: float) -> tuple[float, float]:
-    """(x, y) of the darkest area a third of a disc wide, among places where a fovea can be."""
+    """(x, y) of the darkest area a third of a disc wide, among plausible positions of the fovea."""
     columns = np.flatnonzero(field.any(axis=0))
     middle = (columns[0] + columns[-1]) / 2
     side = 1.0 if disc[0] < middle else -1.0

@@ -1,4 +1,4 @@
-"""Many small lesions of a fundus photograph: how many, how large, in which quadrant, how near to fovea and disc."""
+"""Lesions of a fundus photograph: count, size, quadrant, and distance to fovea and disc."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medseg.io.labels import Labels
 from medseg.preprocess.field_of_view import Fundus
 from medseg.typing import BoolArray
 
-LEAST = 0.002  # of the field's width, about 25 µm, the smallest lesion that can be seen: smaller pieces are noise
+LEAST = 0.002  # of the field's width, about 25 µm, the smallest visible lesion: smaller connected components are noise
 QUADRANTS = ("superior_nasal", "superior_temporal", "inferior_temporal", "inferior_nasal")  # 90° each, from nasal up
 VEIN = (
     1 / 12
@@ -56,9 +56,9 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> pd.DataFrame:
-    """Lesions and area of each label by quadrant, a row a quadrant; position_mm holds the quadrant's middle in degrees.
+    """Lesions and area of each label, one row per quadrant; position_mm: the quadrant's middle in degrees.
 
-    Without landmarks there is no quadrant: all values are NaN.
+    Without landmarks all values are NaN.
     """
     field = sitk.GetArrayFromImage(Fundus()(image)) > 0
     landmarks = find_landmarks(image)
@@ -80,7 +80,7 @@ def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]
 
 
 def step_regions(image: sitk.Image, _mask: sitk.Image | None = None) -> sitk.Image:
-    """Where each step lies: 1 … 4 in the quadrants of the field, 0 where there is none; on the image's grid, UInt16."""
+    """Label each step: 1 … 4 in the quadrants of the field, 0 elsewhere; on the image's grid, UInt16."""
     field = sitk.GetArrayFromImage(Fundus()(image)) > 0
     quadrant = _quadrants(field.shape, find_landmarks(image)).astype(np.int16) + 1
     return from_array((quadrant * field).astype(np.uint16), image)
@@ -116,7 +116,7 @@ def _of_label(inside: BoolArray, field: BoolArray, landmarks: Landmarks | None) 
 
 
 def _lesions(inside: BoolArray, field: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Map of lesions 1 … n (Y, X) and their sizes (n,) in pixels, without noise and what lies outside the field."""
+    """Map of lesions 1 … n (Y, X) and their sizes (n,) in pixels, without noise and pixels outside the field."""
     columns = np.flatnonzero(field.any(axis=0))
     width = float(np.ptp(columns)) + 1 if len(columns) else 1.0
     least = max(1.0, np.pi / 4 * (LEAST * width) ** 2)

@@ -1,8 +1,8 @@
-"""Colours of each label of a picture in RGB, CIE Lab and HSV, and against a ring around it.
+"""Colours of each label of a 2D image in RGB, CIE Lab and HSV, and their difference to a ring around it.
 
 Colours are in 0..1 as `Photo` scales pixels of any type; Lab is of sRGB under D65. The ring is as wide as `ring` × the
 radius of the disc of the label's size, at least two pixels: its difference to the label does not depend on how
-pigmented the surroundings are. A grey image has no colour: nothing is measured, and its row names no such measure.
+pigmented the surroundings are. A grey image has no colour features.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ UNITS["colour_hue_difference"] = "degrees −180..180: hue inside − hue in the
 def frame_features(
     image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels, ring: float = RING
 ) -> dict[str, float]:
-    """Measures of each label; NaN where it has fewer than two pixels; nothing at all for a grey image."""
+    """Features of each label; NaN for fewer than two pixels; empty for a grey image."""
     if image.GetNumberOfComponentsPerPixel() < 3:
         return {}
     ready = image.GetPixelID() == sitk.sitkVectorUInt8 and image.GetNumberOfComponentsPerPixel() == 3
-    picture, full = (image, 255) if ready else (Photo(colour=True)(image), 1)  # bytes are divided where they count
+    picture, full = (image, 255) if ready else (Photo(colour=True)(image), 1)  # bytes are scaled only inside the label
     features: dict[str, float] = {}
     for name, region in crop_regions(picture, mask, labels, ring):
         values = dict.fromkeys(UNITS, np.nan)
@@ -88,7 +88,7 @@ def _hue(degrees: AnyArray, weight: AnyArray) -> tuple[float, float]:
 
 
 def _against(inside: dict[str, float], around: dict[str, float]) -> dict[str, float]:
-    """Mean colours of a label against those of its ring."""
+    """Differences and ratios of a label's mean colours to those of its ring."""
     difference = {name: inside[name] - around[name] for name in CHANNELS}
     difference["hue"] = (difference["hue"] + 180) % 360 - 180
     features = {f"colour_{name}_difference": value for name, value in difference.items()}

@@ -1,4 +1,4 @@
-"""Grey levels inside a label, and the neighbours of a voxel: what every texture matrix starts from.
+"""Grey levels inside a label, and the neighbours of a voxel: the input of every texture matrix.
 
 Discretisation after IBSI (Zwanenburg et al., Radiology 295, 2020; reference manual, section 2.7).
 """
@@ -17,7 +17,7 @@ from medseg.typing import AnyArray, BoolArray, FloatArray
 BINS = 32
 """Grey levels between the label's least and greatest value (IBSI K15C): many enough to tell tissues apart, few enough
 for the pairs of levels to be filled; what IBSI's own reference configurations D and E use."""
-MOST = 1024  # grey levels: a matrix of more pairs is all but empty
+MAX_LEVELS = 1024  # a matrix of more grey levels is nearly empty
 
 
 class GrayLevels(NamedTuple):
@@ -31,16 +31,16 @@ def discretize(values: FloatArray, inside: BoolArray, bins: int = BINS, width: f
     """Values ([Z,] Y, X) → levels: `bins` of equal width between the label's extremes (fixed bin number, IBSI K15C).
 
     With `width`, in the image's unit, bins as wide as that from the label's least value on (fixed bin size, IBSI Q3RU).
-    Raises ImageError (levels) where that makes more than `MOST`.
+    Raises ImageError (gray-levels) if that makes more than `MAX_LEVELS`.
     """
     inner = values[inside]
     if not inner.size:
         return GrayLevels(np.zeros(values.shape, np.uint8), bins if width is None else 0)
     low, high = float(inner.min()), float(inner.max())
     count = bins if width is None else int((high - low) / width) + 1
-    if not 1 <= count <= MOST:
+    if not 1 <= count <= MAX_LEVELS:
         raise ImageError(
-            f"values from {low:.6g} to {high:.6g} make {count} grey levels, 1 to {MOST} are possible: "
+            f"values from {low:.6g} to {high:.6g} make {count} grey levels, 1 to {MAX_LEVELS} are possible: "
             "state a wider bin_width, or bins",
             code="gray-levels",
         )
@@ -64,7 +64,7 @@ def pairs(array: AnyArray, step: tuple[int, ...]) -> tuple[AnyArray, AnyArray]:
 
 
 def planes(levels: GrayLevels, axis: int) -> Iterator[GrayLevels]:
-    """The slices across `axis` that show the label, (Y, X) each."""
+    """Yield the slices across `axis` that contain the label, (Y, X) each."""
     for plane in np.moveaxis(levels.array, axis, 0):
         if plane.any():
             yield GrayLevels(plane, levels.number)

@@ -1,4 +1,4 @@
-"""Sixteen measures that run lengths, zones and dependences share: how many elements have which grey level and size.
+"""Sixteen features shared by run lengths, zones and dependences: the distribution of elements over grey level and size.
 
 An element is a run, a zone or a voxel with like neighbours; its size j is a length, a number of voxels or a distance.
 """
@@ -47,7 +47,7 @@ def units(prefix: str, j: str, codes: str) -> dict[str, str]:
 
 
 def emphasis(prefix: str, elements: Elements) -> dict[str, float]:
-    """The measures of `elements`; NaN where there is none."""
+    """The features of `elements`; NaN without any."""
     if not elements.level.size:
         return {f"{prefix}_{name}": np.nan for name in MEASURES}
     i, j, n = table(elements)
@@ -94,5 +94,5 @@ def table(elements: Elements) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def _ranks(values: FloatArray) -> AnyArray:
-    """Whole numbers that are equal where `values` (K,) are."""
+    """Ranks of `values` (K,), equal for equal values."""
     return np.asarray(np.unique(values, return_inverse=True)[1])

@@ -51,7 +51,7 @@ def frame_features(
     bin_width: float | None = None,
     ring: float = RING,
 ) -> dict[str, float]:
-    """Measures of each label; NaN where it has fewer than two voxels.
+    """Features of each label; NaN for fewer than two voxels.
 
     Grey levels, for entropy and uniformity, are `bins` between the label's extremes, or as wide as `bin_width`.
     """
@@ -100,7 +100,7 @@ def statistics(values: FloatArray) -> dict[str, float]:
 
 
 def _contrast(mean: float, around: FloatArray) -> dict[str, float]:
-    """A label's mean against the values of its ring (N,)."""
+    """Contrast of a label's mean to the values of its ring (N,)."""
     if not around.size:
         return {}
     contrast, noise = mean - float(around.mean()), float(around.std()) if np.ptp(around) > 0 else 0.0

@@ -37,7 +37,7 @@ UNITS: dict[str, str] = {
 
 
 def glcm_features(levels: GrayLevels) -> dict[str, float]:
-    """Measures of the pairs of neighbours within the label; NaN where there is no pair."""
+    """Features of the pairs of neighbours within the label; NaN without any pair."""
     counts = matrix(levels)
     if not counts.any():
         return dict.fromkeys(UNITS, np.nan)
@@ -45,7 +45,7 @@ def glcm_features(levels: GrayLevels) -> dict[str, float]:
 
 
 def matrix(levels: GrayLevels) -> FloatArray:
-    """Number of neighbours of levels i and j in any direction, both ways (K, K)."""
+    """Symmetric co-occurrence matrix (K, K): number of neighbours of levels i and j in any direction."""
     side = levels.number + 1
     total = np.zeros(side * side)
     for step in directions(levels.array.ndim):
@@ -56,13 +56,13 @@ def matrix(levels: GrayLevels) -> FloatArray:
 
 
 def entropy(shares: FloatArray) -> float:
-    """Bits of a distribution."""
+    """Entropy of a distribution in bits."""
     used = shares[shares > 0]
     return float(-(used * np.log2(used)).sum())
 
 
 def _measures(p: FloatArray, count: int) -> dict[str, float]:
-    """Measures of the shares `p` of the pairs (K, K) of `count` levels, symmetric."""
+    """Features of the symmetric probabilities `p` of pairs (K, K) of `count` levels."""
     level = np.arange(1.0, count + 1)
     i, j = level[:, None], level[None, :]
     gap = np.abs(i - j)
@@ -97,12 +97,12 @@ def _measures(p: FloatArray, count: int) -> dict[str, float]:
 
 
 def _shares(values: FloatArray, p: FloatArray) -> FloatArray:
-    """Share of the pairs whose whole number in `values` is 0, 1, 2 …"""
+    """Probability of the pairs whose integer in `values` is 0, 1, 2 …"""
     return np.asarray(np.bincount(values.astype(np.intp).ravel(), p.ravel()), np.float64)
 
 
 def _information(p: FloatArray) -> dict[str, float]:
-    """How much one of a pair tells of the other."""
+    """Information correlations of the two levels of a pair."""
     marginal = p.sum(axis=1)
     independent = np.outer(marginal, marginal)
     used = independent > 0

@@ -16,7 +16,7 @@ UNITS: dict[str, str] = units(
 
 
 def glrlm_features(levels: GrayLevels) -> dict[str, float]:
-    """Measures of the runs within the label in all 4 or 13 directions."""
+    """Features of the runs within the label in all 4 or 13 directions."""
     return emphasis("glrlm", runs(levels))
 
 

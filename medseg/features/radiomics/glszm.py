@@ -26,7 +26,7 @@ UNITS: dict[str, str] = units(
 
 
 def glszm_features(levels: GrayLevels) -> dict[str, float]:
-    """Measures of the zones by size and by distance."""
+    """Features of the zones by size and by distance."""
     numbers: AnyArray = measure.label(levels.array, background=0, connectivity=levels.array.ndim)
     inside = levels.array > 0
     number, level = numbers[inside] - 1, levels.array[inside]  # (V,)

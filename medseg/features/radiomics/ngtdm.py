@@ -25,12 +25,12 @@ UNITS: dict[str, str] = {
     ),
     "ngldm_energy": "0..1: sum of squared shares of level and number of like neighbours (IBSI CAS9)",
 }
-ALWAYS_1 = "ngldm_percentage"  # every voxel is an element, so that this one says nothing
+ALWAYS_1 = "ngldm_percentage"  # constant: every voxel is an element
 del UNITS[ALWAYS_1]
 
 
 def ngtdm_features(levels: GrayLevels) -> dict[str, float]:
-    """Measures of tone differences and of dependences; NaN where the label is absent."""
+    """Features of tone differences and of dependences; NaN if the label is absent."""
     if not levels.array.any():
         return dict.fromkeys(UNITS, np.nan)
     elements = dependences(levels.array)

@@ -1,9 +1,9 @@
-"""Form of each label, of pictures and of volumes, whatever its grey values.
+"""Shape of each label in 2D images and volumes, independent of its grey values.
 
-Of a volume the measures are those of IBSI (Zwanenburg et al., Radiology 295, 2020; reference manual, section 3.1) on
-the mesh that marching cubes lay through the label's faces. IBSI states none for pictures: there a pixel is a rectangle
-of the label, and the perimeter Crofton's, which is right on average over all directions of an outline. Lengths are in
-mm, or in pixels where the picture states no spacing. A label in several pieces is measured as a whole.
+Features of volumes are those of IBSI (Zwanenburg et al., Radiology 295, 2020; reference manual, section 3.1) on
+the mesh that marching cubes lay through the label's faces. IBSI defines none for 2D images: there each pixel is a
+rectangle, and the perimeter is Crofton's, which is unbiased on average over all directions of an outline. Lengths are
+in mm, or in pixels without a spacing. A label of several connected components is measured as a whole.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ COUNTED = ("shape_area", "shape_volume", "shape_voxel_volume", "shape_components
 
 
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int] | Labels) -> dict[str, float]:
-    """Measures of each label; where it has fewer than two voxels, only what can be counted is not NaN."""
+    """Features of each label; with fewer than two voxels all but the counts are NaN."""
     flat = image.GetDimension() == 2
     return {
         f"{name}.{key}": value
         for name, region in crop_regions(image, mask, labels)
-        for key, value in (_of_picture(region) if flat else _of_volume(region)).items()
+        for key, value in (_of_image(region) if flat else _of_volume(region)).items()
     }
 
 
-def _of_picture(region: Region) -> dict[str, float]:
+def _of_image(region: Region) -> dict[str, float]:
     inside, (height, width) = region.inside, region.spacing
     count = int(np.count_nonzero(inside))
     area = count * height * width
@@ -173,7 +173,7 @@ def _border(inside: BoolArray) -> BoolArray:
 
 
 def _border_variance(inside: BoolArray, spacing: tuple[float, ...]) -> float:
-    """Spread of the distances from the centroid to the outer border pixels of a label (Y, X)."""
+    """Coefficient of variation of the distances from the centroid to the outer border pixels of a label (Y, X)."""
     centre = np.argwhere(inside).mean(axis=0) * spacing
     outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outer = np.concatenate(outlines)[:, 0, ::-1] * spacing  # (N, 2)

@@ -36,7 +36,7 @@ def frame_features(
     bin_width: float | None = None,
     thick: float = THICK,
 ) -> dict[str, float]:
-    """Measures of each label; NaN where it has fewer than two voxels.
+    """Features of each label; NaN for fewer than two voxels.
 
     `bin_width`: of a grey level in the image's unit, instead of `bins`; `thick`: how many times thicker slices are
     measured one by one (0: always, infinity: never).
@@ -49,7 +49,7 @@ def frame_features(
 
 
 def textures(levels: GrayLevels) -> dict[str, float]:
-    """All measures of one picture or volume of levels."""
+    """All texture features of one 2D image or volume of levels."""
     return (
         cooccurrence.glcm_features(levels)
         | runlength.glrlm_features(levels)
@@ -70,6 +70,6 @@ def _of_region(region: Region, bins: int, bin_width: float | None, thick: float)
 
 
 def _mean(values: list[float]) -> float:
-    """Mean of the slices where the measure is defined."""
+    """Mean over the slices where the feature is defined."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else np.nan

@@ -33,13 +33,13 @@ def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int
 
 
 def step_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]) -> pd.DataFrame:
-    """The same measures, one row an axial slice."""
+    """The same features, one row per axial slice."""
     volume = axial(image, mask)
     return table(volume, labels, lambda inside, k: _measure(volume.values[k][inside], volume.voxel_ml))
 
 
 def _measure(hu: AnyArray, voxel_ml: float) -> dict[str, float]:
-    """Measures of the voxels `hu`, (N,) HU."""
+    """Features of the voxels `hu`, (N,) HU."""
     if hu.size == 0:
         return {"mean_hu": np.nan, "air_fraction": np.nan, "air_ml": 0.0}
     air = np.clip(-hu / 1000, 0, 1)

@@ -30,7 +30,7 @@ HIGHEST = 0.25
 
 
 def frame_features(image: sitk.Image, mask: sitk.Image, labels: Mapping[str, int]) -> dict[str, float]:
-    """Height of the dome under each label, and from it to the label's top."""
+    """Height of the dome under each label, and the distance from it to the label's top."""
     volume = axial(image, mask)
     features = {}
     for name, inside in regions(volume.mask, labels):

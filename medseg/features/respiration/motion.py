@@ -1,10 +1,10 @@
-"""Motion of frames without any mask: displacement along the body axis, brightness, dark part, main modes.
+"""Motion of frames without a mask: displacement along the body axis, brightness, dark fraction, principal components.
 
-The moving region is soft: each place weighs as much as its intensity varies over time. It is matched row by row by
-weighted normalised cross-correlation (NCC), with a parabola through the best three shifts for a fraction of a row.
-One reference frame is not enough: at full inspiration a frame resembles none at expiration, and what stands still
-pulls the match to zero. So `REFERENCES` frames are taken along the first principal component, each is placed by its
-shift against its neighbour, and every frame is placed by the references it resembles.
+The moving region is soft: each pixel is weighted by its variance over time. Frames are matched by weighted normalised
+cross-correlation (NCC) of their rows; a parabola through the best three shifts gives sub-row accuracy. One reference
+frame is not enough: a frame at full inspiration resembles none at expiration, and static tissue biases the shift
+towards zero. So `REFERENCES` frames are chosen along the first principal component, the shift between neighbouring
+references gives their positions, and the references that a frame resembles give its position.
 
 Rows run from cranial to caudal: the rows of a 2D frame as they are stored, the superior axis of a volume turned to LPS.
 Down is positive, which for a diaphragm is inhaling.
@@ -47,7 +47,7 @@ WIDTH = 64
 def motion_features(
     frames: Sequence[sitk.Image], measures: Sequence[str] = ("displacement_mm", "pc1"), reach: float = 0.15
 ) -> pd.DataFrame:
-    """One row a frame, in order, columns ``motion.<measure>``.
+    """One row a frame, in order, columns ``motion.<feature>``.
 
     frames: 2D or 3D images of one grid, at least two. measures: keys of `UNITS`; by default the two that rose with
     inhaling in all three people measured; brightness, dark fraction and further modes rose in one, fell in another.
@@ -56,7 +56,9 @@ def motion_features(
     """
     unknown = [measure for measure in measures if measure not in UNITS]
     if unknown:
-        raise ImageError(f"motion has no measure {unknown[0]!r}, only {', '.join(UNITS)}", code="feature-undefined")
+        raise ImageError(
+            f"motion has no feature {unknown[0]!r}; choose from {', '.join(UNITS)}", code="feature-undefined"
+        )
     whole, spacing = _stack(frames)  # (T, R, C)
     filled = np.flatnonzero(np.ptp(whole, axis=(1, 2)) > 0)
     if len(filled) < 2:
@@ -116,7 +118,7 @@ def _moving_region(stack: AnyArray) -> AnyArray:
 
 
 def _place(stack: AnyArray, weight: AnyArray, score: AnyArray, reach: int) -> tuple[AnyArray, AnyArray]:
-    """Position in rows (T,), down positive, median 0, of each frame, and its best NCC (T,); NaN for a frame like none.
+    """Position of each frame in rows (T,), caudal positive, median 0, and its best NCC (T,); NaN without a match.
 
     score: (T,) the first principal component, along which the references are spread evenly.
     """
@@ -126,7 +128,7 @@ def _place(stack: AnyArray, weight: AnyArray, score: AnyArray, reach: int) -> tu
     shifts, ncc = zip(*(_match(stack, stack[t], weight, reach) for t in references), strict=True)
     positions = [0.0]
     for k, (current, following) in enumerate(pairwise(references)):
-        # the mean of the match there and of the match back
+        # the mean of the forward and the backward match
         positions.append(positions[-1] + float(shifts[k][following] - shifts[k + 1][current]) / 2)
     likeness = np.clip(ncc, 1e-3, 1) ** 32  # (K, T): a high power, so that only the best matches count
     frame_positions = (likeness * (np.array(positions)[:, None] + np.array(shifts))).sum(axis=0) / likeness.sum(axis=0)

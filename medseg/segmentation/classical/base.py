@@ -18,7 +18,7 @@ Field = Callable[[sitk.Image], sitk.Image]
 Appearance = dict[str, str | int]
 
 BLUE = 2  # of RGB: melanin stands out most (FORMULAS of the field: Otsu on blue beats grey)
-PIECE = 0.02  # of the largest: smaller pieces of a pair are noise
+MIN_COMPONENT_FRACTION = 0.02  # of the largest: smaller connected components of a pair are noise
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Classical:
         return not isinstance(next(iter(self.intensity_rank.values())), str)
 
     def region(self, scene: Scene) -> BoolArray:
-        """Where the dark structure is (Z, Y, X)."""
+        """Mask of the dark structure (Z, Y, X)."""
         raise NotImplementedError
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
@@ -105,11 +105,11 @@ class Classical:
         return Scene(smooth, array, field), small
 
 
-def centred_piece(mask: BoolArray, centre: float) -> BoolArray:
-    """The piece of a picture (Y, X) of most pixels, those far from the middle counting less; holes filled.
+def central_component(mask: BoolArray, centre: float) -> BoolArray:
+    """The connected component of a 2D image (Y, X) with the largest weighted area; holes filled.
 
-    A pixel's weight falls as a Gaussian of `centre` times half the picture; 0: all alike. A dermatologist puts the
-    lesion into the middle.
+    Weights are a Gaussian about the image's centre, of σ = `centre` times half the image; 0: equal weights.
+    Dermatologists centre the lesion.
     """
     numbers, count = ndimage.label(mask)
     if count == 0:
@@ -123,17 +123,17 @@ def centred_piece(mask: BoolArray, centre: float) -> BoolArray:
 
 
 def grown(mask: BoolArray, share: float) -> BoolArray:
-    """A region wider by `share` of its diameter: people draw the outer end of a soft border, thresholds its middle."""
+    """Dilate a region by `share` of its diameter: annotators draw a soft border's outer edge, thresholds its middle."""
     steps = round(share * 2 * float(np.sqrt(mask.sum() / np.pi)))
     return np.asarray(ndimage.binary_dilation(mask, iterations=steps)) if steps else mask
 
 
 def sides(region: BoolArray, image: sitk.Image) -> list[BoolArray]:
-    """Right and left of a region by its pieces' centres along the patient's lateral axis (LPS: right is lower x)."""
+    """Split a region into right and left by its components' centres along the lateral axis (LPS: right is lower x)."""
     numbers, count = ndimage.label(region)
     sizes = np.bincount(numbers.ravel(), minlength=count + 1)
     sizes[0] = 0
-    keep = [n for n in range(1, count + 1) if sizes[n] >= PIECE * sizes.max()]
+    keep = [n for n in range(1, count + 1) if sizes[n] >= MIN_COMPONENT_FRACTION * sizes.max()]
     centres = {n: np.argwhere(numbers == n).mean(axis=0)[::-1] for n in keep}
     middle = _lateral(image, np.array(region.shape)[::-1] / 2 - 0.5)
     right, left = np.zeros_like(region), np.zeros_like(region)
@@ -153,7 +153,7 @@ def _lateral(image: sitk.Image, index: npt.NDArray[np.float64]) -> float:
 
 
 def _enlarged(layer: BoolArray, small: sitk.Image, image: sitk.Image) -> Float32Array:
-    """A layer on the image's own grid (Z, Y, X), soft at its border."""
+    """Resample a layer to the image's grid (Z, Y, X), with a soft border."""
     flat = image.GetDimension() == 2
     layer_image = from_array((layer[0] if flat else layer).astype(np.float32), small)
     border = [1] * image.GetDimension()

@@ -1,4 +1,4 @@
-"""Otsu's threshold (1979): the floor that any other segmenter must beat."""
+"""Otsu's threshold (1979): the baseline for all other segmenters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from scipy import ndimage
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
 from medseg.errors import ImageError
-from medseg.segmentation.classical.base import Appearance, Classical, Field, Scene, centred_piece, grown
+from medseg.segmentation.classical.base import Appearance, Classical, Field, Scene, central_component, grown
 from medseg.typing import BoolArray
 
 
 class Otsu(Classical):
-    """Pixels of the field below the threshold; in a picture opened, and the piece nearest the middle; grown a little.
+    """Pixels of the field below the threshold; in a 2D image opened, the central component, dilated.
 
-    `opening` is a share of the picture's width, `centre` and `grow` as in `centred_piece` and `grown`.
+    `opening` is a fraction of the image's width; for `centre` and `grow` see `central_component` and `grown`.
     """
 
     def __init__(
@@ -31,13 +31,13 @@ class Otsu(Classical):
         return self.tidy(dark, scene)
 
     def tidy(self, dark: BoolArray, scene: Scene) -> BoolArray:
-        """One solid piece of a picture, slightly grown; of a volume every piece."""
+        """One solid component of a 2D image, slightly dilated; all components of a volume."""
         if len(dark) > 1 or len(self.intensity_rank) > 1:
             return np.asarray(ndimage.binary_opening(dark))
         steps = max(1, round(self.opening * dark.shape[2]))
         opened = ndimage.binary_opening(dark[0], iterations=steps)
-        piece = centred_piece(opened if opened.any() else dark[0], self.centre)
-        return np.asarray((grown(piece, self.grow) & scene.field[0])[None])
+        component = central_component(opened if opened.any() else dark[0], self.centre)
+        return np.asarray((grown(component, self.grow) & scene.field[0])[None])
 
     def tissues(self, scene: Scene, count: int) -> npt.NDArray[np.int64]:
         """Several thresholds at once (Liao et al. 2001) inside the field."""

@@ -65,5 +65,5 @@ def test_unfit_frames_are_refused():
         motion_features(images([scene(0), scene(0)[:-1]]))
     with pytest.raises(ImageError, match="1 are not blank"):
         motion_features(images([scene(0), 0 * scene(0)]))
-    with pytest.raises(ImageError, match="no measure 'pc9'"):
+    with pytest.raises(ImageError, match="no feature 'pc9'"):
         motion_features(images([scene(0), scene(1)]), measures=["pc9"])

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import ConfigError, ImageError
-from medseg.segmentation.classical.base import Classical, centred_piece, grown, sides
+from medseg.segmentation.classical.base import Classical, central_component, grown, sides
 from medseg.segmentation.classical.gaussian_mixture import EM
 from medseg.segmentation.classical.otsu import Otsu
 from medseg.segmentation.classical.superpixels import Superpixels
@@ -91,8 +91,8 @@ def test_the_piece_near_the_middle_wins_against_a_larger_one_at_the_border() -> 
     mask = np.zeros((60, 60), np.bool_)
     mask[25:35, 25:35] = True
     mask[:12, :12] = True
-    assert centred_piece(mask, 0.4)[30, 30]
-    assert not centred_piece(mask, 0.0)[30, 30]
+    assert central_component(mask, 0.4)[30, 30]
+    assert not central_component(mask, 0.0)[30, 30]
 
 
 def test_growing_is_a_share_of_the_diameter() -> None:

@@ -1,1 +1,1 @@
-"""From sequences of features to a diagnosis: a recurrent network, a linear baseline, measures of a signal."""
+"""Classifiers of cases and sequences, calibration, clinical rules and respiratory signals."""

@@ -19,8 +19,8 @@ AIR_LEVEL = 0.1  # of the 99th percentile of a volume: darker voxels are air
 MAX_DISTANCE_GRID = 160  # voxels per axis of a volume for distance transforms: larger axes are subsampled
 
 FLAT: dict[str, str] = {
-    "place_x": "0..1: centroid from one side of the field to the other: from the left of a picture, from the patient's "
-    "right in a volume",
+    "place_x": "0..1: centroid from one side of the field to the other: from the left of a 2D image, from the "
+    "patient's right in a volume",
     "place_depth": "0..1: centroid from the top of the field to its bottom, so depth below the probe in ultrasound; "
     "from anterior to posterior in a volume",
     "place_side": "0..1: distance of the centroid from the field's middle line over half the width",

@@ -61,15 +61,15 @@ def _smallest(facts: Facts) -> float:
 def _picture(facts: Facts, device: str) -> dict[str, Decision]:
     width, height = facts["size"][:2]
     share = _smallest(facts) / (max(width, height) * facts["spacing_mm"][0])
-    plan = {"segmenter.network.dimensions": Decision(2, "the images are pictures")}
+    plan = {"segmenter.network.dimensions": Decision(2, "the images are 2D")}
     if share < SMALL_LESION:
         size = min(PATCH_PIXELS[device], max(width, height))
-        why = f"the smallest label is {share:.1%} of a picture across: patches at full size"
+        why = f"the smallest label is {share:.1%} of an image across: patches at full size"
         plan["organ.image_size"] = Decision([round(width), round(height)], why)
         plan["segmenter.patch_size"] = Decision([size, size], why)
         return plan
     side = min(max(width, height), max(MIN_IMAGE_SIDE, math.ceil(16 / share)))
-    why = f"the smallest label is {share:.0%} of a picture across and keeps {side * share:.0f} pixels: whole pictures"
+    why = f"the smallest label is {share:.0%} of an image across and keeps {side * share:.0f} pixels: whole images"
     plan["organ.image_size"] = plan["segmenter.patch_size"] = Decision([side, side], why)
     return plan
 
@@ -90,7 +90,7 @@ def _volume(facts: Facts, device: str) -> dict[str, Decision]:
     if device == "cpu" or anisotropy > ANISOTROPIC or slices < FEW_SLICES:
         reason = "no GPU: slices reach a volume's accuracy in a fraction of the time"
         if anisotropy > ANISOTROPIC:
-            reason = f"slices lie {anisotropy:.1f} pixels apart: neighbours tell little"
+            reason = f"slices lie {anisotropy:.1f} pixels apart: neighbours share little information"
         elif slices < FEW_SLICES:
             reason = f"{slices:.0f} slices are too few for volumes"
         return {
@@ -130,7 +130,7 @@ def _intensity(facts: Facts, flat: bool) -> Decision:
     window = "medseg.preprocess.intensity.Window"
     if flat:
         colour = facts["components"] == 3
-        return Decision({"_target_": "medseg.preprocess.intensity.Photo", "colour": colour}, "pictures of fixed range")
+        return Decision({"_target_": "medseg.preprocess.intensity.Photo", "colour": colour}, "2D images of fixed range")
     if channel["min"] < -500:
         value = {"_target_": window, "low": float(round(low)), "high": float(round(high))}
         return Decision(value, f"values down to {channel['min']:.0f} are HU: one window for all, what labels span")
@@ -144,5 +144,5 @@ def _grid(plan: dict[str, Decision]) -> Decision:
         return Decision({"_target_": "medseg.preprocess.geometry.Resample", "spacing": spacing}, "the spacing above")
     if plan["segmenter.patch_size"].value[0] > plan["organ.image_size"].value[0] - 2**5:
         size = plan["segmenter.patch_size"].value
-        return Decision({"_target_": "medseg.preprocess.resize.Resize", "size": size}, "the picture above")
+        return Decision({"_target_": "medseg.preprocess.resize.Resize", "size": size}, "the image size above")
     return Decision(None, "patches are cut at full size")

@@ -61,14 +61,16 @@ def test_a_probability_of_zero_is_no_infinity() -> None:
 
 def test_a_class_without_cases_is_in_no_set() -> None:
     calibrated = np.array([[0.0, 0.9, 0.1], [0.0, 0.2, 0.8]])
-    found = Calibration(1.0, conformal_limits(calibrated.repeat(30, axis=0), np.array([1, 2]).repeat(30), 0.1))
-    assert found.sets(calibrated).tolist() == [[False, True, False], [False, False, True]]
+    prediction_sets = Calibration(
+        1.0, conformal_limits(calibrated.repeat(30, axis=0), np.array([1, 2]).repeat(30), 0.1)
+    )
+    assert prediction_sets.sets(calibrated).tolist() == [[False, True, False], [False, False, True]]
 
 
 def test_a_case_that_no_class_fits_is_for_a_person() -> None:
     sure = Calibration(1.0, (0.08, 0.07, EXCLUDE_ALL))  # of a model that is right in 98 of 100
-    found = sure.sets(np.array([[0.97, 0.03, 0.0], [0.5002, 0.4998, 0.0]]))
-    assert found.tolist() == [[True, False, False], [True, True, False]]
+    prediction_sets = sure.sets(np.array([[0.97, 0.03, 0.0], [0.5002, 0.4998, 0.0]]))
+    assert prediction_sets.tolist() == [[True, False, False], [True, True, False]]
 
 
 def test_a_bias_takes_back_what_equal_weights_of_classes_put_in() -> None:

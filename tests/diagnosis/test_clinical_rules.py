@@ -87,9 +87,9 @@ def test_the_slope_of_a_sine_is_its_cosine() -> None:
     inner = slice(2, -2)
     assert np.corrcoef(slope[inner], np.cos(2 * np.pi * times[inner] / 4))[0, 1] > 0.99
     table = pd.DataFrame({"left": volume / 2, "right": volume / 2})
-    said = VolumeSlope(["left", "right"]).margins_over_time(table, times).argmax(axis=1)
+    states = VolumeSlope(["left", "right"]).margins_over_time(table, times).argmax(axis=1)
     truth = np.cos(2 * np.pi * times / 4) > 0
-    assert (said == truth).mean() > 0.93
+    assert (states == truth).mean() > 0.93
 
 
 def test_a_missing_frame_leaves_the_others() -> None:

@@ -21,9 +21,9 @@ def test_stratified_group_folds_part_no_patient_and_spread_classes(seed: int | N
     truth, patients = rows(7)
     folds = stratified_group_folds(truth, patients, 5, seed)
     assert sorted(np.concatenate([held for _, held in folds])) == list(range(120))
-    for rest, held in folds:
-        assert not set(patients[rest]) & set(patients[held])
-        assert len(rest) + len(held) == 120
+    for train, held in folds:
+        assert not set(patients[train]) & set(patients[held])
+        assert len(train) + len(held) == 120
         assert truth[held].sum() == 8  # two of ten patients, four rows each
 
 

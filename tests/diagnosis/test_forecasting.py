@@ -27,7 +27,7 @@ def learnt() -> Forecast:
 
 def until(signal: np.ndarray, times: np.ndarray) -> list[Trace]:
     """What has been read of a trace at each of its frames."""
-    return [(signal[: end + 1], times[: end + 1]) for end in range(len(times))]
+    return [(signal[: last + 1], times[: last + 1]) for last in range(len(times))]
 
 
 def error(said: np.ndarray, horizon: Horizon, trace: Trace) -> float:
@@ -38,19 +38,19 @@ def error(said: np.ndarray, horizon: Horizon, trace: Trace) -> float:
 
 def test_both_beat_holding_the_last_value_on_a_period_never_seen(learnt: Forecast) -> None:
     trace = breath(3.9, seed=9)
-    said = learnt(until(*trace))
-    errors = {name: error(values, learnt.horizon, trace) for name, values in said.items()}
+    forecasts = learnt(until(*trace))
+    errors = {name: error(values, learnt.horizon, trace) for name, values in forecasts.items()}
     assert errors["linear"] < 0.3 * errors["hold"]
     assert errors["lstm"] < 0.4 * errors["hold"]
 
 
 def test_nothing_is_said_before_the_past_is_known_and_time_need_not_be_even(learnt: Forecast) -> None:
     signal, times = breath(4.0)
-    kept = np.sort(np.random.default_rng(1).permutation(len(times))[: len(times) * 2 // 3])
-    said = learnt(until(signal[kept], times[kept]))["linear"]
-    assert np.isnan(said[times[kept] < times[kept][0] + 3.9 - 1e-6]).all()
-    assert np.isfinite(said[times[kept] > times[kept][0] + 4]).all()
-    assert error(said, learnt.horizon, (signal[kept], times[kept])) < 0.35
+    rows = np.sort(np.random.default_rng(1).permutation(len(times))[: len(times) * 2 // 3])
+    forecast = learnt(until(signal[rows], times[rows]))["linear"]
+    assert np.isnan(forecast[times[rows] < times[rows][0] + 3.9 - 1e-6]).all()
+    assert np.isfinite(forecast[times[rows] > times[rows][0] + 4]).all()
+    assert error(forecast, learnt.horizon, (signal[rows], times[rows])) < 0.35
 
 
 def test_only_its_past_counts(learnt: Forecast) -> None:

@@ -40,9 +40,9 @@ def test_breathing_is_learnt_and_losses_are_logged():
     trainer.fit(lit, train, valid)
     assert {"train_loss", "valid_loss"} <= set(trainer.callback_metrics)
     unseen = breaths(10)
-    found = lit.model.predict(unseen)
-    assert (found.probabilities.argmax(axis=1) == unseen.state).mean() > 0.85
-    assert np.corrcoef(found.signal, unseen.signal)[0, 1] > 0.95
+    prediction = lit.model.predict(unseen)
+    assert (prediction.probabilities.argmax(axis=1) == unseen.state).mean() > 0.85
+    assert np.corrcoef(prediction.signal, unseen.signal)[0, 1] > 0.95
 
 
 def test_what_is_unknown_adds_nothing_to_the_loss():

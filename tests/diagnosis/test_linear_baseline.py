@@ -16,27 +16,29 @@ def breaths(seed, classes=2):
 
 def test_state_and_signal_are_read_from_the_neighbouring_frames():
     unseen = breaths(9)
-    found = LinearBaseline.fit([breaths(0), breaths(1)], classes=2).predict(unseen)
-    assert found.probabilities.shape == (120, 2)
-    assert found.probabilities.sum(axis=1) == pytest.approx(1)
-    assert (found.probabilities.argmax(axis=1) == unseen.state).mean() > 0.9
-    assert found.signal == pytest.approx(unseen.signal, abs=0.3)
+    prediction = LinearBaseline.fit([breaths(0), breaths(1)], classes=2).predict(unseen)
+    assert prediction.probabilities.shape == (120, 2)
+    assert prediction.probabilities.sum(axis=1) == pytest.approx(1)
+    assert (prediction.probabilities.argmax(axis=1) == unseen.state).mean() > 0.9
+    assert prediction.signal == pytest.approx(unseen.signal, abs=0.3)
 
 
 def test_three_classes_of_which_one_was_never_seen():
-    found = LinearBaseline.fit([breaths(0, classes=3)], classes=4, frames_before=1, frames_after=0).predict(
+    prediction = LinearBaseline.fit([breaths(0, classes=3)], classes=4, frames_before=1, frames_after=0).predict(
         breaths(1, classes=3)
     )
-    assert found.probabilities.shape == (120, 4)
-    assert (found.probabilities[:, 3] < 1e-6).all()
-    assert set(found.probabilities.argmax(axis=1)) == {0, 1, 2} or set(found.probabilities.argmax(axis=1)) == {0, 2}
+    assert prediction.probabilities.shape == (120, 4)
+    assert (prediction.probabilities[:, 3] < 1e-6).all()
+    assert set(prediction.probabilities.argmax(axis=1)) == {0, 1, 2} or set(
+        prediction.probabilities.argmax(axis=1)
+    ) == {0, 2}
 
 
 def test_without_frames_ahead_the_future_is_not_seen():
     model = LinearBaseline.fit([breaths(0)], classes=2, frames_after=0)
-    one = breaths(1)
-    changed = one._replace(x=np.concatenate([one.x[:60], one.x[60:] + 9]))
-    assert np.array_equal(model.predict(one).probabilities[:60], model.predict(changed).probabilities[:60])
+    item = breaths(1)
+    changed = item._replace(x=np.concatenate([item.x[:60], item.x[60:] + 9]))
+    assert np.array_equal(model.predict(item).probabilities[:60], model.predict(changed).probabilities[:60])
 
 
 def test_a_model_survives_as_plain_arrays():
@@ -50,13 +52,13 @@ def test_a_model_survives_as_plain_arrays():
 
 def test_whole_sequences_are_judged_from_their_mean():
     items = [Item(np.full((5 + k, 1), float(k % 2)), None, np.array([k % 2])) for k in range(8)]
-    found = LinearBaseline.fit(items, classes=2, frames_before=0, frames_after=0, c=100).predict(items[3])
-    assert found.probabilities.shape == (1, 2)
-    assert found.probabilities[0, 1] > 0.5
-    assert found.signal is None
+    prediction = LinearBaseline.fit(items, classes=2, frames_before=0, frames_after=0, c=100).predict(items[3])
+    assert prediction.probabilities.shape == (1, 2)
+    assert prediction.probabilities[0, 1] > 0.5
+    assert prediction.signal is None
 
 
 def test_one_class_is_not_enough():
-    one = breaths(0)
+    item = breaths(0)
     with pytest.raises(DataError, match="at least two classes"):
-        LinearBaseline.fit([one._replace(state=np.where(one.state == 1, UNKNOWN, 0))], classes=2)
+        LinearBaseline.fit([item._replace(state=np.where(item.state == 1, UNKNOWN, 0))], classes=2)

@@ -60,9 +60,9 @@ def test_predictions_are_probabilities_without_dropout_and_leave_the_mode_as_it_
 
 
 def test_a_whole_sequence_gets_one_class_and_no_signal_where_none_is_asked_for():
-    found = network(task=Task(3, 4, per="sequence", signal=False)).predict(item(7))
-    assert found.probabilities.shape == (1, 4)
-    assert found.signal is None
+    prediction = network(task=Task(3, 4, per="sequence", signal=False)).predict(item(7))
+    assert prediction.probabilities.shape == (1, 4)
+    assert prediction.signal is None
 
 
 def test_a_network_with_slices_needs_slices_and_reads_their_order():

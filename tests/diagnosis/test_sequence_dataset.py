@@ -43,12 +43,12 @@ def test_a_plain_window_is_a_piece_of_the_sequence() -> None:
     windows = Windows([item(10, 2)], 4, 120)
     starts = set()
     for number in range(120):
-        found = windows[number]
-        first = int(found.x[0, 0])
+        window = windows[number]
+        first = int(window.x[0, 0])
         starts.add(first)
-        assert found.x[:, 0].tolist() == [first + k for k in range(4)] == found.signal.tolist()
-        assert found.state.tolist() == [int(first + k >= 5) for k in range(4)]
-        assert found.steps[0].tolist() == item(10, 2).steps[first].tolist()
+        assert window.x[:, 0].tolist() == [first + k for k in range(4)] == window.signal.tolist()
+        assert window.state.tolist() == [int(first + k >= 5) for k in range(4)]
+        assert window.steps[0].tolist() == item(10, 2).steps[first].tolist()
     assert starts == set(range(7))  # every place comes up
     with pytest.raises(IndexError):
         windows[120]
@@ -62,19 +62,19 @@ def test_stretched_windows_read_between_frames_and_keep_states_whole() -> None:
     torch.manual_seed(1)
     windows, speeds = Windows([item(40)], 8, 60, Augmentation(time_stretch=2.0)), []
     for number in range(60):
-        found = windows[number]
-        apart = np.diff(found.signal)
-        assert apart == pytest.approx(np.full(len(apart), apart[0]))
-        assert found.signal == pytest.approx(found.x[:, 0])
-        assert set(found.state.tolist()) <= {0, 1}
-        speeds.append(float(apart[0]))
+        window = windows[number]
+        steps = np.diff(window.signal)
+        assert steps == pytest.approx(np.full(len(steps), steps[0]))
+        assert window.signal == pytest.approx(window.x[:, 0])
+        assert set(window.state.tolist()) <= {0, 1}
+        speeds.append(float(steps[0]))
     assert 0.5 <= min(speeds) < 0.75 < 1.4 < max(speeds) <= 2.0
 
 
 def test_a_gap_stays_a_gap_and_no_larger() -> None:
     signal = np.array([0.0, 1.0, np.nan, 3.0, 4.0])
-    found = Windows([Item(np.zeros((5, 1)), None, None, signal)], 5, 1)[0]
-    assert np.isnan(found.signal).tolist() == [False, False, True, False, False]
+    window = Windows([Item(np.zeros((5, 1)), None, None, signal)], 5, 1)[0]
+    assert np.isnan(window.signal).tolist() == [False, False, True, False, False]
 
 
 def test_gain_noise_and_blanks_are_as_asked() -> None:

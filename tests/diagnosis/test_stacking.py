@@ -20,16 +20,16 @@ def said(count: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 def test_the_good_one_is_followed_and_its_sureness_corrected() -> None:
     stack = Stacking.fit(*said(2000, 0), c=1.0)
-    parts, truth = said(2000, 1)
-    found = stack.predict(parts)
-    agrees = (found.argmax(axis=1) == parts["good"].argmax(axis=1)).mean()
+    probabilities, truth = said(2000, 1)
+    prediction = stack.predict(probabilities)
+    agrees = (prediction.argmax(axis=1) == probabilities["good"].argmax(axis=1)).mean()
     assert agrees > 0.97
-    assert found.max(axis=1).mean() == pytest.approx(0.8, abs=0.03)  # it said .7 and was right .8 of the time
-    assert (found.argmax(axis=1) == truth).mean() == pytest.approx(0.8, abs=0.03)
+    assert prediction.max(axis=1).mean() == pytest.approx(0.8, abs=0.03)  # it said .7 and was right .8 of the time
+    assert (prediction.argmax(axis=1) == truth).mean() == pytest.approx(0.8, abs=0.03)
 
 
 def test_kept_as_json_it_is_the_same_and_the_order_of_members_does_not_matter() -> None:
-    parts, truth = said(200, 2)
-    stack = Stacking.from_state(json.loads(json.dumps(Stacking.fit(parts, truth).state())))
-    turned = dict(reversed(parts.items()))
-    assert (stack.predict(turned) == stack.predict(parts)).all()
+    probabilities, truth = said(200, 2)
+    stack = Stacking.from_state(json.loads(json.dumps(Stacking.fit(probabilities, truth).state())))
+    turned = dict(reversed(probabilities.items()))
+    assert (stack.predict(turned) == stack.predict(probabilities)).all()

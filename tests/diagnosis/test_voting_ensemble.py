@@ -19,9 +19,9 @@ def rows(count: int, gap: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_classes_apart_are_told_and_probabilities_sum_to_one() -> None:
-    found = VotingEnsemble.fit(*rows(150, 6.0, 0), classes=3, trees=30).predict(rows(90, 6.0, 1)[0])
-    assert (found.argmax(axis=1) == rows(90, 6.0, 1)[1]).mean() > 0.95
-    assert found.sum(axis=1) == pytest.approx(np.ones(90))
+    prediction = VotingEnsemble.fit(*rows(150, 6.0, 0), classes=3, trees=30).predict(rows(90, 6.0, 1)[0])
+    assert (prediction.argmax(axis=1) == rows(90, 6.0, 1)[1]).mean() > 0.95
+    assert prediction.sum(axis=1) == pytest.approx(np.ones(90))
 
 
 def test_the_same_seed_gives_the_same_model_and_stored_it_is_the_same() -> None:
@@ -33,8 +33,8 @@ def test_the_same_seed_gives_the_same_model_and_stored_it_is_the_same() -> None:
 
 def test_a_class_never_seen_gets_nothing() -> None:
     x, y = rows(90, 2.0, 3)
-    found = VotingEnsemble.fit(x[y < 2], y[y < 2], classes=3, trees=30).predict(x)
-    assert (found[:, 2] == 0).all()
+    prediction = VotingEnsemble.fit(x[y < 2], y[y < 2], classes=3, trees=30).predict(x)
+    assert (prediction[:, 2] == 0).all()
 
 
 def test_few_cases_of_a_class_are_enough() -> None:

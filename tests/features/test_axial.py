@@ -45,8 +45,8 @@ def test_any_order_of_axes_is_turned_to_the_patients(order: str) -> None:
 @pytest.mark.parametrize("order", ["LPS", "RAI", "SLP", "IPR"])
 def test_slices_and_their_regions_run_from_inferior_to_superior(order: str) -> None:
     turned = sitk.DICOMOrient(volume(), order)
-    parts = axial_slices(turned)
-    assert [sitk.GetArrayFromImage(part)[0, 0] for part in parts] == [0, 6, 12, 18]
+    slices = axial_slices(turned)
+    assert [sitk.GetArrayFromImage(axial_slice)[0, 0] for axial_slice in slices] == [0, 6, 12, 18]
     numbers = step_regions(turned)
     assert numbers.GetSize() == turned.GetSize()
     back = sitk.GetArrayFromImage(sitk.DICOMOrient(numbers, "LPS"))

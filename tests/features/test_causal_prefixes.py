@@ -46,10 +46,10 @@ def assert_same(a: FeatureSequence, b: FeatureSequence) -> None:
 @pytest.mark.parametrize("steps", [None, slices(), slices()[:0]])
 def test_each_is_what_a_table_that_stops_there_gives(steps: pd.DataFrame | None) -> None:
     table = frames().sort_values("frame")
-    found = list(iter_prefixes(frames(), steps, (4, True), range(COUNT)))
-    for end, sequence in enumerate(found):
-        until = None if steps is None else steps[steps["frame"] <= 2 * end]
-        (expected,) = sequences(table[: end + 1], until, 4)
+    prefixes = list(iter_prefixes(frames(), steps, (4, True), range(COUNT)))
+    for last, sequence in enumerate(prefixes):
+        until = None if steps is None else steps[steps["frame"] <= 2 * last]
+        (expected,) = sequences(table[: last + 1], until, 4)
         assert_same(sequence, expected)
 
 
@@ -70,9 +70,9 @@ def test_the_table_is_read_again_only_where_it_changes_the_answer(monkeypatch: p
 
 def test_a_cut_keeps_every_part_in_step() -> None:
     (whole,) = sequences(frames(), slices(), 4)
-    part = cut(whole, 3, 7)
-    assert part.frames.tolist() == [6, 8, 10, 12]
-    assert part.signal.tolist() == [3, 4, 5, 6]
-    assert part.labels == whole.labels[3:7]
-    assert part.steps is not None
-    assert (part.x.shape, part.steps.shape) == ((4, 4), (4, 4, 1))
+    section = cut(whole, 3, 7)
+    assert section.frames.tolist() == [6, 8, 10, 12]
+    assert section.signal.tolist() == [3, 4, 5, 6]
+    assert section.labels == whole.labels[3:7]
+    assert section.steps is not None
+    assert (section.x.shape, section.steps.shape) == ((4, 4), (4, 4, 1))

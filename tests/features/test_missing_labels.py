@@ -11,9 +11,9 @@ LOST = [np.nan] * 5
 
 
 def test_a_label_is_absent_where_all_that_was_counted_of_it_is_nothing() -> None:
-    found = missing_labels(np.array([THERE, GONE, DARK, LOST]), NAMES)
-    assert found["tumour"].tolist() == [False, True, False, False]
-    assert not found["field"].any()
+    missing = missing_labels(np.array([THERE, GONE, DARK, LOST]), NAMES)
+    assert missing["tumour"].tolist() == [False, True, False, False]
+    assert not missing["field"].any()
 
 
 @pytest.mark.parametrize(("empty", "tells"), [(1, False), (4, False), (5, True), (20, True)])

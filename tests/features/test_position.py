@@ -19,23 +19,23 @@ def volume(spacing: tuple[float, float, float] = (1.0, 1.0, 3.0)) -> tuple[sitk.
     mask[2:12, 25:31, 40:46] = 1
     mask[2:12, 25:31, 20:30] = 2
     image, coded = sitk.GetImageFromArray(values), sitk.GetImageFromArray(mask)
-    for part in (image, coded):
-        part.SetSpacing(spacing)
+    for sitk_image in (image, coded):
+        sitk_image.SetSpacing(spacing)
     return image, coded
 
 
 def test_a_box_in_a_volume() -> None:
-    found = frame_features(*volume(), LABELS)
-    assert set(found) == {f"{name}.{key}" for name in LABELS for key in UNITS}
-    assert found["m.place_x"] == pytest.approx((42.5 - 10) / 40)  # towards the patient's left
-    assert found["m.place_side"] == pytest.approx(2 * (32.5 / 40 - 0.5))
-    assert found["m.place_depth"] == pytest.approx((27.5 - 10) / 60)
-    assert found["m.place_top"] == pytest.approx(15 / 60)
-    assert found["m.place_height"] == pytest.approx((6.5 - 2) / 20)
-    assert found["m.place_share"] == pytest.approx(360 / 48000)
-    assert found["m.place_edge"] == 0  # lies on the lowest slice
-    assert found["m.place_near"] == pytest.approx(10 / 40)
-    assert found["n.place_near"] == found["m.place_near"]
+    features = frame_features(*volume(), LABELS)
+    assert set(features) == {f"{name}.{key}" for name in LABELS for key in UNITS}
+    assert features["m.place_x"] == pytest.approx((42.5 - 10) / 40)  # towards the patient's left
+    assert features["m.place_side"] == pytest.approx(2 * (32.5 / 40 - 0.5))
+    assert features["m.place_depth"] == pytest.approx((27.5 - 10) / 60)
+    assert features["m.place_top"] == pytest.approx(15 / 60)
+    assert features["m.place_height"] == pytest.approx((6.5 - 2) / 20)
+    assert features["m.place_share"] == pytest.approx(360 / 48000)
+    assert features["m.place_edge"] == 0  # lies on the lowest slice
+    assert features["m.place_near"] == pytest.approx(10 / 40)
+    assert features["n.place_near"] == features["m.place_near"]
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.0, 5.0), (5.0, 1.0, 1.0), (1.0, 0.2, 3.0)])
@@ -46,16 +46,18 @@ def test_touching_is_no_distance_along_any_axis_of_any_spacing(spacing: tuple[fl
     values[0] = 0  # for there is air
     for number, layers in ((1, slice(1, 9)), (2, slice(9, 12)), (3, slice(14, 16))):
         mask[layers, 14:20, 14:20] = number
-    image, coded = (sitk.GetImageFromArray(np.moveaxis(part, 0, 2 - axis).copy()) for part in (values, mask))
-    for part in (image, coded):
-        part.SetSpacing(spacing)
-    found = frame_features(image, coded, LABELS | {"o": 3})
+    image, coded = (
+        sitk.GetImageFromArray(np.moveaxis(sitk_image, 0, 2 - axis).copy()) for sitk_image in (values, mask)
+    )
+    for sitk_image in (image, coded):
+        sitk_image.SetSpacing(spacing)
+    features = frame_features(image, coded, LABELS | {"o": 3})
     width = spacing[0] * (39 if axis == 0 else 40)
-    assert found["m.place_edge"] == found["m.place_near"] == found["n.place_near"] == 0
-    assert found["o.place_near"] == pytest.approx(2 * spacing[axis] / width)
+    assert features["m.place_edge"] == features["m.place_near"] == features["n.place_near"] == 0
+    assert features["o.place_near"] == pytest.approx(2 * spacing[axis] / width)
     ways = [layer * step for layer, step in zip((14, 14, 14), spacing, strict=True)]
     ways[axis] = 13 * spacing[axis]
-    assert found["o.place_edge"] == pytest.approx(min(ways) / width)
+    assert features["o.place_edge"] == pytest.approx(min(ways) / width)
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPI", "PIR"])
@@ -67,20 +69,20 @@ def test_how_a_file_stores_its_axes_does_not_matter(axes: str) -> None:
 
 def test_a_large_volume_is_thinned_out_and_tells_the_same() -> None:
     image, mask = volume()
-    fine = [sitk.Expand(part, [8, 8, 4], sitk.sitkNearestNeighbor) for part in (image, mask)]
-    coarse, found = frame_features(image, mask, LABELS), frame_features(*fine, LABELS)
+    fine = [sitk.Expand(sitk_image, [8, 8, 4], sitk.sitkNearestNeighbor) for sitk_image in (image, mask)]
+    coarse, features = frame_features(image, mask, LABELS), frame_features(*fine, LABELS)
     for key in ("m.place_near", "m.place_edge", "n.place_edge"):
-        assert found[key] == pytest.approx(coarse[key], abs=0.06)
-    assert found["m.place_x"] == pytest.approx(coarse["m.place_x"], abs=0.02)
+        assert features[key] == pytest.approx(coarse[key], abs=0.06)
+    assert features["m.place_x"] == pytest.approx(coarse["m.place_x"], abs=0.02)
 
 
 def test_a_label_of_one_voxel_is_not_lost_where_a_volume_is_thinned_out() -> None:
     values, mask = np.zeros((3, 400, 640), np.float32), np.zeros((3, 400, 640), np.uint8)
     values[:, 10:390, 20:620] = 1
     mask[1, 201, 319] = 1
-    found = frame_features(sitk.GetImageFromArray(values), sitk.GetImageFromArray(mask), {"m": 1})
-    assert found["m.place_edge"] == pytest.approx(0, abs=0.01)  # one slice from the end
-    assert found["m.place_x"] == pytest.approx(299 / 600)
+    features = frame_features(sitk.GetImageFromArray(values), sitk.GetImageFromArray(mask), {"m": 1})
+    assert features["m.place_edge"] == pytest.approx(0, abs=0.01)  # one slice from the end
+    assert features["m.place_x"] == pytest.approx(299 / 600)
 
 
 def test_a_picture_has_no_height_and_colour_is_taken_as_grey() -> None:
@@ -88,19 +90,19 @@ def test_a_picture_has_no_height_and_colour_is_taken_as_grey() -> None:
     mask[10:20, 70:80] = 1
     picture = np.full((50, 100, 3), 90, np.uint8)
     picture[:, :20] = 0
-    found = frame_features(sitk.GetImageFromArray(picture, isVector=True), sitk.GetImageFromArray(mask), {"m": 1})
-    assert set(found) == {f"m.{key}" for key in FLAT if key != "place_near"}
-    assert found["m.place_x"] == pytest.approx((74.5 - 20) / 80)
-    assert found["m.place_depth"] == pytest.approx(14.5 / 50)
-    assert found["m.place_edge"] == pytest.approx(10 / 80)
+    features = frame_features(sitk.GetImageFromArray(picture, isVector=True), sitk.GetImageFromArray(mask), {"m": 1})
+    assert set(features) == {f"m.{key}" for key in FLAT if key != "place_near"}
+    assert features["m.place_x"] == pytest.approx((74.5 - 20) / 80)
+    assert features["m.place_depth"] == pytest.approx(14.5 / 50)
+    assert features["m.place_edge"] == pytest.approx(10 / 80)
 
 
 def test_what_is_absent_or_in_the_dark_has_names_and_no_numbers() -> None:
     image, mask = volume()
     for case in ((image, mask * 0), (image * 0, mask)):
-        found = frame_features(*case, LABELS)
-        assert set(found) == {f"{name}.{key}" for name in LABELS for key in UNITS}
-        assert all(np.isnan(value) for value in found.values())
+        features = frame_features(*case, LABELS)
+        assert set(features) == {f"{name}.{key}" for name in LABELS for key in UNITS}
+        assert all(np.isnan(value) for value in features.values())
 
 
 def test_a_label_inside_another_is_as_near_as_can_be() -> None:
@@ -111,9 +113,9 @@ def test_a_label_inside_another_is_as_near_as_can_be() -> None:
     coded[4:6, 26:30, 22:26] = 3
     again = sitk.GetImageFromArray(coded)
     again.CopyInformation(mask)
-    found = frame_features(image, again, nested)
-    assert found["n.place_near"] == 0
-    assert found["m.place_near"] == 0
+    features = frame_features(image, again, nested)
+    assert features["n.place_near"] == 0
+    assert features["m.place_near"] == 0
 
 
 def test_another_grid_is_an_error() -> None:

@@ -28,13 +28,13 @@ def place(values: np.ndarray, mask: sitk.Image = MASK) -> dict[str, float]:
 
 
 def test_where_a_disc_lies() -> None:
-    found = place(scene())
-    assert found["place_x"] == pytest.approx(100 / 160)
-    assert found["place_side"] == pytest.approx(0.25)
-    assert found["place_depth"] == pytest.approx(80 / 200)
-    assert found["place_top"] == pytest.approx(51 / 200)
-    assert found["place_edge"] == pytest.approx(30 / 160, abs=0.01)
-    assert found["place_share"] == pytest.approx(np.pi * 900 / 32000, rel=0.01)
+    features = place(scene())
+    assert features["place_x"] == pytest.approx(100 / 160)
+    assert features["place_side"] == pytest.approx(0.25)
+    assert features["place_depth"] == pytest.approx(80 / 200)
+    assert features["place_top"] == pytest.approx(51 / 200)
+    assert features["place_edge"] == pytest.approx(30 / 160, abs=0.01)
+    assert features["place_share"] == pytest.approx(np.pi * 900 / 32000, rel=0.01)
 
 
 def test_black_edges_are_no_field() -> None:
@@ -48,8 +48,8 @@ def test_black_edges_are_no_field() -> None:
 def test_shadow_and_enhancement(echo: float, sign: int) -> None:
     values = scene()
     values[111:, 71:130] = echo
-    found = place(values)["behind"]
-    assert np.sign(round(found, 3)) == sign
+    features = place(values)["behind"]
+    assert np.sign(round(features, 3)) == sign
 
 
 def test_a_disc_is_alike_all_around_and_a_blurred_side_is_found() -> None:

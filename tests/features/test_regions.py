@@ -19,10 +19,10 @@ def images(shape=(30, 40), spacing=None):
 
 def test_a_region_is_the_labels_box_and_an_absent_label_has_an_empty_one():
     image, mask = images()
-    found = dict(crop_regions(image, mask, {"a": 1, "b": 2}))
-    assert found["a"].inside.shape == (1, 1)
-    assert found["a"].grey.tolist() == [[15 * 40 + 20]]
-    assert found["b"].inside.size == found["b"].ring.size == 0
+    cropped = dict(crop_regions(image, mask, {"a": 1, "b": 2}))
+    assert cropped["a"].inside.shape == (1, 1)
+    assert cropped["a"].grey.tolist() == [[15 * 40 + 20]]
+    assert cropped["b"].inside.size == cropped["b"].ring.size == 0
 
 
 @pytest.mark.parametrize("spacing", [(1, 1), (2, 2), (1, 2), (2, 1, 3)])
@@ -31,8 +31,8 @@ def test_the_ring_is_as_wide_as_stated_in_every_direction(spacing):
     (_, region), *_ = crop_regions(image, mask, {"a": 1}, ring=8.0)
     place = np.argwhere(region.inside)[0]
     steps = (np.argwhere(np.ones_like(region.inside)) - place) * spacing[::-1]
-    far = np.linalg.norm(steps, axis=1).reshape(region.inside.shape)
-    assert (region.ring == ((far > 0) & (far <= region.width + 1e-6))).all()
+    distance = np.linalg.norm(steps, axis=1).reshape(region.inside.shape)
+    assert (region.ring == ((distance > 0) & (distance <= region.width + 1e-6))).all()
     assert region.ring.any()
 
 
@@ -44,8 +44,8 @@ def test_the_ring_ends_at_the_images_edge():
 
 def test_labels_may_overlap():
     mask = sitk.GetImageFromArray(np.array([[1, 3, 2, 0]], np.uint8))
-    found = dict(crop_regions(mask, mask, Labels({"a": 1, "b": 2}, exclusive=False)))
-    assert [found[name].values.tolist() for name in "ab"] == [[[1, 3]], [[3, 2]]]
+    cropped = dict(crop_regions(mask, mask, Labels({"a": 1, "b": 2}, exclusive=False)))
+    assert [cropped[name].values.tolist() for name in "ab"] == [[[1, 3]], [[3, 2]]]
 
 
 def test_grey_of_colour_is_luma_and_alpha_is_left_out():

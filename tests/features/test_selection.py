@@ -21,16 +21,16 @@ def table(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("how", ["mutual_information", "rfe"])
 def test_what_tells_stays_what_repeats_or_never_varies_goes(how: str) -> None:
-    kept = select_features(*table(), method=how, count=2)
-    assert len({0, 1} & set(kept)) == 1
-    assert 2 in kept
-    assert 3 not in kept
+    columns = select_features(*table(), method=how, count=2)
+    assert len({0, 1} & set(columns)) == 1
+    assert 2 in columns
+    assert 3 not in columns
 
 
 def test_all_keeps_noise_but_no_twin() -> None:
-    kept = select_features(*table(), method="all")
-    assert len(kept) == 8
-    assert kept[0] in (0, 1)
+    columns = select_features(*table(), method="all")
+    assert len(columns) == 8
+    assert columns[0] in (0, 1)
 
 
 def test_the_scale_of_a_measure_does_not_matter() -> None:

@@ -34,32 +34,32 @@ def test_a_table_becomes_one_sequence_a_case_in_order_of_frames():
 
 
 def test_a_missing_value_is_filled_along_time_and_a_missing_feature_becomes_0():
-    (one,) = seq.sequences(frames(f=[1.0, np.nan, 3, np.nan], g=[np.nan] * 4))
-    assert one.x[:, 0].tolist() == [1, 2, 3, 3]
-    assert np.isnan(one.x[:, 1]).all()
-    assert (seq.normalise_case(one).x[:, 1] == 0).all()
+    (sequence,) = seq.sequences(frames(f=[1.0, np.nan, 3, np.nan], g=[np.nan] * 4))
+    assert sequence.x[:, 0].tolist() == [1, 2, 3, 3]
+    assert np.isnan(sequence.x[:, 1]).all()
+    assert (seq.normalise_case(sequence).x[:, 1] == 0).all()
 
 
 def test_slices_are_resampled_between_the_extremes_of_the_sequence():
     values = [[0, 10.0, 20.0], [0, 30.0, 0]]  # the lowest slice never holds anything
-    (one,) = seq.sequences(frames(f=[1.0, 2]), steps(values), levels=3)
-    assert one.step_names == ("lung.area_mm2",)
-    assert one.steps[:, :, 0].tolist() == [[10, 15, 20], [30, 15, 0]]
+    (sequence,) = seq.sequences(frames(f=[1.0, 2]), steps(values), levels=3)
+    assert sequence.step_names == ("lung.area_mm2",)
+    assert sequence.steps[:, :, 0].tolist() == [[10, 15, 20], [30, 15, 0]]
 
 
 def test_a_frame_without_slices_and_a_level_without_a_measure_become_0():
     table = steps([[1.0, 2, 3], [np.nan, 5, 7], [1, 2, 3]])
-    (one,) = seq.sequences(frames(f=[1.0, 2, 3]), table[table["frame"] != 2], levels=3)
-    assert np.isnan(one.steps[1, 0, 0])
-    assert np.isnan(one.steps[2]).all()
-    done = seq.normalise_case(one)
+    (sequence,) = seq.sequences(frames(f=[1.0, 2, 3]), table[table["frame"] != 2], levels=3)
+    assert np.isnan(sequence.steps[1, 0, 0])
+    assert np.isnan(sequence.steps[2]).all()
+    done = seq.normalise_case(sequence)
     assert (done.steps[2] == 0).all()
     assert done.steps[1, 0, 0] == 0
 
 
 def test_slopes_are_per_second_central_or_from_the_past_alone():
-    (one,) = seq.sequences(frames(f=[0.0, 1, 4, 9]))
-    central, backward = seq.add_slopes(one), seq.add_slopes(one, "backward")
+    (sequence,) = seq.sequences(frames(f=[0.0, 1, 4, 9]))
+    central, backward = seq.add_slopes(sequence), seq.add_slopes(sequence, "backward")
     assert central.names == ("f", "f.slope")
     assert central.x[:, 1].tolist() == [2, 4, 8, 10]
     assert backward.x[:, 1].tolist() == [0, 2, 6, 10]
@@ -69,13 +69,15 @@ def test_slopes_are_per_second_central_or_from_the_past_alone():
 
 def test_slopes_go_by_the_frame_numbers_where_times_are_unknown_and_frames_missing():
     table = frames(f=[0.0, 1, 2, 3]).drop(columns="time")
-    (one,) = seq.sequences(table.drop(index=1))
-    assert seq.add_slopes(one).x[:, 1] == pytest.approx([1, 1, 1])
+    (sequence,) = seq.sequences(table.drop(index=1))
+    assert seq.add_slopes(sequence).x[:, 1] == pytest.approx([1, 1, 1])
 
 
 def test_each_case_is_its_own_measure():
-    (one,) = seq.sequences(frames(f=[1.0, 2, 3], g=[5.0, 5, 5]), steps([[1.0, 5, 5], [3, 5, 5], [5, 5, 5]]), levels=3)
-    done = seq.normalise_case(one)
+    (sequence,) = seq.sequences(
+        frames(f=[1.0, 2, 3], g=[5.0, 5, 5]), steps([[1.0, 5, 5], [3, 5, 5], [5, 5, 5]]), levels=3
+    )
+    done = seq.normalise_case(sequence)
     assert done.x[:, 0] == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
     assert done.x[:, 1].tolist() == [0, 0, 0]
     assert (done.steps[:, 1:] == 0).all()  # a level that does not change is silent
@@ -94,10 +96,10 @@ def test_a_cohort_keeps_the_size_of_a_case():
 
 
 def test_features_are_taken_by_name_and_a_missing_one_is_named():
-    (one,) = seq.sequences(frames(f=[1.0, 2], g=[3.0, 4]))
-    assert seq.select(one, ["g", "f"]).x.tolist() == [[3, 1], [4, 2]]
+    (sequence,) = seq.sequences(frames(f=[1.0, 2], g=[3.0, 4]))
+    assert seq.select(sequence, ["g", "f"]).x.tolist() == [[3, 1], [4, 2]]
     with pytest.raises(DataError, match="does not have: h"):
-        seq.select(one, ["f", "h"])
+        seq.select(sequence, ["f", "h"])
 
 
 @pytest.mark.parametrize(
@@ -115,10 +117,10 @@ def test_unfit_tables_are_refused_with_the_reason(table, message):
 
 def test_what_was_filled_in_is_told_from_what_was_measured() -> None:
     table = pd.DataFrame({"case": "a", "frame": range(4), "size": [1.0, np.nan, 3.0, np.nan]})
-    (found,) = seq.sequences(table)
-    assert found.x[:, 0].tolist() == [1, 2, 3, 3]
-    np.testing.assert_array_equal(found.measured[:, 0], [1, np.nan, 3, np.nan])
-    sloped = seq.add_slopes(found)
+    (sequences,) = seq.sequences(table)
+    assert sequences.x[:, 0].tolist() == [1, 2, 3, 3]
+    np.testing.assert_array_equal(sequences.measured[:, 0], [1, np.nan, 3, np.nan])
+    sloped = seq.add_slopes(sequences)
     assert sloped.measured.shape == sloped.x.shape
     assert np.isnan(sloped.measured[1]).all()
 
@@ -128,6 +130,6 @@ def test_sectors_stay_what_they_are() -> None:
     steps = frames[["case", "frame"]].merge(pd.DataFrame({"step": range(4)}), how="cross")
     steps["position_mm"] = 45.0 + 90 * steps["step"]
     steps["count"] = [1.0, 2, 3, 40, np.nan, 5, 6, 0]
-    one, other = seq.sequences(frames, steps, levels=4, resample=False)
-    assert one.steps[0, :, 0].tolist() == [1, 2, 3, 40]
+    sequence, other = seq.sequences(frames, steps, levels=4, resample=False)
+    assert sequence.steps[0, :, 0].tolist() == [1, 2, 3, 40]
     np.testing.assert_array_equal(other.steps[0, :, 0], [np.nan, 5, 6, 0])

@@ -46,9 +46,9 @@ def test_slices_run_from_inferior_to_superior_with_their_area():
 @pytest.mark.parametrize("module", [shape, air, position])
 def test_the_order_of_axes_in_the_file_does_not_matter(module, orientation):
     image, mask = box()
-    turned = [sitk.DICOMOrient(part, orientation) for part in (image, mask)]
-    expected, found = module.frame_features(image, mask, LABELS), module.frame_features(*turned, LABELS)
-    assert found == pytest.approx(expected, nan_ok=True)
+    turned = [sitk.DICOMOrient(sitk_image, orientation) for sitk_image in (image, mask)]
+    expected, features = module.frame_features(image, mask, LABELS), module.frame_features(*turned, LABELS)
+    assert features == pytest.approx(expected, nan_ok=True)
     if module is not position:
         assert np.allclose(
             module.step_features(*turned, LABELS), module.step_features(image, mask, LABELS), equal_nan=True

@@ -20,22 +20,22 @@ def head(lesion: tuple[int, int] | None = None, spacing: float = 1.0) -> tuple[s
         mask[np.hypot(y - lesion[0], x - lesion[1]) <= 6] = 1
         values[mask > 0] = 250
     image, inside = (sitk.GetImageFromArray(a) for a in (values, mask))
-    for part in (image, inside):
-        part.SetSpacing([spacing, spacing])
+    for sitk_image in (image, inside):
+        sitk_image.SetSpacing([spacing, spacing])
     return image, inside
 
 
 def test_size_share_place_and_brightness() -> None:
-    found = frame_features(*head((30, 55), spacing=2.0), LABELS)
+    features = frame_features(*head((30, 55), spacing=2.0), LABELS)
     pixels = sum(np.hypot(dy, dx) <= 6 for dy in range(-6, 7) for dx in range(-6, 7))
-    assert found["lesion.size"] == pytest.approx(pixels * 4)
-    assert found["field.field_size"] == pytest.approx(np.pi * 40 * 30 * 4, rel=0.01)
-    assert found["lesion.share"] == pytest.approx(pixels / (np.pi * 1200), rel=0.01)
-    assert found["lesion.lateral"] == pytest.approx((55 - 39.5) / 30, abs=0.03)
-    assert found["lesion.anterior"] == pytest.approx((49.5 - 30) / 40, abs=0.03)
-    assert found["lesion.pieces"] == 1
-    assert found["lesion.brightness"] > 3
-    assert found["field.field_bright_share"] == pytest.approx(found["lesion.share"], rel=0.1)
+    assert features["lesion.size"] == pytest.approx(pixels * 4)
+    assert features["field.field_size"] == pytest.approx(np.pi * 40 * 30 * 4, rel=0.01)
+    assert features["lesion.share"] == pytest.approx(pixels / (np.pi * 1200), rel=0.01)
+    assert features["lesion.lateral"] == pytest.approx((55 - 39.5) / 30, abs=0.03)
+    assert features["lesion.anterior"] == pytest.approx((49.5 - 30) / 40, abs=0.03)
+    assert features["lesion.pieces"] == 1
+    assert features["lesion.brightness"] > 3
+    assert features["field.field_bright_share"] == pytest.approx(features["lesion.share"], rel=0.1)
 
 
 def test_a_lesion_makes_a_symmetric_head_asymmetric() -> None:
@@ -61,7 +61,7 @@ def test_a_shifted_middle_is_measured_in_millimetres_towards_the_left() -> None:
 
 def test_a_volume_is_measured_in_millilitres_whatever_its_axes() -> None:
     image, mask = head((30, 55))
-    volume, inside = (sitk.JoinSeries([part] * 5) for part in (image, mask))
+    volume, inside = (sitk.JoinSeries([sitk_image] * 5) for sitk_image in (image, mask))
     straight = frame_features(volume, inside, LABELS)
     turned = frame_features(sitk.DICOMOrient(volume, "PSR"), sitk.DICOMOrient(inside, "PSR"), LABELS)
     assert turned == pytest.approx(straight)
@@ -69,13 +69,13 @@ def test_a_volume_is_measured_in_millilitres_whatever_its_axes() -> None:
 
 
 def test_an_absent_label_has_size_0_and_no_place_and_black_is_no_error() -> None:
-    found = frame_features(*head(), LABELS)
-    assert found["lesion.size"] == 0
-    assert np.isnan(found["lesion.brightness"])
+    features = frame_features(*head(), LABELS)
+    assert features["lesion.size"] == 0
+    assert np.isnan(features["lesion.brightness"])
     black = sitk.Image([20, 20], sitk.sitkFloat32)
-    found = frame_features(black, sitk.Image([20, 20], sitk.sitkUInt8), LABELS)
-    assert found["field.field_size"] == 0
-    assert np.isnan(found["field.field_asymmetry"])
+    features = frame_features(black, sitk.Image([20, 20], sitk.sitkUInt8), LABELS)
+    assert features["field.field_size"] == 0
+    assert np.isnan(features["field.field_asymmetry"])
 
 
 def test_colour_is_refused() -> None:

@@ -14,20 +14,20 @@ SIZE, RADIUS = 96, 6
 
 def look_alikes(rng: np.random.Generator, others: int) -> tuple[list[Candidate], list[int]]:
     """Candidates of a picture with equal discs: the structure at middle depth near the middle, the others elsewhere."""
-    places: list[tuple[float, float]] = []
-    while len(places) < others + 1:
-        if not places:
-            place = (rng.uniform(0.4, 0.6), rng.uniform(0.35, 0.65))
+    positions: list[tuple[float, float]] = []
+    while len(positions) < others + 1:
+        if not positions:
+            position = (rng.uniform(0.4, 0.6), rng.uniform(0.35, 0.65))
         else:
-            place = (rng.choice([rng.uniform(0.1, 0.28), rng.uniform(0.72, 0.9)]), rng.uniform(0.1, 0.9))
-        if all(np.hypot(*np.subtract(place, known)) * SIZE > 3 * RADIUS for known in places):
-            places.append(place)
+            position = (rng.choice([rng.uniform(0.1, 0.28), rng.uniform(0.72, 0.9)]), rng.uniform(0.1, 0.9))
+        if all(np.hypot(*np.subtract(position, known)) * SIZE > 3 * RADIUS for known in positions):
+            positions.append(position)
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
-    distance = np.min([np.hypot(y - row, x - column) for row, column in places], axis=0) * SIZE
+    distance = np.min([np.hypot(y - row, x - column) for row, column in positions], axis=0) * SIZE
     probability = (0.8 * (distance <= RADIUS))[None].astype(np.float32)
     picture = (0.6 - 0.4 * (distance <= RADIUS) + rng.normal(0, 0.05, (SIZE, SIZE)))[None].astype(np.float32)
     regions = CandidateFinder().find(probability, picture)
-    row, column = (int(part * SIZE) for part in places[0])
+    row, column = (int(fraction * SIZE) for fraction in positions[0])
     return regions.candidates, [int(c.number == regions.numbers[0, row, column]) for c in regions.candidates]
 
 
@@ -45,7 +45,7 @@ def learnt(leave_out: tuple[str, ...] = ()) -> Ranker:
 
 
 def top1(ranker: Ranker) -> float:
-    right = [hits[int(np.argmax([c.score for c in ranker.score(found)]))] for found, hits in cohort(2, 60)]
+    right = [hits[int(np.argmax([c.score for c in ranker.score(candidates)]))] for candidates, hits in cohort(2, 60)]
     return float(np.mean(right))
 
 
@@ -54,14 +54,14 @@ def test_the_place_alone_tells_the_structure_from_its_look_alikes() -> None:
 
 
 def test_without_the_place_it_is_a_guess() -> None:
-    place = ("depth", "lateral", "surface", "border", "nearest", "below")
-    assert top1(learnt(place)) < 0.5
+    position_features = ("depth", "lateral", "surface", "border", "nearest", "below")
+    assert top1(learnt(position_features)) < 0.5
 
 
 def test_the_reasons_add_up_and_name_the_place() -> None:
     ranker = learnt()
-    found, hits = cohort(3, 1)[0]
-    scored = ranker.score(found)
+    candidates, hits = cohort(3, 1)[0]
+    scored = ranker.score(candidates)
     for candidate in scored:
         odds = np.log(candidate.score / (1 - candidate.score))
         assert sum(candidate.reasons.values()) + ranker.constant == pytest.approx(odds, abs=1e-6)
@@ -73,20 +73,20 @@ def test_the_reasons_add_up_and_name_the_place() -> None:
 def test_kept_as_json_it_is_the_same() -> None:
     ranker = learnt()
     again = Ranker.from_state(json.loads(json.dumps(ranker.state())))
-    found, _ = cohort(4, 1)[0]
-    assert [c.score for c in again.score(found)] == [c.score for c in ranker.score(found)]
+    candidates, _ = cohort(4, 1)[0]
+    assert [c.score for c in again.score(candidates)] == [c.score for c in ranker.score(candidates)]
     assert again.score([]) == []
 
 
 def test_candidates_of_one_kind_teach_nothing() -> None:
-    found, _ = cohort(5, 1)[0]
+    candidates, _ = cohort(5, 1)[0]
     with pytest.raises(DataError, match="that are the structure and others"):
-        Ranker.fit(found, [0] * len(found), ["a"] * len(found))
+        Ranker.fit(candidates, [0] * len(candidates), ["a"] * len(candidates))
 
 
 def test_a_single_patient_is_enough_to_learn_from() -> None:
-    found, hits = cohort(6, 1)[0]
-    scores = [c.score for c in Ranker.fit(found, hits, ["a"] * len(found)).score(found)]
+    candidates, hits = cohort(6, 1)[0]
+    scores = [c.score for c in Ranker.fit(candidates, hits, ["a"] * len(candidates)).score(candidates)]
     assert int(np.argmax(scores)) == hits.index(1)
 
 
@@ -94,13 +94,13 @@ def test_folds_that_choose_the_penalty_keep_a_patient_together(monkeypatch: pyte
     from medseg.segmentation import candidate_ranker
 
     split = candidate_ranker.stratified_group_folds
-    given: list[tuple[np.ndarray, np.ndarray]] = []
+    used_folds: list[tuple[np.ndarray, np.ndarray]] = []
     patients = [f"p{number // 8}" for number in range(48)]
 
     def noted(truth: np.ndarray, groups: list[str], folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
         assert list(groups) == patients
         found = split(truth, groups, folds)
-        given.extend(found)
+        used_folds.extend(found)
         return found
 
     monkeypatch.setattr(candidate_ranker, "stratified_group_folds", noted)
@@ -108,6 +108,6 @@ def test_folds_that_choose_the_penalty_keep_a_patient_together(monkeypatch: pyte
     candidates = [candidate for one, _ in pairs for candidate in one][:48]
     hits = [hit for _, one in pairs for hit in one][:48]
     Ranker.fit(candidates, hits, patients)
-    assert given
-    for train, held in given:
+    assert used_folds
+    for train, held in used_folds:
         assert not {patients[n] for n in train} & {patients[n] for n in held}

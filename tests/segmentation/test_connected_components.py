@@ -16,8 +16,8 @@ def test_slabs_find_what_itk_finds_in_the_whole(shape: tuple[int, ...], slab: in
     assert (
         select_components(array, lambda sizes, _: np.arange(len(sizes)) == np.argmax(sizes), slab) == (ordered == 1)
     ).all()
-    wanted = (np.bincount(ordered.ravel()) >= 5)[ordered] & array
-    assert (select_components(array, lambda sizes, _: sizes >= 5, slab) == wanted).all()
+    expected = (np.bincount(ordered.ravel()) >= 5)[ordered] & array
+    assert (select_components(array, lambda sizes, _: sizes >= 5, slab) == expected).all()
     filled = array | select_components(~array, lambda _, borders: ~borders, slab)
     assert (filled == sitk.GetArrayFromImage(sitk.BinaryFillhole(image_of(array)))).all()
 

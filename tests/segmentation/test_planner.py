@@ -22,9 +22,9 @@ def test_thick_slices_are_learnt_as_slices_even_on_a_gpu() -> None:
 
 
 def test_an_isotropic_volume_is_a_volume_on_a_gpu_and_slices_without() -> None:
-    given = facts([180, 200, 160], [1.0, 1.0, 1.0], 40)
-    assert decide(given, "cuda", 4 * GB)["segmenter.network.dimensions"].value == 3
-    assert decide(given, "cpu", 4 * GB)["segmenter.network.dimensions"].value == 2
+    fingerprint = facts([180, 200, 160], [1.0, 1.0, 1.0], 40)
+    assert decide(fingerprint, "cuda", 4 * GB)["segmenter.network.dimensions"].value == 3
+    assert decide(fingerprint, "cpu", 4 * GB)["segmenter.network.dimensions"].value == 2
 
 
 def test_ct_gets_a_window_mri_a_z_score_and_a_photograph_its_range() -> None:
@@ -54,12 +54,12 @@ def test_every_patch_can_be_halved_as_often_as_the_depth_says(size: list[float])
 
 
 def test_memory_bounds_the_batch() -> None:
-    given = facts([256, 256, 90], [1, 1, 3], 50)
+    fingerprint = facts([256, 256, 90], [1, 1, 3], 50)
     assert (
-        decide(given, "cpu", 0.1 * GB)["segmenter.batch_size"].value
-        < decide(given, "cpu", 4 * GB)["segmenter.batch_size"].value
+        decide(fingerprint, "cpu", 0.1 * GB)["segmenter.batch_size"].value
+        < decide(fingerprint, "cpu", 4 * GB)["segmenter.batch_size"].value
     )
-    assert decide(given, "cpu", 0.0)["segmenter.batch_size"].value == 2
+    assert decide(fingerprint, "cpu", 0.0)["segmenter.batch_size"].value == 2
 
 
 def test_every_decision_has_its_reason() -> None:

@@ -18,9 +18,9 @@ def test_only_the_largest_piece_of_each_label_stays() -> None:
     array[:3, :3, :3], array[3, 7, 7] = 1, 1
     array[:2, 5:7, 5:7], array[0, 7, 0] = 2, 2
     result = KeepLargest()(mask(array))
-    wanted = array.copy()
-    wanted[3, 7, 7] = wanted[0, 7, 0] = 0
-    assert np.array_equal(sitk.GetArrayFromImage(result), wanted)
+    expected = array.copy()
+    expected[3, 7, 7] = expected[0, 7, 0] = 0
+    assert np.array_equal(sitk.GetArrayFromImage(result), expected)
     assert result.GetOrigin() == (7.0, -3.0, 1.0)
     only_one = sitk.GetArrayFromImage(KeepLargest([1])(mask(array)))
     assert only_one[0, 7, 0] == 2
@@ -53,9 +53,9 @@ def test_a_tunnel_is_a_hole_of_each_axial_slice_it_runs_through(order: str) -> N
     tunnel = sitk.DICOMOrient(mask(array), order)
     assert np.array_equal(sitk.GetArrayFromImage(FillHoles()(tunnel)), sitk.GetArrayFromImage(tunnel))
     result = sitk.GetArrayFromImage(sitk.DICOMOrient(FillHoles(axial=True)(tunnel), "LPS"))
-    wanted = array.copy()
-    wanted[[1, 3, 4], 3, 3] = 1
-    assert np.array_equal(result, wanted)
+    expected = array.copy()
+    expected[[1, 3, 4], 3, 3] = 1
+    assert np.array_equal(result, expected)
 
 
 def test_a_blank_mask_stays_blank_and_the_input_unchanged() -> None:
@@ -63,9 +63,9 @@ def test_a_blank_mask_stays_blank_and_the_input_unchanged() -> None:
     assert not sitk.GetArrayFromImage(KeepLargest()(FillHoles()(blank))).any()
     array = np.zeros((1, 4, 4), np.uint8)
     array[0, 0, 0] = array[0, 2, 2] = array[0, 2, 3] = 1
-    given = mask(array)
-    KeepLargest()(given)
-    assert np.array_equal(sitk.GetArrayFromImage(given), array)
+    image = mask(array)
+    KeepLargest()(image)
+    assert np.array_equal(sitk.GetArrayFromImage(image), array)
 
 
 def test_pieces_below_the_minimum_go_and_one_of_exactly_that_size_stays() -> None:
@@ -76,8 +76,8 @@ def test_pieces_below_the_minimum_go_and_one_of_exactly_that_size_stays() -> Non
     assert [result[0, 0], result[2, 0], result[4, 0], result[5, 7]] == [1, 1, 0, 2]
     result = sitk.GetArrayFromImage(MinimumSize(mm2=5)(image))
     assert not result.any()
-    kept = sitk.GetArrayFromImage(MinimumSize(mm2=5, keep_largest=True)(image))
-    assert np.array_equal(kept[[0, 2, 4]], [[1] * 3 + [0] * 5, [0] * 8, [0] * 6 + [2] * 2])
+    labels = sitk.GetArrayFromImage(MinimumSize(mm2=5, keep_largest=True)(image))
+    assert np.array_equal(labels[[0, 2, 4]], [[1] * 3 + [0] * 5, [0] * 8, [0] * 6 + [2] * 2])
     assert np.array_equal(sitk.GetArrayFromImage(MinimumSize(mm2=5, labels=[1])(image)), array * (array == 2))
     assert np.array_equal(sitk.GetArrayFromImage(image), array)
 
@@ -104,12 +104,12 @@ def test_a_label_stays_only_in_or_at_the_other() -> None:
     array[10, 10] = 2  # alone
     array[11, 0] = 3
     result = sitk.GetArrayFromImage(Inside(inner=2, outer=1)(mask(array)))
-    wanted = array.copy()
-    wanted[10, 10] = 0
-    assert np.array_equal(result, wanted)
+    expected = array.copy()
+    expected[10, 10] = 0
+    assert np.array_equal(result, expected)
     cut = sitk.GetArrayFromImage(Inside(inner=2, outer=1, cut=True)(mask(array)))
-    wanted[6, 7:10] = wanted[8, 2] = 0
-    assert np.array_equal(cut, wanted)
+    expected[6, 7:10] = expected[8, 2] = 0
+    assert np.array_equal(cut, expected)
     alone = sitk.GetArrayFromImage(Inside(inner=2, outer=9)(mask(array)))
     assert np.array_equal(alone, array * (array != 2))
     with pytest.raises(ValueError, match="differ"):
@@ -137,9 +137,9 @@ def in_lps(array: np.ndarray) -> sitk.Image:
 
 
 def agreement(result: sitk.Image, truth: np.ndarray) -> float:
-    found = sitk.GetArrayFromImage(sitk.DICOMOrient(result, "LPS"))
-    assert np.array_equal(found > 0, truth > 0)
-    return float((found == truth)[truth > 0].mean())
+    labels = sitk.GetArrayFromImage(sitk.DICOMOrient(result, "LPS"))
+    assert np.array_equal(labels > 0, truth > 0)
+    return float((labels == truth)[truth > 0].mean())
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR", "SLA"])
@@ -147,10 +147,10 @@ def agreement(result: sitk.Image, truth: np.ndarray) -> float:
 def test_a_fused_pair_is_parted_on_the_patients_sides(orientation: str, bridge: int) -> None:
     truth = pair(bridge)
     split = LateralSplit(left=LEFT, right=RIGHT, merged=BOTH)
-    given = sitk.DICOMOrient(in_lps(np.where(truth > 0, BOTH, 0).astype(np.uint8)), orientation)
-    result = split(given)
+    image = sitk.DICOMOrient(in_lps(np.where(truth > 0, BOTH, 0).astype(np.uint8)), orientation)
+    result = split(image)
     assert agreement(result, truth) > 0.99
-    assert result.GetDirection() == given.GetDirection()
+    assert result.GetDirection() == image.GetDirection()
     swapped = np.choose(truth, [0, LEFT, RIGHT]).astype(np.uint8)
     assert agreement(split(sitk.DICOMOrient(in_lps(swapped), orientation)), truth) > 0.99
 
@@ -165,10 +165,10 @@ def test_islands_change_sides_and_the_networks_own_border_stays() -> None:
     array[truth == 0] = 0
     array[0, 0, 0] = 7  # another label
     result = LateralSplit(LEFT, RIGHT)(in_lps(array))
-    found = sitk.GetArrayFromImage(result)
-    assert found[0, 0, 0] == 7
-    found[0, 0, 0] = 0
-    assert np.array_equal(found, truth)
+    labels = sitk.GetArrayFromImage(result)
+    assert labels[0, 0, 0] == 7
+    labels[0, 0, 0] = 0
+    assert np.array_equal(labels, truth)
 
 
 def test_a_pair_in_one_slice_and_a_single_organ() -> None:

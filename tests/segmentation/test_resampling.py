@@ -37,17 +37,17 @@ def all_at_once(
     probability: Float32Array, grid: sitk.Image, reference: sitk.Image, target: OutputLabels
 ) -> tuple[Float32Array, Float32Array]:
     """Each label's probability (K, *S) resampled by ITK, and the coded mask by comparing all of them."""
-    there = []
+    resampled = []
     for row in target.rows:
         part = sitk.GetImageFromArray(probability[row, 0] if grid.GetDimension() == 2 else probability[row])
         part.CopyInformation(grid)
         part = sitk.ZeroFluxNeumannPad(part, [1] * grid.GetDimension(), [1] * grid.GetDimension())
-        there.append(sitk.GetArrayFromImage(sitk.Resample(part, reference, sitk.Transform(), sitk.sitkLinear, 0.0)))
-    layers = np.stack(there)
+        resampled.append(sitk.GetArrayFromImage(sitk.Resample(part, reference, sitk.Transform(), sitk.sitkLinear, 0.0)))
+    layers = np.stack(resampled)
     if not target.labels.exclusive:
         return layers, sum((layers[n] >= target.threshold).astype(np.uint8) << n for n in range(len(layers)))
-    rest = 1 - layers.sum(axis=0)
-    return layers, np.where(rest >= layers.max(axis=0), 0, layers.argmax(axis=0) + 1)
+    background = 1 - layers.sum(axis=0)
+    return layers, np.where(background >= layers.max(axis=0), 0, layers.argmax(axis=0) + 1)
 
 
 def network(dimensions: int, channels: int, target: OutputLabels) -> nn.Module:
@@ -78,20 +78,20 @@ def test_masks_equal_those_of_whole_volumes(tiling: Tiling, target: OutputLabels
     image.SetDirection(direction)
     ready = Resample((1.0, 1.1, None))(SliceAxis(2)(Orient()(image)))
     ready = ready[3:-2, 4:, 2:-3]  # a crop
-    parts = [np.asarray(array_view(ready))]
+    channels = [np.asarray(array_view(ready))]
     flat = len(tiling.patch) == 2
     model = network(len(tiling.patch), 1 + 2 * tiling.context * flat, target)
 
     def infer(batch: Float32Array) -> Float32Array:  # one by one: sums do not hang on how many tiles are in a batch
         return np.concatenate([probabilities(model, tiling, CPU, tile[None]) for tile in batch])
 
-    layers, wanted = all_at_once(_whole_volume(infer, parts[0], tiling), ready, image, target)
-    coded, kept = resample_to_input(iter_planes(infer, parts, tiling), ready, image, target, keep=True)
+    layers, expected = all_at_once(_whole_volume(infer, channels[0], tiling), ready, image, target)
+    coded, stored = resample_to_input(iter_planes(infer, channels, tiling), ready, image, target, keep=True)
     assert coded.dtype == np.uint8
-    assert (coded == wanted).all()
-    assert len(np.unique(coded)) == (4 if target.labels.exclusive else len(np.unique(wanted)))
-    assert np.stack(list(kept.values())) == pytest.approx(layers, abs=2e-6)
-    assert (resample_to_input(iter_planes(infer, parts, tiling), ready, image, target)[0] == coded).all()
+    assert (coded == expected).all()
+    assert len(np.unique(coded)) == (4 if target.labels.exclusive else len(np.unique(expected)))
+    assert np.stack(list(stored.values())) == pytest.approx(layers, abs=2e-6)
+    assert (resample_to_input(iter_planes(infer, channels, tiling), ready, image, target)[0] == coded).all()
 
 
 def _whole_volume(infer: object, image: Float32Array, tiling: Tiling) -> Float32Array:
@@ -135,11 +135,11 @@ def test_pictures_too(target: OutputLabels, shape: tuple[int, int], spacing: tup
     reference.SetOrigin((10.0, -302.0))
     values = np.random.default_rng(0).dirichlet([1, 1, 1, 1], size=(1, 20, 24)).astype(np.float32)
     probability = values.transpose(3, 0, 1, 2)[: 4 if target.labels.exclusive else 3]  # (K, 1, Y, X)
-    layers, wanted = all_at_once(probability, grid, reference, target)
-    coded, kept = resample_to_input(iter(probability.transpose(1, 0, 2, 3)), grid, reference, target, keep=True)
+    layers, expected = all_at_once(probability, grid, reference, target)
+    coded, stored = resample_to_input(iter(probability.transpose(1, 0, 2, 3)), grid, reference, target, keep=True)
     assert coded.shape == shape[::-1]
-    assert (coded == wanted).all()
-    assert np.stack(list(kept.values())) == pytest.approx(layers, abs=1e-6)
+    assert (coded == expected).all()
+    assert np.stack(list(stored.values())) == pytest.approx(layers, abs=1e-6)
 
 
 def test_every_order_and_flip_of_axes() -> None:
@@ -148,16 +148,16 @@ def test_every_order_and_flip_of_axes() -> None:
     probability = values.transpose(3, 0, 1, 2)
     for axes, *signs in itertools.product(itertools.permutations(range(3)), *[(False, True)] * 3):
         reference = sitk.Flip(sitk.PermuteAxes(Resample((0.7, 2.0, 1.1))(volume), list(axes)), signs)
-        _, wanted = all_at_once(probability, volume, reference, EXCLUSIVE)
+        _, expected = all_at_once(probability, volume, reference, EXCLUSIVE)
         coded, _ = resample_to_input(iter(probability.transpose(1, 0, 2, 3)), volume, reference, EXCLUSIVE)
-        assert (coded == wanted).all()
+        assert (coded == expected).all()
 
 
 def test_a_grid_that_is_its_own_reference_gives_its_own_values() -> None:
     volume = phantom((9, 8, 7), (0.3, 0.3, 0.7))
     values = np.random.default_rng(1).random((7, 3, 8, 9)).astype(np.float32)
-    kept = resample_to_input(iter(values), volume, volume, OVERLAPPING, keep=True)[1]
-    assert (np.stack(list(kept.values()), axis=1) == values).all()
+    stored = resample_to_input(iter(values), volume, volume, OVERLAPPING, keep=True)[1]
+    assert (np.stack(list(stored.values()), axis=1) == values).all()
 
 
 def test_grids_that_are_turned_against_each_other_are_refused() -> None:
@@ -175,9 +175,9 @@ def test_blocks_make_up_a_large_picture() -> None:
     reference.SetOrigin((-0.5, -0.5))
     probability = np.random.default_rng(2).dirichlet([1, 1, 1, 1], size=(1, 4, 3)).astype(np.float32)
     probability = probability.transpose(3, 0, 1, 2)
-    _, wanted = all_at_once(probability, grid, reference, EXCLUSIVE)
+    _, expected = all_at_once(probability, grid, reference, EXCLUSIVE)
     assert (
-        resample_to_input(iter(probability.transpose(1, 0, 2, 3)), grid, reference, EXCLUSIVE)[0] == wanted
+        resample_to_input(iter(probability.transpose(1, 0, 2, 3)), grid, reference, EXCLUSIVE)[0] == expected
     ).mean() > 1 - 1e-5
 
 
@@ -221,6 +221,6 @@ def test_planes_come_as_soon_as_no_tile_reaches_them() -> None:
 def test_predict_is_all_planes() -> None:
     image = np.random.default_rng(0).normal(size=(1, 9, 20, 17)).astype(np.float32)
     model, tiling = network(3, 1, EXCLUSIVE), Tiling((4, 8, 8), batch=3, multiple=4)
-    found = predict(model, image, tiling, CPU)
-    parts = list(iter_planes(lambda batch: probabilities(model, tiling, CPU, batch), [image], tiling))
-    assert (found == np.stack(parts, axis=1)).all()
+    probability = predict(model, image, tiling, CPU)
+    planes = list(iter_planes(lambda batch: probabilities(model, tiling, CPU, batch), [image], tiling))
+    assert (probability == np.stack(planes, axis=1)).all()

@@ -42,9 +42,9 @@ class Sided(nn.Module):
 def test_tiles_make_up_the_whole(patch: tuple[int, ...], shape: tuple[int, ...], overlap: float) -> None:
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     result = predict(Pointwise(), image, Tiling(patch, overlap, batch=3), CPU)
-    wanted = torch.from_numpy(np.stack([-image[0], image[0]]) * 3).softmax(0).numpy()
+    expected = torch.from_numpy(np.stack([-image[0], image[0]]) * 3).softmax(0).numpy()
     assert result.shape == (2, *shape)
-    assert result == pytest.approx(wanted, abs=1e-5)
+    assert result == pytest.approx(expected, abs=1e-5)
 
 
 def test_steps_are_at_most_what_the_overlap_leaves() -> None:
@@ -83,9 +83,9 @@ def test_a_slice_is_shown_with_those_beside_it_and_nothing_beyond_the_volume() -
     image = np.zeros((2, 5, 8, 8), np.float32)
     image[0] = np.arange(5, dtype=np.float32)[:, None, None]
     image[1] = 0.5
-    found = predict(Sum(), image, Tiling((8, 8), context=1), CPU)[1]  # (Z, Y, X)
+    probability = predict(Sum(), image, Tiling((8, 8), context=1), CPU)[1]  # (Z, Y, X)
     sums = np.array([0 + 1 + 1, 0 + 1 + 2 + 1.5, 1 + 2 + 3 + 1.5, 2 + 3 + 4 + 1.5, 3 + 4 + 1])
-    assert found[:, 3, 3] == pytest.approx(1 / (1 + np.exp(-2 * sums)), abs=1e-5)
+    assert probability[:, 3, 3] == pytest.approx(1 / (1 + np.exp(-2 * sums)), abs=1e-5)
 
 
 class Small(nn.Module):

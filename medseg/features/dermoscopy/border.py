@@ -13,8 +13,8 @@ from medseg.features.dermoscopy.lesion import Lesion
 from medseg.typing import Float32Array
 
 UNITS: dict[str, str] = {
-    "b": "0..8: sectors with an abrupt cut-off of pigment, of those whose border is in the picture (Stolz 1994)",
-    "b_judged": "0..8: sectors whose border is in the picture and not under hair",
+    "b": "0..8: sectors with an abrupt cut-off of pigment, of those whose border is in the image (Stolz 1994)",
+    "b_judged": "0..8: sectors whose border is in the image and not under hair",
     "cutoff_mean": "units of CIE L: mean over the sectors of the steepest rise of lightness across the border, between "
     "an inner and an outer band of a tenth of the lesion's radius",
     "cutoff_sd": "units of CIE L: standard deviation of the same over the sectors",

@@ -1,4 +1,4 @@
-"""A lesion in a photograph as every dermoscopy measure sees it: one size, CIE Lab, without hair, rulers or corners."""
+"""Prepare a lesion for dermoscopy features: one working size, CIE Lab, without hair, rulers and dark corners."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Grey levels are `bins` of equal width between the label's extremes, or, for calibrated units such as HU, bins of
 `bin_width`. Of a volume the voxels' neighbours in all three axes count (IBSI "3D, merged", IAZD); of one with thick
-slices those within a slice, each measure being the mean over the slices ("2D, slice-merged", SUJT). Colour is measured
+slices those within a slice, each feature being the mean over the slices ("2D, slice-merged", SUJT). Colour is measured
 as its luma (ITU-R BT.601). What is not defined, such as a correlation within one grey level, is NaN.
 """
 

@@ -18,7 +18,7 @@ SAMPLE = 6000  # pixels that a mixture of a few Gaussians is fitted to
 class EM(Otsu):
     """Each pixel belongs to its most probable Gaussian; probabilities are smoothed over neighbours (`smooth` pixels).
 
-    The mixture starts from Otsu's classes. In pictures colour is used, in volumes intensity.
+    The mixture starts from Otsu's classes. 2D images are segmented by colour, volumes by intensity.
     """
 
     smooth = 1.5

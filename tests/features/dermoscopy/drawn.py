@@ -47,19 +47,19 @@ def view(values: FloatArray, inside: BoolArray = DISC) -> Lesion:
 
 def spots(count: int, across: float, far: float = 0.5) -> BoolArray:
     """Round spots on a circle about the middle; sizes and distance as shares of the radius."""
-    found = np.zeros_like(DISC)
+    mask = np.zeros_like(DISC)
     for turn in np.arange(count) * 2 * np.pi / count + 0.3:
-        found |= np.hypot(Y - far * RADIUS * np.sin(turn), X - far * RADIUS * np.cos(turn)) <= across * RADIUS / 2
-    return found
+        mask |= np.hypot(Y - far * RADIUS * np.sin(turn), X - far * RADIUS * np.cos(turn)) <= across * RADIUS / 2
+    return mask
 
 
 def spokes(count: int, wide: float, start: float = 0.7, end: float = 1.0) -> BoolArray:
     """Lines that run outwards, `wide` pixels, between two distances from the middle as shares of the radius."""
-    found = np.zeros_like(DISC)
+    mask = np.zeros_like(DISC)
     for turn in np.arange(count) * 2 * np.pi / count + 0.2:
         along, across = X * np.cos(turn) + Y * np.sin(turn), Y * np.cos(turn) - X * np.sin(turn)
-        found |= (along > start * RADIUS) & (along < end * RADIUS) & (np.abs(across) < wide / 2)
-    return found
+        mask |= (along > start * RADIUS) & (along < end * RADIUS) & (np.abs(across) < wide / 2)
+    return mask
 
 
 def meshes(apart: float = 0.2, hole: float = 0.065) -> BoolArray:

@@ -19,15 +19,15 @@ def lesion(inside: np.ndarray, *patches: tuple[np.ndarray, tuple[int, int, int]]
 
 
 def measured(image: sitk.Image, inside: np.ndarray) -> dict[str, float]:
-    found = frame_features(image, mask_of(inside), {"m": 1})
-    return {name.removeprefix("m."): value for name, value in found.items()}
+    features = frame_features(image, mask_of(inside), {"m": 1})
+    return {name.removeprefix("m."): value for name, value in features.items()}
 
 
 def test_a_plain_round_spot_with_a_soft_edge_has_the_lowest_score() -> None:
-    found = measured(lesion(DISC, blur=14), DISC)
-    assert (found["a"], found["b"], found["c"]) == (0, 0, 1)
-    assert found["tds"] == pytest.approx(0.5 + 0.5 * found["d"])
-    assert found["compactness"] == pytest.approx(1, abs=0.05)
+    features = measured(lesion(DISC, blur=14), DISC)
+    assert (features["a"], features["b"], features["c"]) == (0, 0, 1)
+    assert features["tds"] == pytest.approx(0.5 + 0.5 * features["d"])
+    assert features["compactness"] == pytest.approx(1, abs=0.05)
 
 
 def test_a_sharp_edge_counts_in_every_sector_and_a_half_sharp_one_in_half() -> None:
@@ -43,12 +43,12 @@ def test_a_sharp_edge_counts_in_every_sector_and_a_half_sharp_one_in_half() -> N
 def test_asymmetry_is_told_from_contour_and_from_colour(side: str) -> None:
     if side == "contour":
         inside = (R < 70) & ~((X > 10) & (Y > 0))  # a quarter is missing
-        found = measured(lesion(inside), inside)
-        assert found["contour_asymmetry_high"] > 0.05
+        features = measured(lesion(inside), inside)
+        assert features["contour_asymmetry_high"] > 0.05
     else:
-        found = measured(lesion(DISC, (X > 0, REFERENCES["black"])), DISC)
-        assert found["colour_asymmetry_high"] > 5 * found["colour_asymmetry_low"]
-    assert found["a"] >= 1
+        features = measured(lesion(DISC, (X > 0, REFERENCES["black"])), DISC)
+        assert features["colour_asymmetry_high"] > 5 * features["colour_asymmetry_low"]
+    assert features["a"] >= 1
     assert measured(lesion(DISC), DISC)["a"] == 0
 
 
@@ -56,10 +56,10 @@ def test_asymmetry_is_told_from_contour_and_from_colour(side: str) -> None:
 def test_colours_are_counted(names: list[str]) -> None:
     parts = [(np.floor((ANGLE + np.pi) / (2 * np.pi) * len(names)) == k) for k in range(len(names))]
     image = lesion(DISC, *[(where, REFERENCES[name]) for where, name in zip(parts, names, strict=True)])
-    found = measured(image, DISC)
-    assert found["c"] == len(names)
+    features = measured(image, DISC)
+    assert features["c"] == len(names)
     for name in names:
-        assert found[f"share_{name}"] == pytest.approx(1 / len(names), abs=0.12)
+        assert features[f"share_{name}"] == pytest.approx(1 / len(names), abs=0.12)
 
 
 def test_white_counts_only_where_it_is_lighter_than_skin() -> None:
@@ -76,8 +76,8 @@ def test_dots_are_counted_and_their_absence_too() -> None:
     spots = np.zeros_like(DISC)
     for k in range(6):
         spots |= np.hypot(Y - 40 * np.sin(k), X - 40 * np.cos(k)) < 6
-    found = measured(lesion(DISC, (spots, REFERENCES["black"])), DISC)
-    assert found["globules"] == 6
+    features = measured(lesion(DISC, (spots, REFERENCES["black"])), DISC)
+    assert features["globules"] == 6
     assert measured(lesion(DISC), DISC)["globules"] == 0
 
 
@@ -85,14 +85,14 @@ def test_the_diameter_needs_a_scale() -> None:
     image = lesion(DISC)
     assert np.isnan(measured(image, DISC)["diameter_mm"])
     mask = sitk.GetImageFromArray(DISC.astype(np.uint8))
-    for part in (image, mask):
-        part.SetSpacing((0.05, 0.05))
-    found = frame_features(image, mask, {"m": 1}, d_mode="diameter")
-    assert found["m.diameter_mm"] == pytest.approx(141 * 0.05, rel=0.02)
-    assert found["m.d_diameter"] == 5  # capped
+    for sitk_image in (image, mask):
+        sitk_image.SetSpacing((0.05, 0.05))
+    features = frame_features(image, mask, {"m": 1}, d_mode="diameter")
+    assert features["m.diameter_mm"] == pytest.approx(141 * 0.05, rel=0.02)
+    assert features["m.d_diameter"] == 5  # capped
     other = frame_features(image, mask, {"m": 1})
-    assert found["m.d"] == 5  # which the rule and its sheet read
-    assert found["m.tds"] - other["m.tds"] == pytest.approx(0.5 * (5 - other["m.d"]))
+    assert features["m.d"] == 5  # which the rule and its sheet read
+    assert features["m.tds"] - other["m.tds"] == pytest.approx(0.5 * (5 - other["m.d"]))
     unscaled = frame_features(lesion(DISC), mask_of(DISC), {"m": 1}, d_mode="diameter")
     assert np.isnan(unscaled["m.d_diameter"])
     assert unscaled["m.tds"] == pytest.approx(other["m.tds"])  # structures, where the diameter is unknown
@@ -110,9 +110,9 @@ def test_turning_by_a_right_angle_changes_no_score() -> None:
 
 
 def test_no_lesion_gives_no_numbers_but_every_name() -> None:
-    found = measured(lesion(DISC), np.zeros_like(DISC))
-    assert set(found) == set(OF_CASE)
-    assert all(np.isnan(value) for value in found.values())
+    features = measured(lesion(DISC), np.zeros_like(DISC))
+    assert set(features) == set(OF_CASE)
+    assert all(np.isnan(value) for value in features.values())
 
 
 def test_a_half_that_is_not_imaged_leaves_no_score() -> None:
@@ -120,10 +120,10 @@ def test_a_half_that_is_not_imaged_leaves_no_score() -> None:
     whole = measured(picture(values, noise=1), DISC)
     assert whole["tds"] == pytest.approx(1.3 * 1 + 0.1 * whole["b"] + 0.5 * whole["c"] + 0.5 * whole["d"])
     values[X > 0] = 0  # beyond the field
-    found = measured(picture(values, noise=1), DISC)
-    assert np.isnan(found["a"])
-    assert np.isnan(found["tds"])
-    assert np.isfinite([found["b"], found["c"], found["d"]]).all()
+    features = measured(picture(values, noise=1), DISC)
+    assert np.isnan(features["a"])
+    assert np.isnan(features["tds"])
+    assert np.isfinite([features["b"], features["c"], features["d"]]).all()
 
 
 def test_sectors_are_the_steps_of_a_sequence() -> None:

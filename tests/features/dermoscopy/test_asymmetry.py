@@ -19,11 +19,11 @@ def measured(inside, *patches):
 
 @pytest.mark.parametrize("shape", [DISC, ELLIPSE], ids=["disc", "ellipse"])
 def test_an_even_symmetric_shape_has_no_asymmetry(shape):
-    found = measured(shape)
-    assert found["a"] == 0
-    assert set(found) == set(UNITS)
+    features = measured(shape)
+    assert features["a"] == 0
+    assert set(features) == set(UNITS)
     for part in ("contour", "colour", "texture"):
-        assert found[f"{part}_asymmetry_high"] < 0.15 * LIMITS[("contour", "colour", "texture").index(part)] + 0.02
+        assert features[f"{part}_asymmetry_high"] < 0.15 * LIMITS[("contour", "colour", "texture").index(part)] + 0.02
 
 
 def test_a_turned_ellipse_is_as_symmetric_as_an_upright_one():
@@ -34,10 +34,10 @@ def test_a_turned_ellipse_is_as_symmetric_as_an_upright_one():
 
 def test_an_l_is_symmetric_about_its_diagonal_alone():
     """About the other axis, through the centroid: of three unit squares the part without a partner is known."""
-    found = measured(CORNER)
-    assert found["contour_asymmetry_low"] < 0.03
-    assert found["contour_asymmetry_high"] == pytest.approx(fold_by_pixels(CORNER), abs=0.02)
-    assert found["a"] == 1
+    features = measured(CORNER)
+    assert features["contour_asymmetry_low"] < 0.03
+    assert features["contour_asymmetry_high"] == pytest.approx(fold_by_pixels(CORNER), abs=0.02)
+    assert features["a"] == 1
 
 
 def fold_by_pixels(inside):
@@ -55,34 +55,36 @@ def fold_by_pixels(inside):
 
 
 def test_one_dark_half_is_asymmetric_about_one_axis():
-    found = measured(DISC, (X > 0, BLACK))
-    assert found["a"] == 1
+    features = measured(DISC, (X > 0, BLACK))
+    assert features["a"] == 1
     brown, black = (to_lab(np.array([[c]], np.float32) / np.float32(255))[0, 0] for c in (BROWN, BLACK))
-    apart = float(np.linalg.norm(brown - black))
-    assert 0.75 * apart < found["colour_asymmetry_high"] < apart  # less where halves, and lesion and skin, blend
-    assert found["colour_asymmetry_low"] < 1
-    assert found["contour_asymmetry_high"] < 0.02
+    distance = float(np.linalg.norm(brown - black))
+    assert (
+        0.75 * distance < features["colour_asymmetry_high"] < distance
+    )  # less where halves, and lesion and skin, blend
+    assert features["colour_asymmetry_low"] < 1
+    assert features["contour_asymmetry_high"] < 0.02
 
 
 def test_one_dark_quarter_is_symmetric_about_its_own_bisector():
-    found = measured(DISC, ((X > 0) & (Y > 0), BLACK))
-    assert found["colour_asymmetry_low"] < 1 < found["colour_asymmetry_high"]
-    assert found["a"] == 1
+    features = measured(DISC, ((X > 0) & (Y > 0), BLACK))
+    assert features["colour_asymmetry_low"] < 1 < features["colour_asymmetry_high"]
+    assert features["a"] == 1
 
 
 def test_no_axis_through_a_spiral_of_colours():
     dark = (np.sin(ANGLE + 3 * R / RADIUS) > 0) & (R > 10)
-    found = measured(DISC, (dark, BLACK))
-    assert found["a"] == 2
-    assert found["colour_asymmetry_low"] > LIMITS[1]
+    features = measured(DISC, (dark, BLACK))
+    assert features["a"] == 2
+    assert features["colour_asymmetry_low"] > LIMITS[1]
 
 
 def test_texture_on_one_half_is_texture_asymmetry():
     stripes = (np.sin(Y * 1.2) > 0) & (X > 0)
-    found = measured(DISC, (stripes, (150, 72, 14)))
-    assert found["texture_asymmetry_high"] > LIMITS[2] > found["texture_asymmetry_low"]
-    assert found["colour_asymmetry_high"] < LIMITS[1]
-    assert found["a"] == 1
+    features = measured(DISC, (stripes, (150, 72, 14)))
+    assert features["texture_asymmetry_high"] > LIMITS[2] > features["texture_asymmetry_low"]
+    assert features["colour_asymmetry_high"] < LIMITS[1]
+    assert features["a"] == 1
 
 
 def test_turned_and_mirrored_it_is_the_same():
@@ -111,8 +113,8 @@ def test_what_is_not_seen_has_no_colour_to_compare():
 def test_a_hidden_half_is_not_symmetric_but_unknown(dark):
     lesion = view(colours(DISC, (dark, BLACK)))
     for hidden in (X > 0, X > 5):
-        found = asymmetry(lesion._replace(seen=lesion.seen & ~hidden))
-        unknown = {name for name, value in found.items() if np.isnan(value)}
+        features = asymmetry(lesion._replace(seen=lesion.seen & ~hidden))
+        unknown = {name for name, value in features.items() if np.isnan(value)}
         assert unknown == {name for name in UNITS if not name.startswith("contour")}
 
 

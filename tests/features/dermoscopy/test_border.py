@@ -36,45 +36,45 @@ def ramp(width, where=DISC | True):
 
 
 def test_a_bare_step_is_read_nearly_whole_in_every_sector():
-    found = border(view(colours(DISC)))
-    assert found["b"] == found["b_judged"] == SECTORS
+    features = border(view(colours(DISC)))
+    assert features["b"] == features["b_judged"] == SECTORS
     for name in ("cutoff_mean", "cutoff_max", *(f"cutoff_{k}" for k in range(SECTORS))):
-        assert 0.88 * STEP < found[name] <= STEP  # the bands hold the pixels that the border crosses
-    assert found["cutoff_sd"] < 0.05 * STEP
-    assert 0.9 < found["abruptness"] <= 1
-    assert set(found) == set(UNITS)
+        assert 0.88 * STEP < features[name] <= STEP  # the bands hold the pixels that the border crosses
+    assert features["cutoff_sd"] < 0.05 * STEP
+    assert 0.9 < features["abruptness"] <= 1
+    assert set(features) == set(UNITS)
 
 
 @pytest.mark.parametrize("width", [0.2, 0.3, 0.4])
 def test_a_slope_gives_its_rise_from_band_to_band(width):
     """Between the means of two bands that touch at the middle of a slope."""
-    wanted = STEP * (1 - width / (4 * BAND)) if width <= 2 * BAND else STEP * BAND / width
-    found = border(view(ramp(width)))
-    assert found["cutoff_mean"] == pytest.approx(wanted, rel=0.06)
-    assert found["b"] == (SECTORS if wanted > ABRUPT else 0)
-    assert found["abruptness"] == pytest.approx(wanted / STEP, rel=0.1)
+    expected = STEP * (1 - width / (4 * BAND)) if width <= 2 * BAND else STEP * BAND / width
+    features = border(view(ramp(width)))
+    assert features["cutoff_mean"] == pytest.approx(expected, rel=0.06)
+    assert features["b"] == (SECTORS if expected > ABRUPT else 0)
+    assert features["abruptness"] == pytest.approx(expected / STEP, rel=0.1)
 
 
 def test_a_lesion_half_sharp_and_half_fading():
-    found = border(view(ramp(0.6, X > 0)))
-    assert 3 <= found["b"] <= 5
-    assert found["b_judged"] == SECTORS
-    assert found["cutoff_max"] > 0.88 * STEP
-    assert found["cutoff_sd"] > 0.3 * STEP
+    features = border(view(ramp(0.6, X > 0)))
+    assert 3 <= features["b"] <= 5
+    assert features["b_judged"] == SECTORS
+    assert features["cutoff_max"] > 0.88 * STEP
+    assert features["cutoff_sd"] > 0.3 * STEP
 
 
 def test_no_pigment_has_no_border():
-    found = border(view(np.ones((*DISC.shape, 3)) * SKIN))
-    assert found["b"] == 0
-    assert found["cutoff_mean"] == pytest.approx(0, abs=0.1)
-    assert np.isnan(found["abruptness"])
+    features = border(view(np.ones((*DISC.shape, 3)) * SKIN))
+    assert features["b"] == 0
+    assert features["cutoff_mean"] == pytest.approx(0, abs=0.1)
+    assert np.isnan(features["abruptness"])
 
 
 def test_a_border_outside_the_picture_is_not_judged():
     half = slice(SIZE // 2, None)  # the other half of the disc lies beyond the picture's left edge
-    found = border(view(colours(DISC)[:, half], DISC[:, half]))
-    assert found["b"] == found["b_judged"] == 5  # of the eight about the half disc's centroid
-    assert found["cutoff_mean"] == pytest.approx(STEP, rel=0.12)  # the picture's edge is no fading border
+    features = border(view(colours(DISC)[:, half], DISC[:, half]))
+    assert features["b"] == features["b_judged"] == 5  # of the eight about the half disc's centroid
+    assert features["cutoff_mean"] == pytest.approx(STEP, rel=0.12)  # the picture's edge is no fading border
 
 
 def test_sectors_are_centred_on_the_axis():
@@ -103,15 +103,15 @@ STAR = 70 * (1 + 0.3 * np.sin(9 * ANGLE)) > R
     ids=["disc", "square", "ellipse", "L"],
 )
 def test_shapes_have_their_known_measures(shape, compactness, solidity, eccentricity):
-    found = border(view(colours(shape), shape))
+    features = border(view(colours(shape), shape))
     if shape is ELLIPSE:  # Ramanujan's perimeter
         h = ((90 - 45) / (90 + 45)) ** 2
         perimeter = np.pi * (90 + 45) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h)))
         compactness = perimeter**2 / (4 * np.pi * np.pi * 90 * 45)
-    assert found["compactness"] == pytest.approx(compactness, rel=0.04)
-    assert found["solidity"] == pytest.approx(solidity, abs=0.02)
+    assert features["compactness"] == pytest.approx(compactness, rel=0.04)
+    assert features["solidity"] == pytest.approx(solidity, abs=0.02)
     if eccentricity is not None:
-        assert found["eccentricity"] == pytest.approx(eccentricity, abs=0.03)
+        assert features["eccentricity"] == pytest.approx(eccentricity, abs=0.03)
 
 
 def test_a_ragged_outline_is_longer_less_solid_and_fills_more():

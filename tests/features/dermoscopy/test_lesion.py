@@ -62,8 +62,8 @@ def test_large_pictures_are_brought_to_one_size_and_pixels_to_squares():
     assert lesion.radius == pytest.approx(RADIUS * SIDE / SIZE, rel=0.01)
     wide = picture(colours(DISC)[:, ::2])
     mask = mask_of(DISC[:, ::2])
-    for part in (wide, mask):
-        part.SetSpacing((2.0, 1.0))
+    for sitk_image in (wide, mask):
+        sitk_image.SetSpacing((2.0, 1.0))
     ((_, lesion),) = lesions(wide, mask, {"m": 1})
     assert lesion is not None
     assert lesion.inside.shape == (SIZE, SIZE)
@@ -76,12 +76,12 @@ def test_labels_that_overlap_are_seen_one_by_one_and_small_ones_not():
     speck = (np.abs(X) < 3) & (np.abs(Y) < 3)
     assert speck.sum() < LEAST
     layers = {"whole": DISC, "part": R < 30, "speck": speck, "none": np.zeros_like(DISC)}
-    found = dict(lesions(picture(colours(DISC)), sitk.GetImageFromArray(coded.join(layers)), coded))
-    assert list(found) == list(layers)
-    assert found["whole"].inside.sum() == DISC.sum()
-    assert found["part"].inside.sum() == (R < 30).sum()
-    assert found["speck"] is None
-    assert found["none"] is None
+    views = dict(lesions(picture(colours(DISC)), sitk.GetImageFromArray(coded.join(layers)), coded))
+    assert list(views) == list(layers)
+    assert views["whole"].inside.sum() == DISC.sum()
+    assert views["part"].inside.sum() == (R < 30).sum()
+    assert views["speck"] is None
+    assert views["none"] is None
 
 
 def test_a_lesion_that_fills_the_picture_has_no_skin_around():
@@ -111,7 +111,7 @@ def test_local_contrast_is_that_of_what_counts_alone():
     board = np.where((np.indices((60, 60)).sum(axis=0) % 2) == 0, 5.0, -5.0).astype(np.float32)
     inside = np.zeros((60, 60), bool)
     inside[10:50, 10:50] = True
-    found = local_contrast(np.where(inside, 50 + board, 200).astype(np.float32), inside, 3.0, 6.0)
-    assert found[inside] == pytest.approx(np.full(inside.sum(), 5.0), rel=0.1)
+    contrast = local_contrast(np.where(inside, 50 + board, 200).astype(np.float32), inside, 3.0, 6.0)
+    assert contrast[inside] == pytest.approx(np.full(inside.sum(), 5.0), rel=0.1)
     flat = local_contrast(np.where(inside, 50, 200).astype(np.float32), inside, 3.0, 6.0)
     assert flat[inside].max() < 0.01

@@ -20,19 +20,19 @@ def counts(found):
 
 
 def test_a_plain_disc_is_without_structure_up_to_its_border():
-    found = measured()
-    assert found["structureless_share"] == 1
-    assert found["network_share"] == found["streaks"] == found["dots"] == found["globules"] == 0
-    assert found["d"] == 1
-    assert set(found) == set(UNITS)
+    features = measured()
+    assert features["structureless_share"] == 1
+    assert features["network_share"] == features["streaks"] == features["dots"] == features["globules"] == 0
+    assert features["d"] == 1
+    assert set(features) == set(UNITS)
 
 
 @pytest.mark.parametrize("wide", [1, 2, 3, 5])
 @pytest.mark.parametrize("count", [3, 8])
 def test_streaks_of_any_width_are_counted_one_by_one(count, wide):
-    found = measured((spokes(count, wide), BLACK))
-    assert counts(found) == {"streaks": count, "dots": 0, "globules": 0}  # their ends are no dots
-    assert found["network_share"] < 0.005
+    features = measured((spokes(count, wide), BLACK))
+    assert counts(features) == {"streaks": count, "dots": 0, "globules": 0}  # their ends are no dots
+    assert features["network_share"] < 0.005
 
 
 def test_streaks_lie_in_the_outer_third_are_long_and_run_outwards():
@@ -44,9 +44,9 @@ def test_streaks_lie_in_the_outer_third_are_long_and_run_outwards():
 
 @pytest.mark.parametrize(("across", "kind"), [(0.03, "dots"), (0.04, "dots"), (0.08, "globules"), (0.15, "globules")])
 def test_round_spots_are_dots_or_globules_by_their_width(across, kind):
-    found = measured((spots(6, across), BLACK))
-    assert counts(found) == {"streaks": 0, "dots": 0, "globules": 0} | {kind: 6}
-    assert found["network_share"] < 0.005
+    features = measured((spots(6, across), BLACK))
+    assert counts(features) == {"streaks": 0, "dots": 0, "globules": 0} | {kind: 6}
+    assert features["network_share"] < 0.005
 
 
 def test_light_and_long_spots_are_none():
@@ -56,12 +56,12 @@ def test_light_and_long_spots_are_none():
 
 
 def test_a_network_is_seen_where_it_is():
-    found = measured((meshes(), DARK))
-    assert found["network_share"] > 0.5
-    assert found["structureless_share"] == 0
-    assert counts(found) == {"streaks": 0, "dots": 0, "globules": 0}  # its crossings are no dots
+    features = measured((meshes(), DARK))
+    assert features["network_share"] > 0.5
+    assert features["structureless_share"] == 0
+    assert counts(features) == {"streaks": 0, "dots": 0, "globules": 0}  # its crossings are no dots
     half = measured((meshes() & (X > 0), DARK))
-    assert half["network_share"] == pytest.approx(found["network_share"] / 2, rel=0.25)
+    assert half["network_share"] == pytest.approx(features["network_share"] / 2, rel=0.25)
     assert half["structureless_share"] == pytest.approx(0.45, abs=0.1)
 
 
@@ -89,10 +89,10 @@ def test_the_diameter_is_that_of_the_longest_chord():
     box = np.zeros((40, 60), bool)
     box[5:15, 10:50] = True
     assert diameter(box) == pytest.approx(np.hypot(9, 39) + 1)
-    found = measured()
-    assert found["diameter_px"] == pytest.approx(2 * RADIUS, abs=1)
-    assert np.isnan(found["diameter_mm"])
-    assert np.isnan(found["d_diameter"])  # unknown without a scale, never invented
+    features = measured()
+    assert features["diameter_px"] == pytest.approx(2 * RADIUS, abs=1)
+    assert np.isnan(features["diameter_mm"])
+    assert np.isnan(features["d_diameter"])  # unknown without a scale, never invented
     small, large = measured(scale=0.02), measured(scale=0.1)
-    assert small["d_diameter"] == small["diameter_mm"] == pytest.approx(found["diameter_px"] * 0.02)
-    assert (large["diameter_mm"], large["d_diameter"]) == (pytest.approx(found["diameter_px"] * 0.1), 5)
+    assert small["d_diameter"] == small["diameter_mm"] == pytest.approx(features["diameter_px"] * 0.02)
+    assert (large["diameter_mm"], large["d_diameter"]) == (pytest.approx(features["diameter_px"] * 0.1), 5)

@@ -11,12 +11,12 @@ from tests.features.fundus.eye import DIAMETER, DISC, FOVEA, SIZE, eye
 
 @pytest.mark.parametrize("left", [False, True])
 def test_disc_and_fovea_are_found(left: bool) -> None:
-    found = find_landmarks(eye(left))
-    assert found is not None
-    for place, wanted in ((found.disc, DISC), (found.fovea, FOVEA)):
-        column = SIZE - 1 - wanted[0] if left else wanted[0]
-        assert np.hypot(place[0] - column, place[1] - wanted[1]) < 0.25 * DIAMETER
-    assert found.diameter == pytest.approx(DIAMETER, rel=0.05)
+    landmarks = find_landmarks(eye(left))
+    assert landmarks is not None
+    for place, expected in ((landmarks.disc, DISC), (landmarks.fovea, FOVEA)):
+        column = SIZE - 1 - expected[0] if left else expected[0]
+        assert np.hypot(place[0] - column, place[1] - expected[1]) < 0.25 * DIAMETER
+    assert landmarks.diameter == pytest.approx(DIAMETER, rel=0.05)
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -41,16 +41,16 @@ def test_without_a_field_or_colour_there_are_none() -> None:
 def test_a_fovea_outside_the_picture_is_placed_where_it_would_be() -> None:
     array = sitk.GetArrayFromImage(eye())
     bright = np.where(array > 0, np.maximum(array, 60), 0).astype(np.uint8)
-    found = find_landmarks(sitk.GetImageFromArray(bright, isVector=True))
-    assert found is not None
-    away = np.hypot(*np.subtract(found.fovea, found.disc)) / found.diameter
+    landmarks = find_landmarks(sitk.GetImageFromArray(bright, isVector=True))
+    assert landmarks is not None
+    away = np.hypot(*np.subtract(landmarks.fovea, landmarks.disc)) / landmarks.diameter
     assert 1.7 <= away <= 3.4  # 2.5 disc diameters, give or take where the darkest place near it lies
 
 
 def test_distances_count_from_the_fovea_in_disc_diameters() -> None:
-    places = Landmarks((310.0, 200.0), (160.0, 200.0), DIAMETER)
+    landmarks = Landmarks((310.0, 200.0), (160.0, 200.0), DIAMETER)
     points = np.array([[160.0, 200.0], [160 + DIAMETER, 200.0], [160.0, 200 - 2 * DIAMETER], [160 - DIAMETER, 200.0]])
-    distance, angle = places.polar(points)
+    distance, angle = landmarks.polar(points)
     assert distance == pytest.approx([0, 1, 2, 1])
     assert angle[1:] == pytest.approx([0, 90, 180])  # nasal, superior, temporal
 

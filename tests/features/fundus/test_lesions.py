@@ -29,30 +29,30 @@ def test_a_picture_without_a_field_has_no_landmarks_but_counts() -> None:
     grey = sitk.GetImageFromArray(np.full((80, 80), 90, np.uint8))
     mask = np.zeros((80, 80), np.uint8)
     mask[10:14, 10:14] = 1
-    found = frame_features(grey, sitk.GetImageFromArray(mask), {"red": 1})
-    assert found["red.count"] == 1
-    assert np.isnan(found["red.nearest_fovea_dd"])
-    assert np.isnan(found["red.count_superior_nasal"])
+    features = frame_features(grey, sitk.GetImageFromArray(mask), {"red": 1})
+    assert features["red.count"] == 1
+    assert np.isnan(features["red.nearest_fovea_dd"])
+    assert np.isnan(features["red.count_superior_nasal"])
 
 
 @pytest.mark.parametrize("left", [False, True])
 def test_lesions_are_counted_by_quadrant_and_distance_alike_in_both_eyes(left: bool) -> None:
-    found = frame_features(eye(left), lesions(left), LABELS)
-    assert found["red.count"] == 5
-    assert found["red.count_superior_temporal"] == 3
-    assert found["red.count_inferior_nasal"] == 1
-    assert found["red.count_inferior_temporal"] == 1
-    assert found["red.quadrants"] == 3
-    assert found["red.fewest_in_quadrant"] == found["red.fewest_large_in_quadrant"] == 0
+    features = frame_features(eye(left), lesions(left), LABELS)
+    assert features["red.count"] == 5
+    assert features["red.count_superior_temporal"] == 3
+    assert features["red.count_inferior_nasal"] == 1
+    assert features["red.count_inferior_temporal"] == 1
+    assert features["red.quadrants"] == 3
+    assert features["red.fewest_in_quadrant"] == features["red.fewest_large_in_quadrant"] == 0
     field = np.pi * RADIUS**2
-    assert found["red.area_percent"] == pytest.approx(100 * (4 * 36 + 1) / field, rel=0.03)
-    assert found["red.largest_percent"] == pytest.approx(100 * 36 / field, rel=0.03)
-    assert found["yellow.count"] == 2
-    assert found["yellow.count_macula"] == 1
-    assert found["red.count_macula"] == 0
-    assert found["red.count_large"] == 4
-    assert found["yellow.nearest_fovea_dd"] == pytest.approx(31 / DIAMETER, abs=0.25)
-    assert found["red.nearest_disc_dd"] == pytest.approx(np.hypot(310 - 265, 205 - 320) / DIAMETER, abs=0.3)
+    assert features["red.area_percent"] == pytest.approx(100 * (4 * 36 + 1) / field, rel=0.03)
+    assert features["red.largest_percent"] == pytest.approx(100 * 36 / field, rel=0.03)
+    assert features["yellow.count"] == 2
+    assert features["yellow.count_macula"] == 1
+    assert features["red.count_macula"] == 0
+    assert features["red.count_large"] == 4
+    assert features["yellow.nearest_fovea_dd"] == pytest.approx(31 / DIAMETER, abs=0.25)
+    assert features["red.nearest_disc_dd"] == pytest.approx(np.hypot(310 - 265, 205 - 320) / DIAMETER, abs=0.3)
 
 
 def test_large_is_what_is_as_long_as_a_vein_is_wide() -> None:
@@ -66,17 +66,17 @@ def test_large_is_what_is_as_long_as_a_vein_is_wide() -> None:
     mask = np.zeros((SIZE, SIZE), np.uint8)
     for (row, column), shape in shapes.items():
         mask[row : row + shape.shape[0], column : column + shape.shape[1]] = shape
-    found = frame_features(eye(), sitk.GetImageFromArray(mask), {"red": 1})
-    assert found["red.count"] == 4
-    assert found["red.count_large"] == 2  # the diagonal of 5 and the line of 6, not 3 × 3 (3.8 long) or 2 × 4 (4.2)
+    features = frame_features(eye(), sitk.GetImageFromArray(mask), {"red": 1})
+    assert features["red.count"] == 4
+    assert features["red.count_large"] == 2  # the diagonal of 5 and the line of 6, not 3 × 3 (3.8 long) or 2 × 4 (4.2)
 
 
 def test_no_lesion_is_zero_and_no_distance() -> None:
     empty = sitk.GetImageFromArray(np.zeros((SIZE, SIZE), np.uint8))
-    found = frame_features(eye(), empty, LABELS)
-    assert found["red.count"] == 0
-    assert found["red.area_percent"] == 0
-    assert np.isnan(found["red.nearest_fovea_dd"])
+    features = frame_features(eye(), empty, LABELS)
+    assert features["red.count"] == 0
+    assert features["red.area_percent"] == 0
+    assert np.isnan(features["red.nearest_fovea_dd"])
 
 
 def test_a_row_a_quadrant() -> None:
@@ -89,10 +89,10 @@ def test_a_row_a_quadrant() -> None:
 
 def test_haemorrhages_are_counted_in_each_quadrant_by_their_size() -> None:
     """Three large spots in each quadrant and one more in two of them; small ones beside do not count."""
-    places = find_landmarks(eye())
-    assert places is not None
+    landmarks = find_landmarks(eye())
+    assert landmarks is not None
     grid = np.array([(x, y) for x in range(110, 300, 14) for y in range(110, 300, 14)], np.float64)
-    _, angle = places.polar(grid)
+    _, angle = landmarks.polar(grid)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     for quadrant in range(4):
         mine = grid[(angle > 90 * quadrant + 10) & (angle < 90 * quadrant + 80)].astype(int)
@@ -100,8 +100,8 @@ def test_haemorrhages_are_counted_in_each_quadrant_by_their_size() -> None:
         for number, (x, y) in enumerate(mine[: large + 5]):
             width = 6 if number < large else 2
             mask[y : y + width, x : x + width] = 1
-    found = frame_features(eye(), sitk.GetImageFromArray(mask), {"red": 1})
-    assert found["red.count"] == 14 + 20
-    assert found["red.count_large"] == 14
-    assert found["red.fewest_in_quadrant"] == 8
-    assert found["red.fewest_large_in_quadrant"] == 3
+    features = frame_features(eye(), sitk.GetImageFromArray(mask), {"red": 1})
+    assert features["red.count"] == 14 + 20
+    assert features["red.count_large"] == 14
+    assert features["red.fewest_in_quadrant"] == 8
+    assert features["red.fewest_large_in_quadrant"] == 3

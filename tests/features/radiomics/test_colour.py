@@ -18,21 +18,21 @@ def lesion(inside=BROWN, around=PINK, kind=np.uint8):
 
 
 def test_colours_are_those_of_scikit_image():
-    found = colour.frame_features(*lesion(), LABELS)
+    features = colour.frame_features(*lesion(), LABELS)
     one, other = (np.float64(part)[None, None] / 255 for part in (BROWN, PINK))
     inside, around = (np.concatenate([part, color.rgb2lab(part)], axis=2).ravel() for part in (one, other))
     for name, value, ring in zip(("red", "green", "blue", "lightness", "a", "b"), inside, around, strict=True):
         near = 1e-5 if name in colour.RGB else 0.3  # of Lab, OpenCV interpolates a table
-        assert found[f"a.colour_{name}_mean"] == pytest.approx(value, abs=near)
-        assert found[f"a.colour_{name}_difference"] == pytest.approx(value - ring, abs=near)
-        assert found[f"a.colour_{name}_sd"] == pytest.approx(0, abs=1e-4)
+        assert features[f"a.colour_{name}_mean"] == pytest.approx(value, abs=near)
+        assert features[f"a.colour_{name}_difference"] == pytest.approx(value - ring, abs=near)
+        assert features[f"a.colour_{name}_sd"] == pytest.approx(0, abs=1e-4)
     hue, saturation, value = color.rgb2hsv(one).ravel()
-    assert found["a.colour_hue_mean"] == pytest.approx(360 * hue, abs=0.01)
-    assert found["a.colour_saturation_mean"] == pytest.approx(saturation, abs=1e-5)
-    assert found["a.colour_value_mean"] == pytest.approx(value, abs=1e-5)
-    assert found["a.colour_red_relative"] == pytest.approx(120 / 230, abs=1e-5)
-    assert found["a.colour_distance"] == pytest.approx(np.linalg.norm(inside[3:] - around[3:]), abs=0.3)
-    assert {key.split(".")[1] for key in found} == set(colour.UNITS)
+    assert features["a.colour_hue_mean"] == pytest.approx(360 * hue, abs=0.01)
+    assert features["a.colour_saturation_mean"] == pytest.approx(saturation, abs=1e-5)
+    assert features["a.colour_value_mean"] == pytest.approx(value, abs=1e-5)
+    assert features["a.colour_red_relative"] == pytest.approx(120 / 230, abs=1e-5)
+    assert features["a.colour_distance"] == pytest.approx(np.linalg.norm(inside[3:] - around[3:]), abs=0.3)
+    assert {key.split(".")[1] for key in features} == set(colour.UNITS)
 
 
 def test_the_pixel_type_does_not_matter():
@@ -44,8 +44,8 @@ def test_the_pixel_type_does_not_matter():
 
 def test_red_hues_on_both_sides_of_0_are_red():
     image, mask = lesion(inside=(200, 0, 20), around=(200, 20, 0))
-    found = colour.frame_features(image, mask, LABELS)
-    assert found["a.colour_hue_difference"] == pytest.approx(-12, abs=0.1)
+    features = colour.frame_features(image, mask, LABELS)
+    assert features["a.colour_hue_difference"] == pytest.approx(-12, abs=0.1)
     values = sitk.GetArrayFromImage(image)
     values[::2, :] = (200, 20, 0)
     mixed = sitk.GetImageFromArray(values, isVector=True)
@@ -55,9 +55,9 @@ def test_red_hues_on_both_sides_of_0_are_red():
 
 def test_grey_has_no_hue_and_a_grey_image_no_colour():
     image, mask = lesion(inside=(90, 90, 90), around=(200, 200, 200))
-    found = colour.frame_features(image, mask, LABELS)
-    assert np.isnan([found["a.colour_hue_mean"], found["a.colour_hue_difference"]]).all()
-    assert found["a.colour_saturation_mean"] == 0
+    features = colour.frame_features(image, mask, LABELS)
+    assert np.isnan([features["a.colour_hue_mean"], features["a.colour_hue_difference"]]).all()
+    assert features["a.colour_saturation_mean"] == 0
     assert colour.frame_features(sitk.VectorIndexSelectionCast(image, 0), mask, LABELS) == {}
 
 

@@ -41,8 +41,8 @@ def test_directions_are_half_of_all_neighbours():
 
 def test_pairs_lie_a_step_apart():
     array = np.arange(12).reshape(3, 4)
-    near, far = pairs(array, (1, -1))
-    assert (far - near == 4 - 1).all()
+    near, neighbour = pairs(array, (1, -1))
+    assert (neighbour - near == 4 - 1).all()
     assert near.shape == (2, 3)
 
 

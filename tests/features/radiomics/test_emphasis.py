@@ -5,12 +5,12 @@ from medseg.features.radiomics.emphasis import Elements, emphasis, table
 
 
 def test_two_elements_by_hand():
-    found = emphasis("x", Elements(np.array([1, 2]), np.array([1, 4]), 5))
-    assert found["x_small_emphasis"] == pytest.approx((1 + 1 / 16) / 2)
-    assert found["x_large_low_grey_emphasis"] == pytest.approx((1 + 4) / 2)
-    assert found["x_percentage"] == pytest.approx(2 / 5)
-    assert found["x_variance"] == pytest.approx(1.5**2)
-    assert found["x_entropy"] == pytest.approx(1)
+    features = emphasis("x", Elements(np.array([1, 2]), np.array([1, 4]), 5))
+    assert features["x_small_emphasis"] == pytest.approx((1 + 1 / 16) / 2)
+    assert features["x_large_low_grey_emphasis"] == pytest.approx((1 + 4) / 2)
+    assert features["x_percentage"] == pytest.approx(2 / 5)
+    assert features["x_variance"] == pytest.approx(1.5**2)
+    assert features["x_entropy"] == pytest.approx(1)
 
 
 def test_sizes_far_apart_are_counted_like_near_ones():

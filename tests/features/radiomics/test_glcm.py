@@ -20,9 +20,9 @@ def test_pairs_across_the_labels_border_do_not_count():
 
 def test_a_chessboard_of_two_levels():
     array = np.uint8(np.indices((2, 2)).sum(axis=0) % 2 + 1)
-    found = glcm_features(GrayLevels(array, 2))
+    features = glcm_features(GrayLevels(array, 2))
     # 4 pairs along the axes differ, 2 along the diagonals do not
-    assert found["glcm_contrast"] == pytest.approx(4 / 6)
-    assert found["glcm_energy"] == pytest.approx(2 * (2 / 6) ** 2 + 2 * (1 / 6) ** 2)
-    assert found["glcm_correlation"] == pytest.approx(-1 / 3)
-    assert set(found) == set(UNITS)
+    assert features["glcm_contrast"] == pytest.approx(4 / 6)
+    assert features["glcm_energy"] == pytest.approx(2 * (2 / 6) ** 2 + 2 * (1 / 6) ** 2)
+    assert features["glcm_correlation"] == pytest.approx(-1 / 3)
+    assert set(features) == set(UNITS)

@@ -21,7 +21,7 @@ def test_dependences_count_like_neighbours_and_the_voxel_itself():
 
 
 def test_a_lone_voxel_has_no_tone_difference():
-    found = ngtdm_features(GrayLevels(np.array([[1, 0, 2]], np.uint8), 2))
-    assert np.isnan([found[f"ngtdm_{name}"] for name in ("coarseness", "contrast", "complexity")]).all()
-    assert found["ngldm_small_emphasis"] == 1
-    assert set(found) == set(UNITS)
+    features = ngtdm_features(GrayLevels(np.array([[1, 0, 2]], np.uint8), 2))
+    assert np.isnan([features[f"ngtdm_{name}"] for name in ("coarseness", "contrast", "complexity")]).all()
+    assert features["ngldm_small_emphasis"] == 1
+    assert set(features) == set(UNITS)

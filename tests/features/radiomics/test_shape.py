@@ -39,7 +39,7 @@ def koch(size):
 
 def test_the_phantom_has_its_published_form(phantom, agree):
     """IBSI reference manual, section 3.1."""
-    found = shape.frame_features(*phantom, {"a": 1})
+    features = shape.frame_features(*phantom, {"a": 1})
     published = {
         "volume": 556,
         "voxel_volume": 592,
@@ -57,47 +57,47 @@ def test_the_phantom_has_its_published_form(phantom, agree):
         "extent": 0.869,
         "solidity": 0.961,
     }
-    agree(found, {f"a.shape_{name}": value for name, value in published.items()})
+    agree(features, {f"a.shape_{name}": value for name, value in published.items()})
 
 
 @pytest.mark.parametrize("radius", [10, 60])
 def test_a_disc_is_round(radius):
-    found = measured(ball(radius, 2))
+    features = measured(ball(radius, 2))
     near = {"compactness": 1, "circularity": 1, "elongation": 1, "solidity": 1, "extent": np.pi / 4}
-    assert {name: found[name] for name in near} == pytest.approx(near, rel=0.1)
+    assert {name: features[name] for name in near} == pytest.approx(near, rel=0.1)
     lengths = ("feret_max", "feret_min", "equivalent_diameter", "major_axis", "minor_axis")
-    assert [found[name] for name in lengths] == pytest.approx([2 * radius] * 5, rel=0.08)
-    assert found["perimeter"] == pytest.approx(2 * np.pi * radius, rel=0.04)
-    assert found["border_variance"] < 0.04
-    assert (found["components"], found["holes"], found["eccentricity"]) == (1, 0, 0)
+    assert [features[name] for name in lengths] == pytest.approx([2 * radius] * 5, rel=0.08)
+    assert features["perimeter"] == pytest.approx(2 * np.pi * radius, rel=0.04)
+    assert features["border_variance"] < 0.04
+    assert (features["components"], features["holes"], features["eccentricity"]) == (1, 0, 0)
 
 
 def test_a_rectangle_is_what_its_sides_say():
-    found = measured(np.ones((30, 40)), spacing=(0.5, 0.5))
-    assert found["area"] == pytest.approx(15 * 20)
-    assert (found["feret_max"], found["feret_min"]) == pytest.approx((25, 15))
-    assert (found["extent"], found["solidity"]) == pytest.approx((1, 1))
-    assert found["elongation"] == pytest.approx(0.75, abs=0.001)
-    assert found["eccentricity"] == pytest.approx(np.sqrt(1 - found["elongation"] ** 2))
+    features = measured(np.ones((30, 40)), spacing=(0.5, 0.5))
+    assert features["area"] == pytest.approx(15 * 20)
+    assert (features["feret_max"], features["feret_min"]) == pytest.approx((25, 15))
+    assert (features["extent"], features["solidity"]) == pytest.approx((1, 1))
+    assert features["elongation"] == pytest.approx(0.75, abs=0.001)
+    assert features["eccentricity"] == pytest.approx(np.sqrt(1 - features["elongation"] ** 2))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_moments_and_perimeter_are_those_of_scikit_image(seed):
     inside = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=(80, 90)), (0, 0), 6) > 0
-    found, (other,) = measured(inside), regionprops(inside.astype(np.uint8))
-    assert found["perimeter"] == pytest.approx(perimeter_crofton(np.pad(inside, 1), 4))
-    assert found["eccentricity"] == pytest.approx(other.eccentricity, abs=1e-3)
-    assert found["components"] - found["holes"] == other.euler_number
-    assert found["extent"] == pytest.approx(other.extent)
+    features, (other,) = measured(inside), regionprops(inside.astype(np.uint8))
+    assert features["perimeter"] == pytest.approx(perimeter_crofton(np.pad(inside, 1), 4))
+    assert features["eccentricity"] == pytest.approx(other.eccentricity, abs=1e-3)
+    assert features["components"] - features["holes"] == other.euler_number
+    assert features["extent"] == pytest.approx(other.extent)
 
 
 def test_flat_pixels_do_not_change_lengths():
     tall = ball(30, 2)
     squeezed = np.ascontiguousarray(tall[::2])  # rows twice as high
-    found = measured(squeezed, spacing=(1, 2))
-    assert found["perimeter"] == pytest.approx(2 * np.pi * 30, rel=0.03)
-    assert found["elongation"] == pytest.approx(1, abs=0.02)
-    assert found["border_variance"] < 0.02
+    features = measured(squeezed, spacing=(1, 2))
+    assert features["perimeter"] == pytest.approx(2 * np.pi * 30, rel=0.03)
+    assert features["elongation"] == pytest.approx(1, abs=0.02)
+    assert features["border_variance"] < 0.02
 
 
 def test_pieces_and_holes_are_counted():
@@ -106,8 +106,8 @@ def test_pieces_and_holes_are_counted():
     inside[4:6, 4:6] = 0
     inside[9:12, 9:12] = 1  # touches by a corner
     inside[15:18, 15:18] = 1
-    found = measured(inside)
-    assert (found["components"], found["holes"]) == (2, 1)
+    features = measured(inside)
+    assert (features["components"], features["holes"]) == (2, 1)
 
 
 def test_a_jagged_border_has_a_higher_fractal_dimension():
@@ -120,16 +120,16 @@ def test_a_jagged_border_has_a_higher_fractal_dimension():
 
 
 def test_a_ball_is_round_and_an_ellipsoid_long():
-    found = measured(ball(12, 3))
-    assert found["volume"] == pytest.approx(4 / 3 * np.pi * 12**3, rel=0.02)
-    assert found["surface"] == pytest.approx(4 * np.pi * 144, rel=0.1)  # steps of voxels make it larger
-    assert found["sphericity"] == pytest.approx(1, abs=0.09)
-    assert (found["elongation"], found["flatness"]) == pytest.approx((1, 1))
-    assert found["max_diameter"] == pytest.approx(24, abs=1.1)
+    features = measured(ball(12, 3))
+    assert features["volume"] == pytest.approx(4 / 3 * np.pi * 12**3, rel=0.02)
+    assert features["surface"] == pytest.approx(4 * np.pi * 144, rel=0.1)  # steps of voxels make it larger
+    assert features["sphericity"] == pytest.approx(1, abs=0.09)
+    assert (features["elongation"], features["flatness"]) == pytest.approx((1, 1))
+    assert features["max_diameter"] == pytest.approx(24, abs=1.1)
     long = measured(ball(8, 3, stretch=2.0))
     assert (long["elongation"], long["flatness"]) == pytest.approx((0.5, 0.5), abs=0.01)
     squeezed = measured(ball(12, 3)[::2], spacing=(1, 1, 2))
-    assert squeezed["volume"] == pytest.approx(found["volume"], rel=0.03)
+    assert squeezed["volume"] == pytest.approx(features["volume"], rel=0.03)
 
 
 @pytest.mark.parametrize("size", [(5, 6), (5, 6, 7)])
@@ -137,21 +137,21 @@ def test_a_label_of_no_or_one_voxel_is_only_counted(size):
     mask = np.zeros(size, np.uint8)
     mask[(2,) * len(size)] = 1
     image = sitk.GetImageFromArray(mask)
-    found = shape.frame_features(image, image, LABELS)
+    features = shape.frame_features(image, image, LABELS)
     sizes = ("shape_area",) if len(size) == 2 else ("shape_voxel_volume",)
     for name, count in (("a", 1), ("b", 0)):
-        known = {key: found[f"{name}.{key}"] for key in (*sizes, "shape_components")}
+        known = {key: features[f"{name}.{key}"] for key in (*sizes, "shape_components")}
         assert known == dict.fromkeys(known, count)
-        rest = [value for key, value in found.items() if key.startswith(name) and key[2:] not in known]
+        rest = [value for key, value in features.items() if key.startswith(name) and key[2:] not in known]
         assert all(np.isnan(value) or value == 0 for value in rest)
         assert sum(np.isnan(rest)) >= 13
 
 
 @pytest.mark.parametrize("line", [np.ones((1, 2)), np.ones((2, 1)), np.eye(2), np.ones((1, 1, 2)), np.eye(2)[None]])
 def test_two_voxels_are_a_line(line):
-    found = measured(line)
-    assert found["elongation"] == 0
-    assert all(np.isfinite(value) for key, value in found.items() if key != "fractal_dimension")
+    features = measured(line)
+    assert features["elongation"] == 0
+    assert all(np.isfinite(value) for key, value in features.items() if key != "fractal_dimension")
 
 
 def test_every_measure_has_its_unit():

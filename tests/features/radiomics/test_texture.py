@@ -59,10 +59,10 @@ SIXTEEN = (
 @pytest.mark.parametrize(("thick", "column"), [(math.inf, 1), (0.0, 2)], ids=["volume", "slices"])
 @pytest.mark.parametrize("prefix", PUBLISHED)
 def test_the_phantom_has_its_published_texture(phantom, agree, prefix, thick, column):
-    found = texture.frame_features(*phantom, {"a": 1}, bin_width=1.0, thick=thick)
+    features = texture.frame_features(*phantom, {"a": 1}, bin_width=1.0, thick=thick)
     names = (PUBLISHED[prefix][0] or SIXTEEN).split()
     values = [float(value) for value in PUBLISHED[prefix][column].split()]
-    agree(found, {f"a.{prefix}_{name}": value for name, value in zip(names, values, strict=True)})
+    agree(features, {f"a.{prefix}_{name}": value for name, value in zip(names, values, strict=True)})
 
 
 def test_every_measure_that_is_promised_is_published(phantom):
@@ -75,10 +75,10 @@ def test_thick_slices_are_measured_one_by_one_whichever_axis_they_cross(phantom)
     image, mask = phantom
     expected = texture.frame_features(image, mask, {"a": 1}, bin_width=1.0, thick=0)
     for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
-        parts = [sitk.PermuteAxes(part, order) for part in phantom]
-        for part in parts:
-            part.SetSpacing([2 if axis < 2 else 5 for axis in order])
-        assert texture.frame_features(*parts, {"a": 1}, bin_width=1.0) == pytest.approx(expected)
+        turned = [sitk.PermuteAxes(sitk_image, order) for sitk_image in phantom]
+        for sitk_image in turned:
+            sitk_image.SetSpacing([2 if axis < 2 else 5 for axis in order])
+        assert texture.frame_features(*turned, {"a": 1}, bin_width=1.0) == pytest.approx(expected)
 
 
 def test_a_picture_is_a_slice(phantom):
@@ -102,8 +102,8 @@ def test_overlapping_labels_are_measured_by_their_bits(phantom):
     image, mask = phantom
     both = Labels({"a": 1, "b": 2}, exclusive=False)
     whole = sitk.Cast(mask * 3, sitk.sitkUInt8)
-    found = texture.frame_features(image, whole, both)
-    assert found["a.glcm_contrast"] == found["b.glcm_contrast"] > 0
+    features = texture.frame_features(image, whole, both)
+    assert features["a.glcm_contrast"] == features["b.glcm_contrast"] > 0
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -114,9 +114,11 @@ def test_a_label_too_small_or_flat_gives_no_number(dimension):
     mask[(0,) * dimension] = 3  # two voxels without a neighbour
     mask[(slice(3, 5),) * dimension] = 4
     images = sitk.GetImageFromArray(np.ones(mask.shape, np.float32)), sitk.GetImageFromArray(mask)
-    found = texture.frame_features(*images, {"one": 1, "absent": 2, "apart": 3, "flat": 4})
-    blank = [found[f"{name}.{key}"] for name in ("one", "absent") for key in texture.UNITS]
+    features = texture.frame_features(*images, {"one": 1, "absent": 2, "apart": 3, "flat": 4})
+    blank = [features[f"{name}.{key}"] for name in ("one", "absent") for key in texture.UNITS]
     assert np.isnan(blank).all()
-    assert np.isnan([found["apart.glcm_contrast"], found["apart.ngtdm_contrast"], found["flat.glcm_correlation"]]).all()
-    assert found["flat.glcm_contrast"] == 0
-    assert found["flat.glszm_percentage"] == 1 / 2**dimension
+    assert np.isnan(
+        [features["apart.glcm_contrast"], features["apart.ngtdm_contrast"], features["flat.glcm_correlation"]]
+    ).all()
+    assert features["flat.glcm_contrast"] == 0
+    assert features["flat.glszm_percentage"] == 1 / 2**dimension

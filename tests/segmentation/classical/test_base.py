@@ -39,10 +39,10 @@ def test_a_dark_lesion_is_found_in_a_picture_with_dark_corners(method: type[Otsu
         full = sitk.GetImageFromArray(disc.astype(np.uint8))
         return sitk.Resample(full, seen, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
 
-    found = method({"lesion": "dark"}, field, grow=0.0).predict({"photo": image})
-    assert found.shape == (2, 1, *shape)
-    assert found.sum(axis=0) == pytest.approx(1.0, abs=1e-5)
-    assert dice(found[1, 0] > 0.5, lesion) > 0.93
+    probability = method({"lesion": "dark"}, field, grow=0.0).predict({"photo": image})
+    assert probability.shape == (2, 1, *shape)
+    assert probability.sum(axis=0) == pytest.approx(1.0, abs=1e-5)
+    assert dice(probability[1, 0] > 0.5, lesion) > 0.93
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -59,8 +59,8 @@ def test_tissues_are_told_by_their_rank(method: type[Otsu]) -> None:
     truth = np.select([radius < 15, radius < 30, radius < 40], [1, 3, 2], 0)
     values = noisy(np.array([0.0, 0.2, 0.5, 0.8])[truth], 0.04)
     inside = sitk.GetImageFromArray((truth > 0).astype(np.uint8))
-    found = method({"csf": 1, "gm": 2, "wm": 3}, lambda _: inside).predict({"t1": sitk.GetImageFromArray(values)})
-    labels = found.argmax(axis=0)
+    probability = method({"csf": 1, "gm": 2, "wm": 3}, lambda _: inside).predict({"t1": sitk.GetImageFromArray(values)})
+    labels = probability.argmax(axis=0)
     for rank in (1, 2, 3):
         assert dice(labels == rank, truth == rank) > 0.9, rank
 
@@ -73,10 +73,10 @@ def test_a_dark_pair_is_split_by_the_patients_side(method: type[Otsu], turned: b
     image = sitk.GetImageFromArray(noisy(np.where(low | high, 0.1, 0.7)))
     if turned:
         image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
-    found = method({"right": "dark", "left": "dark"}).predict({"ct": image})
+    probability = method({"right": "dark", "left": "dark"}).predict({"ct": image})
     right, left = (high, low) if turned else (low, high)
-    assert dice(found[1] > 0.5, right) > 0.9
-    assert dice(found[2] > 0.5, left) > 0.9
+    assert dice(probability[1] > 0.5, right) > 0.9
+    assert dice(probability[2] > 0.5, left) > 0.9
 
 
 def test_a_fused_pair_is_cut_in_the_middle() -> None:
@@ -138,9 +138,9 @@ def test_an_odd_image_gives_probabilities_or_one_clear_error(
     values = np.zeros(shape, np.float32)
     values.flat[:: 2 if kind == "two values" else values.size] = 1 if kind != "next to nothing" else 1e-7
     model = method(dict(zip("abc", labels, strict=False)))
-    found = None
+    probability = None
     with suppress(ImageError) if not isinstance(labels[0], str) else nullcontext():
-        found = model.predict({"x": sitk.GetImageFromArray(values)})
-    if found is not None:
-        assert np.isfinite(found).all()
-        assert found.sum(axis=0) == pytest.approx(1, abs=1e-5)
+        probability = model.predict({"x": sitk.GetImageFromArray(values)})
+    if probability is not None:
+        assert np.isfinite(probability).all()
+        assert probability.sum(axis=0) == pytest.approx(1, abs=1e-5)

@@ -32,9 +32,9 @@ def test_several_thresholds_give_ranks_and_nothing_outside_the_field() -> None:
     truth = np.repeat(np.array([1, 2, 3]), 100).reshape(1, 15, 20)
     field = np.ones(truth.shape, bool)
     field[0, 0] = False
-    found = Otsu({"a": 1, "b": 2, "c": 3}).tissues(scene(truth * 0.3, field), 3)
-    assert found[field].tolist() == truth[field].tolist()
-    assert (found[~field] == 0).all()
+    ranks = Otsu({"a": 1, "b": 2, "c": 3}).tissues(scene(truth * 0.3, field), 3)
+    assert ranks[field].tolist() == truth[field].tolist()
+    assert (ranks[~field] == 0).all()
 
 
 def test_specks_go_and_the_piece_near_the_middle_stays() -> None:
@@ -42,6 +42,6 @@ def test_specks_go_and_the_piece_near_the_middle_stays() -> None:
     values[0, 35:65, 35:65] = 0.2
     values[0, ::25, ::25] = 0.1  # single dark pixels
     values[0, 2:20, 2:20] = 0.1  # a dark corner
-    found = Otsu({"m": "dark"}, grow=0.0).region(scene(values))
-    assert found[0, 50, 50]
-    assert found.sum() == pytest.approx(900, abs=40)
+    region = Otsu({"m": "dark"}, grow=0.0).region(scene(values))
+    assert region[0, 50, 50]
+    assert region.sum() == pytest.approx(900, abs=40)

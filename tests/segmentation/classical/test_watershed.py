@@ -16,8 +16,8 @@ def test_the_border_is_the_steepest_place_not_a_level() -> None:
     lesion = np.hypot(y - 50, x - 70) < 24
     values = 0.85 - 0.25 * x / 140 - 0.35 * lesion
     values = ndimage.gaussian_filter(values + np.random.default_rng(0).normal(0, 0.01, values.shape), 1)
-    found = Watershed({"m": "dark"}, grow=0.0).region(scene(values[None]))[0]
-    assert (found & lesion).sum() / (found | lesion).sum() > 0.9
+    region = Watershed({"m": "dark"}, grow=0.0).region(scene(values[None]))[0]
+    assert (region & lesion).sum() / (region | lesion).sum() > 0.9
 
 
 def test_tissues_fill_the_field_and_nothing_else() -> None:
@@ -25,9 +25,9 @@ def test_tissues_fill_the_field_and_nothing_else() -> None:
     field = np.ones(truth.shape, bool)
     field[0, :3] = False
     noisy = truth * 0.3 + np.random.default_rng(0).normal(0, 0.03, truth.shape)
-    found = Watershed({"a": 1, "b": 2, "c": 3}).tissues(scene(noisy, field), 3)
-    assert (found[~field] == 0).all()
-    assert (found[field] == truth[field]).mean() > 0.97
+    ranks = Watershed({"a": 1, "b": 2, "c": 3}).tissues(scene(noisy, field), 3)
+    assert (ranks[~field] == 0).all()
+    assert (ranks[field] == truth[field]).mean() > 0.97
 
 
 def test_nothing_dark_is_nothing() -> None:

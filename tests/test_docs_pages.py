@@ -8,7 +8,7 @@ import pytest
 
 from medseg.config.compose import compose
 from tests.conftest import ROOT
-from tests.test_docs import known
+from tests.test_docs import COMMANDS, known
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 LINES = sorted(
@@ -32,6 +32,17 @@ def test_docs_page_command_exists_and_composes(page: str, line: str) -> None:
     several = {"--config-dir", "-m", "--multirun"} & set(words)
     if words[0] in ("train", "config") and fixed and not several and not resumed:
         assert compose(settings)
+
+
+@pytest.mark.parametrize(("page", "line"), LINES)
+def test_docs_page_command_has_its_options(page: str, line: str) -> None:
+    command = COMMANDS
+    words = shlex.split(line)[1:]
+    while hasattr(command, "commands") and words and words[0] in command.commands:
+        command = command.commands[words.pop(0)]
+    options = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+    given = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    assert given <= options | {"--help"}, f"{page}: {given - options}"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))

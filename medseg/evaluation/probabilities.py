@@ -108,7 +108,7 @@ def reliability(probabilities: FloatArray, truth: IntArray) -> list[dict[str, fl
     return [
         {
             "probability": float(confidence[inside].mean()),
-            "correct": float(correct[inside].mean()),
+            "right": float(correct[inside].mean()),
             "n": int(inside.sum()),
         }
         for k in range(BINS)
@@ -122,7 +122,7 @@ def calibration_error(probabilities: FloatArray, truth: IntArray) -> float:
     The multiclass_calibration_error of torchmetrics, whose import alone takes seconds.
     """
     bins = reliability(probabilities, truth)
-    return float(sum(b["n"] * abs(b["correct"] - b["probability"]) for b in bins) / len(truth))
+    return float(sum(b["n"] * abs(b["right"] - b["probability"]) for b in bins) / len(truth))
 
 
 def classwise_error(probabilities: FloatArray, truth: IntArray) -> float:

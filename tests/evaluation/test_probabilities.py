@@ -90,7 +90,7 @@ def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 10)
     truth = np.array([0] * 7 + [1] * 3 + [1] * 6 + [0] * 4)
     assert calibration_error(probabilities, truth) == pytest.approx(0.5 * 0.2)
-    assert [row["correct"] for row in reliability(probabilities, truth)] == pytest.approx([0.6, 0.7])
+    assert [row["right"] for row in reliability(probabilities, truth)] == pytest.approx([0.6, 0.7])
 
 
 def test_certain_and_wrong_is_finite_and_brier_is_two() -> None:

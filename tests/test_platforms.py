@@ -193,7 +193,7 @@ print("free")
 """
     (tmp_path / "lock.py").write_text(code)
     first = elsewhere("lock.py", "first")
-    assert "another medseg writes there now" in first.stdout, first.stderr
+    assert "another medseg process is writing there" in first.stdout, first.stderr
     assert first.returncode == 9
     assert elsewhere("lock.py", "second").stdout.strip() == "free"
 

@@ -187,7 +187,7 @@ def _note_truth(case: Case, truth: GroundTruth, labels: Labels, found: DatasetFi
 
 def _note_noise(case: Case, truth: GroundTruth, found: DatasetFindings) -> None:
     """Say where a mask lies a little off its image, as headers of other precision make it; more is an error before."""
-    for path, apart in truth.apart.items():
+    for path, apart in truth.grid_offsets.items():
         if apart > NOISE:
             found.note(case.name, f"{path}: lies {apart:.1g} of a voxel off its image, which is tolerated")
 

@@ -1,4 +1,4 @@
-"""Random variation of training patches: mirrors that know left from right, and albumentations' transforms."""
+"""Augmentation of training patches: mirroring that swaps lateral labels, and albumentations' transforms."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it looks up its version online
 import albumentations as A
 import cv2
 
 from medseg.errors import ConfigError
 
-cv2.setNumThreads(0)  # its pool would fight with torch's
+cv2.setNumThreads(0)  # its threads would compete with torch's
 
 LesionPainter = Callable[[npt.NDArray[np.float32], npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.float32]]
 AXES = {"x": -1, "y": -2, "z": -3}
@@ -24,9 +24,9 @@ AXES = {"x": -1, "y": -2, "z": -3}
 class Augment:
     """Apply to an image (C, *S) in 0..1 and its mask (*S), S = (Y, X) or (Z, Y, X); the same seed, the same result.
 
-    `mirror` gives each patient axis its chance to be flipped. A flip across x, the lateral axis, swaps the labels of
+    `mirror` gives each patient axis its probability of a flip. A flip across x, the lateral axis, swaps the labels of
     each of `lateral_pairs`, so that right stays the patient's right. `paint` are steps (image, mask, rng) → image that
-    come first.
+    run first.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Augment:
         paint: Sequence[LesionPainter] = (),
     ) -> None:
         self.mirror, self.pairs, self.paint = mirror, lateral_pairs, paint
-        self.compose = A.Compose([_transform(name, given) for name, given in transforms.items()])
+        self.compose = A.Compose([_transform(name, parameters) for name, parameters in transforms.items()])
         self.empty = not transforms
 
     def __call__(
@@ -46,8 +46,8 @@ class Augment:
         """A varied copy of image and mask."""
         for step in self.paint:
             image = step(image, mask, rng)
-        for axis, chance in self.mirror.items():
-            if rng.random() < chance and mask.ndim >= -AXES[axis]:
+        for axis, probability in self.mirror.items():
+            if rng.random() < probability and mask.ndim >= -AXES[axis]:
                 image, mask = np.flip(image, AXES[axis]), np.flip(mask, AXES[axis])
                 if axis == "x":
                     mask = swap(mask, self.pairs)
@@ -66,16 +66,16 @@ class Augment:
 def swap(mask: npt.NDArray[np.uint8], pairs: list[tuple[int, int]]) -> npt.NDArray[np.uint8]:
     """The mask with both labels of each pair exchanged."""
     table = np.arange(256, dtype=np.uint8)
-    for one, other in pairs:
-        table[one], table[other] = other, one
+    for first, second in pairs:
+        table[first], table[second] = second, first
     return table[mask]
 
 
-def _transform(name: str, given: dict[str, Any]) -> Any:
-    made = getattr(A, name, None)
-    if not (isinstance(made, type) and issubclass(made, A.BasicTransform)):
+def _transform(name: str, parameters: dict[str, Any]) -> Any:
+    transform_class = getattr(A, name, None)
+    if not (isinstance(transform_class, type) and issubclass(transform_class, A.BasicTransform)):
         raise ConfigError(f"augment.transforms: albumentations has no transform {name!r}")
     try:
-        return made(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
+        return transform_class(**{key: tuple(v) if isinstance(v, list) else v for key, v in parameters.items()})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"augment.transforms.{name}: {str(error).splitlines()[0]}") from error

@@ -1,4 +1,4 @@
-"""Preprocessed cases on disk, memory-mapped, keyed by what made them: files, settings, version."""
+"""Cache of preprocessed cases on disk, memory-mapped; the key covers files, settings and version."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from medseg.io.labels import Labels
 from medseg.utils.files import hash_path, sync
 
 VERSION = 6
-DRAFT = ".part-"  # how folders begin that are not whole yet
-OLD = 86400  # seconds after which such a folder was left by a process that was killed
-LOCATIONS = 4000  # voxels remembered per label for sampling
+DRAFT = ".part-"  # prefix of the folders of unfinished cases
+MAX_DRAFT_AGE_S = 86400  # older drafts are left from killed processes
+MAX_LOCATIONS = 4000  # voxels remembered per label for sampling
 
 Prepare = Callable[[dict[str, sitk.Image]], dict[str, sitk.Image]]
 MatchMask = Callable[[sitk.Image, sitk.Image], sitk.Image]
@@ -38,7 +38,7 @@ MatchMask = Callable[[sitk.Image, sitk.Image], sitk.Image]
 
 @dataclass(frozen=True)
 class CachedCase:
-    """A preprocessed case; arrays are opened as memory maps when asked for."""
+    """A preprocessed case; arrays are opened as memory maps on access."""
 
     name: str
     patient: str
@@ -55,21 +55,21 @@ class CachedCase:
         return array
 
     def facts(self) -> dict[str, Any]:
-        """Spacing, size, label counts, intensities: what the fingerprint is made of."""
+        """Spacing, size, label counts and intensities, for the fingerprint."""
         content: dict[str, Any] = json.loads((self.folder / "facts.json").read_text(encoding="utf-8"))
         return content
 
     def locations(self) -> dict[str, npt.NDArray[np.int32]]:
-        """Up to `LOCATIONS` voxels (n, 3) of each label that is there, indices z y x."""
+        """Up to `MAX_LOCATIONS` voxels (n, 3) of each label in the mask, indices z y x."""
         with np.load(self.folder / "locations.npz") as stored:
             return {name: stored[name] for name in stored.files}
 
 
 @dataclass(frozen=True)
 class CacheRecipe:
-    """How a case becomes arrays; `settings` is text that changes whenever the result would.
+    """How to preprocess a case; `settings` is text that changes whenever the result changes.
 
-    `look` measures raw images.
+    `look` computes the statistics of raw images.
     """
 
     prepare: Prepare
@@ -80,9 +80,9 @@ class CacheRecipe:
 
 
 def load_or_prepare(case: Case, folder: Path, recipe: CacheRecipe) -> CachedCase:
-    """The case as the recipe makes it, from the cache where files and settings are the same as before.
+    """The preprocessed case, from the cache where files and settings are unchanged.
 
-    Raises `ImageError` where an image or mask cannot be used or the two do not fit.
+    Raises `ImageError` where an image or mask is unusable or their grids differ.
     """
     target = folder / _key(case, recipe)
     done = CachedCase(case.name, case.patient, target)
@@ -91,7 +91,7 @@ def load_or_prepare(case: Case, folder: Path, recipe: CacheRecipe) -> CachedCase
     images = {channel: read_image(path) for channel, path in case.images.items()}
     if any(image.GetDimension() > 3 for image in images.values()):
         raise ImageError(
-            f"{case.image}: is a 4D sequence; to learn masks from it, save each frame alone", code="image-4d"
+            f"{case.image}: is a 4D sequence; to train on its masks, save each frame as its own file", code="image-4d"
         )
     truth = read_ground_truth(case, next(iter(images.values())), recipe.labels)
     ready = recipe.prepare(images)
@@ -102,50 +102,50 @@ def load_or_prepare(case: Case, folder: Path, recipe: CacheRecipe) -> CachedCase
     facts = case_facts(images, truth, recipe.labels) | {"network_size": list(grid.GetSize())}
     if recipe.look is not None:
         facts[IMAGE_STATS] = {channel: recipe.look(image) for channel, image in images.items()}
-    with atomic_directory(target, "facts.json") as part:
-        np.save(part / "image.npy", array.astype(np.float16))
-        np.save(part / "mask.npy", coded.astype(np.uint8))
-        np.savez(part / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
-        (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    with atomic_directory(target, "facts.json") as draft:
+        np.save(draft / "image.npy", array.astype(np.float16))
+        np.save(draft / "mask.npy", coded.astype(np.uint8))
+        np.savez(draft / "locations.npz", **_locations(coded, recipe.labels))  # type: ignore[arg-type]
+        (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     return done
 
 
 @contextmanager
 def atomic_directory(target: Path, sign: str) -> Iterator[Path]:
-    """A folder to fill, which becomes `target` when all of it is on the disk.
+    """A folder to fill, which is renamed to `target` when all of it is on the disk.
 
-    Where another process was faster its folder stays, known by its file `sign`.
+    If another process was faster, its folder stays; it is complete if it has the file `sign`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=DRAFT, ignore_cleanup_errors=True) as temporary:
-        part = Path(temporary) / "whole"
-        part.mkdir()
-        yield part
-        for file in filter(Path.is_file, part.rglob("*")):
+        draft = Path(temporary) / "whole"
+        draft.mkdir()
+        yield draft
+        for file in filter(Path.is_file, draft.rglob("*")):
             sync(file)
         try:
-            part.replace(target)
+            draft.replace(target)
         except OSError:
-            if not (target / sign).is_file():  # not whole: made by hand
+            if not (target / sign).is_file():  # incomplete: made by hand
                 shutil.rmtree(target)
-                part.replace(target)
+                draft.replace(target)
 
 
-@functools.cache  # once a process: a large cache takes long to look through
+@functools.cache  # once a process: a large cache takes long to search
 def _sweep(folder: Path) -> None:
-    """Remove what processes that were killed long ago left half-written; another process may be doing the same."""
+    """Remove old drafts of killed processes; another process may be doing the same."""
     for old in folder.glob(f"{DRAFT}*"):
         with suppress(FileNotFoundError):
-            if time.time() - old.stat().st_mtime > OLD:
+            if time.time() - old.stat().st_mtime > MAX_DRAFT_AGE_S:
                 shutil.rmtree(old, ignore_errors=True)
 
 
 def match_coded(coded: sitk.Image, grid: sitk.Image, recipe: CacheRecipe) -> sitk.Image:
-    """A coded mask on another grid; labels that may overlap go one by one."""
+    """Resample a coded mask to another grid; labels that may overlap are resampled one by one."""
     if recipe.labels.exclusive:
         return recipe.match(coded, grid)
-    layers = {name: recipe.match(part, grid) for name, part in recipe.labels.split(coded).items()}
+    layers = {name: recipe.match(layer, grid) for name, layer in recipe.labels.split(coded).items()}
     return recipe.labels.join_images(layers, grid)
 
 
@@ -154,19 +154,19 @@ def _key(case: Case, recipe: CacheRecipe) -> str:
     facts = f"{VERSION} {recipe.settings} {recipe.labels} {list(case.images)} {case.values} {named}"
     digest = hashlib.sha256(facts.encode())
     for path in [*case.images.values(), *case.truth_files()]:
-        for part in (path, *detached(path)):
-            if part.is_file() or part.is_dir():
-                digest.update(bytes.fromhex(hash_path(part)))
+        for file in (path, *detached(path)):
+            if file.is_file() or file.is_dir():
+                digest.update(bytes.fromhex(hash_path(file)))
     return digest.hexdigest()[:32]
 
 
 def _locations(coded: npt.NDArray[np.uint8], labels: Labels) -> dict[str, npt.NDArray[np.int32]]:
     rng = np.random.default_rng(0)
-    found = {}
+    by_label = {}
     for name in labels.numbers:
         flat = np.flatnonzero(labels.layer(coded, name))
-        if len(flat) > LOCATIONS:
-            flat = rng.choice(flat, LOCATIONS, replace=False)
+        if len(flat) > MAX_LOCATIONS:
+            flat = rng.choice(flat, MAX_LOCATIONS, replace=False)
         if len(flat):
-            found[name] = np.stack(np.unravel_index(flat, coded.shape), axis=1).astype(np.int32)
-    return found
+            by_label[name] = np.stack(np.unravel_index(flat, coded.shape), axis=1).astype(np.int32)
+    return by_label

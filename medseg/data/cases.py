@@ -1,4 +1,4 @@
-"""Cases, and how they are split by patient."""
+"""Cases and the columns of their tables."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ SPLIT_NAMES = {
     "test": "test",
 }
 
-# what a frame of a sequence may be called: frame_003, phase07, time_12, phase50%; t1 and t2 are MRI weightings
+# names of a frame of a sequence: frame_003, phase07, time_12, phase50%; t1 and t2 are MRI weightings
 FRAME = re.compile(r"(?:^|[_\-. ])(?:frame|phase|time)[_\-]?(\d{1,4})(?:pct|%)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image, or one frame of a sequence, and what is known of it.
+    """One image, or one frame of a sequence, with its masks and metadata.
 
-    Rows that share an `id` and differ in `frame` form one sequence; rows that share a `patient` never part.
+    Rows that share an `id` and differ in `frame` form one sequence; rows that share a `patient` stay in one split.
     """
 
     id: str
     patient: str
     images: dict[str, Path]
     mask: Path | None = None  # a label map
-    masks: Mapping[str, Path | None] = field(default_factory=dict)  # a file a label; None: looked at, not there
-    values: Mapping[str, tuple[int, ...]] | None = None  # what the pixels of `mask` mean, by label name
+    masks: Mapping[str, Path | None] = field(default_factory=dict)  # a file a label; None: annotated as absent
+    values: Mapping[str, tuple[int, ...]] | None = None  # pixel values of `mask` by label name
     label: str | None = None
     frame: int | None = None
     time: float | None = None  # s
     signal: float | None = None  # respiratory signal, larger = more air
     split: str | None = None
-    image_hash: str = ""  # digest of the first channel's file, once it was made
+    image_hash: str = ""  # digest of the first channel's file, once it is computed
 
     @property
     def name(self) -> str:
@@ -52,32 +52,32 @@ class Case:
 
     @property
     def annotated(self) -> bool:
-        """Whether any label is known in it."""
+        """Whether any label is annotated."""
         return self.mask is not None or bool(self.masks)
 
     def truth_files(self) -> list[Path]:
-        """The mask files there are."""
+        """The existing mask files."""
         return [path for path in (self.mask, *self.masks.values()) if path is not None]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """How a user's tables name things."""
+    """Names of the columns and files in a user's dataset."""
 
     split: str = "split"
     label: str = "label"
     patient: str = "patient"
     mask_suffix: str | Mapping[str, str] | None = None  # after the image's name; or a suffix for each label
-    missing_mask: str = "unannotated"  # of a label's own file that is not there: unannotated | absent
+    missing_mask: str = "unannotated"  # for a missing file of a label: unannotated | absent
     mask_values: Mapping[str, int | list[int]] | None = None  # pixel values of each label, by name
 
 
 def frame_of(name: str) -> tuple[str, int | None]:
-    """The sequence and frame that a name means: ``P1/frame_003`` → (P1, 3); ``scan12`` → (scan12, None)."""
+    """The sequence and frame in a name: ``P1/frame_003`` → (P1, 3); ``scan12`` → (scan12, None)."""
     folder, _, file = name.rpartition("/")
-    found = FRAME.search(file)
-    if found is None:
+    match = FRAME.search(file)
+    if match is None:
         return name, None
-    rest = file[: found.start()]
-    case = "/".join(part for part in (folder, rest) if part)
-    return case or name, int(found.group(1))
+    prefix = file[: match.start()]
+    case = "/".join(component for component in (folder, prefix) if component)
+    return case or name, int(match.group(1))

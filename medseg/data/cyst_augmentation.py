@@ -1,4 +1,4 @@
-"""Cysts painted into training patches: fluid where tissue was, since few training cases show what fluid looks like."""
+"""Synthetic cysts in training patches: fluid in place of tissue, since few training cases show fluid."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medseg.io.labels import Labels
 
 
 class SyntheticCysts:
-    """Give part of a label the brightness of fluid in one channel, in a share `p` of the patches that show it.
+    """Give part of a label the brightness of fluid in one channel, in a fraction `p` of the patches that show it.
 
-    A dead core may be solid or fluid, and FLAIR blacks out fluid as it does in the ventricles: a network that saw only
-    bright cores overlooks a dark one. `inside` names the label, then those inside it that are left as they are;
+    A dead core may be solid or fluid, and FLAIR blacks out fluid as it does in the ventricles: a network trained on
+    bright cores only misses a dark one. `inside` names the label, then those inside it that are left as they are;
     `channel` counts the patch's channels from 0; `value` is the range of brightness (0..1), one is drawn a patch.
     """
 
@@ -42,7 +42,7 @@ class SyntheticCysts:
             region = region & ~self.labels.layer(mask, name)
         if rng.random() >= self.p or not region.any():
             return image
-        # a smooth random field above a level that is drawn too: from a corner of the region to all of it
+        # a smooth random field above a random level: from a corner of the region to all of it
         size = max(2.0, float(region.sum()) ** (1 / region.ndim) / 4)
         field = ndimage.gaussian_filter(rng.normal(size=region.shape), size)
         wet = region & (field >= np.quantile(field[region], rng.uniform(0.0, 0.7)))

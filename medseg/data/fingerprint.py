@@ -1,4 +1,4 @@
-"""What a dataset is like: statistics of the training cases, kept with the run."""
+"""Dataset fingerprint: statistics of the training cases, stored in the run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from medseg.io.labels import Labels
 
 Facts = dict[str, Any]
-UTMOST = 0.01  # of the cases, on either side of a range
-KINDS = ("axes", "components")  # numbers that stand for a kind
-IMAGE_STATS = "looks"  # what raw images are like, for telling at inference whether another is like them
+TAIL_FRACTION = 0.01  # of the cases, outside either end of a range
+CATEGORICAL_STATS = ("axes", "components")  # these number a category
+IMAGE_STATS = "looks"  # key of the statistics of raw images, for out-of-distribution checks at inference
 
 
 def fingerprint(facts: list[Facts], patients: int, labels: Iterable[str], synthetic: bool) -> Facts:
-    """The statistics of cached cases, at least one; `facts` is what `CachedCase.facts` has of each."""
-    found = {"synthetic": synthetic, "patients": patients, **summarise_facts(facts, labels)}
-    found |= {"network_size": _median([fact["network_size"] for fact in facts])}
-    return found | {IMAGE_STATS: image_ranges([fact[IMAGE_STATS] for fact in facts if IMAGE_STATS in fact])}
+    """The statistics of cached cases, at least one; `facts` holds `CachedCase.facts` of each."""
+    statistics = {"synthetic": synthetic, "patients": patients, **summarise_facts(facts, labels)}
+    statistics |= {"network_size": _median([fact["network_size"] for fact in facts])}
+    return statistics | {IMAGE_STATS: image_ranges([fact[IMAGE_STATS] for fact in facts if IMAGE_STATS in fact])}
 
 
 def require_labels_present(facts: Facts, labels: Sequence[str]) -> None:
@@ -57,13 +57,13 @@ def case_facts(images: dict[str, sitk.Image], truth: GroundTruth, labels: Labels
         "components": first.GetNumberOfComponentsPerPixel(),
         "voxels": {name: int(labels.layer(coded, name).sum()) for name in truth.known},
         "known": list(truth.known),
-        "cut": [str(path) for path in truth.cut],
+        "cut": [str(path) for path in truth.thresholded],
         "intensity": intensity,
     }
 
 
 def summarise_facts(facts: list[Facts], labels: Iterable[str]) -> Facts:
-    """Medians over cases of what `facts_of` found in each, and sums of the labels' voxels."""
+    """Medians over cases of their `case_facts`, and sums of the labels' voxels."""
     channels = facts[0]["intensity"]
     return {
         "cases": len(facts),
@@ -81,22 +81,25 @@ def summarise_facts(facts: list[Facts], labels: Iterable[str]) -> Facts:
     }
 
 
-def image_ranges(looks: Sequence[Mapping[str, Mapping[str, float]]]) -> Facts:
-    """Of each channel the usual contrast, and the range of each measure over the cases; `looks` is channel → measure →
-    value for each case. From a hundred cases on the utmost hundredth on either side is left out, but no kind."""
-    found: Facts = {}
-    for channel in looks[0] if looks else ():
-        seen = [look[channel] for look in looks if channel in look]
-        names = [name for name in seen[0] if all(name in one for one in seen)]
-        values = {name: [one[name] for one in seen] for name in names}
-        utmost = UTMOST if len(seen) >= 1 / UTMOST else 0.0
+def image_ranges(stats_of_cases: Sequence[Mapping[str, Mapping[str, float]]]) -> Facts:
+    """The median contrast and the range of each statistic, by channel.
+
+    `stats_of_cases` holds channel → statistic → value for each case. With 100 cases or more, ranges of continuous
+    statistics leave out 1 % of the cases at either end.
+    """
+    by_channel: Facts = {}
+    for channel in stats_of_cases[0] if stats_of_cases else ():
+        stats_of_channel = [stats[channel] for stats in stats_of_cases if channel in stats]
+        names = [name for name in stats_of_channel[0] if all(name in case_stats for case_stats in stats_of_channel)]
+        values = {name: [case_stats[name] for case_stats in stats_of_channel] for name in names}
+        tail = TAIL_FRACTION if len(stats_of_channel) >= 1 / TAIL_FRACTION else 0.0
         ranges = {
-            name: np.quantile(values[name], [0, 1] if name in KINDS else [utmost, 1 - utmost]).tolist()
+            name: np.quantile(values[name], [0, 1] if name in CATEGORICAL_STATS else [tail, 1 - tail]).tolist()
             for name in names
         }
         contrast = float(np.median(values["contrast"]))
-        found[channel] = {"cases": len(seen), "contrast": contrast, "ranges": ranges}
-    return found
+        by_channel[channel] = {"cases": len(stats_of_channel), "contrast": contrast, "ranges": ranges}
+    return by_channel
 
 
 def _median(rows: list[list[float]]) -> list[float]:

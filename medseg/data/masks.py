@@ -1,4 +1,4 @@
-"""Where the masks of images come from that are measured: a folder of them, or the dataset itself."""
+"""Masks for feature extraction: from a folder of masks or from the dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MaskOf = Callable[[Case, sitk.Image], sitk.Image]
 
 
 def labels_in(masks: Path) -> Labels:
-    """What a folder of masks shows: as its labels.json says, else a label for each value that is found.
+    """The labels of a folder of masks: from its labels.json, else one for each value in the masks.
 
     Where files are named <image>_<label>, the labels may overlap.
     """
@@ -29,47 +29,52 @@ def labels_in(masks: Path) -> Labels:
 
 
 class MaskFolder:
-    """Masks by the same path below `masks` as the image has below `images` (or its folder images/), any ending.
+    """Finds masks: the path below `masks` equals the image's below `images` (or its folder images/), any suffix.
 
-    Of labels that may overlap there is a file each, <image>_<label>; one that is missing is an error.
+    Labels that may overlap have a file each, <image>_<label>; a missing one is an error.
     """
 
     def __init__(self, images: Path, masks: Path, labels: Labels) -> None:
         if not masks.exists():
-            raise DataError(f"{masks}: no such folder")
+            raise DataError(f"{masks}: no such folder; check the path")
         self.images, self.masks, self.labels = images, masks, labels
         self._named = find_masks(masks)
 
     def files(self, case: Case) -> list[Path]:
-        """The files of a case that are there."""
-        return [path for path, _ in self._places(case).values() if path is not None]
+        """The existing files of a case."""
+        return [path for path, _ in self._mask_paths(case).values() if path is not None]
 
     def __call__(self, case: Case, image: sitk.Image) -> sitk.Image:
         """The coded mask of a case on the grid of its image; `ImageError` where there is none."""
         layers = {}
-        for label, (path, wanted) in self._places(case).items():
+        for label, (path, expected) in self._mask_paths(case).items():
             if path is None:
-                raise ImageError(f"{case.image}: has no mask {wanted}.* in {self.masks}", code="mask-missing")
+                raise ImageError(f"{case.image}: has no mask {expected}.* in {self.masks}", code="mask-missing")
             layers[label] = read_mask_on_grid(path, image, case.image)
         if self.labels.exclusive:
             return layers[""]
         return self.labels.join_images(layers, image)
 
-    def _places(self, case: Case) -> dict[str, tuple[Path | None, Path]]:
+    def _mask_paths(self, case: Case) -> dict[str, tuple[Path | None, Path]]:
         """By label ("" for all in one file): the file, or None, and the name that it should have."""
         below = case.image.is_relative_to(self.images) and case.image != self.images
         name = case.image.relative_to(self.images).parent / stem(case.image) if below else Path(stem(case.image))
-        inner = Path(*name.parts[1:]) if name.parts[0] == "images" else name
-        places: dict[str, tuple[Path | None, Path]] = {}
+        without_images = Path(*name.parts[1:]) if name.parts[0] == "images" else name
+        by_label: dict[str, tuple[Path | None, Path]] = {}
         for label in [""] if self.labels.exclusive else list(self.labels.numbers):
-            end = f"_{label}" if label else ""
-            wanted = [part.with_name(part.name + end) for part in (name, inner, Path(case.name))]
-            places[label] = next((self._named[part] for part in wanted if part in self._named), None), wanted[1]
-        return places
+            suffix = f"_{label}" if label else ""
+            candidates = [
+                candidate.with_name(candidate.name + suffix) for candidate in (name, without_images, Path(case.name))
+            ]
+            by_label[label] = (
+                next((self._named[candidate] for candidate in candidates if candidate in self._named), None),
+                candidates[1],
+            )
+        return by_label
 
 
 def ground_truth_masks(labels: Labels) -> MaskOf:
-    """The masks that the dataset itself names, coded by `labels`."""
+    """The masks in the dataset's own table, coded by `labels`."""
 
     def find(case: Case, image: sitk.Image) -> sitk.Image:
         return read_ground_truth(case, image, labels).mask

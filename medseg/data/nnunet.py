@@ -10,7 +10,7 @@ from medseg.data.cases import Case, frame_of
 from medseg.errors import DataError
 from medseg.io.image import is_image, stem
 
-WHOLE = -1  # in place of a channel's number: one file for all
+ALL_CHANNELS = -1  # in place of a channel's number: one file for all channels
 
 
 def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
@@ -18,24 +18,24 @@ def read_nnunet(root: Path, channels: list[str]) -> list[Case]:
 
     Raises `DataError` for a channel without a file, and for several in one file, which `as_source` splits.
     """
-    files, masks = _found(root)
-    several = max(len(channels), len(read_channel_names(root)))
-    found = []
-    for case, parts in files.items():
-        if WHOLE in parts and several > 1:
+    files, masks = _files_by_case(root)
+    n_channels = max(len(channels), len(read_channel_names(root)))
+    cases = []
+    for case, by_channel in files.items():
+        if ALL_CHANNELS in by_channel and n_channels > 1:
             raise DataError(
-                f"{parts[WHOLE]}: one file for {several} channels; split them with "
+                f"{by_channel[ALL_CHANNELS]}: one file for {n_channels} channels; split them with "
                 f"medseg data prepare nnunet {root} OUT and use OUT"
             )
         images = {}
         for position, channel in enumerate(channels):
-            path = parts.get(position, parts.get(WHOLE))
+            path = by_channel.get(position, by_channel.get(ALL_CHANNELS))
             if path is None:
                 where = f"{root / 'imagesTr'}: {case} has no file {case}_{position:04d}.*"
-                raise DataError(f"{where} for channel {channel!r}")
+                raise DataError(f"{where} for channel {channel!r}; add it")
             images[channel] = path
-        found.append(_case(case, images, masks))
-    return found
+        cases.append(_case(case, images, masks))
+    return cases
 
 
 def _case(name: str, images: dict[str, Path], masks: dict[str, Path]) -> Case:
@@ -43,17 +43,17 @@ def _case(name: str, images: dict[str, Path], masks: dict[str, Path]) -> Case:
     return Case(sequence, sequence, images, masks.get(name), frame=frame)
 
 
-def _found(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
+def _files_by_case(root: Path) -> tuple[dict[str, dict[int, Path]], dict[str, Path]]:
     """The files of `imagesTr` by case and number of their channel, WHOLE without one; the masks by case."""
     folder = root / "imagesTr"
     if not folder.is_dir():
-        raise DataError(f"{root}: dataset.json without a folder imagesTr beside it")
+        raise DataError(f"{root}: dataset.json has no folder imagesTr next to it; add the images")
     masks = {stem(path): path for path in (root / "labelsTr").glob("*") if is_image(path)}
     files: dict[str, dict[int, Path]] = {}
     for path in sorted(p for p in folder.iterdir() if is_image(p)):
         name, _, number = stem(path).rpartition("_")
         numbered = bool(name) and len(number) == 4 and number.isdigit() and stem(path) not in masks
-        case, position = (name, int(number)) if numbered else (stem(path), WHOLE)
+        case, position = (name, int(number)) if numbered else (stem(path), ALL_CHANNELS)
         files.setdefault(case, {})[position] = path
     return files, masks
 
@@ -62,11 +62,11 @@ def read_channel_names(root: Path) -> list[str]:
     """Names of the channels in dataset.json, in order: nnU-Net's "channel_names" or MSD's "modality"."""
     try:
         content = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
-        named = content.get("channel_names") or content.get("modality") or {}
-        return [str(named[key]) or key for key in sorted(named, key=int)]
+        names = content.get("channel_names") or content.get("modality") or {}
+        return [str(names[key]) or key for key in sorted(names, key=int)]
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
-        why = f'must state channels such as {{"channel_names": {{"0": "CT"}}}} ({type(error).__name__})'
-        raise DataError(f"{root / 'dataset.json'}: {why}") from error
+        problem = f'must state channels such as {{"channel_names": {{"0": "CT"}}}} ({type(error).__name__})'
+        raise DataError(f"{root / 'dataset.json'}: {problem}") from error
 
 
 def read_label_names(root: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Training patches, drawn from the cache. Which patch a number gives depends on the seed and that number alone."""
+"""Training patches from the cache. The patch of a number depends only on the seed and that number."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from medseg.io.labels import Labels
 
 
 class PatchSampling(NamedTuple):
-    """Where patches are cut and how they are varied; the same seed, the same patches."""
+    """How to sample and augment patches; the same seed gives the same patches."""
 
     foreground: float
     augment: Augment | None
     seed: int
-    context: int = 0  # slices on each side that a slice is shown with, as channels; beyond the volume they are 0
+    context: int = 0  # neighbouring slices on each side, as extra channels; 0 beyond the volume
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):
     """Patches of `patch` voxels, (Y, X) for slices or (Z, Y, X), from cases.
 
-    A share `foreground` of the patches is placed on a labelled voxel, each label equally often and, of a label, each
-    case that shows it; the others anywhere.
+    A fraction `foreground` of the patches is placed on a labelled voxel: labels are equally frequent, and for a label
+    the cases that show it. The others are placed anywhere.
     """
 
     def __init__(
@@ -43,19 +43,19 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         self.known = [[name in case.facts()["known"] for name in labels.numbers] for case in cases]
         self.showing = [
             showing for name in labels.numbers
-            if (showing := [(n, name) for n, found in enumerate(self.locations) if name in found])
+            if (showing := [(n, name) for n, by_label in enumerate(self.locations) if name in by_label])
         ]  # fmt: skip
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """{"image": (C, *patch) float, "mask": (*patch) coded long, "known": (K,) bool} of patch `number` ≥ 0.
 
-        Of slices, C counts those around as well.
+        For slices, C includes the neighbouring slices.
         """
         rng = np.random.default_rng([self.sampling.seed, number])
-        case, centre = self._place(rng)
+        case, centre = self._draw_centre(rng)
         starts = self._start(centre, self.masks[case].shape, rng)
-        image = self._shown(self.images[case], starts)  # (C, Z, Y, X), or (C·(2·context + 1), Y, X)
-        mask = _crop(self.masks[case][None], starts, self._box())[0]  # (Z, Y, X)
+        image = self._crop_image(self.images[case], starts)  # (C, Z, Y, X), or (C·(2·context + 1), Y, X)
+        mask = _crop(self.masks[case][None], starts, self._box_size())[0]  # (Z, Y, X)
         if len(self.patch) == 2:
             mask = mask[0]  # (Y, X)
         if self.sampling.augment is not None:
@@ -67,23 +67,23 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         }
 
     def named(self, numbers: range) -> str:
-        """Which cases the patches show, and where: ``case_a at z y x 3 40 71, case_b at …``."""
-        places = [self._place(np.random.default_rng([self.sampling.seed, number])) for number in numbers]
-        return ", ".join(f"{self.names[case]} at z y x {' '.join(map(str, centre))}" for case, centre in places)
+        """The cases and positions of patches: ``case_a at z y x 3 40 71, case_b at …``."""
+        centres = [self._draw_centre(np.random.default_rng([self.sampling.seed, number])) for number in numbers]
+        return ", ".join(f"{self.names[case]} at z y x {' '.join(map(str, centre))}" for case, centre in centres)
 
-    def _shown(self, image: npt.NDArray[np.float16], starts: list[int]) -> npt.NDArray[np.float32]:
-        box = self._box()
+    def _crop_image(self, image: npt.NDArray[np.float16], starts: list[int]) -> npt.NDArray[np.float32]:
+        box = self._box_size()
         if len(self.patch) == 3:
             return _crop(image, starts, box).astype(np.float32)
-        around = self.sampling.context
-        slices = _crop(image, [starts[0] - around, *starts[1:]], (2 * around + 1, *box[1:]))
+        context = self.sampling.context
+        slices = _crop(image, [starts[0] - context, *starts[1:]], (2 * context + 1, *box[1:]))
         return slices.reshape(-1, *box[1:]).astype(np.float32)  # (C·(2·context + 1), Y, X)
 
-    def _box(self) -> tuple[int, ...]:
+    def _box_size(self) -> tuple[int, ...]:
         return self.patch if len(self.patch) == 3 else (1, *self.patch)
 
-    def _place(self, rng: np.random.Generator) -> tuple[int, npt.NDArray[np.int64]]:
-        """A case, and the voxel z y x about which its patch is cut."""
+    def _draw_centre(self, rng: np.random.Generator) -> tuple[int, npt.NDArray[np.int64]]:
+        """Draw a case, and the voxel z y x at the centre of its patch."""
         if self.showing and rng.random() < self.sampling.foreground:
             showing = self.showing[int(rng.integers(len(self.showing)))]
             case, name = showing[int(rng.integers(len(showing)))]
@@ -93,9 +93,9 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         return case, rng.integers(0, self.masks[case].shape)
 
     def _start(self, centre: npt.NDArray[np.int64], sizes: tuple[int, ...], rng: np.random.Generator) -> list[int]:
-        """First voxel of the box: the centre anywhere in its middle half; inside the image where it fits."""
+        """First voxel of the box: the centre is anywhere in its middle half; the box is inside the image if it fits."""
         starts = []
-        for middle, box, size in zip(centre, self._box(), sizes, strict=True):
+        for middle, box, size in zip(centre, self._box_size(), sizes, strict=True):
             start = int(middle) - box // 2 + int(rng.integers(-(box // 4), box // 4 + 1))
             # a box larger than the image may slide until the image touches its edge
             low, high = min(0, size - box), max(0, size - box)
@@ -104,22 +104,22 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
 
 def _crop(array: npt.NDArray[np.generic], starts: list[int], box: tuple[int, ...]) -> npt.NDArray[np.generic]:
-    """(C, *S) → (C, *box) from `starts`; outside the array zeros."""
+    """(C, *S) → (C, *box) from `starts`; zeros outside the array."""
     sizes = array.shape[1:]
     inner = tuple(slice(max(0, s), min(size, s + b)) for s, b, size in zip(starts, box, sizes, strict=True))
-    part = np.asarray(array[(slice(None), *inner)])
-    if part.shape[1:] == box:
-        return part
+    cropped = np.asarray(array[(slice(None), *inner)])
+    if cropped.shape[1:] == box:
+        return cropped
     result = np.zeros((array.shape[0], *box), array.dtype)
-    place = tuple(slice(i.start - s, i.stop - s) for i, s in zip(inner, starts, strict=True))
-    result[(slice(None), *place)] = part
+    target = tuple(slice(i.start - s, i.stop - s) for i, s in zip(inner, starts, strict=True))
+    result[(slice(None), *target)] = cropped
     return result
 
 
 class ResumableSampler(Sampler[int]):
-    """Patch numbers of an epoch of `length`: epoch e gives e·length … (e+1)·length − 1, so no patch comes twice.
+    """Patch numbers of an epoch of `length`: epoch e gives e·length … (e+1)·length − 1, so no patch repeats.
 
-    Of a training that goes on, the numbers below `first` are left out.
+    When training resumes, the numbers below `first` are left out.
     """
 
     def __init__(self, length: int, first: int = 0) -> None:

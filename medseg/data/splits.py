@@ -1,4 +1,4 @@
-"""Split cases into training and held-out patients."""
+"""Split cases into training and test patients."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ IndexArray = npt.NDArray[np.intp]
 
 
 def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
-    """Cases with a split each, by patient: the given one, else `holdout` of the patients to test, per class alike.
+    """Assign each case a split, by patient: its own if given, else a fraction `holdout` to test, stratified by class.
 
-    With `holdout` 1 every case is tested, whatever split it has: for rules that learn nothing.
+    With `holdout` 1 every case is tested, whatever split it has: for methods without training.
 
-    Raises `DataError` where a patient stands on both sides or a side is empty.
+    Raises `DataError` where a patient is in several splits or no case is in train.
     """
     if holdout == 1:
         return [replace(case, split="test") for case in cases]
@@ -28,18 +28,19 @@ def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
     else:
         held = _hold_out(cases, holdout, seed)
         cases = [replace(case, split="test" if case.patient in held else "train") for case in cases]
-    sides: dict[str, set[str]] = {}
+    splits_of_patient: dict[str, set[str]] = {}
     for case in cases:
-        sides.setdefault(case.patient, set()).add(str(case.split))
-    torn = [patient for patient, names in sides.items() if len(names) > 1]
-    if torn:
+        splits_of_patient.setdefault(case.patient, set()).add(str(case.split))
+    in_several_splits = [patient for patient, names in splits_of_patient.items() if len(names) > 1]
+    if in_several_splits:
         raise DataError(
-            f"patient {torn[0]} is in {' and '.join(sorted(sides[torn[0]]))}: a patient must be on one side"
+            f"patient {in_several_splits[0]} is in {' and '.join(sorted(splits_of_patient[in_several_splits[0]]))}: "
+            "a patient must be in one split; correct the split column"
         )
     if not any(case.split == "train" for case in cases):
         raise DataError(
-            "no case is in split 'train'; data.split_column=none draws who is held out, and data.test_fraction=1 "
-            "measures a segmenter that learns nothing on all"
+            "no case is in split 'train'; data.split_column=none draws the test patients, and data.test_fraction=1 "
+            "evaluates a segmenter without training on all cases"
         )
     return cases
 
@@ -47,16 +48,17 @@ def split_cases(cases: list[Case], holdout: float, seed: int) -> list[Case]:
 def fold_cases(cases: list[Case], folds: int, fold: int, seed: int) -> list[Case]:
     """Cases with `fold` of `folds` in split test and the rest in train, by patient; each patient is tested once.
 
-    As many folds as patients is leave one patient out. Raises `DataError` where there are fewer patients than folds.
+    With as many folds as patients, each fold leaves one patient out. Raises `DataError` for fewer
+    patients than folds.
     """
     patients = sorted({case.patient for case in cases})
     if not 0 <= fold < folds <= len(patients):
         raise DataError(f"data.fold={fold} of data.n_folds={folds}: {len(patients)} patients allow folds 0 to fewer")
     held: set[str] = set()
     offset = 0
-    for group in _classes(cases):  # classes one after the other, so that each fold has its share of each
+    for group in _classes(cases):  # class by class, so that classes are spread evenly over the folds
         shuffled = np.random.default_rng(seed).permutation(group)
-        held |= {str(name) for place, name in enumerate(shuffled, offset) if place % folds == fold}
+        held |= {str(name) for position, name in enumerate(shuffled, offset) if position % folds == fold}
         offset += len(group)
     return [replace(case, split="test" if case.patient in held else "train") for case in cases]
 
@@ -64,10 +66,10 @@ def fold_cases(cases: list[Case], folds: int, fold: int, seed: int) -> list[Case
 def stratified_group_folds(
     classes: npt.ArrayLike, groups: npt.ArrayLike, folds: int, seed: int | None = None
 ) -> list[tuple[IndexArray, IndexArray]]:
-    """(training rows, held-out rows) of each fold of N rows: whole groups (N,), the rows' classes (N,) spread alike.
+    """(training rows, held-out rows) of each fold of N rows: by group (N,), stratified by class (N,).
 
-    With a seed groups of one composition are shuffled. `fold_cases` balances better where a patient is one row: there
-    no two folds differ by more than a patient of any class, and as many folds as patients are allowed.
+    With a seed, groups of equal composition are shuffled. `fold_cases` balances better where a patient is one row:
+    there no two folds differ by more than a patient of any class, and as many folds as patients are allowed.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -77,7 +79,7 @@ def stratified_group_folds(
 
 
 def evaluation_split(cases: list[Case]) -> str | None:
-    """The split whose numbers are reported: test, else valid, else none."""
+    """The split that is evaluated: test, else valid, else None."""
     names = {case.split for case in cases}
     return next((name for name in ("test", "valid") if name in names), None)
 
@@ -93,22 +95,22 @@ def _classes(cases: list[Case]) -> list[list[str]]:
     return [patients for _, patients in sorted(groups.items())]
 
 
-def _hold_out(cases: list[Case], share: float, seed: int) -> set[str]:
-    """Patients held out, drawn from each class alike."""
+def _hold_out(cases: list[Case], fraction: float, seed: int) -> set[str]:
+    """Draw the patients to hold out, stratified by class."""
     groups = _classes(cases)
     rng = np.random.default_rng(seed)
     held: set[str] = set()
     for patients in groups:
-        wanted = round(share * len(patients))
-        held |= {str(name) for name in rng.permutation(patients)[:wanted]}
-    everyone = sorted(name for patients in groups for name in patients)
-    if not held and share > 0 and len(everyone) > 1:
-        held = {str(rng.permutation(everyone)[0])}
+        n_held_out = round(fraction * len(patients))
+        held |= {str(name) for name in rng.permutation(patients)[:n_held_out]}
+    all_patients = sorted(name for patients in groups for name in patients)
+    if not held and fraction > 0 and len(all_patients) > 1:
+        held = {str(rng.permutation(all_patients)[0])}
     return held
 
 
 def split_table(cases: list[Case]) -> pd.DataFrame:
-    """split.csv: where each case stood, with its files."""
+    """The table split.csv: the split of each case, with its files."""
     rows = [
         {"case": c.id, "patient": c.patient, "frame": c.frame, "split": c.split, "image": str(c.image.resolve()),
          "mask": ";".join(str(path.resolve()) for path in c.truth_files()) or None, "label": c.label}

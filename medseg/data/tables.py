@@ -27,27 +27,33 @@ def _cells(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error}); save it as such") from error
-    first = next(iter(text.splitlines()), "")
-    reader = csv.reader(StringIO(text, newline=""), delimiter=next((d for d in ",;\t" if d in first), ","), strict=True)
+        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error}); save it as CSV in UTF-8") from error
+    first_line = next(iter(text.splitlines()), "")
+    reader = csv.reader(
+        StringIO(text, newline=""), delimiter=next((d for d in ",;\t" if d in first_line), ","), strict=True
+    )
     rows: list[tuple[int, list[str]]] = []
     try:
         rows += [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num}: {error}; correct it, or save it as CSV again") from error
     if not rows:
-        raise DataError(f"{file}: is empty; it needs a line with the names of its columns")
+        raise DataError(f"{file}: is empty; it needs a header line with column names")
     line, header = rows.pop(0)
-    named = [place for place, name in enumerate(header) if name]  # such as not the row numbers that pandas writes
-    twice = next((header[place] for place in named if header.index(header[place]) < place), None)
-    if twice:
-        raise DataError(f"{file}, line {line}: column {twice!r} stands there twice; rename one")
+    kept_columns = [
+        column for column, name in enumerate(header) if name
+    ]  # leaves out, e.g., the row numbers that pandas writes
+    duplicate = next((header[column] for column in kept_columns if header.index(header[column]) < column), None)
+    if duplicate:
+        raise DataError(f"{file}, line {line}: column {duplicate!r} occurs twice; rename one")
     for line, cells in rows:
         if any(cells[len(header) :]):
-            why = f"has {len(cells)} cells for {len(header)} columns; quote one that has a comma"
-            raise DataError(f"{file}, line {line}: {why}")
+            problem = f"has {len(cells)} cells for {len(header)} columns; quote cells that contain a comma"
+            raise DataError(f"{file}, line {line}: {problem}")
         cells += [""] * (len(header) - len(cells))
-    return [header[place] for place in named], [(line, [cells[place] for place in named]) for line, cells in rows]
+    return [header[column] for column in kept_columns], [
+        (line, [cells[column] for column in kept_columns]) for line, cells in rows
+    ]
 
 
 def _records(file: Path) -> tuple[list[str], list[tuple[str, dict[str, Any]]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medseg.data.nnunet import WHOLE, _case, _found, read_channel_names, read_label_names, read_nnunet
+from medseg.data.nnunet import ALL_CHANNELS, _case, _files_by_case, read_channel_names, read_label_names, read_nnunet
 from medseg.datasets.base import DatasetCase, DatasetIndex, Mask, require_tree
 
 TREE = """  dataset.json
@@ -21,13 +21,13 @@ def as_source(root: Path) -> DatasetIndex:
     values = read_label_names(root) if (root / "dataset.json").is_file() else None
     require_tree(values or [], root, TREE)
     channels = [re.sub(r"\W+", "_", name).lower() for name in read_channel_names(root)] or ["image"]
-    files, masks = _found(root)
+    files, masks = _files_by_case(root)
     require_tree(files, root, TREE)
     if [name[0] for name in channels] == ["r", "g", "b"] and all({*parts} == {0} for parts in files.values()):
         channels = ["image"]
-    if len(channels) > 1 and all(WHOLE in parts for parts in files.values()):
+    if len(channels) > 1 and all(ALL_CHANNELS in parts for parts in files.values()):
         stacked = True
-        cases = [_case(name, dict.fromkeys(channels, parts[WHOLE]), masks) for name, parts in files.items()]
+        cases = [_case(name, dict.fromkeys(channels, parts[ALL_CHANNELS]), masks) for name, parts in files.items()]
     else:
         stacked = False
         cases = read_nnunet(root, channels)

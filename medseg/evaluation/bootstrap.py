@@ -1,4 +1,4 @@
-"""Intervals by patient: means with a 95 % cluster bootstrap, and what to say where there is none."""
+"""95 % confidence intervals by patient (cluster bootstrap), with a reason where there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from medseg.typing import FloatArray
 
-SEED = 20_240_601  # intervals come out the same on every machine
+SEED = 20_240_601  # gives the same intervals on every machine
 ONE_PATIENT = "one patient: no interval between patients can be given"
 
 
@@ -23,18 +23,18 @@ def bootstrap_ci(
     out. `groups` (N,) are the patients. None where fewer than two patients have a value.
     """
     table = _columns(values)
-    known = ~np.isnan(table)
+    defined = ~np.isnan(table)
     patients, member = np.unique([str(group) for group in groups], return_inverse=True)
     sums, counts = (np.zeros((len(patients), table.shape[1])) for _ in range(2))  # (P, L)
-    np.add.at(sums, member, np.where(known, table, 0.0))
-    np.add.at(counts, member, known)
+    np.add.at(sums, member, np.where(defined, table, 0.0))
+    np.add.at(counts, member, defined)
     used = counts.any(axis=1)
     total = int(used.sum())
     if total < 2:
         return None
-    drawn = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=n)  # (n, P)
+    weights = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=n)  # (n, P)
     with np.errstate(invalid="ignore"):
-        means = (drawn @ sums[used]) / (drawn @ counts[used])  # (n, L), NaN where no drawn patient has the label
+        means = (weights @ sums[used]) / (weights @ counts[used])  # (n, L), NaN where no drawn patient has the label
     low, high = np.percentile(np.nanmean(means, axis=1), [2.5, 97.5])  # every row has a known value
     return float(low), float(high)
 
@@ -48,14 +48,14 @@ def _columns(values: npt.ArrayLike) -> FloatArray:
 def mean_with_ci(values: npt.ArrayLike, groups: Iterable[object], reason: str, seed: int = SEED) -> dict[str, Any]:
     """{"mean", "ci95", "n"} of `values` (N,) or (N, L) as in `bootstrap_ci`; n counts the rows with a value.
 
-    Nulls carry a "reason": `reason` where there is no value at all, else that there is one patient only.
+    Nulls carry a "reason": `reason` where there is no value, else `ONE_PATIENT`.
     """
     table = _columns(values)
-    known = ~np.isnan(table)
-    rows, columns = known.any(axis=1), known.any(axis=0)
+    defined = ~np.isnan(table)
+    rows, columns = defined.any(axis=1), defined.any(axis=0)
     if not rows.any():
         return {"mean": None, "ci95": None, "n": 0, "reason": reason}
-    mean = float(np.mean([table[known[:, k], k].mean() for k in np.flatnonzero(columns)]))
+    mean = float(np.mean([table[defined[:, k], k].mean() for k in np.flatnonzero(columns)]))
     interval = bootstrap_ci(table[:, columns], groups, seed)
     result: dict[str, Any] = {"mean": mean, "ci95": list(interval) if interval else None, "n": int(rows.sum())}
     return result if interval else {**result, "reason": ONE_PATIENT}
@@ -75,8 +75,8 @@ def bootstrap_statistic(
         statistic(np.concatenate([rows[k] for k in random.integers(len(rows), size=len(rows))]))
         for _ in range(n if len(rows) > 1 else 0)
     ]
-    known = [draw for draw in draws if not np.isnan(draw)]
-    if not known:
+    defined = [draw for draw in draws if not np.isnan(draw)]
+    if not defined:
         return None
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)

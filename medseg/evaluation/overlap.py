@@ -1,7 +1,7 @@
-"""Numbers that cannot flatter: overlap and surface scores of masks, scores of states and signals, intervals by patient.
+"""Segmentation metrics: overlap and surface distance of masks, with intervals by patient; missed structures score 0.
 
 A missed structure counts 0 (Dice, IoU, NSD) or the image diagonal (HD95); empty against empty is listed apart;
-what was not computed is None (null in JSON) and its reason stands beside it.
+what was not computed is None (null in JSON) and has a reason.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def compare_masks(
     """
     if pred.GetSize() != truth.GetSize() or truth.GetDimension() not in (2, 3):
         raise ImageError(
-            f"prediction of size {pred.GetSize()} cannot be compared with truth of size {truth.GetSize()}: "
+            f"a prediction of size {pred.GetSize()} cannot be compared with ground truth of size {truth.GetSize()}: "
             "masks are compared on one 2D or 3D grid; resample one onto the other, split 4D into frames",
             code="image-geometry",
         )
@@ -53,12 +53,16 @@ def compare_masks(
     voxel_ml = float(np.prod(spacing)) / 1000 if truth.GetDimension() == 3 else None
     rows = []
     for name, value in labels.items():
-        a, b = pred_array == value, truth_array == value
-        status = _status(bool(a.any()), bool(b.any()))
+        predicted, present = pred_array == value, truth_array == value
+        status = _status(bool(predicted.any()), bool(present.any()))
         scores: list[float | None] = [None] * len(SCORES)
         if status != "empty_both":
-            scores = [dice(a, b), iou(a, b), *surface_scores(a, b, spacing, tolerance_mm)]
-        volumes = [None if voxel_ml is None else float(mask.sum()) * voxel_ml for mask in (a, b)]
+            scores = [
+                dice(predicted, present),
+                iou(predicted, present),
+                *surface_scores(predicted, present, spacing, tolerance_mm),
+            ]
+        volumes = [None if voxel_ml is None else float(mask.sum()) * voxel_ml for mask in (predicted, present)]
         rows.append(
             {"label": name, "status": status, **dict(zip(SCORES, scores, strict=True))}
             | {"volume_ml": volumes[0], "volume_truth_ml": volumes[1]}
@@ -72,14 +76,15 @@ def _status(predicted: bool, present: bool) -> str:
     return "missed" if present else "false_positive" if predicted else "empty_both"
 
 
-ABSENT = "in no case's truth"
+NEVER_PRESENT = "in no case's ground truth"
 
 
 def summarise(rows: pd.DataFrame, labels: Mapping[str, int], tolerance_mm: float) -> dict[str, Any]:
     """The metrics.json of a segmentation from evaluation rows (case, patient, label, status, scores), less its split.
 
     Per label and, as "macro", the mean over the foreground labels of their means; intervals by patient.
-    empty_both rows are counted, never scored. "never_predicted" names labels that truth has and no prediction.
+    empty_both rows are counted, never scored. "never_predicted" names labels in the ground truth that no
+    case predicts.
     """
     status = rows.pivot(index="case", columns="label", values="status").reindex(columns=list(labels))
     patients = rows.groupby("case")["patient"].first().reindex(status.index)
@@ -87,13 +92,15 @@ def summarise(rows: pd.DataFrame, labels: Mapping[str, int], tolerance_mm: float
         score: rows.pivot(index="case", columns="label", values=score).reindex(columns=list(labels)).astype(float)
         for score in SCORES
     }
-    empty = "empty in prediction and truth of every case"
+    empty = "empty in prediction and ground truth of every case"
     per_label: dict[str, Any] = {}
     for name in labels:
         per_label[name] = {score: mean_with_ci(tables[score][name], patients, empty) for score in SCORES}
-        shown = status[name].isin(["ok", "missed"])  # truth has it: nothing to gain or lose by empty images
-        per_label[name]["dice_where_present"] = mean_with_ci(tables["dice"][name].where(shown), patients, ABSENT)
-        per_label[name]["iou_where_present"] = mean_with_ci(tables["iou"][name].where(shown), patients, ABSENT)
+        present = status[name].isin(["ok", "missed"])  # in the ground truth: empty images do not count
+        per_label[name]["dice_where_present"] = mean_with_ci(
+            tables["dice"][name].where(present), patients, NEVER_PRESENT
+        )
+        per_label[name]["iou_where_present"] = mean_with_ci(tables["iou"][name].where(present), patients, NEVER_PRESENT)
         per_label[name] |= {key: int((status[name] == key).sum()) for key in ("missed", "false_positive", "empty_both")}
     return {
         "task": "segmentation",

@@ -1,4 +1,4 @@
-"""Precision and recall over all pixels of all images, for lesions too small for a Dice per image to tell much."""
+"""Pixel-wise precision and recall over all images, for lesions too small for an informative Dice per image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from medseg.evaluation.bootstrap import bootstrap_statistic
 
-# of the logit, since a network that is sure says .9999 here and .99999 there: equal steps of the probability would call
-# that the same
+# of the logit: with equal steps of the probability, a confident network's .9999 and .99999 fall into one bin
 BINS, LIMIT = 4096, 18.0  # a 32-bit float next to 1 has a logit of 17
 CHUNK = 1 << 22  # pixels counted at once
 
@@ -23,18 +22,18 @@ class PixelwisePrecisionRecall:
         self._patients: dict[str, list[str]] = {}
 
     def add(self, label: str, patient: str, probability: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> None:
-        """Count an image: probability 0..1 and truth of one shape."""
+        """Add an image: probability 0..1 and ground truth of one shape."""
         flat, inside = probability.ravel(), truth.ravel()
         counts = np.zeros((2, BINS), np.int64)
         for first in range(0, len(flat), CHUNK):
             bins, side = _bins(flat[first : first + CHUNK]), inside[first : first + CHUNK]
-            counts += [np.bincount(bins[of], minlength=BINS) for of in (side, ~side)]
+            counts += [np.bincount(bins[selected], minlength=BINS) for selected in (side, ~side)]
         self._counts.setdefault(label, []).append(counts)
         self._patients.setdefault(label, []).append(patient)
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Per label {"mean": AUPR, "ci95", "n": images}, the interval by patient."""
-        found: dict[str, dict[str, Any]] = {}
+        per_label: dict[str, dict[str, Any]] = {}
         for label, counts in self._counts.items():
             stacked = np.stack(counts)  # (N, 2, BINS)
 
@@ -43,15 +42,15 @@ class PixelwisePrecisionRecall:
 
             value = area(np.arange(len(stacked)))
             if np.isnan(value):
-                found[label] = {"mean": None, "ci95": None, "n": len(stacked), "reason": "no pixel shows the label"}
+                per_label[label] = {"mean": None, "ci95": None, "n": len(stacked), "reason": "no pixel shows the label"}
                 continue
             limits = bootstrap_statistic(area, np.array(self._patients[label]))
-            found[label] = {"mean": value, "ci95": list(limits) if limits else None, "n": len(stacked)}
-        return found
+            per_label[label] = {"mean": value, "ci95": list(limits) if limits else None, "n": len(stacked)}
+        return per_label
 
 
 def _bins(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    """Which step of the logit each probability lies in."""
+    """The bin of each probability, in equal steps of the logit."""
     tiny = np.float32(np.exp(-LIMIT))
     logit = np.log(np.maximum(probability, tiny)) - np.log(np.maximum(1 - probability, tiny))
     return np.clip((logit + LIMIT) * (BINS / (2 * LIMIT)), 0, BINS - 1).astype(np.int32)
@@ -62,8 +61,10 @@ def average_precision(counts: npt.NDArray[np.int64]) -> float:
 
     NaN where no pixel is true.
     """
-    hits, others = counts[:, ::-1].cumsum(axis=1).astype(np.float64)  # (BINS,) from the most probable down
-    if hits[-1] == 0:
+    true_positives, false_positives = (
+        counts[:, ::-1].cumsum(axis=1).astype(np.float64)
+    )  # (BINS,) from the most probable down
+    if true_positives[-1] == 0:
         return float("nan")
-    steps = np.diff(hits, prepend=0.0) / hits[-1]
-    return float(np.sum(steps * hits / np.maximum(hits + others, 1.0)))
+    steps = np.diff(true_positives, prepend=0.0) / true_positives[-1]
+    return float(np.sum(steps * true_positives / np.maximum(true_positives + false_positives, 1.0)))

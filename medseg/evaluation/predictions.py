@@ -1,4 +1,4 @@
-"""What models predict of cases or frames: as arrays for programs, and as the columns of a table for people."""
+"""Predictions of models for cases or frames, as arrays and as the columns of a table."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HOLD = "hold"  # the forecast that the signal stays as it is
 
 @dataclass(frozen=True)
 class ModelPredictions:
-    """What one model predicts of R rows.
+    """One model's predictions for R rows.
 
-    predicted: (R,) names of classes, None where nothing is told; probabilities: (R, K), calibrated where that is known,
-    NaN where there are none; uncalibrated: (R, K), as the model gave them, None where a table was read; sets: (R, K),
+    predicted: (R,) names of classes, None where withheld; probabilities: (R, K), calibrated where a calibration exists,
+    NaN where there are none; uncalibrated: (R, K), the model's own, None when read from a table; sets: (R, K),
     the classes that are not ruled out, None without a calibration; signal: (R,) or None.
     """
 
@@ -50,12 +50,12 @@ class ModelPredictions:
 
     def rows(self, index: AnyArray) -> ModelPredictions:
         """Some of the rows."""
-        others = {name: getattr(self, name) for name in ("uncalibrated", "sets", "signal")}
-        parts = {name: None if values is None else values[index] for name, values in others.items()}
-        return ModelPredictions(self.predicted[index], self.probabilities[index], **parts)
+        optional = {name: getattr(self, name) for name in ("uncalibrated", "sets", "signal")}
+        selected = {name: None if values is None else values[index] for name, values in optional.items()}
+        return ModelPredictions(self.predicted[index], self.probabilities[index], **selected)
 
     def without(self, rows: BoolArray) -> ModelPredictions:
-        """Nothing told of some rows (R,); the sets stay."""
+        """Withhold the predictions of some rows (R,); the prediction sets stay."""
         probabilities = np.where(rows[:, None], np.nan, self.probabilities)
         signal = None if self.signal is None else np.where(rows, np.nan, self.signal)
         predicted = self.predicted.copy()
@@ -65,12 +65,12 @@ class ModelPredictions:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the models of a classifier predict of R rows, each a case or a frame.
+    """Predictions of a classifier's models for R rows, each a case or a frame.
 
-    facts: R rows, columns FACTS, what is known; models: by name; final_model: the one whose answer is the diagnosis;
-    review: (R,) why a person should look at it, blank where nothing speaks for it; undefined: (R,) too little was
-    measured for a diagnosis; explanations: (R,) what moved the answer, None where that is not told row by row;
-    forecasts: (R,) the signal so much later, by kind.
+    facts: R rows, columns FACTS, what is known; models: by name; final_model: the one that gives the diagnosis;
+    review: (R,) reasons for review by a person, blank without any; undefined: (R,) too few features are defined
+    for a diagnosis; explanations: (R,) the most influential features, None without an explanation for each row;
+    forecasts: (R,) the signal at the forecast horizon, by kind.
     """
 
     classes: tuple[str, ...]
@@ -96,16 +96,18 @@ class Predictions:
         return [self.final_model, *(name for name in self.models if name != self.final_model)]
 
     def rows(self, index: AnyArray) -> Predictions:
-        """Some of the rows, by place or by True and False."""
-        places = np.flatnonzero(index) if index.dtype == bool else index
+        """The rows of an integer or boolean index."""
+        row_indices = np.flatnonzero(index) if index.dtype == bool else index
         return replace(
             self,
-            facts=self.facts.iloc[places].reset_index(drop=True),
-            models={name: one.rows(places) for name, one in self.models.items()},
-            review=tuple(self.review[place] for place in places),
-            undefined=self.undefined[places],
-            explanations=None if self.explanations is None else tuple(self.explanations[place] for place in places),
-            forecasts={kind: values[places] for kind, values in self.forecasts.items()},
+            facts=self.facts.iloc[row_indices].reset_index(drop=True),
+            models={name: model.rows(row_indices) for name, model in self.models.items()},
+            review=tuple(self.review[row_index] for row_index in row_indices),
+            undefined=self.undefined[row_indices],
+            explanations=None
+            if self.explanations is None
+            else tuple(self.explanations[row_index] for row_index in row_indices),
+            forecasts={kind: values[row_indices] for kind, values in self.forecasts.items()},
         )
 
     def by_case(self) -> Iterator[tuple[str, Predictions]]:
@@ -115,23 +117,23 @@ class Predictions:
             yield str(case), self.rows(np.flatnonzero(cases == case))
 
     def withheld(self) -> Predictions:
-        """As they are given away: nothing is told of a row of which too little was measured."""
+        """As shown to users: without predictions for rows with too few defined features."""
         if not self.undefined.any():
             return self
-        models = {name: one.without(self.undefined) for name, one in self.models.items()}
+        models = {name: model.without(self.undefined) for name, model in self.models.items()}
         forecasts = {kind: np.where(self.undefined, np.nan, values) for kind, values in self.forecasts.items()}
         return replace(self, models=models, forecasts=forecasts)
 
     def with_review(self, reasons: Mapping[str, str]) -> Predictions:
-        """Reasons by case before the classifier's own."""
-        both = zip(self.facts["case"], self.review, strict=True)
-        review = tuple("; ".join(filter(None, (reasons.get(str(case), ""), text))) for case, text in both)
+        """Put reasons by case before the classifier's own."""
+        cases_and_texts = zip(self.facts["case"], self.review, strict=True)
+        review = tuple("; ".join(filter(None, (reasons.get(str(case), ""), text))) for case, text in cases_and_texts)
         return replace(self, review=review)
 
     def with_known_labels(self) -> Predictions:
-        """Without the labels that are no class."""
-        known = self.facts["label"].astype(str).isin(self.classes)
-        return replace(self, facts=self.facts.assign(label=self.facts["label"].where(known, None)))
+        """Remove labels that are no class."""
+        is_class = self.facts["label"].astype(str).isin(self.classes)
+        return replace(self, facts=self.facts.assign(label=self.facts["label"].where(is_class, None)))
 
 
 def probability_column(name: str, suffix: str = "") -> str:
@@ -182,23 +184,22 @@ def _model_columns(model: ModelPredictions, classes: Sequence[str], suffix: str)
 
 
 def from_table(table: pd.DataFrame, classes: Sequence[str], models: Sequence[str]) -> Predictions:
-    """What columns as of `to_table` hold, numbers or text; the first of `models` is the final one.
+    """Read columns as `to_table` writes them, numbers or text; the first of `models` is the final one.
 
-    Another one without any column is left out, and so are the kinds of forecast without one; a fact without a column is
-    unknown.
+    Other models and kinds of forecast without a column are left out; a fact without a column is unknown.
     """
     names = tuple(str(name) for name in classes)  # grades are numbers in a configuration, text in a table
     facts = table.reindex(columns=FACTS).reset_index(drop=True)
     facts = facts.assign(**{name: pd.to_numeric(facts[name]) for name in ("frame", "time", "signal")})
     facts["label"] = [None if pd.isna(label) else str(label) for label in facts["label"]]
-    read = {model: _read_model(table, names, _suffix(model, models[0])) for model in models}
+    by_name = {model: _read_model(table, names, _suffix(model, models[0])) for model in models}
     columns = {kind: _forecast_column(kind, models[0]) for kind in dict.fromkeys((*models, "linear", HOLD))}
     review = table["review"] if "review" in table else pd.Series("", index=table.index)
     return Predictions(
         classes=names,
         final_model=models[0],
         facts=facts,
-        models={name: one for name, one in read.items() if one is not None},
+        models={name: model for name, model in by_name.items() if model is not None},
         review=tuple("" if pd.isna(text) else str(text) for text in review),
         undefined=np.zeros(len(table), bool),
         explanations=tuple(table["explanation"].fillna("")) if "explanation" in table else None,

@@ -1,4 +1,4 @@
-"""How good class probabilities are: who is found, how ordered the grades are, and whether .7 means seven of ten."""
+"""Metrics of class probabilities: discrimination, ordinal agreement and calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medseg.evaluation.states import fast_auc
 from medseg.typing import BoolArray, FloatArray, IntArray
 
 BINS = 15  # of the reliability plot and the calibration error (Guo et al., ICML 2017)
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6  # before its logarithm is taken
 
 
 def probability_metrics(
@@ -23,89 +23,101 @@ def probability_metrics(
 
     nll: mean negative log-likelihood; brier: mean squared error summed over classes; ece: expected calibration error
     in 15 equal bins of the highest probability; ece_classwise: the mean over classes of that of each one's own
-    probability, in which a rare class said too often cannot hide (Kull et al., NeurIPS 2019); qwk: quadratically
+    probability, which shows a rare class that is predicted too often (Kull et al., NeurIPS 2019); qwk: quadratically
     weighted kappa of the classes in their order. Where the classes `positive` call for action: auc_positive,
     average_precision_positive, sensitivity and specificity of their summed probability (at one half).
     """
     # nll and brier: sklearn's log_loss and brier_score_loss(scale_by_half=False), but a value a case, for the intervals
-    right = probabilities[np.arange(len(truth)), truth]
+    true_probability = probabilities[np.arange(len(truth)), truth]
     brier = ((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1)
-    found: dict[str, Any] = {
-        "nll": mean_with_ci(-np.log(np.maximum(right, LEAST)), patients, "no case with a label"),
+    metrics: dict[str, Any] = {
+        "nll": mean_with_ci(-np.log(np.maximum(true_probability, MIN_PROBABILITY)), patients, "no case with a label"),
         "brier": mean_with_ci(brier, patients, "no case with a label"),
         "ece": _over(lambda rows: calibration_error(probabilities[rows], truth[rows]), patients),
         "ece_classwise": _over(lambda rows: classwise_error(probabilities[rows], truth[rows]), patients),
     }
     if probabilities.shape[1] > 2:
-        guess = probabilities.argmax(axis=1)
+        predicted = probabilities.argmax(axis=1)
         classes = probabilities.shape[1]
-        found["qwk"] = _over(lambda rows: weighted_kappa(truth[rows], guess[rows], classes), patients)
+        metrics["qwk"] = _over(lambda rows: weighted_kappa(truth[rows], predicted[rows], classes), patients)
     if len(positive):
-        score, ill = probabilities[:, list(positive)].sum(axis=1), np.isin(truth, list(positive))
-        table = np.stack([1 - score, score], axis=1)  # (N, 2)
-        found["auc_positive"] = _over(lambda rows: fast_auc(ill[rows].tolist(), table[rows][:, 1:], [True]), patients)  # type: ignore[list-item]
-        precision = _over(lambda rows: fast_average_precision(score[rows], ill[rows]), patients)
-        found["average_precision_positive"] = precision
-        called = score >= 0.5
-        found["sensitivity"] = mean_with_ci(np.where(ill, called, np.nan), patients, "no positive case")
-        found["specificity"] = mean_with_ci(np.where(~ill, ~called, np.nan), patients, "no negative case")
-    return found
+        score, is_positive = probabilities[:, list(positive)].sum(axis=1), np.isin(truth, list(positive))
+        metrics["auc_positive"] = _over(
+            lambda rows: fast_auc(is_positive[rows].tolist(), score[rows, None], [True]),  # type: ignore[list-item]
+            patients,
+        )
+        precision = _over(lambda rows: fast_average_precision(score[rows], is_positive[rows]), patients)
+        metrics["average_precision_positive"] = precision
+        predicted_positive = score >= 0.5
+        metrics["sensitivity"] = mean_with_ci(
+            np.where(is_positive, predicted_positive, np.nan), patients, "no positive case"
+        )
+        metrics["specificity"] = mean_with_ci(
+            np.where(~is_positive, ~predicted_positive, np.nan), patients, "no negative case"
+        )
+    return metrics
 
 
-def roc_pr_curves(score: FloatArray, ill: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """1 − specificity, sensitivity and precision at every threshold, from none called to all; equal scores together.
+def roc_pr_curves(score: FloatArray, is_positive: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """1 − specificity, sensitivity and precision at every threshold, from no positive prediction to all; ties are one.
 
-    Where none is called, precision is 1, as sklearn has it. All are empty where not both sides are there.
+    Where no case is predicted positive, precision is 1, as in sklearn. Arrays are empty where one class is absent.
     """
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    if not 0 < ill.sum() < len(ill):
+    if not 0 < is_positive.sum() < len(is_positive):
         return (np.empty(0),) * 3
-    false, true, _ = roc_curve(ill, score, drop_intermediate=False)
-    precision, _, _ = precision_recall_curve(ill, score)
+    false, true, _ = roc_curve(is_positive, score, drop_intermediate=False)
+    precision, _, _ = precision_recall_curve(is_positive, score)
     return false, true, precision[::-1]
 
 
-def fast_average_precision(score: FloatArray, ill: BoolArray) -> float:
-    """Area under the precision–recall curve by steps, Σ (Rₙ − Rₙ₋₁) Pₙ; NaN where not both sides are there.
+def fast_average_precision(score: FloatArray, is_positive: BoolArray) -> float:
+    """Area under the precision–recall curve by steps, Σ (Rₙ − Rₙ₋₁) Pₙ; NaN where one class is absent.
 
     sklearn's average_precision_score in a tenth of its time, for the draws of a bootstrap.
     """
-    if not 0 < ill.sum() < len(ill):
+    if not 0 < is_positive.sum() < len(is_positive):
         return float("nan")
     order = np.argsort(-score, kind="stable")
     last = np.append(np.diff(score[order]) != 0, True)  # of equal scores
-    hits, called = np.cumsum(ill[order])[last], np.arange(1, len(score) + 1)[last]
-    return float(np.sum(np.diff(hits, prepend=0) * hits / called) / ill.sum())
+    true_positives, n_predicted_positive = np.cumsum(is_positive[order])[last], np.arange(1, len(score) + 1)[last]
+    return float(np.sum(np.diff(true_positives, prepend=0) * true_positives / n_predicted_positive) / is_positive.sum())
 
 
 def prediction_set_metrics(sets: BoolArray, truth: IntArray, patients: Sequence[object]) -> dict[str, Any]:
-    """Of sets of classes (N, K): how often the true one is inside, their mean size, and the share that abstains."""
+    """Metrics of prediction sets (N, K): how often the true class is inside, mean size, and fraction of abstentions."""
     size = sets.sum(axis=1)
-    held = sets[np.arange(len(truth)), truth].astype(np.float64)
-    alone = size == 1
+    covered = sets[np.arange(len(truth)), truth].astype(np.float64)
+    single_class = size == 1
     reason = "no case with a label"
     return {
-        "coverage": mean_with_ci(held, patients, reason),
+        "coverage": mean_with_ci(covered, patients, reason),
         "size": mean_with_ci(size.astype(np.float64), patients, reason),
-        "abstains": mean_with_ci((~alone).astype(np.float64), patients, reason),
-        "accuracy_of_the_rest": mean_with_ci(np.where(alone, held, np.nan), patients, "it abstains from every case"),
+        "abstains": mean_with_ci((~single_class).astype(np.float64), patients, reason),
+        "accuracy_of_the_rest": mean_with_ci(
+            np.where(single_class, covered, np.nan), patients, "it abstains from every case"
+        ),
     }
 
 
 def reliability(probabilities: FloatArray, truth: IntArray) -> list[dict[str, float]]:
-    """Per bin of the highest probability that holds a case: mean probability, share that is right, number of cases."""
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    """Per bin of the highest probability that holds a case: mean probability, fraction correct, number of cases."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
-        {"probability": float(sure[inside].mean()), "right": float(right[inside].mean()), "n": int(inside.sum())}
+        {
+            "probability": float(confidence[inside].mean()),
+            "right": float(correct[inside].mean()),
+            "n": int(inside.sum()),
+        }
         for k in range(BINS)
         if (inside := bins == k).any()
     ]
 
 
 def calibration_error(probabilities: FloatArray, truth: IntArray) -> float:
-    """Expected calibration error: Σ n_b/N · |right − probability| over the bins of `reliability`.
+    """Expected calibration error: Σ n_b/N · |correct − probability| over the bins of `reliability`.
 
     The multiclass_calibration_error of torchmetrics, whose import alone takes seconds.
     """
@@ -114,17 +126,19 @@ def calibration_error(probabilities: FloatArray, truth: IntArray) -> float:
 
 
 def classwise_error(probabilities: FloatArray, truth: IntArray) -> float:
-    """Mean over classes of Σ n_b/N · |share of the class − its mean probability| over 15 equal bins of that."""
+    """Mean over classes of Σ n_b/N · |fraction of the class − its mean probability| over 15 equal bins of that."""
     errors = []
-    for k, own in enumerate(probabilities.T):
-        bins = np.minimum((own * BINS).astype(int), BINS - 1)
-        shift = np.bincount(bins, own - (truth == k), minlength=BINS)  # n_b · (mean probability − share)
+    for k, class_probability in enumerate(probabilities.T):
+        bins = np.minimum((class_probability * BINS).astype(int), BINS - 1)
+        shift = np.bincount(
+            bins, class_probability - (truth == k), minlength=BINS
+        )  # n_b · (mean probability − fraction)
         errors.append(float(np.abs(shift).sum()) / len(truth))
     return float(np.mean(errors))
 
 
 def weighted_kappa(truth: IntArray, guess: IntArray, classes: int) -> float:
-    """Cohen's kappa with quadratic weights (Cohen 1968); NaN where truth and guess both hold one and the same class."""
+    """Cohen's kappa with quadratic weights (Cohen 1968); NaN where `truth` and `guess` hold one and the same class."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.union1d(truth, guess)) < 2:

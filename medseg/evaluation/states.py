@@ -27,15 +27,15 @@ STATE_SCORES = {  # each with the reason where no case has it
 
 
 def accuracy(truth: Sequence[object], predicted: Sequence[object]) -> float:
-    """Share of frames whose state is right."""
+    """Fraction of frames whose state is correct."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(_names(truth), _names(predicted)))
 
 
 def balanced_accuracy(truth: Sequence[object], predicted: Sequence[object]) -> float:
-    """Mean over the classes present in `truth` of the share of their frames that is right."""
-    from sklearn.metrics import recall_score  # as balanced_accuracy_score, which warns of classes that truth has not
+    """Mean over the classes present in `truth` of the fraction of their frames that is correct."""
+    from sklearn.metrics import recall_score  # as balanced_accuracy_score, which warns of classes absent from the truth
 
     names = _names(truth)
     return float(recall_score(names, _names(predicted), labels=sorted(set(names)), average="macro"))
@@ -46,7 +46,7 @@ def _names(values: Iterable[object]) -> list[str]:
 
 
 def fast_auc(truth: Sequence[object], probabilities: npt.ArrayLike, classes: Sequence[str]) -> float:
-    """Area under the ROC curve, one class against the rest, mean over classes with both sides; NaN where none has.
+    """Area under the ROC curve, one class against the others, mean over classes with both sides; NaN if none.
 
     `probabilities` (N, K) in the order of `classes`. By ranks (Mann–Whitney), ties count one half: sklearn's
     roc_auc_score in an eighth of its time, for the draws of a bootstrap.
@@ -62,7 +62,7 @@ def fast_auc(truth: Sequence[object], probabilities: npt.ArrayLike, classes: Seq
 
 
 def correlation(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
-    """Pearson's r. NaN where truth is constant; 0 where only the prediction is: a flat guess follows nothing."""
+    """Pearson's r. NaN where the truth is constant; 0 where only the prediction is constant."""
     a, b = (np.asarray(values, dtype=np.float64) for values in (truth, predicted))
     if np.ptp(a) == 0:
         return float("nan")
@@ -70,34 +70,37 @@ def correlation(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
 
 
 def nrmse(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
-    """Root mean square error over the standard deviation of truth: guessing the mean scores 1. NaN if constant."""
+    """Root mean square error over the standard deviation of the truth: predicting the mean gives 1. NaN if constant."""
     a, b = (np.asarray(values, dtype=np.float64) for values in (truth, predicted))
     return float(np.sqrt(np.mean((a - b) ** 2)) / a.std()) if np.ptp(a) > 0 else float("nan")
 
 
 def never_predicted(classes: Sequence[str], predicted: Iterable[object]) -> list[str]:
-    """The classes that stand in no prediction at all: said aloud, since a mean may hide them."""
-    seen = {str(value) for value in predicted}
-    return [name for name in classes if name not in seen]
+    """The classes that are never predicted: reported, since a mean may hide them."""
+    predicted_names = {str(value) for value in predicted}
+    return [name for name in classes if name not in predicted_names]
 
 
 def confusion(truth: Sequence[object], predicted: Sequence[object], classes: Sequence[str]) -> dict[str, Any]:
-    """Per true class: n, how many of each predicted class and their share of n, sensitivity; precision of the class
-    where it is what was predicted. None where there is nothing to divide by.
+    """Per true class: n, the count of each predicted class and its fraction of n, sensitivity; precision of the class
+    as predicted. None where the denominator is 0.
     """
     from sklearn.metrics import confusion_matrix
 
     names = _names(truth)
     table = np.zeros((len(classes), len(classes)), np.int64)
-    if set(names) & set(classes):  # sklearn's refuses a truth without any of the classes
+    if set(names) & set(classes):  # sklearn refuses truth without any of the classes
         table = confusion_matrix(names, _names(predicted), labels=list(classes))
-    counts, called = table.sum(axis=1).tolist(), table.sum(axis=0).tolist()
+    counts, n_predicted = table.sum(axis=1).tolist(), table.sum(axis=0).tolist()
     return {
         name: {
             "n": n,
-            "predicted": {o: {"n": c, "share": c / n if n else None} for o, c in zip(classes, row, strict=True)},
+            "predicted": {
+                other: {"n": count, "share": count / n if n else None}
+                for other, count in zip(classes, row, strict=True)
+            },
             "sensitivity": row[k] / n if n else None,
-            "precision": row[k] / called[k] if called[k] else None,
+            "precision": row[k] / n_predicted[k] if n_predicted[k] else None,
         }
         for k, (name, n, row) in enumerate(zip(classes, counts, table.tolist(), strict=True))
     }
@@ -105,10 +108,10 @@ def confusion(truth: Sequence[object], predicted: Sequence[object], classes: Seq
 
 def confusions(predictions: Predictions) -> dict[str, Any]:
     """`confusion` of each model over all rows with a label."""
-    known = predictions.facts["label"].notna().to_numpy()
-    truth = predictions.facts["label"][known].tolist()
+    labelled = predictions.facts["label"].notna().to_numpy()
+    truth = predictions.facts["label"][labelled].tolist()
     return {
-        model: confusion(truth, predictions.models[model].predicted[known].tolist(), predictions.classes)
+        model: confusion(truth, predictions.models[model].predicted[labelled].tolist(), predictions.classes)
         for model in predictions.model_order
     }
 
@@ -118,17 +121,17 @@ def summarise_predictions(predictions: Predictions, period: Period | None = None
 
     Scores are computed per case and averaged over cases, with intervals by patient. Where no case has two frames, a
     case is one answer: balanced accuracy and AUC are then computed over all cases at once. `period(signal, time in s)`
-    gives the period in s, NaN where there is none; a prediction without a period errs by the whole period. Which split
-    was reported is the caller's to add.
+    gives the period in s, NaN where there is none; a prediction without a period has the whole period as its error. The
+    caller adds which split was evaluated.
     """
     classes, facts = predictions.classes, predictions.facts
     patients = facts.groupby("case")["patient"].first()
     results: dict[str, Any] = {}
     for model in predictions.model_order:
         table = _model_table(facts, predictions.models[model])
-        scores = {case: _score_case(part, classes, period) for case, part in table.groupby("case")}
+        scores = {case: _score_case(rows, classes, period) for case, rows in table.groupby("case")}
         per_case = pd.DataFrame.from_dict(scores, orient="index", columns=list(STATE_SCORES)).reindex(patients.index)
-        results[model] = {key: mean_with_ci(per_case[key], patients, why) for key, why in STATE_SCORES.items()}
+        results[model] = {key: mean_with_ci(per_case[key], patients, reason) for key, reason in STATE_SCORES.items()}
         if len(patients) == len(facts):
             results[model] |= _score_pooled(table.dropna(subset=["label"]), classes)
     return {
@@ -158,29 +161,29 @@ def _model_table(facts: pd.DataFrame, model: ModelPredictions) -> pd.DataFrame:
 def _score_case(table: pd.DataFrame, classes: Sequence[str], period: Period | None) -> dict[str, float]:
     """The scores of one sequence of frames; those that cannot be computed are left out."""
     scores: dict[str, float] = {}
-    known = table.dropna(subset=["label"])
-    if len(known):
-        truth, predicted = known["label"].astype(str).tolist(), known["predicted"].astype(str).tolist()
+    labelled = table.dropna(subset=["label"])
+    if len(labelled):
+        truth, predicted = labelled["label"].astype(str).tolist(), labelled["predicted"].astype(str).tolist()
         scores = {"accuracy": accuracy(truth, predicted), "balanced_accuracy": balanced_accuracy(truth, predicted)}
-        scores["auc"] = fast_auc(truth, known[list(range(len(classes)))], classes)
-    both = table.dropna(subset=["signal", "guess"])
-    if len(both) > 1:
-        scores["signal_correlation"] = correlation(both["signal"], both["guess"])
-        scores["signal_nrmse"] = nrmse(both["signal"], both["guess"])
-    timed = both.dropna(subset=["time"])
+        scores["auc"] = fast_auc(truth, labelled[list(range(len(classes)))], classes)
+    with_signal = table.dropna(subset=["signal", "guess"])
+    if len(with_signal) > 1:
+        scores["signal_correlation"] = correlation(with_signal["signal"], with_signal["guess"])
+        scores["signal_nrmse"] = nrmse(with_signal["signal"], with_signal["guess"])
+    timed = with_signal.dropna(subset=["time"])
     if period and len(timed) > 1:
         time, signal, guess = (timed[name].to_numpy(dtype=np.float64) for name in ("time", "signal", "guess"))
-        found = period(guess, time)
-        scores["period_error_s"] = abs(period(signal, time) - (0.0 if np.isnan(found) else found))
+        predicted_period = period(guess, time)
+        scores["period_error_s"] = abs(period(signal, time) - (0.0 if np.isnan(predicted_period) else predicted_period))
     return scores
 
 
-def _score_pooled(known: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+def _score_pooled(labelled: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     """Balanced accuracy and AUC over all frames at once, drawn by patient for the intervals."""
-    truth, patients = known["label"].astype(str).to_numpy(), known["patient"].to_numpy()
-    right = (known["predicted"].astype(str) == truth).to_numpy(dtype=np.float64)
-    hits = np.where(truth[:, None] == np.array(classes), right[:, None], np.nan)  # (N, K): recalls are column means
-    table = known[list(range(len(classes)))].to_numpy(dtype=np.float64)  # (N, K)
+    truth, patients = labelled["label"].astype(str).to_numpy(), labelled["patient"].to_numpy()
+    correct = (labelled["predicted"].astype(str) == truth).to_numpy(dtype=np.float64)
+    hits = np.where(truth[:, None] == np.array(classes), correct[:, None], np.nan)  # (N, K): recalls are column means
+    table = labelled[list(range(len(classes)))].to_numpy(dtype=np.float64)  # (N, K)
 
     def area(rows: npt.NDArray[np.intp]) -> float:
         return fast_auc(truth[rows].tolist(), table[rows], classes)
@@ -190,5 +193,5 @@ def _score_pooled(known: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]
     if np.isnan(mean):
         return result | {"auc": {"mean": None, "ci95": None, "n": 0, "reason": STATE_SCORES["auc"]}}
     interval = bootstrap_statistic(area, patients)
-    found = {"mean": mean, "ci95": list(interval) if interval else None, "n": len(truth)}
-    return result | {"auc": found if interval else {**found, "reason": ONE_PATIENT}}
+    auc = {"mean": mean, "ci95": list(interval) if interval else None, "n": len(truth)}
+    return result | {"auc": auc if interval else {**auc, "reason": ONE_PATIENT}}

@@ -20,7 +20,7 @@ def hd95_mm(pred: BoolArray, truth: BoolArray, spacing: Sequence[float]) -> floa
 
 
 def nsd(pred: BoolArray, truth: BoolArray, spacing: Sequence[float], tolerance_mm: float) -> float:
-    """Normalised surface Dice: the share of both surfaces' voxels within `tolerance_mm` of the other surface.
+    """Normalised surface Dice: the fraction of both surfaces' voxels within `tolerance_mm` of the other surface.
 
     `spacing` is mm per array axis. One mask empty: 0; both empty: NaN. (Nikolov 2018, surface voxels as elements.)
     """
@@ -47,27 +47,27 @@ def _points(mask: BoolArray, spacing: Sequence[float]) -> FloatArray:
     flat = tuple(axis for axis in range(mask.ndim) if mask.shape[axis] == 1)
     crop = mask[box].squeeze(flat)
     scale = np.delete(np.asarray(spacing, dtype=np.float64), flat)
-    start = np.delete(np.array([part.start for part in box]), flat)
+    start = np.delete(np.array([extent.start for extent in box]), flat)
     # erosion takes everything outside the box as background: true, since the box is tight
     return np.asarray((np.argwhere(crop & ~binary_erosion(crop)) + start) * scale, dtype=np.float64)
 
 
 def _extent(mask: BoolArray, axis: int) -> slice:
-    used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+    used = np.flatnonzero(mask.any(axis=tuple(axis_ for axis_ in range(mask.ndim) if axis_ != axis)))
     return slice(int(used[0]), int(used[-1]) + 1)
 
 
 def surface_scores(
     pred: BoolArray, truth: BoolArray, spacing: Sequence[float], tolerance_mm: float
 ) -> tuple[float, float]:
-    """(HD95 in mm, NSD), with the agreed values where a mask is empty."""
+    """(HD95 in mm, NSD), with the values of `hd95_mm` and `nsd` where a mask is empty."""
     filled = int(pred.any()) + int(truth.any())
     if filled == 0:
         return float("nan"), float("nan")
     if filled == 1:
         return float(np.linalg.norm(np.asarray(pred.shape) * np.asarray(spacing))), 0.0
-    there, back = surface_distances(pred, truth, spacing)
-    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
+    to_truth, to_pred = surface_distances(pred, truth, spacing)
+    hd95 = max(np.percentile(to_truth, 95), np.percentile(to_pred, 95))
     reach = tolerance_mm + 1e-6  # three voxels of 0.1 mm are 0.30000000000000004 mm apart
-    near = (there <= reach).sum() + (back <= reach).sum()
-    return float(hd95), float(near / (there.size + back.size))
+    n_within = (to_truth <= reach).sum() + (to_pred <= reach).sum()
+    return float(hd95), float(n_within / (to_truth.size + to_pred.size))

@@ -1,4 +1,4 @@
-"""A run folder is the model: settings, weights, labels, split, numbers, card and hashes."""
+"""Run folders: a model with its settings, weights, labels, split, metrics, card and hashes."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ HASHED = (
     "split.csv", "metrics.json", "card.md", "feature_schema.json", "calibration.json", "stacking.json",
     "ensemble.skops",
 )  # fmt: skip
-# what a run answers with, beside its settings
+# files that determine a run's predictions, besides its settings
 MODEL_FILES = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))
-ENCODER = "encoder"  # of a diagnoser's run: the model whose encoder it reads, whole
-PACKAGE_FILES = frozenset(  # what a package may hold
+ENCODER = "encoder"  # in a classifier's run: the model whose encoder it uses
+PACKAGE_FILES = frozenset(  # allowed in a package
     {"LICENCE.txt", *(f"{place}{name}" for place in ("", f"{ENCODER}/") for name in (archive.MANIFEST, *HASHED))}
 )
-UNPACKED = "medseg-"  # how the name of an unpacked package's folder begins
+UNPACKED = "medseg-"  # prefix of an unpacked package's folder
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "SimpleITK", "albumentations", "hydra-core", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; every file of it by name. `package` is the zip that it was unpacked from."""
+    """A run folder and its files. `package` is the zip that it was unpacked from."""
 
     path: Path
     package: Path | None = None
 
     @property
     def named(self) -> Path:
-        """What the user calls it: the folder or the zip."""
+        """The path that the user gave: the folder or the zip."""
         return self.package or self.path
 
     def file(self, name: str) -> Path:
@@ -63,19 +63,19 @@ class Run:
                 f"{self.named / name}: missing or not JSON; train again or copy the whole run folder"
             ) from error
         if not isinstance(content, dict):
-            raise ModelError(f"{self.named / name}: not an object")
+            raise ModelError(f"{self.named / name}: not a JSON object; copy the whole run folder again")
         return content
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """While a model is built from the run's files: what does not fit together is a `ModelError`."""
+        """Raise `ModelError` for files that do not fit together while a model is built from them."""
         try:
             yield
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            why = str(error).strip().splitlines() or [""]
+            lines = str(error).strip().splitlines() or [""]
             raise ModelError(
                 f"{self.named}: its settings, weights and tables do not fit together ({type(error).__name__}: "
-                f"{why[0][:200]}); copy it again, or train with this version of medseg"
+                f"{lines[0][:200]}); copy it again, or train with this version of medseg"
             ) from error
 
     @property
@@ -89,29 +89,31 @@ class Run:
         return bool(self.read_json("fingerprint.json").get("synthetic"))
 
     def sides(self) -> dict[str, str]:
-        """Side of each image of the run's dataset (train, valid, test), by the digest of its content.
+        """Split of each image of the run's dataset (train, valid, test), by the digest of its content.
 
-        Images that are gone are left out, and one that stands there twice is held out only if it is both times. Raises
-        `ModelError` where all are gone, since nothing is known then.
+        Missing images are left out; an image that is listed twice is test only if it is test both times. Raises
+        `ModelError` where all are missing.
         """
         from medseg.data.tables import read_table
 
         table = read_table(self.file("split.csv"))
-        known = table["sha256"] if "sha256" in table else table["image"].map(lambda path: hash_run_input(Path(path)))
-        found = split_by_hash(known, table["split"])
-        if not found:
-            raise ModelError(f"{self.named}: the images that it learnt from are gone: nobody can tell what it saw")
-        return found
+        digests = table["sha256"] if "sha256" in table else table["image"].map(lambda path: hash_run_input(Path(path)))
+        by_digest = split_by_hash(digests, table["split"])
+        if not by_digest:
+            raise ModelError(
+                f"{self.named}: its training images are missing, so training cases cannot be recognised; restore them"
+            )
+        return by_digest
 
     def save_weights(self, state: dict[str, torch.Tensor]) -> None:
         """Write model.safetensors (tensors only: loading runs no code)."""
         from safetensors.torch import save
 
-        plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-        atomic_write_bytes(self.file("model.safetensors"), save(plain, metadata={"medseg": medseg.__version__}))
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        atomic_write_bytes(self.file("model.safetensors"), save(tensors, metadata={"medseg": medseg.__version__}))
 
     def load_weights(self) -> dict[str, torch.Tensor]:
-        """The tensors of model.safetensors, on the processor."""
+        """The tensors of model.safetensors, on the CPU."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -121,7 +123,7 @@ class Run:
             raise ModelError(f"{self.named / 'model.safetensors'}: cannot be read ({error})") from error
 
     def seal(self, started: datetime, machine: dict[str, str] | None = None) -> None:
-        """Write manifest.json: versions, times, what it was computed on, and the hash of each file."""
+        """Write manifest.json: versions, times, the machine, and the hash of each file."""
         write_json(
             self.file("manifest.json"),
             {
@@ -144,7 +146,7 @@ def create(run_dir: str | None, organ: str) -> Run:
         path = Path(run_dir)
         if (path / "config.yaml").exists():
             raise ConfigError(
-                f"run_dir={run_dir}: holds a run already; choose another, or continue it with resume={run_dir}"
+                f"run_dir={run_dir}: contains a run already; choose another, or continue it with resume={run_dir}"
             )
         path.mkdir(parents=True, exist_ok=True)
         return Run(path)
@@ -169,24 +171,24 @@ def hash_run_input(path: Path) -> str:
 
 
 def split_by_hash(keys: Iterable[object], sides: Iterable[object]) -> dict[str, str]:
-    """Side of each key that is not blank; test only where it stands on no other side."""
-    found: dict[str, str] = {}
+    """Split of each key that is not blank; test only if the key is in no other split."""
+    by_key: dict[str, str] = {}
     for key, side in zip(keys, sides, strict=True):
-        if key and found.get(str(key), "test") == "test":
-            found[str(key)] = str(side)
-    return found
+        if key and by_key.get(str(key), "test") == "test":
+            by_key[str(key)] = str(side)
+    return by_key
 
 
 def open_run(path: Path) -> Run:
-    """An existing run folder, or the package of one, its files checked against their hashes.
+    """Open a run folder or a package; its files are checked against their hashes.
 
-    A package is unpacked into a folder that is removed with the `Run`, at the latest when the process ends; that of a
-    process that was killed, by the next one that opens a package.
+    A package is unpacked into a folder that is removed with the `Run`, at the latest when the process ends; after a
+    killed process, the next one that opens a package removes it.
     """
     if path.is_file():
         return _unpacked(path)
     if not path.is_dir():
-        raise ModelError(f"{path}: no such run folder or package; name the folder that `medseg train` wrote")
+        raise ModelError(f"{path}: no such run folder or package; give the folder that `medseg train` wrote")
     return _checked(Run(path))
 
 
@@ -201,7 +203,7 @@ def _unpacked(file: Path) -> Run:
 
 
 def write_members(members: dict[str, bytes], folder: Path) -> None:
-    """The files of a package below a folder."""
+    """Write the files of a package into a folder."""
     try:
         for name, content in members.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -214,17 +216,17 @@ def _checked(run: Run) -> Run:
     path = run.path
     if not run.file("manifest.json").is_file():
         raise ModelError(
-            f"{path}: no finished run (manifest.json is missing); was it interrupted, finish it with resume={path}"
+            f"{path}: not a finished run (manifest.json is missing); if interrupted, finish it with resume={path}"
         )
     manifest = run.read_json("manifest.json")
     if manifest.get("schema") != SCHEMA:
         raise ModelError(f"{path}: written in schema {manifest.get('schema')}, this medseg reads schema {SCHEMA}")
     hashes = manifest.get("sha256")
     if not isinstance(hashes, dict) or not PACKAGE_FILES.issuperset(hashes):
-        raise ModelError(f"{run.file('manifest.json')}: names files that no run has; copy the run again")
-    there = [name for name in sorted(PACKAGE_FILES - {archive.MANIFEST}) if run.file(name).exists()]
-    if "package" in manifest and (strange := [name for name in there if name not in hashes]):
-        raise ModelError(f"{run.file(strange[0])}: was added to the package; import it again")
+        raise ModelError(f"{run.file('manifest.json')}: lists files that no run has; copy the run again")
+    present = [name for name in sorted(PACKAGE_FILES - {archive.MANIFEST}) if run.file(name).exists()]
+    if "package" in manifest and (unlisted := [name for name in present if name not in hashes]):
+        raise ModelError(f"{run.file(unlisted[0])}: was added to the package; import the package again")
     for name, digest in hashes.items():
         if not run.file(name).is_file():
             raise ModelError(f"{run.file(name)}: missing; copy the whole run folder")
@@ -234,5 +236,5 @@ def _checked(run: Run) -> Run:
 
 
 def write_card(run: Run, lines: list[str]) -> None:
-    """card.md: what the model is, for a reader."""
+    """Write card.md, the model card."""
     atomic_write_text(run.file("card.md"), "\n".join(lines) + "\n")

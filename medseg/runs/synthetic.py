@@ -1,4 +1,4 @@
-"""Warn where a model of phantoms meets real images."""
+"""Warn when a model trained on phantoms is applied to real images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from medseg.utils.console import banner
 
 
 def warn_synthetic(run: Run, source: Path) -> None:
-    """Say it loudly where a model of phantoms meets images that are none."""
+    """Show a banner if the model was trained on phantoms and `source` is not a phantom dataset."""
     marked = any((folder / "phantom.json").is_file() for folder in [source, *source.resolve().parents][:4])
     if run.synthetic and not marked:
-        banner(f"{run.named} was trained on SYNTHETIC PHANTOMS only. What it says of real images means nothing.")
+        banner(f"{run.named} was trained on SYNTHETIC PHANTOMS only. Its results on real images are meaningless.")

@@ -24,7 +24,7 @@ from medseg.utils.hints import with_hint
 _screen = Console(stderr=True, highlight=False)
 _logger = logging.getLogger("medseg")
 _logger.addHandler(logging.NullHandler())
-PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
+PLAIN_LINE_INTERVAL_S = 10.0  # between lines where the output is no terminal
 
 
 class ScreenHandler(logging.Handler):
@@ -55,7 +55,7 @@ def be_quiet(quiet: bool) -> None:
 
 
 def quiet_level() -> bool | None:
-    """What `be_quiet` was given, for another process to do the same; None where messages are not shown."""
+    """The argument of the last `be_quiet`, for another process; None where messages are not shown."""
     return _logger.level >= logging.WARNING if _handler in _logger.handlers else None
 
 
@@ -79,7 +79,7 @@ def error(text: str, hint: str = "") -> None:
 
 
 def banner(text: str) -> None:
-    """A loud box."""
+    """A warning in a box."""
     _logger.warning("%s", text, extra={"shown": Panel(escape(text), border_style="yellow", expand=False)})
 
 
@@ -104,22 +104,22 @@ def _cell(value: object) -> str:
 
 
 class Progress:
-    """A bar with time left on a terminal; elsewhere a plain line now and then."""
+    """A bar with the remaining time on a terminal; elsewhere a plain line every 10 s."""
 
     def __init__(self, label: str, total: int, bars: Bars | None) -> None:
         self.label, self.total, self.bars = label, total, bars
-        self.done, self._started, self._said = 0, time.monotonic(), time.monotonic()
+        self.done, self._started, self._last_line = 0, time.monotonic(), time.monotonic()
         self._task = bars.add_task(label, total=total, note="") if bars else None
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """`count` more are done."""
+        """Count `count` more items as done."""
         self.done += count
         if self.bars is not None and self._task is not None:
             self.bars.update(self._task, advance=count, note=escape(note))
-        elif time.monotonic() - self._said > PLAIN_EVERY:
-            self._said = time.monotonic()
-            left = (self._said - self._started) / max(self.done, 1) * (self.total - self.done)
-            say(f"{self.label}: {self.done}/{self.total} {note}, about {_clock(left)} left")
+        elif time.monotonic() - self._last_line > PLAIN_LINE_INTERVAL_S:
+            self._last_line = time.monotonic()
+            seconds_left = (self._last_line - self._started) / max(self.done, 1) * (self.total - self.done)
+            say(f"{self.label}: {self.done}/{self.total} {note}, about {_clock(seconds_left)} left")
 
 
 @contextmanager
@@ -135,5 +135,5 @@ def progress(label: str, total: int) -> Iterator[Progress]:
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    minutes, remainder = divmod(int(seconds), 60)
+    return f"{minutes} min {remainder:02d} s" if minutes else f"{remainder} s"

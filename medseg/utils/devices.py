@@ -14,25 +14,25 @@ from threadpoolctl import threadpool_limits
 
 from medseg.errors import ConfigError
 
-MOST_LOADERS = 6  # two feed slices to an H100; volumes take longer to cut and vary
+MAX_LOADERS = 6  # two feed slices to an H100; volumes take longer to cut and vary
 
 
 def set_num_threads(setting: int | str) -> int:
-    """Give torch its threads: `setting`, or with "auto" the cores that nobody else keeps busy; returns the number."""
+    """Give torch its threads: `setting`, or with "auto" the number of idle cores; returns the number."""
     count = int(setting) if setting != "auto" else free_cores()
     torch.set_num_threads(count)
     return count
 
 
 def num_loaders(setting: int | str, device: torch.device) -> int:
-    """Processes that prepare batches: `setting`, or with "auto" some beside a GPU, which one cannot feed, else none."""
+    """Processes that prepare batches: `setting`, or with "auto" up to 6 for a GPU, else none."""
     if setting != "auto":
         return int(setting)
-    return 0 if device.type == "cpu" else min(MOST_LOADERS, len(_allowed_cores()) - 1)
+    return 0 if device.type == "cpu" else min(MAX_LOADERS, len(_allowed_cores()) - 1)
 
 
 def divide_threads(processes: int) -> int:
-    """Give torch, ITK, BLAS and OpenMP what falls to one of `processes` that share the cores; returns the number.
+    """Give torch, ITK, BLAS and OpenMP the threads of one of `processes` that share the cores; returns the number.
 
     OpenCV computes in the calling thread anyway.
     """
@@ -67,11 +67,11 @@ def select_device(accelerator: str) -> torch.device:
 
 
 def describe_machine(accelerator: str, precision: Any) -> dict[str, str]:
-    """What numbers may depend on besides settings and versions, as `executor` chose it here: for a run's manifest."""
+    """Device, precision, threads and system, which results may depend on: for a run's manifest."""
     device = select_device(accelerator)
-    named = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
-        "device": f"{device.type} {named}",
+        "device": f"{device.type} {name}",
         "precision": str(select_precision(precision, device)),
         "threads": str(torch.get_num_threads()),
         "system": f"{platform.system()} {platform.machine()}",
@@ -79,11 +79,11 @@ def describe_machine(accelerator: str, precision: Any) -> dict[str, str]:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 itself; emulated bf16 is slower than 32 bit."""
+    """Whether the hardware computes in bf16; emulated bf16 is slower than 32 bit."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(asked())
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(is_supported())
 
 
 def select_precision(setting: Any, device: torch.device) -> Any:
@@ -101,7 +101,7 @@ def autocast(setting: Any, device: torch.device) -> torch.autocast:
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries say that is no news to a user of medseg."""
+    """Silence library messages that do not concern a user of medseg."""
     import logging
 
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):

@@ -28,18 +28,18 @@ def sibling_path(out: Path, ending: str) -> Path:
 
 
 def unfit_name(name: str) -> bool:
-    """Whether Windows can make no file below a folder of this name, "/" between its parts; elsewhere all do."""
-    parts = re.split(r"[/\\]", name)
-    return WINDOWS and any(part == "" or _UNFIT.fullmatch(part) for part in parts)
+    """Whether Windows cannot create a file or folder of this name ("/" separates folders); False elsewhere."""
+    components = re.split(r"[/\\]", name)
+    return WINDOWS and any(component == "" or _UNFIT.fullmatch(component) for component in components)
 
 
 def draft_prefix(path: Path) -> str:
-    """How the name of a file begins that is being written, to become `path`."""
+    """The prefix of the draft of `path`."""
     return f"{DRAFT}{path.name[:80]}."
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """The whole content or the old file, never a part: temporary file, fsync, rename, fsync of the folder.
+    """Write a file atomically: temporary file, fsync, rename, fsync of the folder.
 
     Raises `OutputError`.
     """
@@ -73,20 +73,20 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file that was written by others outlast a power cut; open for writing, since Windows syncs no other."""
+    """Flush a file to disk, so that it outlasts a power cut; opened for writing, as Windows requires."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to a file, at once and to stay; what cannot be added whole is taken back. Raises `OutputError`."""
-    left = memoryview(text.encode(errors="backslashreplace"))
+    """Append and flush to disk; a partial append is undone. Raises `OutputError`."""
+    unwritten = memoryview(text.encode(errors="backslashreplace"))
     try:
         with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
-                while left:
-                    left = left[file.write(left) :]
+                while unwritten:
+                    unwritten = unwritten[file.write(unwritten) :]
                 os.fsync(file.fileno())
             except OSError:
                 file.truncate(size)
@@ -97,24 +97,24 @@ def append_text(path: Path, text: str) -> None:
 
 def _unwritten(path: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"{path}: cannot be written ({error.strerror}); make room or mend the rights, or choose another place"
+        f"{path}: cannot be written ({error.strerror}); free disk space, change the permissions or use another output"
     )
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """`atomic_write_bytes` in UTF-8; names of files that are not, with escapes."""
+    """`atomic_write_bytes` in UTF-8; other bytes in names of files are escaped."""
     atomic_write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented JSON, written atomically; NaN is refused, since it is no JSON."""
+    """Indented JSON, written atomically; NaN raises ValueError, since it is not valid JSON."""
     atomic_write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def hash_path(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex; of a folder, of the digests of all files in it, in the order of their names.
 
-    Files are streamed. OSError where there is nothing, and for a pipe or a device, which have no end.
+    Files are streamed. Raises OSError for a missing file, a pipe or a device.
     """
     if path.is_dir():
         files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.as_posix())

@@ -1,4 +1,4 @@
-"""What a message's hint looks like: a library call knows arguments, the command line its options."""
+"""Format hints of messages: the library names arguments, the command line shows its options."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _shown: Callable[[str], str] | None = None
 
 
 def show_hints(shown: Callable[[str], str]) -> None:
-    """From now on messages end in what `shown` makes of their hint, such as "overwrite"; until then they have none."""
+    """Append `shown(hint)` to messages from now on, e.g. for the hint "overwrite"; before, hints are not shown."""
     global _shown
     _shown = shown
 
 
 def with_hint(text: str, hint: str) -> str:
-    """A message with its hint as the user is to type it, where there is one and somebody says how."""
+    """A message with its hint as the user types it, if there is one and `show_hints` was called."""
     return f"{text} ({_shown(hint)})" if hint and _shown else text

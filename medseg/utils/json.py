@@ -1,4 +1,4 @@
-"""Values on their way into JSON and tables."""
+"""Values for JSON and tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 def finite_or_none(value: Any) -> float | None:
-    """A number for JSON: what is missing, undefined or infinite is null."""
+    """A number for JSON; missing, undefined and infinite values are null."""
     return None if value is None or not np.isfinite(value) else float(value)
 
 
 def join_distinct(texts: Iterable[object]) -> str:
-    """Texts that say something, each once, in their order, with semicolons between."""
+    """Distinct texts that are not empty, in their order, joined by semicolons."""
     return "; ".join(dict.fromkeys(text for text in texts if isinstance(text, str) and text))

@@ -1,4 +1,4 @@
-"""One process an output: locks, and removal of what killed processes left."""
+"""Locks, so that one process writes to an output, and removal of drafts of killed processes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from filelock import FileLock, Timeout
 from medseg.errors import ConfigError, OutputError
 from medseg.utils.files import DRAFT, draft_prefix, sibling_path
 
-ROWS = ".rows.jsonl"  # of the tables beside the ledger, a line a case, as they come
-HELD = ".held"  # ending of the lock beside a temporary folder
+ROWS = ".rows.jsonl"  # of the tables next to the case log, one line a case, in order of completion
+LOCK_SUFFIX = ".held"  # of the lock next to a temporary folder
 
 
 @contextmanager
 def lock_output(out: Path) -> Iterator[None]:
-    """Hold an output folder; a second process is refused, and one that died holds nothing.
+    """Lock an output folder; a second process is refused, and the lock of a dead process is void.
 
-    What a killed process left half-written is removed. Raises `ConfigError` (busy), `OutputError` where nothing can be
+    Drafts of killed processes are removed. Raises `ConfigError` (busy), `OutputError` where nothing can be
     written.
     """
-    with _held(out / ".lock", out):
+    with _lock(out / ".lock", out):
         remove_drafts(out)
         try:
             yield
@@ -38,8 +38,8 @@ def lock_output(out: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_table(out: Path, endings: Sequence[str]) -> Iterator[None]:
-    """`only_one` for a table and what is written beside it; other tables of the folder are nobody's business."""
-    with _held(hidden_path(out, ".lock"), out):
+    """`lock_output` for a table and the files that belong to it; other tables in the folder stay unlocked."""
+    with _lock(hidden_path(out, ".lock"), out):
         for file in [hidden_path(out, ROWS), *(sibling_path(out, ending) for ending in endings)]:
             _clear(out.parent.glob(glob.escape(draft_prefix(file)) + "*"))
         remove_drafts(sibling_path(out, "_pictures"))
@@ -52,24 +52,25 @@ def hidden_path(out: Path, ending: str) -> Path:
 
 
 @contextmanager
-def _held(lock: Path, out: Path) -> Iterator[None]:
+def _lock(lock: Path, out: Path) -> Iterator[None]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock, blocking=False).acquire()
+        acquired = FileLock(lock, blocking=False).acquire()
     except Timeout as error:
         raise ConfigError(
-            f"{out}: another medseg writes there now; wait for it, or choose another output", code="output-locked"
+            f"{out}: another medseg process is writing there; wait for it, or choose another output",
+            code="output-locked",
         ) from error
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another output") from error
-    with held:
+    with acquired:
         yield
 
 
 def temporary_folder(prefix: str) -> tuple[Path, Callable[[], None]]:
-    """A new folder among the temporary files, and what removes it, in this process alone.
+    """A new temporary folder, and a function that removes it, in this process alone.
 
-    Its lock lies beside it and is taken first, so that a folder whose lock is free belongs to nobody.
+    Its lock file is next to it and is locked first, so that a folder with a free lock belongs to nobody.
     """
     while True:
         folder = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
@@ -83,8 +84,8 @@ def temporary_folder(prefix: str) -> tuple[Path, Callable[[], None]]:
 
 
 def sweep_temporary(prefix: str) -> None:
-    """Remove the folders of `temporary_folder` that killed processes of this user left."""
-    for file in Path(tempfile.gettempdir()).glob(f"{prefix}*{HELD}"):
+    """Remove temporary folders left by killed processes of this user."""
+    for file in Path(tempfile.gettempdir()).glob(f"{prefix}*{LOCK_SUFFIX}"):
         with suppress(OSError):  # held, or gone
             if hasattr(os, "getuid") and file.lstat().st_uid != os.getuid():  # Windows: a place for each user
                 continue
@@ -94,7 +95,7 @@ def sweep_temporary(prefix: str) -> None:
 
 
 def _lock_of(folder: Path) -> FileLock:
-    return FileLock(f"{folder}{HELD}", blocking=False, thread_local=False)
+    return FileLock(f"{folder}{LOCK_SUFFIX}", blocking=False, thread_local=False)
 
 
 def _remove(folder: Path, lock: FileLock, process: int) -> None:
@@ -107,7 +108,7 @@ def _remove(folder: Path, lock: FileLock, process: int) -> None:
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove what a killed process left of files that it had not finished."""
+    """Remove drafts of files that a killed process left unfinished."""
     _clear(folder.rglob(DRAFT + "*"))
 
 

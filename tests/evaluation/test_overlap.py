@@ -119,7 +119,7 @@ def test_summary_means_counts_and_says_what_is_missing() -> None:
     assert "one patient" in left["dice"]["reason"]
     third = summary["labels"]["third"]["dice"]
     assert third["mean"] is None
-    assert "empty in prediction and truth" in third["reason"]
+    assert "empty in prediction and ground truth" in third["reason"]
     assert summary["macro"]["dice"]["mean"] == pytest.approx((0.8 + 0.0) / 2)
     assert summary["never_predicted"] == ["left"]
     json.dumps(summary, allow_nan=False)

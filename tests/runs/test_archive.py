@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import ModelError
-from medseg.runs.archive import DATE, MANIFEST, is_pickle, pack, unpack
+from medseg.runs.archive import MANIFEST, MEMBER_DATE, is_pickle, pack, unpack
 
 ALLOWED = frozenset({MANIFEST, "config.yaml", "model.safetensors", "encoder/config.yaml"})
 Zip = Callable[[zipfile.ZipFile], None]
@@ -56,7 +56,7 @@ def test_what_was_packed_comes_back_and_the_same_files_are_the_same_bytes(tmp_pa
     assert pack(files) == pack(dict(reversed(files.items())))
     with zipfile.ZipFile(tmp_path / "m.zip") as archive:
         assert archive.namelist() == sorted(files)
-        assert {info.date_time for info in archive.infolist()} == {DATE}
+        assert {info.date_time for info in archive.infolist()} == {MEMBER_DATE}
 
 
 def test_every_flipped_bit_is_refused(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_every_truncation_and_anything_around_is_refused(tmp_path: Path) -> None
 )
 def test_a_path_outside_is_refused(tmp_path: Path, name: str) -> None:
     plain = "X" * len(name)  # the writer would mend a NUL or a backslash
-    content = made(lambda archive: archive.writestr(zipfile.ZipInfo(plain, DATE), b"x"))
+    content = made(lambda archive: archive.writestr(zipfile.ZipInfo(plain, MEMBER_DATE), b"x"))
     refused(tmp_path, content.replace(plain.encode(), name.encode()), "package-unsafe", "outside")
 
 
 def test_links_pickles_strangers_folders_and_twins_are_refused(tmp_path: Path) -> None:
-    link = zipfile.ZipInfo("config.yaml", DATE)
+    link = zipfile.ZipInfo("config.yaml", MEMBER_DATE)
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -121,7 +121,7 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
 
 
 def test_bombs_are_refused_before_they_are_opened(tmp_path: Path) -> None:
-    squeezed = zipfile.ZipInfo("encoder/config.yaml", DATE)
+    squeezed = zipfile.ZipInfo("encoder/config.yaml", MEMBER_DATE)
     squeezed.compress_type = zipfile.ZIP_DEFLATED
     content = made(lambda archive: archive.writestr(squeezed, bytes(50_000_000)))
     assert len(content) < 100_000

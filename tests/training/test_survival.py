@@ -151,4 +151,4 @@ def test_two_trainings_do_not_write_one_run(killing: Killing, words: list[str], 
     run.mkdir()
     with lock_output(run):
         assert killing.run([*words, f"run_dir={run}"]) == 2
-    assert "another medseg writes there" in killing.said()
+    assert "another medseg process is writing there" in killing.said()

@@ -92,7 +92,7 @@ def test_the_zip_and_the_folder_know_which_images_they_saw(rule: Path, packed: P
     shutil.copytree(rule, moved)
     table = pd.read_csv(moved / "split.csv").assign(image="/nowhere/x.png")
     table.to_csv(moved / "split.csv", index=False)
-    with pytest.raises(ModelError, match="nobody can tell what it saw"):
+    with pytest.raises(ModelError, match="training cases cannot be recognised"):
         type(open_run(packed))(moved).sides()
 
 
@@ -199,7 +199,7 @@ def test_a_changed_or_added_file_of_an_imported_package_is_refused(packed: Path,
     manifest = run.read_json(MANIFEST)
     manifest["sha256"]["../../etc/hostname"] = "0"
     run.file(MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ModelError, match="names files that no run has"):
+    with pytest.raises(ModelError, match="lists files that no run has"):
         open_run(run.path)
 
 

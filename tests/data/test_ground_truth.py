@@ -79,7 +79,7 @@ def test_another_value_alone_is_not_taken_for_the_label(tmp_path: Path, value: i
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("values", [None, {"lesion": (255,)}])
 @pytest.mark.parametrize("end", [".jpg", ".png"])
-def test_what_jpeg_adds_beside_black_and_white_is_cut_at_half(
+def test_what_jpeg_adds_beside_black_and_white_is_thresholded_at_half(
     tmp_path: Path, own: bool, values: dict[str, tuple[int, ...]] | None, end: str
 ) -> None:
     y, x = np.mgrid[:200, :200]
@@ -97,19 +97,19 @@ def test_what_jpeg_adds_beside_black_and_white_is_cut_at_half(
     )
     found = read_ground_truth(given, sitk.Image([200, 200], sitk.sitkUInt8), LESION)
     assert np.array_equal(sitk.GetArrayFromImage(found.mask), disc)
-    assert found.cut == (file,)
+    assert found.thresholded == (file,)
 
 
-def test_label_numbers_are_never_cut(tmp_path: Path) -> None:
+def test_label_numbers_are_never_thresholded(tmp_path: Path) -> None:
     """Some numbers of small classes and 255 for none, as in street scenes, crowd near black and white too."""
     with pytest.raises(ImageError, match=r"holds \[2, 3, 255\]"):
         read_ground_truth(case(tmp_path, [1, 2, 3, 255]), IMAGE, LESION)
     named = {"lesion": (255,), "background": (1, 2, 3)}
     found = read_ground_truth(case(tmp_path, [1, 2, 3, 255], values=named), IMAGE, LESION)
-    assert (row_of(found.mask), found.cut) == ([0, 0, 0, 1], ())
+    assert (row_of(found.mask), found.thresholded) == ([0, 0, 0, 1], ())
 
 
-def test_a_soft_file_of_one_label_is_cut_at_half_and_small_numbers_are_an_error(tmp_path: Path) -> None:
+def test_a_soft_file_of_one_label_is_thresholded_at_half_and_small_numbers_are_an_error(tmp_path: Path) -> None:
     def of(row: list[int]) -> Case:
         return Case("c", "c", {"photo": tmp_path / "c.png"}, masks={"dark": write(tmp_path / "d.png", row)})
 

@@ -129,14 +129,14 @@ def test_bombs_are_refused_before_they_are_opened(tmp_path: Path) -> None:
     content = bytearray(pack(members()))  # a directory that claims more than the file holds
     at = content.index(b"PK\x01\x02")
     content[at + 20 : at + 28] = struct.pack("<II", 2**31, 2**31)
-    refused(tmp_path, bytes(content), "package-unsafe", "claim to be")
+    refused(tmp_path, bytes(content), "package-unsafe", "claim to hold")
 
 
 def test_a_member_that_the_manifest_does_not_know_or_misses_is_refused(tmp_path: Path) -> None:
     files = members()
     refused(tmp_path, pack({**files, "encoder/config.yaml": b"x"}), "package-altered", "not in the manifest")
     refused(tmp_path, pack({k: v for k, v in files.items() if k != "config.yaml"}), "package-altered", "missing")
-    refused(tmp_path, pack({**files, "config.yaml": b"task: diagnosis!!!\n"}), "package-altered", "manifest says")
+    refused(tmp_path, pack({**files, "config.yaml": b"task: diagnosis!!!\n"}), "package-altered", "differs from the manifest")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,6 @@ def test_a_manifest_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -
 
 def test_what_is_no_zip_or_not_there_says_so(tmp_path: Path) -> None:
     refused(tmp_path, b"", "package-altered")
-    refused(tmp_path, b"\x80\x04pickle", "package-altered", "not a whole package")
+    refused(tmp_path, b"\x80\x04pickle", "package-altered", "not a complete package")
     with pytest.raises(ModelError, match="cannot be read"):
         unpack(tmp_path / "nowhere.zip", ALLOWED)

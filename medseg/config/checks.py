@@ -222,6 +222,9 @@ def check_combinations(settings: Settings) -> None:
         )
 
 
+PRETRAINED_DEPTH = 5  # levels of EfficientNet-Lite0 below the image
+
+
 def _check_codes(codes: dict[str, list[str]]) -> None:
     for name, pair in codes.items():
         if len(pair) != 2 or not all(re.fullmatch(r"\d{6,16} \S.*", code) for code in pair):
@@ -235,6 +238,12 @@ def _check_network(segmenter: UNetSettings, organ: OrganSettings) -> None:
     if "x" in segmenter.predict.mirror_axes and organ.lateral_pairs:
         raise ConfigError("segmenter.predict.mirror_axes=[x] would average a lateral pair with its twin; leave x out")
     network, patch = segmenter.network, segmenter.patch_size
+    if network.encoder != "none" and (network.dimensions == 3 or network.depth not in (PRETRAINED_DEPTH, "auto")):
+        raise ConfigError(
+            f"segmenter.network.encoder={network.encoder}: is for images and slices, with "
+            f"segmenter.network.dimensions=2 and segmenter.network.depth={PRETRAINED_DEPTH}, not "
+            f"{network.dimensions} and {network.depth}; or set segmenter.network.encoder=none"
+        )
     if "auto" in (patch, segmenter.batch_size, network.dimensions, network.depth):
         return  # a plan decides
     _check_patch(network, list(patch))

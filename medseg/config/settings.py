@@ -159,7 +159,11 @@ class NetworkSettings(Group):
     dimensions: Literal[2, 3] | Auto = Field(description="2: slices and images; 3: volumes.")
     width: Count = Field(description="Channels of the first level.")
     max_width: Count = Field(description="Most channels of a level.")
-    depth: Count | Auto = Field(description="Levels below the first.")
+    depth: Count | Auto = Field(description="Levels below the first; a pretrained encoder has 5.")
+    encoder: Literal["none", "efficientnet_lite0"] = Field(
+        description="efficientnet_lite0: an encoder pretrained on ImageNet, 2D only; none: learns from nothing."
+    )
+    freeze_encoder: bool = Field(description="A pretrained encoder's weights stay as they are.")
     norm: Literal["instance", "batch", "group", "none"] = Field(description="Normalisation layer.")
     residual: bool = Field(description="Residual connections in each block.")
     strided: bool = Field(description="Stride-2 convolutions instead of max pooling.")
@@ -176,6 +180,7 @@ class OptimizerSettings(Group):
 
     name: Literal["adamw", "sgd"] = Field(description="Optimiser.")
     lr: Positive = Field(description="Highest learning rate.")
+    encoder_lr: Positive = Field(description="Highest learning rate of a pretrained encoder.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(description="Weight decay.")
     momentum: Fraction = Field(description="Nesterov momentum of sgd.")
     warmup_fraction: Annotated[float, Field(ge=0, le=0.9)] = Field(description="Fraction of training with warm-up.")

@@ -39,7 +39,7 @@ class DeepFeatures:
         self.segmenter, self.model, self.count = segmenter, segmenter.model, count
         tiling, network = segmenter.model.tiling, segmenter.model.network
         assert isinstance(network, UNet)
-        self.width = network.shape.widths()[-1]
+        self.width = network.encoder.widths[-1]
         self.factors = (1,) * (3 - len(tiling.patch)) + (tiling.multiple,) * len(tiling.patch)  # voxels a cell, z y x
 
     @classmethod

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.segmentation.losses import supervised
-from medseg.segmentation.unet import UNet
+from medseg.segmentation.unet import PretrainedEncoder, UNet
 
 
 class SegmentationModule(pl.LightningModule):
@@ -62,14 +62,25 @@ class SegmentationModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW or SGD with Nesterov momentum; warm-up, then cosine or polynomial decay."""
         s = self.settings
+        parameters = self.parameter_groups()
         if s["name"] == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                self.parameters(), s["lr"], momentum=s["momentum"], nesterov=True, weight_decay=s["weight_decay"]
+                parameters, s["lr"], momentum=s["momentum"], nesterov=True, weight_decay=s["weight_decay"]
             )
         else:
-            optimizer = torch.optim.AdamW(self.parameters(), s["lr"], weight_decay=s["weight_decay"])
+            optimizer = torch.optim.AdamW(parameters, s["lr"], weight_decay=s["weight_decay"], fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _step: self.rate(self.progress()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is learnt; a pretrained encoder that is not frozen is the last group, with a rate of its own."""
+        learnt = [p for p in self.parameters() if p.requires_grad]
+        if not isinstance(self.network, UNet) or not isinstance(self.network.encoder, PretrainedEncoder):
+            return [{"params": learnt}]
+        pretrained = [p for p in self.network.encoder.pretrained.parameters() if p.requires_grad]
+        known = set(pretrained)
+        groups = [{"params": [p for p in learnt if p not in known]}]
+        return [*groups, {"params": pretrained, "lr": self.settings["encoder_lr"]}] if pretrained else groups
 
     def progress(self) -> float:
         """Fraction of the training that is done, 0..1, by steps or by time, whichever is larger."""

@@ -10,11 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medseg.segmentation.efficientnet_lite import EfficientNetLite0
+
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 DROP = {2: nn.Dropout2d, 3: nn.Dropout3d}
 BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+PRETRAINED_DECODER = (1, 1.5, 2, 4, 8)  # times `width`, from the full size down: the encoder does most of the work
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -26,6 +29,8 @@ class Shape:
     width: int = 16  # channels of the first level, doubled a level
     max_width: int = 256
     depth: int = 4  # levels below the first
+    encoder: str = "none"  # none | efficientnet_lite0, which has learnt from ImageNet
+    freeze_encoder: bool = False  # its weights stay as they are
     norm: str = "instance"  # instance | batch | group | none
     residual: bool = False
     strided: bool = False  # stride-2 convolution in place of max pooling
@@ -33,8 +38,14 @@ class Shape:
     dropout: float = 0.0
 
     def widths(self) -> list[int]:
-        """Channels of each level, from the full size down."""
+        """Channels of each level of the plain encoder, from the full size down."""
         return [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
+
+    def decoder_widths(self) -> list[int]:
+        """Channels of each level of the decoder, from the full size down."""
+        if self.encoder == "none":
+            return self.widths()[:-1]
+        return [min(round(self.width * factor), self.max_width) for factor in PRETRAINED_DECODER]
 
 
 class UNet(nn.Module):
@@ -47,11 +58,12 @@ class UNet(nn.Module):
     def __init__(self, in_channels: int, classes: int, **shape: Any) -> None:
         super().__init__()
         self.shape = s = Shape(**shape)
-        widths = s.widths()
-        self.first = DoubleConv(in_channels, widths[0], s)
-        self.down = nn.ModuleList(Down(a, b, s) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(Up(b, a, s) for a, b in reversed(list(pairwise(widths))))
-        heads = widths[:-1] if s.deep_supervision else widths[:1]
+        self.encoder = make_encoder(in_channels, s)
+        outer, inner = s.decoder_widths(), self.encoder.widths
+        below = [*outer[1:], inner[-1]]
+        levels = zip(below, inner[:-1], outer, strict=True)
+        self.up = nn.ModuleList(Up(*channels, s) for channels in reversed(list(levels)))
+        heads = outer if s.deep_supervision else outer[:1]
         self.heads = nn.ModuleList(CONV[s.dimensions](width, classes, 1) for width in heads)
         self.settle("cpu")
 
@@ -69,9 +81,7 @@ class UNet(nn.Module):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The encoder's levels, from full size (B, width, *S) to the deepest (B, W, *S/2^depth)."""
-        levels = [self.first(self.arranged(x))]
-        for down in self.down:
-            levels.append(down(levels[-1]))
+        levels: list[Tensor] = self.encoder(self.arranged(x))
         return levels
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -87,6 +97,69 @@ class UNet(nn.Module):
             return [head(level).contiguous() for head, level in zip(self.heads, levels, strict=True)]
         logits: Tensor = self.heads[0](levels[0])
         return logits.contiguous()
+
+
+class PlainEncoder(nn.Module):
+    """The encoder of the paper: a `DoubleConv` a level, each level half the size of the one before."""
+
+    def __init__(self, in_channels: int, s: Shape) -> None:
+        super().__init__()
+        self.widths = s.widths()
+        self.first = DoubleConv(in_channels, self.widths[0], s)
+        self.down = nn.ModuleList(Down(a, b, s) for a, b in pairwise(self.widths))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, *S) → its levels, (B, W, *S/2^level) each."""
+        levels = [self.first(x)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        return levels
+
+    def load_pretrained(self) -> None:
+        """Nothing: it learns from nothing."""
+
+
+class PretrainedEncoder(nn.Module):
+    """EfficientNet-Lite0's levels, and one convolution at full size, which that network lacks."""
+
+    def __init__(self, in_channels: int, s: Shape) -> None:
+        super().__init__()
+        if s.dimensions != 2 or s.depth != len(EfficientNetLite0.widths):
+            raise ValueError(
+                f"encoder={s.encoder}: has 2 dimensions and depth {len(EfficientNetLite0.widths)}, "
+                f"not {s.dimensions} and {s.depth}; take encoder=none for others"
+            )
+        self.frozen = s.freeze_encoder
+        self.first = nn.Sequential(
+            nn.Conv2d(in_channels, s.width, 3, padding=1, bias=s.norm == "none"),
+            normalisation(s.width, s),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+        self.pretrained = EfficientNetLite0(in_channels).requires_grad_(not self.frozen)
+        self.widths = [s.width, *EfficientNetLite0.widths]
+
+    def train(self, mode: bool = True) -> PretrainedEncoder:
+        """A frozen encoder keeps the statistics of its normalisation too."""
+        super().train(mode)
+        self.pretrained.train(mode and not self.frozen)
+        return self
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, *S) → its levels, (B, W, *S/2^level) each."""
+        return [self.first(x), *self.pretrained.levels(x)]
+
+    def load_pretrained(self) -> None:
+        """Take the weights learnt on ImageNet, before a training."""
+        self.pretrained.load_imagenet()
+
+
+def make_encoder(in_channels: int, s: Shape) -> PlainEncoder | PretrainedEncoder:
+    """The encoder that `s.encoder` names."""
+    if s.encoder == "none":
+        return PlainEncoder(in_channels, s)
+    if s.encoder == "efficientnet_lite0":
+        return PretrainedEncoder(in_channels, s)
+    raise ValueError(f"encoder={s.encoder!r}: must be none or efficientnet_lite0")
 
 
 class DoubleConv(nn.Module):
@@ -133,14 +206,14 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Twice the size: 2×2 up-convolution, concatenation with the encoder's level, then a `DoubleConv`."""
 
-    def __init__(self, inside: int, outside: int, s: Shape) -> None:
+    def __init__(self, inside: int, skip: int, outside: int, s: Shape) -> None:
         super().__init__()
         self.grow = UP[s.dimensions](inside, outside, 2, stride=2)
-        self.convolve = DoubleConv(2 * outside, outside, s)
+        self.convolve = DoubleConv(skip + outside, outside, s)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, inside, *S/2) and (B, outside, *S) → (B, outside, *S)."""
-        y: Tensor = self.convolve(torch.cat([skip, self.grow(x)], dim=1))  # (B, 2·outside, *S)
+        """(B, inside, *S/2) and (B, skip, *S) → (B, outside, *S)."""
+        y: Tensor = self.convolve(torch.cat([skip, self.grow(x)], dim=1))  # (B, skip + outside, *S)
         return y
 
 

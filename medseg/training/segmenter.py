@@ -33,6 +33,7 @@ from medseg.quality.ood import image_stats
 from medseg.reports.plots import curves
 from medseg.runs.run import Run
 from medseg.segmentation.lightning_module import SegmentationModule
+from medseg.segmentation.unet import UNet
 from medseg.training.callbacks import AveragedWeights, NonFiniteLossGuard, ProgressCallback
 from medseg.training.checkpointing import TimeBudget, ignore_interrupts
 from medseg.training.holdout import evaluate_holdout, results
@@ -141,6 +142,8 @@ def _learn(
 ) -> tuple[list[str], Segmenter]:
     """The segmenter, trained and saved; and what to say of it in the card."""
     network = make_network(config)
+    if isinstance(network, UNet):
+        network.encoder.load_pretrained()
     seconds, steps = _fit(config, run, network, data)
     run.save_weights(network.state_dict())
     if run.file("history.csv").is_file():

@@ -136,7 +136,8 @@ def test_a_member_that_the_manifest_does_not_know_or_misses_is_refused(tmp_path:
     files = members()
     refused(tmp_path, pack({**files, "encoder/config.yaml": b"x"}), "package-altered", "not in the manifest")
     refused(tmp_path, pack({k: v for k, v in files.items() if k != "config.yaml"}), "package-altered", "missing")
-    refused(tmp_path, pack({**files, "config.yaml": b"task: diagnosis!!!\n"}), "package-altered", "differs from the manifest")
+    changed = {**files, "config.yaml": b"task: diagnosis!!!\n"}
+    refused(tmp_path, pack(changed), "package-altered", "differs from the manifest")
 
 
 @pytest.mark.parametrize(

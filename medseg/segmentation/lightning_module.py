@@ -68,9 +68,23 @@ class SegmentationModule(pl.LightningModule):
                 parameters, s["lr"], momentum=s["momentum"], nesterov=True, weight_decay=s["weight_decay"]
             )
         else:
-            optimizer = torch.optim.AdamW(parameters, s["lr"], weight_decay=s["weight_decay"], fused=True)
+            optimizer = torch.optim.AdamW(
+                parameters, s["lr"], weight_decay=s["weight_decay"], fused=not self._scales_loss()
+            )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _step: self.rate(self.progress()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the gradient's norm; Lightning refuses that for a fused optimiser, which could be one that unscales."""
+        if self._scales_loss():
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def _scales_loss(self) -> bool:
+        return self._trainer is not None and self.trainer.precision == "16-mixed"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is learnt; a pretrained encoder that is not frozen is the last group, with a rate of its own."""

@@ -24,7 +24,8 @@ from medseg.errors import ConfigError
 # What a plan can decide from the data.
 AUTO = (
     "organ.spacing_mm", "organ.image_size", "segmenter.patch_size", "segmenter.batch_size",
-    "segmenter.network.dimensions", "segmenter.network.depth", "preprocess.intensity", "preprocess.grid",
+    "segmenter.network.dimensions", "segmenter.network.depth", "segmenter.network.encoder", "segmenter.network.norm",
+    "preprocess.intensity", "preprocess.grid",
 )  # fmt: skip
 
 # What may differ when a run goes on: how long, and where it is computed.
@@ -238,13 +239,13 @@ def _check_network(segmenter: UNetSettings, organ: OrganSettings) -> None:
     if "x" in segmenter.predict.mirror_axes and organ.lateral_pairs:
         raise ConfigError("segmenter.predict.mirror_axes=[x] would average a lateral pair with its twin; leave x out")
     network, patch = segmenter.network, segmenter.patch_size
-    if network.encoder != "none" and (network.dimensions == 3 or network.depth not in (PRETRAINED_DEPTH, "auto")):
+    if network.encoder not in ("none", "auto") and (network.dimensions == 3 or network.depth not in (PRETRAINED_DEPTH, "auto")):
         raise ConfigError(
             f"segmenter.network.encoder={network.encoder}: is for images and slices, with "
             f"segmenter.network.dimensions=2 and segmenter.network.depth={PRETRAINED_DEPTH}, not "
             f"{network.dimensions} and {network.depth}; or set segmenter.network.encoder=none"
         )
-    if "auto" in (patch, segmenter.batch_size, network.dimensions, network.depth):
+    if "auto" in (patch, segmenter.batch_size, network.dimensions, network.depth, network.encoder, network.norm):
         return  # a plan decides
     _check_patch(network, list(patch))
 

@@ -160,11 +160,11 @@ class NetworkSettings(Group):
     width: Count = Field(description="Channels of the first level.")
     max_width: Count = Field(description="Most channels of a level.")
     depth: Count | Auto = Field(description="Levels below the first; a pretrained encoder has 5.")
-    encoder: Literal["none", "efficientnet_lite0"] = Field(
+    encoder: Literal["none", "efficientnet_lite0"] | Auto = Field(
         description="efficientnet_lite0: an encoder pretrained on ImageNet, 2D only; none: learns from nothing."
     )
     freeze_encoder: bool = Field(description="A pretrained encoder's weights stay as they are.")
-    norm: Literal["instance", "batch", "group", "none"] = Field(description="Normalisation layer.")
+    norm: Literal["instance", "batch", "group", "none"] | Auto = Field(description="Normalisation layer.")
     residual: bool = Field(description="Residual connections in each block.")
     strided: bool = Field(description="Stride-2 convolutions instead of max pooling.")
     deep_supervision: bool = Field(description="Losses at the decoder's lower levels too.")

@@ -132,11 +132,12 @@ class ConvNorm(nn.Module):
         return F.relu6(y, inplace=True) if self.activation else y
 
     def _convolve(self, x: Tensor) -> Tensor:
-        if self.conv.groups == 1 or not self.training or x.device.type != "cpu":
-            y: Tensor = self.conv(x)
-            return y
-        weight = self.conv.weight.to(x.dtype)
-        y = Depthwise.apply(x, weight, self.conv.stride, self.conv.padding)  # type: ignore[no-untyped-call]
+        y: Tensor
+        if self.conv.groups > 1 and self.training and x.device.type == "cpu":
+            weight = self.conv.weight.to(x.dtype)
+            y = Depthwise.apply(x, weight, self.conv.stride, self.conv.padding)  # type: ignore[no-untyped-call]
+        else:
+            y = self.conv(x)
         return y
 
 

@@ -18,6 +18,8 @@ PREDICTION_VALUES = 7  # the same at the peak of a forward pass
 MIN_DIAMETER = 3.0  # voxels across the smallest structure
 SMALL_LESION = 0.03  # of a 2D image's long side: smaller lesions vanish when the image is downsampled
 MIN_IMAGE_SIDE = 128
+PRETRAINED_DEPTH = 5  # levels of EfficientNet-Lite0 below the image
+MIN_CELLS = 2  # voxels of the patch at the lowest level
 
 
 class Decision(NamedTuple):
@@ -37,9 +39,13 @@ def decide(facts: Facts, device: str, batch_memory: float) -> dict[str, Decision
     flat = len(facts["size"]) == 2 or facts["size"][2] == 1
     plan = _picture(facts, device) if flat else _volume(facts, device)
     patch = plan["segmenter.patch_size"].value
-    depth = plan["segmenter.network.depth"] = _depth(patch)
+    plan |= _network(plan["segmenter.network.dimensions"].value)
+    pretrained = plan["segmenter.network.encoder"].value != "none"
+    depth = plan["segmenter.network.depth"] = (
+        Decision(PRETRAINED_DEPTH, "the levels of the pretrained encoder") if pretrained else _depth(patch)
+    )
     plan["segmenter.patch_size"] = Decision(
-        [math.ceil(size / 2**depth.value) * 2**depth.value for size in patch],
+        [max(MIN_CELLS, math.ceil(size / 2**depth.value)) * 2**depth.value for size in patch],
         f"{plan['segmenter.patch_size'].reason}; a multiple of 2^{depth.value}",
     )
     plan["segmenter.batch_size"] = _batch(plan, batch_memory)
@@ -107,6 +113,16 @@ def _volume(facts: Facts, device: str) -> dict[str, Decision]:
         "organ.spacing_mm": Decision([step, step, round(max(step, spacing[2]), 2)], why),
         "segmenter.patch_size": Decision(patch, "as much of a volume as memory allows"),
     }
+
+
+def _network(dimensions: int) -> dict[str, Decision]:
+    if dimensions == 2:
+        encoder = Decision("efficientnet_lite0", "2D: an encoder pretrained on ImageNet learns from fewer images")
+        norm = Decision("batch", "as the pretrained encoder")
+    else:
+        encoder = Decision("none", "there is no pretrained encoder for volumes")
+        norm = Decision("instance", "batches of volumes are small")
+    return {"segmenter.network.encoder": encoder, "segmenter.network.norm": norm}
 
 
 def _depth(patch: list[int]) -> Decision:

@@ -125,7 +125,7 @@ def _costs(config: Settings, plan: dict[str, Decision], found: dict[str, Any]) -
     unet = config.segmenter if isinstance(config.segmenter, UNetSettings) else None
     base = unet.network.component() if unet else {"_target_": "medseg.segmentation.unet.UNet"}
     shape = {key: value for key, value in base.items() if value != "auto"}
-    shape |= {key: plan[f"segmenter.network.{key}"].value for key in ("dimensions", "depth")}
+    shape |= {key: plan[f"segmenter.network.{key}"].value for key in ("dimensions", "depth", "encoder", "norm")}
     count = len(config.organ.labels) + config.organ.exclusive_labels
     around = unet.context_slices if unet and shape["dimensions"] == 2 else 0
     channels = len(config.organ.channels) * found["components"] * (2 * around + 1)

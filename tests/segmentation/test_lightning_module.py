@@ -4,6 +4,7 @@ from torch import nn
 
 from medseg.segmentation.lightning_module import SegmentationModule
 from medseg.segmentation.losses import DiceCrossEntropy
+from medseg.segmentation.unet import UNet
 
 ADAMW = {
     "name": "adamw",
@@ -60,3 +61,16 @@ def test_a_step_lowers_the_loss() -> None:
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_configure_optimizers_gives_a_pretrained_encoder_its_own_rate() -> None:
+    network = UNet(1, 2, encoder="efficientnet_lite0", depth=5, norm="batch")
+    training = SegmentationModule(network, DiceCrossEntropy(), ADAMW | {"encoder_lr": 0.002}, 100)
+    learnt, pretrained = training.configure_optimizers()["optimizer"].param_groups
+    assert (learnt["initial_lr"], pretrained["initial_lr"]) == (0.01, 0.002)
+    assert len(pretrained["params"]) == len(list(network.encoder.pretrained.parameters()))
+    assert len(learnt["params"]) + len(pretrained["params"]) == len(list(network.parameters()))
+    frozen = UNet(1, 2, encoder="efficientnet_lite0", depth=5, norm="batch", freeze_encoder=True)
+    groups = SegmentationModule(frozen, DiceCrossEntropy(), ADAMW, 100).configure_optimizers()["optimizer"].param_groups
+    assert len(groups) == 1
+    assert all(parameter.requires_grad for parameter in groups[0]["params"])

@@ -76,3 +76,37 @@ def test_logits_lie_as_masks_do() -> None:
         network = UNet(1, 3, dimensions=dimensions, width=4, depth=2, deep_supervision=True)
         assert all(logits.is_contiguous() for logits in network(torch.rand(2, 1, *sizes)))
         assert network.eval()(torch.rand(2, 1, *sizes)).is_contiguous()
+
+
+def pretrained(**shape: object) -> UNet:
+    torch.manual_seed(0)
+    return UNet(2, 3, encoder="efficientnet_lite0", depth=5, norm="batch", **shape)
+
+
+def test_unet_with_a_pretrained_encoder_keeps_the_size_and_learns_everywhere() -> None:
+    network = pretrained()
+    network.encoder.load_pretrained()
+    logits = network(torch.rand(2, 2, 64, 96))
+    assert logits.shape == (2, 3, 64, 96)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert [level.shape[1] for level in network.encode(torch.rand(1, 2, 64, 64))] == [16, 16, 24, 40, 112, 320]
+    assert [head.in_channels for head in pretrained(deep_supervision=True).heads] == [16, 24, 32, 64, 128]
+
+
+def test_unet_with_a_frozen_encoder_keeps_its_weights_and_statistics() -> None:
+    network = pretrained(freeze_encoder=True)
+    network.encoder.load_pretrained()
+    before = {name: value.clone() for name, value in network.encoder.pretrained.state_dict().items()}
+    network.train()
+    network(torch.rand(2, 2, 64, 64)).square().sum().backward()
+    after = network.encoder.pretrained.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in network.encoder.pretrained.parameters())
+    assert network.heads[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("shape", [{"dimensions": 3}, {"depth": 4}, {"encoder": "resnet"}])
+def test_unet_with_an_impossible_encoder_is_refused(shape: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="encoder="):
+        UNet(1, 2, **({"encoder": "efficientnet_lite0", "depth": 5} | shape))

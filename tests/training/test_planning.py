@@ -41,7 +41,8 @@ def test_auto_values_come_from_the_plan_that_a_user_edited(cohort: Path, tmp_pat
     assert planned.preprocess["intensity"]["_target_"].endswith("Window")
     (tmp_path / "plan.yaml").write_text(
         "segmenter.patch_size: [32, 32]\nsegmenter.batch_size: 3\nsegmenter.network.depth: 2\n"
-        "segmenter.network.dimensions: 2\npreprocess.intensity: null\npreprocess.grid: null\n"
+        "segmenter.network.dimensions: 2\nsegmenter.network.encoder: none\nsegmenter.network.norm: batch\n"
+        "preprocess.intensity: null\npreprocess.grid: null\n"
     )
     edited = resolve_plan(compose(["organ=lung", *AUTO, f"plan={tmp_path / 'plan.yaml'}"]), cases)
     assert edited.unet().planned() == ((32, 32), 3, 2, 2)

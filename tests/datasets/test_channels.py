@@ -34,5 +34,5 @@ def test_read_cases_without_channel_suffix_raises_with_names(tmp_path: Path, ins
     file = write_photo(tmp_path / inside / "p1.nrrd")
     with pytest.raises(DataError) as caught:
         read_cases(tmp_path, ["flair", "t1c"])
-    assert f"{file}: is none of the channels flair, t1c" in str(caught.value)
+    assert f"{file}: matches none of the channels flair, t1c" in str(caught.value)
     assert "p1_flair.nrrd, p1_t1c.nrrd" in str(caught.value)

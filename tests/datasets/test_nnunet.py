@@ -86,7 +86,7 @@ def test_read_cases_unsplit_decathlon_channels_raise_with_remedy(tmp_path: Path)
 def test_prepare_dataset_wrong_number_of_channels_fails(tmp_path: Path) -> None:
     decathlon(tmp_path / "raw", (3, 3, 6, 5))
     (entry,) = prepare_dataset("nnunet", tmp_path / "raw", tmp_path / "out").entries
-    assert "BRATS_001.nii.gz: holds 3 volumes for 4 channels (flair, t1w, t1gd, t2w)" in entry.message
+    assert "BRATS_001.nii.gz: has 3 volumes for 4 channels (flair, t1w, t1gd, t2w)" in entry.message
 
 
 def test_as_source_rgb_file_is_one_channel(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ def test_a_known_field_is_taken_out(size: tuple[int, int, int], spacing: tuple[f
     assert result.GetPixelID() == sitk.sitkFloat32
     assert result.GetSpacing() == image.GetSpacing()
     inside = sitk.GetArrayFromImage(labels) > 0
-    found = sitk.GetArrayFromImage(image)[inside] / sitk.GetArrayFromImage(result)[inside]
-    assert np.log(found).mean() == pytest.approx(0, abs=0.02)  # the level of brightness stays
-    assert np.corrcoef(found, field[inside])[0, 1] > 0.97
+    estimated = sitk.GetArrayFromImage(image)[inside] / sitk.GetArrayFromImage(result)[inside]
+    assert np.log(estimated).mean() == pytest.approx(0, abs=0.02)  # the level of brightness stays
+    assert np.corrcoef(estimated, field[inside])[0, 1] > 0.97
 
 
 def test_turned_axes_give_the_same_correction() -> None:
@@ -92,13 +92,13 @@ def test_images_that_cannot_be_corrected_are_named() -> None:
 
 
 def test_n4_pads_a_thin_slab_to_half_of_its_longest_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[float]] = []
+    sizes: list[list[float]] = []
 
     class Noted:
         def SetMaximumNumberOfIterations(self, _iterations: list[int]) -> None: ...  # noqa: N802
 
         def Execute(self, image: sitk.Image, mask: sitk.Image) -> None:  # noqa: N802
-            seen.append([size * side for size, side in zip(image.GetSize(), image.GetSpacing(), strict=True)])
+            sizes.append([size * side for size, side in zip(image.GetSize(), image.GetSpacing(), strict=True)])
             assert mask.GetSize() == image.GetSize()
             raise RuntimeError("stopped here")
 
@@ -106,5 +106,5 @@ def test_n4_pads_a_thin_slab_to_half_of_its_longest_side(monkeypatch: pytest.Mon
     labels, field = tissues((64, 64, 6), (2.0, 2.0, 3.0))  # 128 mm × 128 mm × 18 mm
     with pytest.raises(ImageError, match="stopped here"):
         N4()(scan(labels, field))
-    assert seen[0][0] == pytest.approx(128, abs=8)
-    assert 60 <= seen[0][2] <= 76
+    assert sizes[0][0] == pytest.approx(128, abs=8)
+    assert 60 <= sizes[0][2] <= 76

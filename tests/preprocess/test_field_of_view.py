@@ -13,8 +13,8 @@ def colour(grey: np.ndarray, tint: tuple[float, float, float] = (1.0, 0.7, 0.5))
     return sitk.GetImageFromArray(((grey + noise)[..., None] * np.array(tint)).clip(0, 1).astype(np.float32), True)
 
 
-def overlap(found: sitk.Image, truth: np.ndarray) -> float:
-    mask = sitk.GetArrayFromImage(found) > 0
+def overlap(result: sitk.Image, truth: np.ndarray) -> float:
+    mask = sitk.GetArrayFromImage(result) > 0
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
@@ -51,9 +51,9 @@ def test_an_ultrasound_sector_leaves_out_margins_and_text() -> None:
     speckle = np.random.default_rng(1).rayleigh(0.25, Y.shape)
     image = np.where(sector, speckle, 0.0)
     image[20:30, 5:40] = 0.9  # text
-    found = Sector()(sitk.GetImageFromArray(image.clip(0, 1).astype(np.float32)))
-    assert overlap(found, sector) > 0.88  # its convex hull
-    assert not sitk.GetArrayFromImage(found)[20:30, 5:40].any()
+    mask = Sector()(sitk.GetImageFromArray(image.clip(0, 1).astype(np.float32)))
+    assert overlap(mask, sector) > 0.88  # its convex hull
+    assert not sitk.GetArrayFromImage(mask)[20:30, 5:40].any()
 
 
 def head() -> tuple[np.ndarray, np.ndarray]:
@@ -91,12 +91,12 @@ def test_cropping_keeps_physical_coordinates() -> None:
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((2.0, 3.0, 4.0))
     image.SetOrigin((-5.0, 7.0, 9.0))
-    part = CropToFieldOfView(Head())(image)
-    assert part.GetSize()[0] < image.GetSize()[0]
-    assert part.GetSize()[2] == 12
-    point = part.TransformIndexToPhysicalPoint((3, 4, 5))
+    cropped = CropToFieldOfView(Head())(image)
+    assert cropped.GetSize()[0] < image.GetSize()[0]
+    assert cropped.GetSize()[2] == 12
+    point = cropped.TransformIndexToPhysicalPoint((3, 4, 5))
     assert image.TransformPhysicalPointToIndex(point) is not None
-    assert image[image.TransformPhysicalPointToIndex(point)] == part[3, 4, 5]
+    assert image[image.TransformPhysicalPointToIndex(point)] == cropped[3, 4, 5]
 
 
 @pytest.mark.parametrize("shape", [(300, 400), (600, 800)])
@@ -121,9 +121,9 @@ def test_fluid_between_brain_and_skull_belongs_to_the_head_in_a_slab_with_blank_
     slab = np.where(r < 0.8, 100.0, np.where(r < 0.9, 12.0, np.where(r < 1.0, 70.0, 2.0))).astype(np.float32)
     slab += np.random.default_rng(0).normal(0, 1, slab.shape).astype(np.float32)
     slab[:2] = slab[-2:] = 0
-    found = sitk.GetArrayFromImage(Head()(sitk.GetImageFromArray(slab))) > 0
-    assert (found[2:5] & (r < 1)[2:5]).sum() > 0.97 * (r < 1)[2:5].sum()
-    assert not found[:2].any()
+    mask = sitk.GetArrayFromImage(Head()(sitk.GetImageFromArray(slab))) > 0
+    assert (mask[2:5] & (r < 1)[2:5]).sum() > 0.97 * (r < 1)[2:5].sum()
+    assert not mask[:2].any()
 
 
 def test_a_coloured_sticker_at_the_border_is_left_out_and_a_blue_lesion_is_not() -> None:
@@ -132,9 +132,9 @@ def test_a_coloured_sticker_at_the_border_is_left_out_and_a_blue_lesion_is_not()
     lesion = np.hypot(Y - 160, X - 180) < 40
     values[sticker] = (0.3, 0.5, 0.8)
     values[lesion] = (0.45, 0.43, 0.55)
-    found = sitk.GetArrayFromImage(Dermoscope()(sitk.GetImageFromArray(values, isVector=True))) > 0
-    assert not (found & sticker).any()
-    assert found[lesion].all()
+    mask = sitk.GetArrayFromImage(Dermoscope()(sitk.GetImageFromArray(values, isVector=True))) > 0
+    assert not (mask & sticker).any()
+    assert mask[lesion].all()
 
 
 @pytest.mark.parametrize("size", [(64, 80), (300, 400), (1400, 2100)])
@@ -146,9 +146,9 @@ def test_painted_discs_are_found_at_any_size(size: tuple[int, int], surround: fl
     light = 0.75 - 0.5 * away  # darker to the rim
     image = colour(np.where(away < radius, light, surround), (1.0, 0.6, 0.3) if surround < 0.9 else (1.0, 1.0, 1.0))
     image.SetSpacing((0.3, 0.4))
-    found = Fundus()(image)
-    assert overlap(found, away < radius) > 0.98
-    assert found.GetSpacing() == image.GetSpacing()
+    mask = Fundus()(image)
+    assert overlap(mask, away < radius) > 0.98
+    assert mask.GetSpacing() == image.GetSpacing()
 
 
 def test_a_photograph_without_surround_is_all_field() -> None:
@@ -167,8 +167,8 @@ def test_a_round_dermoscope_is_found_also_where_its_picture_was_squashed(axes: t
 
 def test_dense_dark_hair_that_runs_into_the_corners_is_no_ring() -> None:
     hair = ((X + Y) % 40 < 5) | ((X - Y) % 55 < 5)
-    found = Dermoscope()(colour(np.where(hair, 0.1, 0.8)))
-    assert sitk.GetArrayFromImage(found).mean() > 0.99
+    mask = Dermoscope()(colour(np.where(hair, 0.1, 0.8)))
+    assert sitk.GetArrayFromImage(mask).mean() > 0.99
 
 
 @pytest.mark.parametrize("cast", [(1.0, 0.9, 0.3), (0.6, 0.7, 1.0)])
@@ -182,8 +182,8 @@ def test_a_colour_cast_is_no_sticker(cast: tuple[float, float, float]) -> None:
 def test_a_cyst_that_parts_the_echoes_is_inside() -> None:
     speckle = np.random.default_rng(1).rayleigh(0.25, Y.shape)
     speckle[120:190] = 0
-    found = Sector()(sitk.GetImageFromArray((speckle * 255).clip(0, 255).astype(np.uint8)))
-    assert sitk.GetArrayFromImage(found).all()
+    mask = Sector()(sitk.GetImageFromArray((speckle * 255).clip(0, 255).astype(np.uint8)))
+    assert sitk.GetArrayFromImage(mask).all()
 
 
 def test_margins_beside_a_linear_array_are_left_out() -> None:
@@ -194,7 +194,7 @@ def test_margins_beside_a_linear_array_are_left_out() -> None:
 
 
 def test_an_ultrasound_volume_has_no_picture_field() -> None:
-    with pytest.raises(ImageError, match="a picture is needed"):
+    with pytest.raises(ImageError, match="needs a 2D image"):
         Sector()(sitk.Image([8, 8, 8], sitk.sitkFloat32))
     with pytest.raises(ImageError, match="one value per pixel"):
         Body()(sitk.Image([8, 8], sitk.sitkVectorUInt8, 3))

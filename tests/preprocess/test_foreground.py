@@ -2,19 +2,28 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medseg.preprocess.foreground import enlarge, fill_slices, hull, largest, opened, pieces, rounded, thumbnail
+from medseg.preprocess.foreground import (
+    enlarge,
+    fill_slices,
+    hull,
+    large_components,
+    largest,
+    opened,
+    rounded,
+    thumbnail,
+)
 
 Y, X = np.indices((120, 160)).astype(np.float32)
 
 
-def overlap(found: np.ndarray, truth: np.ndarray) -> float:
-    return float((found & truth).sum() / (found | truth).sum())
+def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    return float((mask & truth).sum() / (mask | truth).sum())
 
 
 @pytest.mark.parametrize("shape", [(100, 130), (517, 803), (6, 90, 70)])
 def test_a_mask_comes_back_from_the_thumbnail_where_it_was(shape: tuple[int, ...]) -> None:
-    place = np.indices(shape).astype(np.float32)
-    truth = np.hypot((place[-2] / shape[-2] - 0.4) / 0.3, (place[-1] / shape[-1] - 0.55) / 0.35) < 1
+    position = np.indices(shape).astype(np.float32)
+    truth = np.hypot((position[-2] / shape[-2] - 0.4) / 0.3, (position[-1] / shape[-1] - 0.55) / 0.35) < 1
     image = sitk.GetImageFromArray(truth.astype(np.float32))
     image.SetSpacing([0.5, 2.0, 3.0][: len(shape)])
     image.SetOrigin([4.0, 5.0, 6.0][: len(shape)])
@@ -58,9 +67,9 @@ def test_parts_are_kept_by_size() -> None:
     mask = np.zeros((20, 30), bool)
     mask[2:12, 2:12], mask[2:7, 20:25], mask[15, 15] = True, True, True
     assert largest(mask).sum() == 100
-    assert pieces(mask, 0.1).sum() == 125
+    assert large_components(mask, 0.1).sum() == 125
     assert not largest(np.zeros((4, 4), bool)).any()
-    assert not pieces(np.zeros((4, 4), bool), 0.1).any()
+    assert not large_components(np.zeros((4, 4), bool), 0.1).any()
 
 
 def test_opening_keeps_the_corners_of_the_image_and_drops_thin_lines() -> None:

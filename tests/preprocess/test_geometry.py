@@ -8,8 +8,8 @@ from medseg.preprocess.geometry import Orient, Resample, SliceAxis, grid_of, mat
 def ramp(size: tuple[int, ...] = (12, 10, 8), spacing: tuple[float, ...] = (1.0, 1.5, 3.0)) -> sitk.Image:
     """Intensity = physical x + 2y (+ 3z), so that any right resampling keeps it."""
     image = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, size, [5.0] * len(size), spacing)
-    parts = [sitk.VectorIndexSelectionCast(image, axis) * (axis + 1) for axis in range(len(size))]
-    return sum(parts[1:], parts[0])
+    components = [sitk.VectorIndexSelectionCast(image, axis) * (axis + 1) for axis in range(len(size))]
+    return sum(components[1:], components[0])
 
 
 def inner_error(image: sitk.Image) -> float:
@@ -17,9 +17,9 @@ def inner_error(image: sitk.Image) -> float:
     points = sitk.PhysicalPointSource(
         sitk.sitkVectorFloat64, image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection()
     )
-    wanted = sitk.GetArrayFromImage(points) @ np.arange(1, image.GetDimension() + 1)
+    expected = sitk.GetArrayFromImage(points) @ np.arange(1, image.GetDimension() + 1)
     inner = (slice(1, -1),) * image.GetDimension()
-    return float(np.abs(sitk.GetArrayFromImage(image) - wanted)[inner].max())
+    return float(np.abs(sitk.GetArrayFromImage(image) - expected)[inner].max())
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, None), (0.5, None, 1.5), (3.3, 4.0, 7.0)])
@@ -27,8 +27,8 @@ def test_resampling_keeps_physical_places(spacing: tuple[float | None, ...]) -> 
     image = ramp((24, 20, 16))
     result = Resample(spacing)(image)
     assert inner_error(result) < 1e-3
-    for axis, wanted in enumerate(spacing):
-        assert result.GetSpacing()[axis] == pytest.approx(wanted or image.GetSpacing()[axis])
+    for axis, expected in enumerate(spacing):
+        assert result.GetSpacing()[axis] == pytest.approx(expected or image.GetSpacing()[axis])
 
 
 def test_resampling_averages_what_it_drops() -> None:

@@ -48,16 +48,16 @@ def strands(shape: tuple[int, ...], count: int, thick: float, seed: int = 0) -> 
     return np.asarray(cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def painted(picture: Float32Array, cover: npt.NDArray[np.floating], colour: tuple[float, float, float]) -> Float32Array:
-    return np.asarray(picture * (1 - cover[..., None]) + np.array(colour) * cover[..., None], np.float32)
+def painted(photo: Float32Array, cover: npt.NDArray[np.floating], colour: tuple[float, float, float]) -> Float32Array:
+    return np.asarray(photo * (1 - cover[..., None]) + np.array(colour) * cover[..., None], np.float32)
 
 
 def image(array: npt.NDArray[np.generic]) -> sitk.Image:
     return sitk.GetImageFromArray(array, isVector=array.ndim == 3)
 
 
-def psnr(one: Float32Array, other: Float32Array, where: BoolArray) -> float:
-    return float(-10 * np.log10(((one - other)[where] ** 2).mean()))
+def psnr(a: Float32Array, b: Float32Array, where: BoolArray) -> float:
+    return float(-10 * np.log10(((a - b)[where] ** 2).mean()))
 
 
 def gain(width: int, colour: tuple[float, float, float], thick: float, seed: int = 0) -> float:
@@ -71,8 +71,8 @@ def gain(width: int, colour: tuple[float, float, float], thick: float, seed: int
     return psnr(after, clean, near) - psnr(hairy, clean, near)
 
 
-def found(picture: Float32Array) -> BoolArray:
-    return np.asarray(sitk.GetArrayFromImage(hair_mask(image(picture))) > 0)
+def detected(photo: Float32Array) -> BoolArray:
+    return np.asarray(sitk.GetArrayFromImage(hair_mask(image(photo))) > 0)
 
 
 @pytest.mark.parametrize(("thick", "least"), [(0.002, 5), (0.004, 6), (0.007, 6)])  # the thinnest is a pixel wide
@@ -89,7 +89,7 @@ def test_it_goes_from_small_and_large_pictures(width: int) -> None:
 @pytest.mark.parametrize("width", [128, 512, 1024, 2048])
 def test_a_picture_without_hair_stays(width: int) -> None:
     clean = skin(width, seed=2)
-    assert found(clean).mean() <= 0.01
+    assert detected(clean).mean() <= 0.01
     after = sitk.GetArrayFromImage(RemoveHair()(image(clean)))
     half = (slice(None, None, 1 + width // 1100),) * 2
     assert structural_similarity(clean[half], after[half], channel_axis=2, data_range=1.0) >= 0.99
@@ -103,10 +103,10 @@ def test_a_ruler_is_no_hair_though_hair_crosses_it() -> None:
         foot = (200 + 10 * tooth, round(520 - 20 / 34 * tooth))
         cv2.line(ruler, foot, (foot[0] - 1, foot[1] - (24 if tooth % 5 == 0 else 14)), 255, 1, cv2.LINE_AA)
     shown = painted(clean, ruler / 255, BLACK)
-    assert found(shown)[ruler > 0].mean() < 0.1
+    assert detected(shown)[ruler > 0].mean() < 0.1
     hair = np.zeros_like(ruler)
     cv2.line(hair, (330, 380), (420, 590), 255, 3, cv2.LINE_AA)
-    crossed = found(painted(shown, hair / 255, BLACK))
+    crossed = detected(painted(shown, hair / 255, BLACK))
     assert crossed[(ruler > 0) & (hair == 0)].mean() < 0.2
     assert crossed[(hair > 0) & (ruler == 0)].mean() > 0.8
 
@@ -115,21 +115,21 @@ def test_a_ruler_is_no_hair_though_hair_crosses_it() -> None:
 def test_ink_and_blood_vessels_are_no_hair(colour: tuple[float, float, float]) -> None:
     clean = skin(640)
     cover = strands(clean.shape, 12, 0.004)
-    assert found(painted(clean, cover, colour)).mean() < 0.1 * found(painted(clean, cover, BROWN)).mean()
+    assert detected(painted(clean, cover, colour)).mean() < 0.1 * detected(painted(clean, cover, BROWN)).mean()
 
 
 def test_the_rim_of_the_dermoscope_is_no_hair() -> None:
     clean = skin(800)
     rim = np.zeros(clean.shape[:2], np.uint8)
     cv2.circle(rim, (400, 300), 420, 255, 4, cv2.LINE_AA)
-    assert not found(painted(clean, rim / 255, BLACK)).any()
+    assert not detected(painted(clean, rim / 255, BLACK)).any()
 
 
 def test_dark_and_light_hair_can_be_left() -> None:
     clean = skin(512)
-    for colour, kept in ((BLACK, RemoveHair(dark=False)), (WHITE, RemoveHair(light=False))):
+    for colour, remover in ((BLACK, RemoveHair(dark=False)), (WHITE, RemoveHair(light=False))):
         hairy = image(painted(clean, strands(clean.shape, 8, 0.004), colour))
-        assert np.array_equal(sitk.GetArrayFromImage(kept(hairy)), sitk.GetArrayFromImage(hairy))
+        assert np.array_equal(sitk.GetArrayFromImage(remover(hairy)), sitk.GetArrayFromImage(hairy))
 
 
 def test_hardly_any_hair_leaves_the_picture() -> None:

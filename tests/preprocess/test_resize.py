@@ -46,13 +46,13 @@ def test_the_size_is_met_exactly_and_values_stay_where_they_were(old: int, new: 
     ramp = sitk.VectorIndexSelectionCast(image, 1)  # grows along x
     small = Resize([new, 20])(ramp)
     assert small.GetSize() == (new, 20)
-    places = sitk.PhysicalPointSource(
+    points = sitk.PhysicalPointSource(
         sitk.sitkVectorFloat64, small.GetSize(), small.GetOrigin(), small.GetSpacing(), small.GetDirection()
     )
-    found, wanted = sitk.GetArrayFromImage(small), sitk.GetArrayFromImage(places)[..., 1]
+    resized, expected = sitk.GetArrayFromImage(small), sitk.GetArrayFromImage(points)[..., 1]
     # the outermost values of an enlarged image, and of bins that end before the image does, repeat their neighbour's
-    inner = (wanted > -3 + 0.35 * old / min(old, new)) & (wanted < -3 + 0.7 * (old - 1) - 0.7 * (old / new + 1))
-    assert np.abs(found - wanted)[inner].max(initial=0) < 1e-3
+    inner = (expected > -3 + 0.35 * old / min(old, new)) & (expected < -3 + 0.7 * (old - 1) - 0.7 * (old / new + 1))
+    assert np.abs(resized - expected)[inner].max(initial=0) < 1e-3
 
 
 def test_the_longer_side_is_the_longer_in_mm() -> None:
@@ -79,21 +79,23 @@ def test_a_picture_and_its_mask_are_measured_at_one_size_whatever_the_camera(col
         large = np.kron(grey, np.ones((times, times), np.uint8))
         shown = np.stack([large] * 3, axis=-1) if colour else large
         image = sitk.GetImageFromArray(shown, isVector=colour)
-        found, flat = at_long_side(image, sitk.GetImageFromArray(np.kron(mask, np.ones((times, times), np.uint8))), 80)
-        assert found.GetSize() == flat.GetSize() == (80, 60)
-        assert found.GetPixelID() == image.GetPixelID()
-        assert found.GetSpacing() == flat.GetSpacing() == (1.0, 1.0)
-        assert found.GetOrigin() == flat.GetOrigin() == image.GetOrigin()
+        resized, flat = at_long_side(
+            image, sitk.GetImageFromArray(np.kron(mask, np.ones((times, times), np.uint8))), 80
+        )
+        assert resized.GetSize() == flat.GetSize() == (80, 60)
+        assert resized.GetPixelID() == image.GetPixelID()
+        assert resized.GetSpacing() == flat.GetSpacing() == (1.0, 1.0)
+        assert resized.GetOrigin() == flat.GetOrigin() == image.GetOrigin()
         np.testing.assert_array_equal(sitk.GetArrayFromImage(flat), mask)
-        seen = sitk.GetArrayFromImage(found)
-        np.testing.assert_array_equal(seen[..., 0] if colour else seen, grey)
+        pixels = sitk.GetArrayFromImage(resized)
+        np.testing.assert_array_equal(pixels[..., 0] if colour else pixels, grey)
 
 
 def test_a_scale_stays_and_a_volume_is_left_alone() -> None:
     image, mask = sitk.Image([200, 100], sitk.sitkUInt16), sitk.Image([200, 100], sitk.sitkUInt8)
     image.SetSpacing((0.1, 0.1))
     mask.CopyInformation(image)
-    found, flat = at_long_side(image, mask, 50)
-    assert found.GetSpacing() == flat.GetSpacing() == pytest.approx((0.4, 0.4))
+    resized, flat = at_long_side(image, mask, 50)
+    assert resized.GetSpacing() == flat.GetSpacing() == pytest.approx((0.4, 0.4))
     volume, inside = sitk.Image([20, 10, 5], sitk.sitkInt16), sitk.Image([20, 10, 5], sitk.sitkUInt8)
     assert at_long_side(volume, inside, 8)[0] is volume

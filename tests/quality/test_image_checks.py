@@ -63,10 +63,10 @@ def test_a_good_picture_raises_no_doubt_whatever_its_size_and_type(check: Check,
 def test_blur_counts_by_the_share_of_the_picture_not_by_pixels_or_gain(width: int, gain: float) -> None:
     shown = (scene(width) * gain).astype(np.uint8)
     assert Blur(0.2, SKIN)(image(shown)) is None
-    found = Blur(0.2, SKIN)(image(blurred(shown, 0.02)))
-    assert found is not None
-    assert "blurred" in found
-    assert "0.2" in found
+    reason = Blur(0.2, SKIN)(image(blurred(shown, 0.02)))
+    assert reason is not None
+    assert "blurred" in reason
+    assert "0.2" in reason
 
 
 def test_blur_is_looked_for_inside_the_field_only() -> None:
@@ -81,8 +81,8 @@ def test_blur_is_looked_for_inside_the_field_only() -> None:
 )
 def test_light_by_four_is_too_much_or_too_little(gain: float, word: str | None) -> None:
     shown = np.clip(scene().astype(float) * gain, 0, 255).astype(np.uint8)
-    found = Exposure(0.75, 0.2, 0.3, SKIN)(image(shown))
-    assert found is None if word is None else found is not None and word in found
+    reason = Exposure(0.75, 0.2, 0.3, SKIN)(image(shown))
+    assert reason is None if word is None else reason is not None and word in reason
 
 
 def test_a_field_without_light_is_named_and_the_surround_has_no_say() -> None:
@@ -91,9 +91,9 @@ def test_a_field_without_light_is_named_and_the_surround_has_no_say() -> None:
     assert check(image(shown)) is None
     half = shown.copy()
     half[: half.shape[0] // 2] = 0
-    found = Exposure(0.5, 0.2, 0.3)(image(half))
-    assert found is not None
-    assert "mostly dark" in found
+    reason = Exposure(0.5, 0.2, 0.3)(image(half))
+    assert reason is not None
+    assert "mostly dark" in reason
 
 
 def test_colours_are_told_from_grey_and_red_from_blue() -> None:
@@ -128,7 +128,7 @@ def test_a_blank_picture_is_blank_and_nothing_breaks(level: int, field: Fundus |
 def test_a_fundus_must_be_round_on_a_dark_surround() -> None:
     check = FieldOfViewFraction(Fundus(), 0.15, 0.97, "fundus")
     assert check(image(scene(disc=True, colour=RED))) is None
-    assert check(image(scene())) == "shows no fundus: what was found covers 100% of the image, usual is 15% to 97%"
+    assert check(image(scene())) == "shows no fundus: the detected field covers 100% of the image, usual is 15% to 97%"
 
 
 def test_a_field_too_small_is_named() -> None:
@@ -190,16 +190,16 @@ def test_a_megapixel_takes_little_time(check: Check) -> None:
 @pytest.mark.parametrize(
     ("make", "wrong"),
     [
-        (Size, {"least": 0}),
-        (Blank, {"least": 1.0}),
-        (FieldOfViewFraction, {"field": SKIN, "least": 0.5, "most": 0.4}),
-        (Blur, {"least": 0.0}),
-        (Exposure, {"bright": 0.0, "black": 0.5, "least": 0.3}),
-        (Colour, {"least": 0.5, "most": 0.4}),
-        (ColourOrder, {"least": -1.0}),
-        (Hair, {"most": 1.5}),
+        (Size, {"minimum": 0}),
+        (Blank, {"minimum": 1.0}),
+        (FieldOfViewFraction, {"field": SKIN, "minimum": 0.5, "maximum": 0.4}),
+        (Blur, {"minimum": 0.0}),
+        (Exposure, {"bright": 0.0, "black": 0.5, "minimum": 0.3}),
+        (Colour, {"minimum": 0.5, "maximum": 0.4}),
+        (ColourOrder, {"minimum": -1.0}),
+        (Hair, {"maximum": 1.5}),
     ],
 )
 def test_limits_that_cannot_be_are_refused(make: Callable[..., Check], wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"least|most"):
+    with pytest.raises(ValueError, match=r"minimum|maximum"):
         make(**wrong)

@@ -52,9 +52,9 @@ def inverted(array: np.ndarray) -> np.ndarray:
 
 
 def test_held_out_phantoms_are_familiar(known: dict[str, Any]) -> None:
-    doubts = [check(image, learnt) for check, learnt, held in known.values() for image in held]
-    assert len(doubts) == 34
-    assert sum(map(bool, doubts)) / len(doubts) < 0.05
+    reasons = [check(image, learnt) for check, learnt, held in known.values() for image in held]
+    assert len(reasons) == 34
+    assert sum(map(bool, reasons)) / len(reasons) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_of_inverted_ultrasound_most_is_doubted(known: dict[str, Any]) -> None:
 def test_images_of_another_organ_are_doubted(known: dict[str, Any]) -> None:
     for organ, (check, learnt, _) in known.items():
         for other, (_, _, images) in known.items():
-            doubts = [check(image, learnt) for image in images]
-            assert all(doubts) == (organ != other), (organ, other)
+            reasons = [check(image, learnt) for image in images]
+            assert all(reasons) == (organ != other), (organ, other)
 
 
 def test_both_numbers_are_told() -> None:
@@ -119,11 +119,11 @@ def test_a_few_cases_are_trusted_less_than_many() -> None:
 def test_grey_stored_as_colour_is_grey_and_sixteen_bits_are_as_eight() -> None:
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (50, 60)).astype(np.uint8)
-    one = image_stats(sitk.GetImageFromArray(grey))
-    assert image_stats(sitk.GetImageFromArray(np.stack([grey] * 3, -1), isVector=True)) == pytest.approx(one)
-    assert image_stats(sitk.GetImageFromArray(grey.astype(np.uint16) * 257)) == pytest.approx(one, abs=1e-3)
-    assert one["components"] == 1
-    assert (one["axes"], one["side_longest"]) == (2, 60)
+    stats = image_stats(sitk.GetImageFromArray(grey))
+    assert image_stats(sitk.GetImageFromArray(np.stack([grey] * 3, -1), isVector=True)) == pytest.approx(stats)
+    assert image_stats(sitk.GetImageFromArray(grey.astype(np.uint16) * 257)) == pytest.approx(stats, abs=1e-3)
+    assert stats["components"] == 1
+    assert (stats["axes"], stats["side_longest"]) == (2, 60)
 
 
 def test_constant_images_and_sequences_can_be_looked_at() -> None:

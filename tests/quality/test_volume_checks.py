@@ -58,10 +58,10 @@ def test_a_ct_and_an_mri_raise_no_doubt() -> None:
     [
         (lambda hu: hu + 1000, "look like HU + 1000"),
         (lambda hu: (hu + 1024).clip(0).astype(np.uint16), "look like HU + 1000"),
-        (lambda hu: np.rint(hu).astype(np.int16).astype(np.uint16), "without sign"),
+        (lambda hu: np.rint(hu).astype(np.int16).astype(np.uint16), "unsigned integers"),
         (lambda hu: hu * 4, "in HU, -3100 to 2500 are usual"),
-        (lambda hu: hu / 4, "0.0% of its voxels are air below -700 HU, usual is 1% or more"),
-        (lambda hu: ((hu + 1000) / 1400).clip(0, 1), "its values go from 0 to 0"),
+        (lambda hu: hu / 4, "0.0% of its voxels are air below -700 HU; usual: 1% or more"),
+        (lambda hu: ((hu + 1000) / 1400).clip(0, 1), "its values are 0 to 0"),
         (lambda hu: np.full_like(hu, -1000), "hardly any soft tissue: 0.0%"),
         (lambda hu: np.where(hu < -500, hu, 600), "hardly any soft tissue"),
     ],
@@ -119,7 +119,7 @@ def test_a_sequence_is_judged_by_its_middle_frame() -> None:
 
 def test_a_colour_picture_has_no_body() -> None:
     colour = sitk.GetImageFromArray(np.zeros((40, 40, 3), np.uint8), isVector=True)
-    assert "body cannot be looked for" in str(FieldOfViewFraction(Body(), 0.03, what="body")(colour))
+    assert "body cannot be detected" in str(FieldOfViewFraction(Body(), 0.03, what="body")(colour))
     assert CT(colour) is not None
 
 

@@ -83,18 +83,18 @@ def segmentation_run(folder: Path, synthetic: bool = False) -> dict[str, Any]:
 
 
 def diagnosis_run(folder: Path) -> dict[str, Any]:
-    parts = []
+    tables = []
     for number in range(4):
         signal = np.cos(np.arange(24) * 0.7 + number)
         label = np.where(np.gradient(signal) > 0, "inhale", "exhale")
         chance = np.clip(0.5 + np.gradient(signal) + 0.2 * np.sin(np.arange(24)), 0, 1)
-        parts.append(
+        tables.append(
             pd.DataFrame({"case": f"s{number}", "patient": f"p{number}", "frame": range(24), "time": np.arange(24) / 3})
             .assign(label=label, signal=signal, predicted=np.where(chance > 0.5, "inhale", "exhale"))
             .assign(p_exhale=1 - chance, p_inhale=chance, signal_predicted=signal + 0.1 * chance)
             .assign(predicted_linear="exhale", signal_linear=signal * 0.5)
         )
-    frames = pd.concat(parts, ignore_index=True)
+    frames = pd.concat(tables, ignore_index=True)
     summary = summarise_predictions(from_table(frames, CLASSES, ["lstm", "linear"]))
     summary |= {"report_split": "test", "masks": "given, out of fold"}
     folder.mkdir(parents=True)
@@ -116,19 +116,19 @@ def common_files(folder: Path, summary: dict[str, Any], settings: str, synthetic
     )
 
 
-def shown(found: dict[str, Any]) -> list[str]:
+def shown(estimate: dict[str, Any]) -> list[str]:
     """The numbers of an estimate as the page rounds them."""
-    values = [value for value in (found["mean"], *(found["ci95"] or [])) if value is not None]
+    values = [value for value in (estimate["mean"], *(estimate["ci95"] or [])) if value is not None]
     return [f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" for value in values]
 
 
-def assert_cell(page: Page, key: str, found: dict[str, Any]) -> None:
+def assert_cell(page: Page, key: str, estimate: dict[str, Any]) -> None:
     numbers = re.findall(r"-?\d+(?:\.\d+)", page.cells[key].split("n =")[0].split("no interval")[0])
-    assert numbers == shown(found), key
-    if found["mean"] is None:
-        assert found["reason"] in page.cells[key]
+    assert numbers == shown(estimate), key
+    if estimate["mean"] is None:
+        assert estimate["reason"] in page.cells[key]
     else:
-        assert f"n = {found['n']}" in page.cells[key]
+        assert f"n = {estimate['n']}" in page.cells[key]
 
 
 def test_every_number_of_a_segmentation_stands_on_the_page(tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ def test_every_flipped_bit_is_refused(tmp_path: Path) -> None:
     """One bit of every byte: members, names, dates, rights, sizes, the directory and its end."""
     content = pack(members())
     file, rng = tmp_path / "m.zip", np.random.default_rng(0)
-    for place in range(len(content)):
+    for position in range(len(content)):
         damaged = bytearray(content)
-        damaged[place] ^= 1 << int(rng.integers(8))
+        damaged[position] ^= 1 << int(rng.integers(8))
         file.write_bytes(damaged)
         with pytest.raises(ModelError):
             unpack(file, ALLOWED)

@@ -1,7 +1,7 @@
 """Out-of-distribution detection: compares a raw image with the training images in kind, spacing, size, values, colours.
 
-`look` measures an image; the ranges over the training cases (data/fingerprint) stay with the model; `Familiar`
-compares. Limits stand in configs/quality.
+`image_stats` describes an image; its ranges over the training cases (data/fingerprint) are stored with the model;
+`OutOfDistribution` compares. Limits are in configs/quality.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Odd names of public brain MRI."""
+"""Irregular file names of public brain MRI."""
 
 from pathlib import Path
 

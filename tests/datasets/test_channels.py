@@ -1,4 +1,4 @@
-"""Channels of a case that are files of their own, by the ends of their names."""
+"""Channels of a case in separate files, by the suffixes of their names."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What of a fundus dataset's parts is taken, and what counts as looked for."""
+"""Which parts of a fundus dataset are read, and which lesions count as annotated."""
 
 from pathlib import Path
 

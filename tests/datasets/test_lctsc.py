@@ -176,7 +176,7 @@ def test_within_pixel_is_inside_by_its_centre() -> None:
     assert square.sum() == 100
     assert square[10:20, 10:20].all()
     assert np.array_equal(within([circle(20, 10.3)], 40, 40), disc(20, 10.3))
-    assert np.array_equal(within([circle(0, 10.3)], 40, 40), disc(0, 10.3))  # cut by the border of the picture
+    assert np.array_equal(within([circle(0, 10.3)], 40, 40), disc(0, 10.3))  # cut by the border of the image
     assert np.array_equal(within([circle(35, 10.3)], 40, 40), disc(35, 10.3))
     assert not within([circle(-30, 10.3)], 40, 40).any()
     assert not within([circle(90, 10.3)], 40, 40).any()

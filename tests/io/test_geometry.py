@@ -1,4 +1,4 @@
-"""Images made of arrays, and what lies on one grid."""
+"""Images from arrays, and the check for a common grid."""
 
 import numpy as np
 import pytest

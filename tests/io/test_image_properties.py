@@ -1,4 +1,4 @@
-"""Readers and writers on images and damage drawn by chance: what is written is read, and what is broken is named."""
+"""Property tests of readers and writers: written images are read back, corrupted files raise an ImageError."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_read_mask_palette_indices_are_labels(tmp_path: Path, suffix: str, palet
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
 def test_read_mask_grey_palette_gives_grey_values(tmp_path: Path, suffix: str) -> None:
-    """As tools make it that shrink a grey picture."""
+    """As made by tools that compress a grey image."""
     painted([255, 255, 255, 0, 0, 0, 128, 128, 128]).save(tmp_path / f"mask{suffix}")
     expected = np.array([255, 0, 128], np.uint8)[LABELS]
     assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), expected)

@@ -34,13 +34,13 @@ def variation(plane: FloatArray, side: tuple[slice, slice]) -> float:
     return float(plane[side].std() / plane[side].mean())
 
 
-def test_a_median_takes_impulses_out_and_leaves_an_edge() -> None:
+def test_median_removes_impulses_and_keeps_an_edge() -> None:
     noisy = TISSUE.copy()
     noisy[10::9, 5::9] = 1.0
     assert np.array_equal(values(Median()(image(noisy))), values(image(TISSUE)))
 
 
-def test_a_median_is_of_a_square_in_plane_or_of_a_cube() -> None:
+def test_median_is_in_plane_or_3d() -> None:
     volume = np.random.default_rng(0).integers(0, 200, (5, 9, 8)).astype(np.uint8)
     flat, cube = (sitk.GetArrayFromImage(Median(1, across)(sitk.GetImageFromArray(volume))) for across in (False, True))
     assert flat.dtype == np.uint8
@@ -51,7 +51,7 @@ def test_a_median_is_of_a_square_in_plane_or_of_a_cube() -> None:
 @pytest.mark.parametrize(
     ("step", "factor"), [(Lee(2), 3.0), (Lee(3, LOOKS), 3.0), (Srad(), 3.0), (Srad(steps=120, speckle=0.25), 5.0)]
 )
-def test_speckle_falls_and_the_edge_stays(step: Step, factor: float) -> None:
+def test_speckle_filters_reduce_speckle_and_keep_edges(step: Step, factor: float) -> None:
     noisy = speckled()
     result = values(step(image(noisy)))
     for side in SIDES:
@@ -63,7 +63,7 @@ def test_speckle_falls_and_the_edge_stays(step: Step, factor: float) -> None:
     assert profile[48] - profile[47] > 0.7 * 0.4  # most of it from one pixel to the next; a Gaussian leaves 0.4
 
 
-def test_without_a_value_srad_measures_the_speckle() -> None:
+def test_srad_without_speckle_estimates_it() -> None:
     result, fixed = (values(Srad(speckle=speckle)(image(speckled()))) for speckle in (None, 0.25))
     assert np.sqrt(((result - fixed) ** 2).mean()) < 0.01
 
@@ -98,13 +98,13 @@ def test_srad_agrees_with_its_formula_at_one_pixel() -> None:
 
 @pytest.mark.parametrize("gain", [0.01, 255.0])
 @pytest.mark.parametrize("step", STEPS)
-def test_gain_makes_no_difference(step: Step, gain: float) -> None:
+def test_denoising_does_not_depend_on_gain(step: Step, gain: float) -> None:
     noisy = speckled()[:32, 32:64]
     assert values(step(image(gain * noisy))) == pytest.approx(gain * values(step(image(noisy))), rel=1e-3)
 
 
 @pytest.mark.parametrize("colours", [1, 3])
-def test_non_local_means_bring_a_phantom_nearer_to_the_truth(colours: int) -> None:
+def test_non_local_means_reduces_the_error_of_a_phantom(colours: int) -> None:
     y, x = np.indices((80, 80))
     clean = 0.3 + 0.4 * (np.hypot(y - 40, x - 40) < 25) + 0.1 * (x // 20 % 2)
     clean = clean[..., None] * np.linspace(1, 0.6, colours)
@@ -119,7 +119,7 @@ def test_non_local_means_bring_a_phantom_nearer_to_the_truth(colours: int) -> No
     assert noise_level(noisy) == pytest.approx(0.05, rel=0.1)
 
 
-def test_noise_is_measured_though_most_of_the_picture_is_black() -> None:
+def test_noise_level_of_a_mostly_black_image() -> None:
     plane = np.zeros((100, 100, 1))
     plane[:30] = 0.5 + np.random.default_rng(0).normal(0, 0.02, (30, 100, 1))
     assert noise_level(plane) == pytest.approx(0.02, rel=0.1)
@@ -127,7 +127,7 @@ def test_noise_is_measured_though_most_of_the_picture_is_black() -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("level", [0.0, 0.1, 200.0])
-def test_a_constant_image_stays(step: Step, level: float) -> None:
+def test_denoising_constant_image_is_unchanged(step: Step, level: float) -> None:
     for phantom in (image(np.full((9, 7), level)), image(np.full((9, 7, 3), level), True)):
         assert values(step(phantom)) == pytest.approx(values(phantom), rel=1e-6)
 
@@ -135,7 +135,7 @@ def test_a_constant_image_stays(step: Step, level: float) -> None:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (6, 5), (3, 6, 5)])
 @pytest.mark.parametrize("colour", [False, True])
-def test_header_and_input_stay_and_every_value_is_a_number(step: Step, shape: tuple[int, ...], colour: bool) -> None:
+def test_denoising_keeps_geometry_and_input_and_is_finite(step: Step, shape: tuple[int, ...], colour: bool) -> None:
     array = np.random.default_rng(2).random((*shape, 3) if colour else shape)
     array[array < 0.3] = 0
     phantom = image(array, colour)
@@ -152,7 +152,7 @@ def test_header_and_input_stay_and_every_value_is_a_number(step: Step, shape: tu
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_slices_and_colours_are_filtered_as_if_alone(step: Step) -> None:
+def test_denoising_slices_and_colours_are_independent(step: Step) -> None:
     planes = np.random.default_rng(3).random((3, 12, 10))
     alone = np.stack([values(step(image(plane))) for plane in planes])
     assert values(step(image(planes))) == pytest.approx(alone)
@@ -161,7 +161,7 @@ def test_slices_and_colours_are_filtered_as_if_alone(step: Step) -> None:
 
 
 @pytest.mark.parametrize("step", [Lee(), Srad()])
-def test_speckle_filters_refuse_values_below_0(step: Step) -> None:
+def test_speckle_filters_negative_values_raise(step: Step) -> None:
     with pytest.raises(ImageError, match=r"negative values .-3.*Photo or Percentiles"):
         step(image(np.array([[-3.0, 4.0]])))
 

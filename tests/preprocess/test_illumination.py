@@ -33,7 +33,7 @@ def variation(image: sitk.Image) -> float:
 
 @pytest.mark.parametrize("colours", [(0.7, 0.4, 0.2), (0.5,)])
 @pytest.mark.parametrize("kind", ["gaussian", "median"])
-def test_division_takes_a_smooth_gain_out(colours: tuple[float, ...], kind: str) -> None:
+def test_background_divide_removes_a_smooth_gain(colours: tuple[float, ...], kind: str) -> None:
     image = photo(colours)
     flat = Background("divide", kind, 0.15, field)(image)
     assert variation(flat) < 0.1 * variation(image)
@@ -42,13 +42,13 @@ def test_division_takes_a_smooth_gain_out(colours: tuple[float, ...], kind: str)
     assert not sitk.GetArrayFromImage(flat)[~DISC].any()
 
 
-def test_subtraction_takes_an_additive_glow_out() -> None:
+def test_background_subtract_removes_an_additive_glow() -> None:
     values = np.clip((0.3 + 0.3 * X / 320) * DISC, 0, 1).astype(np.float32)
     flat = Background("subtract", "gaussian", 0.1, field)(sitk.GetImageFromArray(values))
     assert variation(flat) < 0.1 * variation(sitk.GetImageFromArray(values))
 
 
-def test_small_spots_survive_and_graham_makes_them_stronger() -> None:
+def test_graham_amplifies_small_spots() -> None:
     spot = np.hypot(Y - 100, X - 180) < 2
     values = (np.where(spot, 0.3, 0.4) * GAIN * DISC).astype(np.float32)
     for step, least in ((Background(field=field), 0.05), (Graham(field), 0.15)):
@@ -57,17 +57,17 @@ def test_small_spots_survive_and_graham_makes_them_stronger() -> None:
         assert result[ring].mean() - result[spot].mean() > least
 
 
-def test_graham_makes_every_light_a_middle_grey() -> None:
+def test_graham_makes_every_illumination_middle_grey() -> None:
     result = sitk.GetArrayFromImage(Graham(field)(photo()))
     assert result[np.hypot(Y - 120, X - 160) < 100].mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_homomorphic_filter_halves_slow_light_in_the_logarithm() -> None:
+def test_homomorphic_halves_low_frequencies_of_the_logarithm() -> None:
     image = photo((0.5,))
     assert variation(Homomorphic(0.5, 1.0, 0.1, field)(image)) == pytest.approx(0.5 * variation(image), rel=0.15)
 
 
-def test_clahe_raises_contrast_and_leaves_the_hue() -> None:
+def test_clahe_raises_contrast_and_keeps_hue() -> None:
     texture = 0.4 + 0.03 * np.sin(X / 3)
     values = (np.array((0.8, 0.5, 0.3)) * texture[..., None]).astype(np.float32)
     image = sitk.GetImageFromArray(values, isVector=True)
@@ -78,14 +78,14 @@ def test_clahe_raises_contrast_and_leaves_the_hue() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"mode": "times"}, {"kind": "mean"}])
-def test_unknown_ways_are_refused(wrong: dict[str, str]) -> None:
+def test_illumination_invalid_settings_raise(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Background(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "median"])
 @pytest.mark.parametrize("light", [0.3 + 0.7 * X / 320, 1 - 0.6 * ((Y - 120) ** 2 + (X - 160) ** 2) / 110**2])
-def test_the_rim_is_as_even_as_the_middle(kind: str, light: np.ndarray) -> None:
+def test_background_corrects_the_rim_like_the_middle(kind: str, light: np.ndarray) -> None:
     image = sitk.GetImageFromArray((0.6 * light * DISC).clip(0, 1).astype(np.float32))
     flat, before = (
         sitk.GetArrayFromImage(volume)[DISC] for volume in (Background("divide", kind, 0.15, field)(image), image)
@@ -94,7 +94,7 @@ def test_the_rim_is_as_even_as_the_middle(kind: str, light: np.ndarray) -> None:
     assert flat.mean() == pytest.approx(before.mean(), rel=1e-3)
 
 
-def test_the_brightness_of_the_surround_has_no_say() -> None:
+def test_illumination_ignores_the_surround() -> None:
     dark = sitk.GetArrayFromImage(photo((0.5,)))
     result = [
         sitk.GetArrayFromImage(step(sitk.GetImageFromArray(np.where(DISC, dark, surround).astype(np.float32))))
@@ -105,7 +105,7 @@ def test_the_brightness_of_the_surround_has_no_say() -> None:
         assert black == pytest.approx(bright, abs=1e-5)
 
 
-def test_the_size_of_the_picture_makes_no_difference() -> None:
+def test_illumination_does_not_depend_on_image_size() -> None:
     y, x = np.indices((480, 640)).astype(np.float32) / 2
     large = (0.3 + 0.2 * np.sin(x / 40) + 0.1 * y / 240).astype(np.float32)
     for step in (Background(), Graham(), Clahe()):
@@ -114,7 +114,7 @@ def test_the_size_of_the_picture_makes_no_difference() -> None:
         assert np.abs(small - result)[8:-8, 8:-8].max() < 0.03
 
 
-def test_the_subtracted_mean_is_a_thirtieth_of_the_radius_wide() -> None:
+def test_graham_subtracts_a_mean_of_a_thirtieth_of_the_radius() -> None:
     """Against the formula itself, in the middle of a disc of radius 110, where no rim is near."""
     noise = gaussian_filter(np.random.default_rng(3).normal(0, 1, Y.shape), 1.5).astype(np.float32)
     values = 0.5 + 0.02 * noise / noise.std()
@@ -125,7 +125,7 @@ def test_the_subtracted_mean_is_a_thirtieth_of_the_radius_wide() -> None:
     assert result[middle].std() == pytest.approx(expected[middle].std(), rel=0.05)
 
 
-def test_lightness_alone_is_evened_and_hue_stays() -> None:
+def test_illumination_of_lightness_keeps_hue() -> None:
     image = photo((0.6, 0.45, 0.35))
     for step in (Background(field=field, channels="lightness"), Clahe(1.5, 4, field)):
         before, after = (to_lab(sitk.GetArrayFromImage(volume)) for volume in (image, step(image)))
@@ -145,13 +145,13 @@ def test_clahe_agrees_with_an_independent_implementation(clip: float) -> None:
 
 
 @pytest.mark.parametrize("size", [40, 160, 640])
-def test_clahe_raises_noise_alike_at_any_size(size: int) -> None:
+def test_clahe_noise_gain_does_not_depend_on_size(size: int) -> None:
     values = np.random.default_rng(0).normal(0.5, 0.005, (size, size)).astype(np.float32)
     result = sitk.GetArrayFromImage(Clahe(2.0, 4)(sitk.GetImageFromArray(values)))
     assert result.std() < 3.05 * values.std()  # what is clipped is spread over all levels, which adds 1 at most
 
 
-def test_slices_of_a_volume_are_treated_one_by_one() -> None:
+def test_illumination_slices_are_independent() -> None:
     planes = np.stack([sitk.GetArrayFromImage(photo((level,))) for level in (0.3, 0.5)])
     volume = sitk.GetImageFromArray(planes)
     volume.SetSpacing((1.0, 2.0, 3.0))
@@ -166,7 +166,7 @@ def test_slices_of_a_volume_are_treated_one_by_one() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (9, 2)])
 @pytest.mark.parametrize("components", [1, 3])
-def test_tiny_and_black_images_go_through(size: tuple[int, int], components: int) -> None:
+def test_illumination_tiny_and_black_images_pass(size: tuple[int, int], components: int) -> None:
     image = sitk.Image(size, sitk.sitkVectorFloat32 if components > 1 else sitk.sitkFloat32, components)
     for step in (Background(), Background(kind="median"), Graham(), Homomorphic(), Clahe()):
         result = step(image)
@@ -174,7 +174,7 @@ def test_tiny_and_black_images_go_through(size: tuple[int, int], components: int
         assert np.isfinite(sitk.GetArrayFromImage(result)).all()
 
 
-def test_only_images_of_0_to_1_are_evened() -> None:
+def test_illumination_values_outside_0_1_raise() -> None:
     with pytest.raises(ImageError, match=r"0\.\.200"):
         Clahe()(sitk.GetImageFromArray(np.array([[0, 200]], np.float32)))
     with pytest.raises(ImageError, match="2 channels"):

@@ -1,4 +1,4 @@
-"""Rulers drawn on skin: a line with evenly spaced teeth; lines without, and uneven teeth, are none."""
+"""Rulers drawn on skin: a line with evenly spaced teeth; lines without teeth, or with uneven teeth, are not rulers."""
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ def drawn(teeth, angle=0.0):
 
 
 @pytest.mark.parametrize("angle", [0.0, np.pi / 12, np.pi / 2, 2.0])
-def test_a_ruler_is_found_with_its_teeth(angle):
+def test_detect_rulers_finds_ruler_and_teeth(angle):
     lines, directions, image = drawn(np.arange(6, 300, 10), angle)
     rulers = detect_rulers(lines, directions, image)
     assert rulers[lines].mean() > 0.55
@@ -35,17 +35,17 @@ def test_a_ruler_is_found_with_its_teeth(angle):
     assert not rulers[~near].any()
 
 
-def test_a_bare_line_is_hair():
+def test_detect_rulers_ignores_a_bare_line():
     lines, directions, image = drawn([])
     assert not detect_rulers(lines, directions, image).any()
 
 
-def test_hairs_that_cross_a_line_at_uneven_places_are_no_ruler():
+def test_detect_rulers_ignores_hairs_at_uneven_distances():
     positions = np.sort(np.random.default_rng(3).uniform(0, 300, 9))
     lines, directions, image = drawn(positions)
     assert not detect_rulers(lines, directions, image).any()
 
 
-def test_nothing_on_plain_skin():
+def test_detect_rulers_plain_skin_has_none():
     nothing = np.zeros((SIDE, SIDE), bool)
     assert not detect_rulers(nothing, nothing.astype(np.uint8), np.full((SIDE, SIDE), 180, np.uint8)).any()

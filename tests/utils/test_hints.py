@@ -76,11 +76,11 @@ def test_every_hint_is_an_option_of_a_command() -> None:
         ("fail_on_quality=False", "without --fail-on-quality"),
     ],
 )
-def test_option_text_of_a_hint(hint: str, text: str) -> None:
+def test_option_text_gives_the_option(hint: str, text: str) -> None:
     assert option_text(hint) == text
 
 
-def test_messages_have_options_from_the_command_line_only(
+def test_with_hint_shows_options_only_on_the_command_line(
     medseg: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hints, "_shown", None)

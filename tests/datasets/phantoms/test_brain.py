@@ -1,4 +1,4 @@
-"""Synthetic heads: what is known about them beforehand must be in the files."""
+"""Synthetic heads: known properties must be in the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ultrasound phantoms: a tumour and look-alikes told by their places alone, speckle as theory has it."""
+"""Ultrasound phantoms: a tumour and look-alikes that differ only in position, Rayleigh speckle."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Synthetic chests: what is known about them beforehand must be in the files."""
+"""Synthetic chests: known properties must be in the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What phantoms of pictures share: their datasets can be read and repeated, and what is drawn is where it should be."""
+"""Shared code of 2D phantoms: datasets are readable and reproducible, shapes are drawn at the right position."""
 
 import json
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_cells_have_the_given_size() -> None:
     assert net.min() < 0.02
     inside = net > 0.15
     crossings = (np.diff(inside.astype(int), axis=1) == 1).sum(axis=1)
-    assert crossings.mean() == pytest.approx(10, abs=4)  # ten cells across the picture
+    assert crossings.mean() == pytest.approx(10, abs=4)  # ten cells across the image
 
 
 def test_blob_has_the_area_of_its_ellipse() -> None:

@@ -1,4 +1,4 @@
-"""Fundus phantoms: the grade follows from the lesions, lesions look as they should, the field is round."""
+"""Fundus phantoms: grade of the lesions, typical colours, round field."""
 
 import csv
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_paint_vessels_start_at_disc_and_avoid_fovea() -> None:
     assert 0.03 < vessels.mean() < 0.25
     numbered, _ = ndimage.label(vessels, np.ones((3, 3)))
     sizes = np.bincount(numbered.ravel())[1:]
-    assert np.sort(sizes)[-6:].sum() > 0.8 * sizes.sum()  # a few trees, not scattered pieces
+    assert np.sort(sizes)[-6:].sum() > 0.8 * sizes.sum()  # a few trees, not many components
     for above in (y < EYE.fovea[1] - 0.1, y > EYE.fovea[1] + 0.1):
         assert vessels[above & (x < 0)].any()  # the bows reach the temporal side
 

@@ -1,4 +1,4 @@
-"""Lesions: one piece, and malignant ones larger, rougher, less even and of more colours on average, not always."""
+"""Lesions: connected; malignant ones larger, rougher, less uniform and with more colours on average, not always."""
 
 import numpy as np
 from scipy import ndimage

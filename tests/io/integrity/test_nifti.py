@@ -1,4 +1,4 @@
-"""What ITK guesses at in a NIfTI header is refused, and what it reads right is not."""
+"""NIfTI headers that ITK would guess at raise; valid ones pass."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class OutOfDistribution:
 
     def __call__(self, image: sitk.Image, known: Mapping[str, Any]) -> list[str]:
         """Review reasons of a raw image, each with its value and the training range; `known`: statistics of its channel
-        by `data.fingerprint.known_looks`."""
+        by `data.fingerprint.image_ranges`."""
         stats, ranges = image_stats(image), known["ranges"]
         wider = 1 + FEW / float(known["cases"]) ** 0.5
         return _kinds(stats, ranges) or [

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from medseg.data.cases import Case
 from medseg.errors import ImageError
 from medseg.inference.segmenter import Segmenter
-from medseg.io.header import FLOAT, ImageHeader, read_image_header
+from medseg.io.header import FLOAT_BYTES, ImageHeader, read_image_header
 from medseg.io.image import image_suffix
 from medseg.io.integrity import verify
 from medseg.preprocess.field_of_view import FitFieldOfView
@@ -59,7 +59,7 @@ def estimate_memory(model: Segmenter, headers: Mapping[str, ImageHeader]) -> Mem
     first = next(iter(headers.values()))
     raw, mask = sum(header.bytes for header in headers.values()), first.voxels * math.prod(first.size[3:])
     sizes = {name: _prepared(model.prepare.steps[name].values(), header) for name, header in headers.items()}
-    floats = {name: FLOAT * headers[name].values * math.prod(size) for name, size in sizes.items()}
+    floats = {name: FLOAT_BYTES * headers[name].values * math.prod(size) for name, size in sizes.items()}
     preparing, ready = 0.0, 0.0
     for name, header in headers.items():
         preparing = max(preparing, ready + _preparing(list(model.prepare.steps[name].values()), header, floats[name]))
@@ -78,14 +78,14 @@ def estimate_memory(model: Segmenter, headers: Mapping[str, ImageHeader]) -> Mem
 def _predicting(model: Segmenter, size: Sequence[int], ready: float) -> tuple[float, float, int]:
     """Bytes of open planes, or of all probabilities where they are needed at once; of a tile; tiles at once."""
     count = len(model.labels.numbers) + model.labels.exclusive
-    whole = FLOAT * count * math.prod(size)
+    whole = FLOAT_BYTES * count * math.prod(size)
     if not isinstance(model.model, TiledNetwork):
         return 3.0 * whole, 0.0, 1
     tiling = model.model.tiling
     shape = [*reversed(size)] if len(size) == 3 else [1, *reversed(size)]  # (z, y, x)
     inner = shape[-len(tiling.patch) :]
     patch = tiling.fitted(inner).patch
-    plane = FLOAT * (count + 1) * math.prod(max(s, p) for s, p in zip(shape[1:], patch[-2:], strict=True))
+    plane = FLOAT_BYTES * (count + 1) * math.prod(max(s, p) for s, p in zip(shape[1:], patch[-2:], strict=True))
     depth = 3 + (
         patch[0] * 1.5 if len(patch) == 3 else tiling.batch / len(tiling.fitted(inner).starts(_full(inner, patch)))
     )
@@ -94,7 +94,7 @@ def _predicting(model: Segmenter, size: Sequence[int], ready: float) -> tuple[fl
     values = 4 * count + (PREDICTION_VALUES * shapes.width if shapes is not None else 0)
     if model.model.device.type != "cpu":
         values = 2 * count
-    return kept, FLOAT * math.prod(patch) * values, tiling.batch
+    return kept, FLOAT_BYTES * math.prod(patch) * values, tiling.batch
 
 
 def _full(sizes: Sequence[int], patch: Sequence[int]) -> list[int]:
@@ -127,7 +127,7 @@ def _preparing(steps: list[Any], header: ImageHeader, ready: float) -> float:
     frame = header.bytes / max(1, math.prod(header.size[3:]))
     turned = header.bytes if header.size[3:] else 0.0  # the frames of a sequence are copies
     turned += 0.0 if _straight(header) else frame
-    floats = FLOAT * header.values * header.voxels
+    floats = FLOAT_BYTES * header.values * header.voxels
     peak = turned
     for step in steps:
         if isinstance(step, Resample):

@@ -63,7 +63,7 @@ def test_a_foreign_target_is_refused_beside_a_good_one_and_as_a_partial() -> Non
 def test_text_that_hydra_would_resolve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "0.5")
     with pytest.raises(ConfigError, match="stands for another value"):
-        build({"_target_": "medseg.quality.image_checks.Blank", "least": "${oc.env:SECRET}"})
+        build({"_target_": "medseg.quality.image_checks.Blank", "minimum": "${oc.env:SECRET}"})
 
 
 def test_measures_are_taken_as_partials_only() -> None:

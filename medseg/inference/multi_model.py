@@ -50,9 +50,11 @@ class ModelEnsemble:
             return SegmentationResult(masks, inter_model_dice(masks, self.labels), candidates)
         return SegmentationResult({"": merge_maps(self._maps(masks))[0]}, [], candidates)
 
-    def doubts(self, images: Images) -> list[str]:
+    def quality_warnings(self, images: Images) -> list[str]:
         """What the quality gates say against the images: once what all say, else with the model's name."""
-        found = {name: model.doubts({c: images[c] for c in model.channels}) for name, model in self.models.items()}
+        found = {
+            name: model.quality_warnings({c: images[c] for c in model.channels}) for name, model in self.models.items()
+        }
         shared = [doubt for doubt in next(iter(found.values())) if all(doubt in said for said in found.values())]
         own = [f"{name}: {doubt}" for name, said in found.items() for doubt in said if doubt not in shared]
         return [*shared, *own]

@@ -101,9 +101,9 @@ class OutOfFoldPredictor:
             code="in-training-set",
         )
 
-    def doubts(self, images: Images) -> list[str]:
+    def quality_warnings(self, images: Images) -> list[str]:
         """What the quality gate says against the images; folds of one dataset have nearly the same."""
-        return next(iter(self.models.values())).doubts(images)
+        return next(iter(self.models.values())).quality_warnings(images)
 
 
 def describe_mask_source(config: Settings, cases: list[Case]) -> str:

@@ -34,5 +34,5 @@ class Predictor(Protocol):
     def predict(self, case: Case, images: Images, tiles: int | None = None) -> SegmentationResult:
         """Channels of a case → its masks; no more than `tiles` tiles of a network at once."""
 
-    def doubts(self, images: Images) -> list[str]:
+    def quality_warnings(self, images: Images) -> list[str]:
         """What the quality gates say against the raw channels of a case; nothing where all is well."""

@@ -96,7 +96,7 @@ class Segmenter:
         joined = join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
         return joined, [one.candidates for one in done]
 
-    def doubts(self, images: Images) -> list[str]:
+    def quality_warnings(self, images: Images) -> list[str]:
         """What the quality gate says against the raw images of a case."""
         return self.gate(images)
 

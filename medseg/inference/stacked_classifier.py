@@ -125,7 +125,7 @@ class StackedClassifier(CaseClassifier):
         """Of each case or frame, with what moved the answer."""
         rows = self.rows(tables)
         probabilities, undefined = self._predict_rows(rows), self._undefined(rows)
-        doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(undefined)
+        doubts = self.rule.review_reasons(rows.measures) if self.rule is not None else [""] * len(undefined)
         return Predictions(
             classes=self.classes,
             final_model=self.final_model,

@@ -69,15 +69,15 @@ class PreviousRun:
         self._file = rows or self.folder / ROWS
         self.entries, names = _entries(log_file)
         self._rows = _rows(self._file)
-        other_cases = sorted(names - set(cases))
-        if other_cases and not overwrite:
+        others = sorted(names - set(cases))
+        if others and not overwrite:
             raise ConfigError(
-                f"{log_file}: contains results of {len(other_cases)} other cases ({', '.join(other_cases[:3])}…); choose "
+                f"{log_file}: contains results of {len(others)} other cases ({', '.join(others[:3])}…); choose "
                 "another output, or delete them",
                 code="output-mixed",
                 hint="overwrite",
             )
-        for case in other_cases:
+        for case in others:
             self.discard(case)
         self._compact()
 

@@ -90,7 +90,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete results of 
 
 
 def option_text(hint: str) -> str:
-    """A message's hint as command line options: "overwrite" → --overwrite, "max_ram=GB" → --max-ram GB, "x=False" → without --x."""
+    """A message's hint as options: "overwrite" → --overwrite, "max_ram=GB" → --max-ram GB, "x=False" → without --x."""
     options = []
     for argument in hint.split():
         name, _, value = argument.partition("=")

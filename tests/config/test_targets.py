@@ -62,7 +62,7 @@ def test_a_foreign_target_is_refused_beside_a_good_one_and_as_a_partial() -> Non
 
 def test_text_that_hydra_would_resolve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "0.5")
-    with pytest.raises(ConfigError, match="stands for another value"):
+    with pytest.raises(ConfigError, match="is a reference or a missing value"):
         build({"_target_": "medseg.quality.image_checks.Blank", "least": "${oc.env:SECRET}"})
 
 

@@ -215,15 +215,15 @@ def _deferred_signals() -> Iterator[None]:
     A terminal sends Ctrl-C to parent and children, but the parent ends its children.
     """
     received: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in STOPS}
+    handlers = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in STOPS}
     try:
         with _blocked():
             yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in received:
-            signal.raise_signal(number)
+        for caught in received:
+            signal.raise_signal(caught)
 
 
 @contextmanager

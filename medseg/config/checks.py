@@ -188,7 +188,7 @@ def check_resume(old: Settings, new: Settings, keys: list[str], run: str) -> Non
     refused = [texts[name] for name in changed if not _among(name, MAY_CHANGE)]
     if refused:
         raise ConfigError(
-            f"resume={run}: {', '.join(refused)}: a run is resumed with its own settings; train another in a new run_dir. "
+            f"resume={run}: {', '.join(refused)}: a resumed run keeps its settings; train another in a new run_dir. "
             f"Only these may change: {', '.join(MAY_CHANGE)}"
         )
     longer = [texts[name] for name in changed if _among(name, SCHEDULE)]

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import medseg
-from medseg.config.checks import check_types, check_resume, did_you_mean, flatten
+from medseg.config.checks import check_resume, check_types, did_you_mean, flatten
 from medseg.config.load import first_line, load, plain, typed
 from medseg.config.settings import OrganSettings, Settings
 from medseg.errors import ConfigError, MedsegError

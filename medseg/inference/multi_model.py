@@ -52,12 +52,15 @@ class ModelEnsemble:
 
     def quality_warnings(self, images: Images) -> list[str]:
         """What the quality gates say against the images: once what all say, else with the model's name."""
-        found = {
-            name: model.quality_warnings({c: images[c] for c in model.channels}) for name, model in self.models.items()
+        warnings = {
+            name: model.quality_warnings({channel: images[channel] for channel in model.channels})
+            for name, model in self.models.items()
         }
-        shared = [doubt for doubt in next(iter(found.values())) if all(doubt in said for said in found.values())]
-        own = [f"{name}: {doubt}" for name, said in found.items() for doubt in said if doubt not in shared]
-        return [*shared, *own]
+        shared = [text for text in next(iter(warnings.values())) if all(text in texts for texts in warnings.values())]
+        return [
+            *shared,
+            *(f"{name}: {text}" for name, texts in warnings.items() for text in texts if text not in shared),
+        ]
 
     def _maps(self, masks: dict[str, sitk.Image]) -> list[tuple[sitk.Image, dict[str, int]]]:
         models = self.models

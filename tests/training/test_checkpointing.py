@@ -60,10 +60,10 @@ def test_a_damaged_checkpoint_is_an_error_with_the_way_out(tmp_path: Path) -> No
 
 def test_the_clock_counts_what_went_before() -> None:
     clock = TimeBudget(10, before=9.0)
-    assert clock.share() == pytest.approx(0.9)
+    assert clock.used_fraction() == pytest.approx(0.9)
     assert not clock.is_up()
     assert clock.is_up(ahead=1.0)
-    assert TimeBudget(None, before=9.0).share() == 0
+    assert TimeBudget(None, before=9.0).used_fraction() == 0
     assert not TimeBudget(None, before=9.0).is_up(1e9)
 
 
@@ -215,9 +215,9 @@ def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypa
 def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(caplog: pytest.LogCaptureFixture) -> None:
     before = signal.getsignal(signal.SIGINT)
     with DeferredInterrupts() as interrupts:
-        assert not interrupts.asked
+        assert not interrupts.requested
         signal.raise_signal(signal.SIGINT)
-        assert interrupts.asked
+        assert interrupts.requested
         with pytest.raises(SystemExit) as end:
             signal.raise_signal(signal.SIGTERM)
         assert end.value.code == 130

@@ -26,7 +26,7 @@ from medseg.errors import ConfigError
 from medseg.evaluation.predictions import SEPARATOR, Predictions, to_table
 from medseg.features.tables import BESIDE, Tables, read_tables, write_tables
 from medseg.inference.diagnosis_scores import evaluate_predictions
-from medseg.inference.encoder import encoder_kept
+from medseg.inference.encoder import open_encoder
 from medseg.inference.extractor import ExtractionContext, Extractor, extract_cases
 from medseg.inference.multi_model import load_segmenter
 from medseg.inference.open_classifier import open_classifier
@@ -187,12 +187,12 @@ def _make_extraction(
         return lambda _: source, ReviewReasons()
     config, run = model
     labels = get_labels(config)
-    extractor = Extractor(config.features, labels, config.data.time_axis, encoder=encoder_kept(config, run))
+    extractor = Extractor(config.features, labels, config.data.time_axis, encoder=open_encoder(config, run))
     mask_source = _mask_source(request, source, labels) if extractor.needs_masks else MaskSource(None, _no_files)
     review = ReviewReasons(gate, *mask_source.checks, strict=request.fail_on_quality)
     overlays = OverlayFolder(sibling_path(request.out, "_pictures"), labels, config.data.time_axis)
     context = ExtractionContext(mask_source.reads, review, overlays=overlays)
-    return partial(extract_cases, source, extractor, mask_source.masks, around=context), review
+    return partial(extract_cases, source, extractor, mask_source.masks, context=context), review
 
 
 def _mask_source(request: DiagnoseRequest, cases: list[Case], labels: Labels) -> MaskSource:

@@ -110,7 +110,7 @@ def _prepare_data(config: Settings, run: Run, cases: list[Case], trained: bool, 
 def _with_rankers(config: Settings, run: Run, segmenter: Segmenter, data: PreparedData) -> Segmenter:
     """The segmenter with rankers of its candidates, if the settings have a candidate finder."""
     annotated = [case for case in data.train_cases if case.annotated]
-    rankers = fit_rankers(config, segmenter.select, annotated, segmenter.look)
+    rankers = fit_rankers(config, segmenter.select, annotated, segmenter.probabilities)
     if not rankers:
         return segmenter
     write_json(run.file("candidates.json"), rankers)

@@ -93,8 +93,8 @@ def test_an_entry_without_hashes_of_what_was_made_is_not_done(tmp_path: Path) ->
         book.add(Entry("gone", "ok", input_hash="i", key="k", outputs="gone.png"))
         book.add(Entry("nothing", "ok", input_hash="i", key="k"))
     before = PreviousRun(ledger, ["gone", "nothing"])
-    assert before.kept("gone", "i", "k") is None
-    assert before.kept("nothing", "i", "k") is None
+    assert before.reusable("gone", "i", "k") is None
+    assert before.reusable("nothing", "i", "k") is None
 
 
 def test_a_failed_case_is_tried_again_and_fail_fast_skips(

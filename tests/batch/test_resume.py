@@ -51,7 +51,7 @@ def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Pa
     shutil.copy(photos / "p3.png", photos / "p7.png")
     result = medseg("segment", photos, out, "--model", rule)
     assert result.status == 0
-    assert "(9 as an earlier run left them)" in result.err
+    assert "(9 unchanged since an earlier run)" in result.err
     after = made(out)
     assert {name for name in before if before[name] != after[name]} == {"p7.png"}
     (out / "p2.png").write_bytes(b"altered")

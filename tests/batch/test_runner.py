@@ -158,7 +158,7 @@ def test_what_lies_there_and_is_no_ledger_is_left_alone(medseg: Command, data: P
     (data / "mine_cases.csv").write_text("case,image\nc1,images/c1.nii.gz\n")
     result = medseg(*words(data, out))
     assert result.status == 2
-    assert "no ledger" in result.err
+    assert "is not a case log" in result.err
     assert not out.exists()
     ledger = ["data", "check", data, "organ=lung", "--out", data / "mine_cases.csv"]
     assert medseg(*ledger).status == 2

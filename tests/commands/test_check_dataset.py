@@ -120,9 +120,9 @@ def test_all_that_is_wrong_with_a_case_is_said(medseg: Command, dataset: Path) -
     assert medseg("data", "check", dataset, "organ=breast").status == 3
     told = failed(Path("data_check.csv"))
     for case, words in {
-        "c00": ["c00.png: does not lie on the grid", "(30, 30) and (48, 40)", "holds [7]"],
+        "c00": ["c00.png: is not on the grid", "(30, 30) and (48, 40)", "holds [7]"],
         "c01": ["c01.png: the file is truncated", "c01.png: holds [5, 35]"],
-        "c06": ["c06.png: does not lie on the grid", "this one also 777"],
+        "c06": ["c06.png: is not on the grid", "this one also 777"],
     }.items():
         for word in words:
             assert told[case].count(word) == 1, told[case]
@@ -142,7 +142,7 @@ def test_every_channel_and_every_mask_is_looked_at(medseg: Command, tmp_path: Pa
     (root / "cases.csv").write_text("\n".join([head, *rows]))
     assert medseg("data", "check", root, "organ=brain_tumour", "--out", tmp_path / "c.csv").status == 1
     told = failed(tmp_path / "c.csv")
-    everywhere = ["far.nii.gz: does not lie on the grid", "half.nii.gz: a mask holds whole", "gone.nii.gz: there is no"]
+    everywhere = ["far.nii.gz: is not on the grid", "half.nii.gz: a mask holds whole", "gone.nii.gz: there is no"]
     for case, words in {"a": ["a_t1c.nii.gz: does not lie"], "b": ["b_flair.nii.gz: "]}.items():
         for word in [*words, *everywhere]:
             assert word in told[case], told[case]

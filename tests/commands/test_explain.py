@@ -38,7 +38,7 @@ def test_an_explanation_has_a_meaning_and_a_way_out(code: str) -> None:
 def test_without_a_code_all_are_listed(medseg: Callable[..., Any]) -> None:
     lines = medseg("explain").out.splitlines()
     assert len(lines) == len(CODES)
-    assert any(line.startswith("image-blank: a sequence shows nothing") for line in lines)
+    assert any(line.startswith("image-blank: a sequence is blank") for line in lines)
 
 
 def test_a_misspelt_code_gets_the_nearest(medseg: Callable[..., Any]) -> None:

@@ -76,7 +76,7 @@ def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: P
     own = ("--features", "breathing")
     result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv", *own)
     assert result.status == 1
-    assert "nothing could be measured" in result.err
+    assert "no features could be extracted" in result.err
     assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv", *own).status == 2
     assert medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "x").status == 2
 

@@ -92,7 +92,7 @@ def test_the_zip_and_the_folder_know_which_images_they_saw(rule: Path, packed: P
     shutil.copytree(rule, moved)
     table = pd.read_csv(moved / "split.csv").assign(image="/nowhere/x.png")
     table.to_csv(moved / "split.csv", index=False)
-    with pytest.raises(ModelError, match="nobody can tell what it saw"):
+    with pytest.raises(ModelError, match="training cases cannot be recognised"):
         type(open_run(packed))(moved).sides()
 
 
@@ -185,7 +185,7 @@ def test_refusals_before_anything_is_written(rule: Path, packed: Path, tmp_path:
         import_model(tmp_path / "nowhere.zip", tmp_path / "x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(ConfigError, match="holds something already"):
+    with pytest.raises(ConfigError, match="is not empty"):
         import_model(packed, tmp_path / "full")
     assert not (tmp_path / "m.zip").exists()
 
@@ -374,5 +374,5 @@ def test_a_package_is_called_by_its_name_and_cannot_be_trained_again(
     for model in (packed, folder):
         result = medseg("reproduce", model, f"data.root={rule.parent}", "--out", tmp_path / "again")
         assert result.status == 2
-        assert f"{model}: came as a package, which calls its cases by numbers" in result.err
+        assert f"{model}: is an imported package with anonymised cases" in result.err
         assert not (tmp_path / "again").exists()

@@ -34,7 +34,7 @@ def test_a_run_is_repeated_from_its_own_settings_and_split(
     shutil.copytree(cohort, moved)
     result = medseg("reproduce", first, f"data.root={moved}", "--out", tmp_path / "again")
     assert result.status == 0, result.err
-    assert "weights and scores are those of" in result.err
+    assert "weights and scores are equal to those of" in result.err
     outcome = json.loads((tmp_path / "again" / "reproduction.json").read_text())
     assert outcome == {"of": str(first), "equal": True, "weights": [], "metrics": [], "versions": [], "machine": []}
     splits = [

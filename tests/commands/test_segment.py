@@ -171,7 +171,7 @@ def test_inputs_are_never_written_over(medseg: Command, scans: Path, segmenter: 
     before = (scans / "a.nii.gz").read_bytes()
     result = medseg("segment", scans, scans, "--model", segmenter)
     assert result.status == 2
-    assert "written over" in result.err
+    assert "overwrite" in result.err
     assert (scans / "a.nii.gz").read_bytes() == before
 
 

@@ -198,5 +198,5 @@ def test_a_container_and_a_job_of_a_cluster_have_bounds_of_their_own(
     own.write_text("5:cpu,cpuacct:/docker/c0\n4:memory:/docker/c0\n0::/\n")
     assert memory.cgroup_limit(groups, own) == 1e9
     monkeypatch.setattr(memory, "cgroup_limit", lambda: 1e9)
-    assert memory.memory_limit(None) == memory.MARGIN * 1e9
+    assert memory.memory_limit(None) == memory.FREE_FRACTION * 1e9
     assert memory.memory_limit(5) == 5e9

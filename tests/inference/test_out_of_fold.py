@@ -204,7 +204,7 @@ def test_a_package_knows_images_only_and_does_not_vouch_for_others(
     assert (told.loc["held", "out_of_fold"], told.loc["held", "why"]) == ("True", "held out in training")
     for name in ("x0", "x1"):
         assert told.loc[name, "out_of_fold"] == ""
-        assert "names no patients" in told.loc[name, "why"]
+        assert "has no patients" in told.loc[name, "why"]
     assert provenance_of(tmp_path / "out")["out_of_fold"] is None
     whole = told_of(medseg, new, tmp_path / "both", packed, pairs / "fold1")
     assert Path(whole.loc["x1", "model"]).name == "fold1"  # it can tell
@@ -242,7 +242,7 @@ def test_a_diagnosis_says_which_masks_it_learns_from(
     assert "masks: given, origin unknown." in capsys.readouterr().err
     for said, words in {
         "True,": "origin unknown",
-        "True,False": "of a model that saw some of these patients",
+        "True,False": "of a model trained on some of these patients",
         "True,True": "out of fold",
     }.items():
         table = pd.DataFrame({"case": ["x", "y"], "model": "m", "out_of_fold": said.split(",")})
@@ -255,6 +255,6 @@ def test_a_diagnosis_says_which_masks_it_learns_from(
     assert describe_mask_source(own, [bare]) == "none: whole images"
     assert not capsys.readouterr().err
     (data / "features.csv").write_text("case\nx\n")
-    assert "measured before" in describe_mask_source(given, [bare])
+    assert "features read from" in describe_mask_source(given, [bare])
     (data / "fingerprint.json").write_text('{"masks": {"out_of_fold": true}}')  # a run's, whose table is read again
     assert describe_mask_source(given, [bare]) == "given, out of fold"

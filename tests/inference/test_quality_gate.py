@@ -76,7 +76,7 @@ def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
     given = [odd, tmp_path / "out.csv", "--model", diagnoser, "--segmenter", segmenter]
     assert medseg("diagnose", *given).status == 0
     found = ledger(tmp_path / "out_cases.csv")
-    assert found.loc["good", "message"].startswith("one frame alone")  # nothing against the image itself
+    assert found.loc["good", "message"].startswith("single frame")  # nothing against the image itself
     assert dict(found["status"]) == {"good": "review", "shifted": "review", "unit": "review"}
     assert "spacing" in found.loc["unit", "message"]
     given[1] = tmp_path / "strict.csv"
@@ -97,7 +97,7 @@ def test_a_run_without_a_record_says_so_once_and_checks_nothing(
     run.file("fingerprint.json").write_text(json.dumps(content))
     run.seal(datetime.now(UTC))
     result = medseg("segment", odd, tmp_path / "out", "--model", old)
-    assert result.err.count("it is not recorded what its training images were like") == 1
+    assert result.err.count("has no statistics of its training images") == 1
     assert ledger(tmp_path / "out" / "cases.csv").loc["unit", "status"] == "ok"
 
 
@@ -129,7 +129,7 @@ def test_a_broken_record_is_a_broken_model(
     run.file("fingerprint.json").write_text(json.dumps({"synthetic": True, "looks": looks}))
     run.seal(datetime.now(UTC))
     if not looks:
-        assert QualityGate.of_run(run, compose(["organ=lung"])).looks == {}
+        assert QualityGate.of_run(run, compose(["organ=lung"])).stats == {}
         return
     result = medseg("segment", odd, tmp_path / "out", "--model", broken)
     assert result.status == ModelError.exit_status

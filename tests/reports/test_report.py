@@ -234,7 +234,7 @@ def test_a_run_that_held_nobody_out_says_why_it_has_no_numbers(tmp_path: Path) -
     (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
     for runs in (["run"], ["run", "run"]):
         page = Page(write_report([tmp_path / name for name in runs], tmp_path).read_text(encoding="utf-8"))
-        assert "Not measured: no held-out case with a mask." in page.text
+        assert "Not evaluated: no held-out case with a mask." in page.text
         assert len(page.images) == len(runs)  # the curves
 
 
@@ -315,7 +315,7 @@ def test_a_forecast_says_how_it_was_read_and_an_older_one_that_it_looked_back(tm
     content = sequences_json(tmp_path)
     page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
     assert page.text.count("Forecast: as it came.") == 2
-    assert "look back" not in page.text
+    assert "retrospective error" not in page.text
     for sheet in content["sequences"]:
         del sheet["forecast"]["read"]
     (tmp_path / "said.json").write_text(json.dumps(content))

@@ -41,7 +41,7 @@ def test_without_folds_there_is_no_calibration(what: str, capsys: pytest.Capture
     folds = 0 if what == "none asked for" else 3
     assert split_in_folds(compose(["organ=lung", f"classifier.n_folds={folds}"]), items) == []
     said = capsys.readouterr()
-    assert ("without sets of classes" in said.out + said.err) == (what != "none asked for")
+    assert ("no prediction sets" in said.out + said.err) == (what != "none asked for")
 
 
 def test_a_trained_diagnoser_is_calibrated_and_judged_before_and_after(diagnoser: Path) -> None:

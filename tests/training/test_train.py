@@ -170,7 +170,7 @@ def test_time_is_bounded(settings: Callable[..., list[str]]) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["resume=nowhere"], "no run there"),
+        (["resume=nowhere"], "not a run folder"),
         (["data.root=nowhere"], "nowhere: no such folder"),
         (["task=diagnosis", "organ.classes=[a,b]"], "label 'exhale' is not one of organ.classes"),
     ],
@@ -247,7 +247,7 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     alone = photographs(tmp_path / "alone", [("a", "train", 255), ("b", "train", 255)])
     result = trained(alone, f"run_dir={tmp_path / 'none'}")
     assert result.status == 2
-    assert "no case with a mask is held out" in result.err
+    assert "no held-out case has a mask" in result.err
     assert "data.test_fraction=1" in result.err
     assert "no training mask" not in result.err
     assert trained(alone, f"run_dir={tmp_path / 'all'}", "data.test_fraction=1").status == 0

@@ -29,23 +29,25 @@ def associate_files(features: Path, labels: Path, column: str, positive: float, 
     names = list(feature_columns(feature_table))
     means = feature_table.groupby("case")[names].mean()
     grades = _grades(labels, column)
-    both = means.join(grades, how="inner")
-    if both.empty:
+    merged = means.join(grades, how="inner")
+    if merged.empty:
         raise DataError(
             f"no case of {features} is in {labels}: {means.index[0]!r} and {grades.index[0]!r}; "
             "the first column of the labels must contain the case names"
         )
-    missing = len(means) - len(both)
+    missing = len(means) - len(merged)
     if missing:
         warn(f"{missing} of {len(means)} cases have no {column} in {labels} and are excluded")
-    associations = associate(both[names], both["grade"].to_numpy(np.float64), positive, both["patient"].tolist())
+    associations = associate(merged[names], merged["grade"].to_numpy(np.float64), positive, merged["patient"].tolist())
     atomic_write_text(out, associations.to_csv(index=False))
     plot_forest(
-        associations.dropna(subset=["rho"]).head(MAX_SHOWN), sibling_path(out, ".png"), f"{column} ({len(both)} cases)"
+        associations.dropna(subset=["rho"]).head(MAX_SHOWN),
+        sibling_path(out, ".png"),
+        f"{column} ({len(merged)} cases)",
     )
     rows = [[row.feature, row.rho, f"{row.rho_low:.2f}–{row.rho_high:.2f}", row.q, row.odds_ratio, row.auc]
             for row in associations.head(MAX_SHOWN).itertuples()]  # fmt: skip
-    table(f"{column} in {len(both)} cases", ["feature", "rho", "95 % CI", "q", "odds ratio a SD", "AUC"], rows)
+    table(f"{column} in {len(merged)} cases", ["feature", "rho", "95 % CI", "q", "odds ratio a SD", "AUC"], rows)
     say(f"written: {out}")
     return associations
 

@@ -72,7 +72,7 @@ def check_types(values: dict[str, Any], base: dict[str, Any]) -> None:
 
 def _explain(error: Any, values: dict[str, Any]) -> str:
     """A one-line message for a pydantic error: the key, its value, and what it must be."""
-    path = [str(part) for part in error["loc"] if not str(part).startswith("#")]
+    path = [str(key) for key in error["loc"] if not str(key).startswith("#")]
     if error["type"] == "extra_forbidden":
         name = ".".join(path)
         model = _model_at(path[:-1])

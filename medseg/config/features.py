@@ -30,18 +30,18 @@ def feature_settings(choice: str) -> FeatureSettings:
 
 def features_for_labels(labels: Iterable[str]) -> str:
     """The choice of the group `features` of the organ with exactly these labels; ConfigError if there is none."""
-    wanted, choices = set(map(str, labels)), {}
+    names, choices = set(map(str, labels)), {}
     for organ in group_choices()["organ"]:
         recipe = read_plain(config_dir() / "organ" / f"{organ}.yaml")
         choices[organ] = next(
             str(entry["override /features"]) for entry in recipe.defaults if "override /features" in entry
         )
-        if set(map(str, recipe.organ.labels)) == wanted:
+        if set(map(str, recipe.organ.labels)) == names:
             return choices[organ]
-    names = ", ".join(name for name in group_choices()["features"] if name != "none")
+    all_choices = ", ".join(name for name in group_choices()["features"] if name != "none")
     organs = "; ".join(f"{organ}: {choice}" for organ, choice in choices.items())
     raise ConfigError(
-        f"choose which features to extract: no organ has the labels {', '.join(sorted(wanted))}. "
-        f"Choices: {names}. Used by the organs: {organs}. radiomics fits any label",
+        f"choose which features to extract: no organ has the labels {', '.join(sorted(names))}. "
+        f"Choices: {all_choices}. Used by the organs: {organs}. radiomics fits any label",
         hint="features",
     )

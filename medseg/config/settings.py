@@ -129,7 +129,7 @@ class OrganSettings(Group):
         description="x y z spacing in mm of the network's grid; null keeps the image's own."
     )
     window_hu: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
-        description="Lowest and highest HU shown to the network."
+        description="Lowest and highest HU of the network's input."
     )
     field_of_view_px: Count = Field(description="Width in pixels that a round field of view is resized to.")
     max_samples: Count = Field(description="Training samples of a 2D network of this organ.")

@@ -36,13 +36,13 @@ def case_records(
     training cases, listed with its value; rule: the clinical rule, whose score breakdown is included.
     """
     names = dict.fromkeys(name.removesuffix(".slope") for name in selected)
-    shown = [name for name in names if name in moments][:N_SHOWN_FEATURES]
+    listed = [name for name in names if name in moments][:N_SHOWN_FEATURES]
     final, sets = predictions.final, predictions.final.prediction_sets(predictions.classes)
     explanations = predictions.explanations or [""] * len(predictions)
     records = []
     for index, facts in enumerate(predictions.facts.to_dict("records")):
         features = {str(name): _plain(value) for name, value in rows.features.iloc[index].items()}
-        has_diagnosis = final.predicted[index] is not None
+        undefined = final.predicted[index] is None
         record: Json = {
             "case": str(facts["case"]),
             "frame": int(facts["frame"]),
@@ -54,19 +54,17 @@ def case_records(
             "explanation": explanations[index],
             "review": predictions.review[index],
             "models": {
-                name: _probabilities_by_class(
-                    predictions.classes, model.probabilities[index] if has_diagnosis else None
-                )
+                name: _by_class(predictions.classes, None if undefined else model.probabilities[index])
                 for name, model in predictions.models.items()
             },
-            "measures": [{"name": name, "value": features[name], **moments[name]} for name in shown],
+            "measures": [{"name": name, "value": features[name], **moments[name]} for name in listed],
             "rule": None if rule is None else _rule_lines(rule, rows.features.iloc[index]),
         }
         records.append(record)
     return records
 
 
-def _probabilities_by_class(classes: Sequence[str], probabilities: AnyArray | None) -> dict[str, float | None]:
+def _by_class(classes: Sequence[str], probabilities: AnyArray | None) -> dict[str, float | None]:
     """Probabilities by class; None without a diagnosis."""
     if probabilities is None:
         return dict.fromkeys(classes)

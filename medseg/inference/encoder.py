@@ -70,7 +70,7 @@ class DeepFeatures:
         first, *rest = self.segmenter.channels
         channels = {first: image, **{name: read_image(case.images[name]) for name in rest if name in case.images}}
         sequences = {name: frames(channel, self.segmenter.time_axis) for name, channel in channels.items()}
-        return [dict(zip(sequences, step, strict=True)) for step in zip(*sequences.values(), strict=True)]
+        return [dict(zip(sequences, frame, strict=True)) for frame in zip(*sequences.values(), strict=True)]
 
     def pooled(self, images: Images, regions: sitk.Image, count: int) -> list[dict[str, float]]:
         """Features of regions 1 … `count` (an image on the first channel's grid) from one frame's channels.

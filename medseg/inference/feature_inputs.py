@@ -123,8 +123,8 @@ def training_moments(schema: FeatureSchema) -> dict[str, dict[str, float | None]
     """Mean and standard deviation of each feature over the training cases, by name; None if they are not stored."""
     if schema.moments is None:
         return {name: {"mean": None, "sd": None} for name in schema.names}
-    both = zip(schema.names, schema.moments.mean, schema.moments.sd, strict=False)
-    return {name: {"mean": finite_or_none(mean), "sd": finite_or_none(sd)} for name, mean, sd in both}
+    moments = zip(schema.names, schema.moments.mean, schema.moments.sd, strict=False)
+    return {name: {"mean": finite_or_none(mean), "sd": finite_or_none(sd)} for name, mean, sd in moments}
 
 
 def require_diagnosis(run: Run, config: Settings) -> None:

@@ -30,7 +30,7 @@ class Rows:
     facts: pd.DataFrame  # case, patient, frame, time, label
     features: pd.DataFrame  # not standardised, NaN if undefined
 
-    def part(self, rows: npt.NDArray[np.intp], sequences: Sequence[int]) -> Rows:
+    def subset(self, rows: npt.NDArray[np.intp], sequences: Sequence[int]) -> Rows:
         """A subset of the rows, and the sequences that they belong to."""
         facts = self.facts.iloc[rows].reset_index(drop=True)
         features = self.features.iloc[rows].reset_index(drop=True)

@@ -215,9 +215,9 @@ def log_memory_estimate(models: Mapping[str, Segmenter], cases: Sequence[Case], 
     room, base = limit - process_rss(), process_rss()
     estimates = {case.name: _estimates(models, case) for case in cases}
     bytes_by_case = {
-        name: max(one.bytes(one.tiles(room) or 1) for one in models_of_case)
-        for name, models_of_case in estimates.items()
-        if models_of_case
+        name: max(estimate.bytes(estimate.tiles(room) or 1) for estimate in case_estimates)
+        for name, case_estimates in estimates.items()
+        if case_estimates
     }
     if bytes_by_case:
         name = max(bytes_by_case, key=lambda case: bytes_by_case[case])

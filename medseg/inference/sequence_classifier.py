@@ -159,7 +159,9 @@ class SequenceClassifier(CaseClassifier):
     def _join(self, predictions: list[Prediction], model: str, counts: list[int], review: AnyArray) -> ModelPredictions:
         """One model's calibrated predictions of all sequences; rows with a review reason get all classes as set."""
         probabilities = np.concatenate([prediction.probabilities for prediction in predictions])  # (R, K)
-        signals = [one.signal[:count] for one, count in zip(predictions, counts, strict=True) if one.signal is not None]
+        signals = [
+            item.signal[:count] for item, count in zip(predictions, counts, strict=True) if item.signal is not None
+        ]
         return self.calibrate(model, probabilities, review != "", np.concatenate(signals) if signals else None)
 
     def _review_reason(self, raw: FeatureSequence) -> str:

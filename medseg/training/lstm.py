@@ -55,7 +55,7 @@ def fit_lstm(
     augmentation = Augmentation(**settings.augment.model_dump())
     count = schedule.steps * schedule.batch
     windows = Windows(list(train.values()), settings.window, count, augmentation, config.seed)
-    sampler = ResumableSampler(schedule.length * schedule.batch, schedule.seen)
+    sampler = ResumableSampler(schedule.length * schedule.batch, schedule.samples_done)
     loader: DataLoader[Any] = DataLoader(windows, settings.batch_size, sampler=sampler, collate_fn=collate)
     watched_items: Any = list(watched.values())
     valid: DataLoader[Any] | None = DataLoader(watched_items, len(watched), collate_fn=collate) if watched else None

@@ -223,7 +223,7 @@ def _loaders(
     train: Any = PatchDataset(
         data[0], label_codes, patch, PatchSampling(settings.foreground_fraction, augment, config.seed, context)
     )
-    sampler = ResumableSampler(schedule.length * schedule.batch, schedule.seen)
+    sampler = ResumableSampler(schedule.length * schedule.batch, schedule.samples_done)
     loader: DataLoader[Any] = DataLoader(train, sampler=sampler, **shared)
     if not data[1] or config.trainer.n_validations == 0:
         return loader, None

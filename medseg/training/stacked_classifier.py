@@ -56,12 +56,12 @@ class TrainingRows:
         """Patient of each row (R,)."""
         return self.rows.facts["patient"].astype(str).to_numpy()
 
-    def of(self, rows: npt.NDArray[np.intp]) -> TrainingRows:
+    def subset(self, rows: npt.NDArray[np.intp]) -> TrainingRows:
         """A subset of rows, which must be complete sequences."""
         sequences = list(dict.fromkeys(self.sequence[rows].tolist()))
         new_index = {old: new for new, old in enumerate(sequences)}
         return TrainingRows(
-            self.rows.part(rows, sequences),
+            self.rows.subset(rows, sequences),
             self.y[rows],
             np.array([new_index[old] for old in self.sequence[rows].tolist()]),
         )
@@ -118,10 +118,10 @@ def fit_stack(config: Settings, run: Run, schema: FeatureSchema, data: TrainingR
         rest = np.setdiff1d(np.arange(len(data.y)), fold)
         say(f"fold {number + 1} of {len(folds)}: {len(rest)} training rows, {len(fold)} held out")
         pl.seed_everything(seeds[number], verbose=False)  # independent of earlier trainings
-        rows = data.of(rest)
+        rows = data.subset(rest)
         fold_run = split_fold(run, number, rows.rows.facts["case"].astype(str).unique().tolist())
         members = fit_members(config, fold_run, schema, rows, time_fraction)
-        for name, probabilities in members.predict(data.of(fold).rows).items():
+        for name, probabilities in members.predict(data.subset(fold).rows).items():
             predictions[name][fold] = probabilities
     known = data.y != UNKNOWN
     member_predictions = {name: predictions[name] for name in MEMBERS}

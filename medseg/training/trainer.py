@@ -51,7 +51,7 @@ class TrainingSchedule(NamedTuple):
         return self.epochs * self.length
 
     @property
-    def seen(self) -> int:
+    def samples_done(self) -> int:
         """Number of samples before a resume."""
         return self.done.step * self.batch
 

@@ -315,7 +315,7 @@ def test_a_forecast_says_how_it_was_read_and_an_older_one_that_it_looked_back(tm
     content = sequences_json(tmp_path)
     page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
     assert page.text.count("Forecast: as it came.") == 2
-    assert "retrospective error" not in page.text
+    assert "look back" not in page.text
     for sheet in content["sequences"]:
         del sheet["forecast"]["read"]
     (tmp_path / "said.json").write_text(json.dumps(content))

@@ -53,24 +53,24 @@ def words(data: Path, out: Path) -> list[str]:
 
 
 def entries(out: Path) -> dict[str, dict[str, str]]:
-    ledger = out.with_name(f"{out.stem}_cases.csv")
-    rows = csv.DictReader(ledger.read_text().splitlines()) if ledger.is_file() else []
+    log_file = out.with_name(f"{out.stem}_cases.csv")
+    rows = csv.DictReader(log_file.read_text().splitlines()) if log_file.is_file() else []
     return {row["case"]: row for row in rows}
 
 
 def contents(folder: Path) -> dict[str, Any]:
     """Every file; of ledgers all but the times and places, of kept rows what they say."""
-    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         if path.name.endswith("_cases.csv"):
-            found[path.name] = pd.read_csv(path).drop(columns="seconds").to_csv()
+            content[path.name] = pd.read_csv(path).drop(columns="seconds").to_csv()
         elif path.name.endswith("_cases.json"):
-            found[path.name] = [e | {"seconds": 0} for e in json.loads(path.read_text())["entries"]]
+            content[path.name] = [e | {"seconds": 0} for e in json.loads(path.read_text())["entries"]]
         elif path.suffix == ".jsonl":
-            found[path.name] = sorted(path.read_text().splitlines())
+            content[path.name] = sorted(path.read_text().splitlines())
         else:
-            found[path.name] = path.read_bytes()
-    return found
+            content[path.name] = path.read_bytes()
+    return content
 
 
 def test_one_of_ten_that_changed_is_measured_again(medseg: Command, data: Path, measured: list[str]) -> None:
@@ -121,10 +121,10 @@ def test_failed_ones_are_tried_again_and_fail_fast_ends(medseg: Command, data: P
     whole = broken.read_bytes()
     broken.write_bytes(whole[:-40])
     assert medseg(*words(data, out), "--fail-fast").status == 3
-    found = entries(out)
-    assert [found[name]["status"] for name in CASES] == 4 * ["ok"] + ["failed"] + 5 * ["skipped"]
-    assert found["c4"]["code"] == "image-truncated"
-    assert found["c9"]["code"] == "fail-fast"
+    rows = entries(out)
+    assert [rows[name]["status"] for name in CASES] == 4 * ["ok"] + ["failed"] + 5 * ["skipped"]
+    assert rows["c4"]["code"] == "image-truncated"
+    assert rows["c9"]["code"] == "fail-fast"
     assert len(pd.read_csv(out)) == 4
     broken.write_bytes(whole)
     assert medseg(*words(data, out)).status == 0
@@ -160,8 +160,8 @@ def test_what_lies_there_and_is_no_ledger_is_left_alone(medseg: Command, data: P
     assert result.status == 2
     assert "is not a case log" in result.err
     assert not out.exists()
-    ledger = ["data", "check", data, "organ=lung", "--out", data / "mine_cases.csv"]
-    assert medseg(*ledger).status == 2
+    log = ["data", "check", data, "organ=lung", "--out", data / "mine_cases.csv"]
+    assert medseg(*log).status == 2
     assert (data / "mine_cases.csv").read_text() == "case,image\nc1,images/c1.nii.gz\n"
 
 
@@ -203,9 +203,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
             shutil.rmtree(out.parent, ignore_errors=True)
         journal, size = out.parent / ".f.rows.jsonl", len(CASES)
         done = journal.read_text().count("\n") if journal.is_file() else 0
-        wanted = done + int(random.integers(1, max(2, size - done)))
+        size_at_kill = done + int(random.integers(1, max(2, size - done)))
         process = subprocess.Popen([sys.executable, "-m", "medseg", *words(data, out)], stderr=subprocess.DEVNULL)
-        while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") < wanted):
+        while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") < size_at_kill):
             time.sleep(0.005)
         time.sleep(random.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
@@ -310,11 +310,11 @@ def test_two_processes_at_once_leave_one_whole_result(medseg: Command, data: Pat
     out, whole = data / "out" / "f.csv", data / "whole" / "f.csv"
     command = [sys.executable, "-m", "medseg", *words(data, out)]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate()[1] for process in both]
+    errors = [process.communicate()[1] for process in both]
     statuses = sorted(process.returncode for process in both)
     assert statuses in ([0, 0], [0, 2])  # the second came too late to meet the first, or was refused
     if statuses == [0, 2]:
-        assert any("another medseg" in " ".join(text.split()) for text in said)
+        assert any("another medseg" in " ".join(text.split()) for text in errors)
     medseg(*words(data, whole))
     assert contents(out.parent) == contents(whole.parent)
 
@@ -323,9 +323,9 @@ def test_half_a_line_of_a_killed_process_harms_nobody(medseg: Command, data: Pat
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
     whole = contents(out.parent)
-    journal, ledger = out.with_name(".f.rows.jsonl"), out.with_name("f_cases.csv")
+    journal, log = out.with_name(".f.rows.jsonl"), out.with_name("f_cases.csv")
     journal.write_bytes(journal.read_bytes()[:-300])
-    ledger.write_bytes(ledger.read_bytes()[:-150])
+    log.write_bytes(log.read_bytes()[:-150])
     measured.clear()
     medseg(*words(data, out))
     assert measured == ["c9"]
@@ -361,26 +361,26 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
         return CaseResult({"n": 0}) if job.name == "good" else {}["bug"]
 
     def run(*names: str) -> tuple[list[str], CaseLog]:
-        ledger = CaseLog(tmp_path / "cases.csv", key="key")
+        log = CaseLog(tmp_path / "cases.csv", key="key")
         jobs = [Job(name, tmp_path / name, []) for name in names]
-        return [name for name, _ in run_serial(jobs, make, ledger, "try")], ledger
+        return [name for name, _ in run_serial(jobs, make, log, "try")], log
 
-    names, ledger = run("image", "good", "library", "look")
+    names, log = run("image", "good", "library", "look")
     assert names == ["good", "look"]
-    assert [entry.code for entry in ledger.entries] == ["image-nan", "", "case-error", "review"]
-    assert str(tmp_path / "library") in ledger.entries[2].message
-    assert all(len(entry.input_hash) == 64 for entry in ledger.entries)
-    assert [len(entry.output_hash) for entry in ledger.entries] == [0, 64, 0, 64]
+    assert [entry.code for entry in log.entries] == ["image-nan", "", "case-error", "review"]
+    assert str(tmp_path / "library") in log.entries[2].message
+    assert all(len(entry.input_hash) == 64 for entry in log.entries)
+    assert [len(entry.output_hash) for entry in log.entries] == [0, 64, 0, 64]
     with pytest.raises(OutputError):
         run("good", "disk", "look")
     assert "Traceback" not in capsys.readouterr().err
-    names, ledger = run("bug", "other bug", "good")
+    names, log = run("bug", "other bug", "good")
     assert names == ["good"]
-    assert [entry.code for entry in ledger.entries] == ["case-error", "case-error", ""]
-    assert ledger.entries[1].message == f"{tmp_path / 'other bug'}: KeyError: 'bug'"
-    shown = capsys.readouterr().err
-    assert shown.count("Traceback") == 1
-    assert "in make" in shown
+    assert [entry.code for entry in log.entries] == ["case-error", "case-error", ""]
+    assert log.entries[1].message == f"{tmp_path / 'other bug'}: KeyError: 'bug'"
+    printed = capsys.readouterr().err
+    assert printed.count("Traceback") == 1
+    assert "in make" in printed
 
 
 def test_case_errors_become_entries_and_the_next_case_goes_on(
@@ -397,8 +397,8 @@ def test_case_errors_become_entries_and_the_next_case_goes_on(
                 raise error
             done.append(name)
     assert done == ["good"]
-    found = {entry.case: (entry.status, entry.code, entry.message) for entry in log.entries}
-    assert found == {
+    outcomes = {entry.case: (entry.status, entry.code, entry.message) for entry in log.entries}
+    assert outcomes == {
         "good": ("ok", "", ""),
         "bad": ("failed", "image-truncated", f"{tmp_path / 'bad'}: cut off; and is not counted"),
         "bug": ("failed", "case-error", f"{tmp_path / 'bug'}: KeyError: 'x'; and is not counted"),
@@ -426,17 +426,17 @@ def test_run_serial_where_files_are_read_digests_each_once(tmp_path: Path, monke
     files = [tmp_path / "image", tmp_path / "mask"]
     for file in files:
         file.write_text(file.name)
-    seen: list[Job] = []
+    jobs_run: list[Job] = []
 
     def make(job: Job) -> CaseResult:
-        seen.append(job)
+        jobs_run.append(job)
         return CaseResult()
 
     log = CaseLog(tmp_path / "cases.csv", key="k")
     assert list(run_serial([Job("a", files[0], files)], make, log, "try")) == []
     assert read == ["image", "mask"]
-    assert seen[0].hashes == {file: hash_run_input(file) for file in files}
-    assert log.entries[0].input_hash == seen[0].input_hash == hash_content(files)
+    assert jobs_run[0].hashes == {file: hash_run_input(file) for file in files}
+    assert log.entries[0].input_hash == jobs_run[0].input_hash == hash_content(files)
 
 
 def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,8 +475,8 @@ def test_measuring_evaluating_and_checking_end_with_the_same_statuses(
     Path("set").mkdir()
     for kind in ("images", "masks"):
         shutil.copytree(kind, f"set/{kind}")
-    truth, masks = Path("truth"), Path("set/masks")
-    shutil.copytree(masks, truth)
+    references, masks = Path("truth"), Path("set/masks")
+    shutil.copytree(masks, references)
     commands: dict[str, tuple[list[str], Path]] = {
         "extract": (
             ["extract-features", "set/images", "set/masks", "f.csv", "--features", "breathing"],
@@ -488,12 +488,12 @@ def test_measuring_evaluating_and_checking_end_with_the_same_statuses(
     columns = [field.name for field in fields(Entry)]
 
     def all_end_with(status: int, code: str) -> None:
-        for name, (command, ledger) in commands.items():
+        for name, (command, log) in commands.items():
             result = medseg(*command, "--json")
             assert result.status == status, (name, result.err)
-            table = pd.read_csv(ledger, keep_default_na=False)
+            table = pd.read_csv(log, keep_default_na=False)
             assert list(table) == columns, name
-            content = json.loads(ledger.with_suffix(".json").read_text())
+            content = json.loads(log.with_suffix(".json").read_text())
             assert [entry["case"] for entry in content["entries"]] == table["case"].tolist()
             assert [list(entry) for entry in content["entries"]] == [columns] * len(table)
             assert set(table["status"]) <= {"ok", "failed", "skipped", "review"}

@@ -64,12 +64,12 @@ def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
 
     with open_pool(2, load, "it") as pool:
         assert taken == []
-        found = []
+        completed = []
         for job, result in results(pool, jobs()):
-            found.append((job, result[0]))
-            assert len(taken) <= len(found) + 2  # handed out one by one
+            completed.append((job, result[0]))
+            assert len(taken) <= len(completed) + 2  # handed out one by one
             assert result[1] != os.getpid()
-    assert sorted(found) == [(number, number**2) for number in range(12)]
+    assert sorted(completed) == [(number, number**2) for number in range(12)]
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -82,26 +82,31 @@ def test_one_is_this_process(count: int) -> None:
 def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
     jobs = [1, 13, 2, 14, 3, 15, 13, 4]
     with open_pool(2, load, "it") as pool:
-        found = list(results(pool, jobs))
-    assert sorted(job for job, _ in found) == sorted(jobs)
-    reasons = [(job, result.reason) for job, result in found if isinstance(result, WorkerCrash)]
+        completed = list(results(pool, jobs))
+    assert sorted(job for job, _ in completed) == sorted(jobs)
+    reasons = [(job, result.reason) for job, result in completed if isinstance(result, WorkerCrash)]
     assert sorted(reasons) == [
         (13, "was ended by SIGKILL"),
         (13, "was ended by SIGKILL"),
         (14, "was ended by SIGSEGV"),
         (15, "ended with status 7"),
     ]
-    assert {job: result[0] for job, result in found if not isinstance(result, WorkerCrash)} == {1: 1, 2: 4, 3: 9, 4: 16}
+    assert {job: result[0] for job, result in completed if not isinstance(result, WorkerCrash)} == {
+        1: 1,
+        2: 4,
+        3: 9,
+        4: 16,
+    }
 
 
 def test_one_that_dies_while_idle_costs_no_job() -> None:
     with open_pool(2, load, "it") as pool:
-        found: list[tuple[int, Any]] = []
+        completed: list[tuple[int, Any]] = []
 
         def jobs() -> Iterator[int]:
             yield 1
             yield 2
-            while len(found) < 2:
+            while len(completed) < 2:
                 yield 3
             for child in multiprocessing.active_children():
                 child.kill()
@@ -109,9 +114,9 @@ def test_one_that_dies_while_idle_costs_no_job() -> None:
             yield from (4, 5, 6)
 
         for job, result in results(pool, jobs()):
-            found.append((job, result))
-    assert {1, 2, 4, 5, 6} <= {job for job, result in found if not isinstance(result, WorkerCrash)}
-    assert {job for job, result in found if isinstance(result, WorkerCrash)} <= {
+            completed.append((job, result))
+    assert {1, 2, 4, 5, 6} <= {job for job, result in completed if not isinstance(result, WorkerCrash)}
+    assert {job for job, result in completed if isinstance(result, WorkerCrash)} <= {
         3
     }  # a process that had a job just then
 

@@ -96,8 +96,8 @@ def test_check_lists_all_that_is_wrong_at_once(
     masks[3].write_bytes(masks[3].read_bytes()[:-100])
     result = medseg("data", "check", "d", "organ=lung", "--json")
     assert result.status == 3
-    found = {entry["case"]: (entry["status"], entry["code"]) for entry in json.loads(result.out)["entries"]}
-    assert found == {
+    statuses = {entry["case"]: (entry["status"], entry["code"]) for entry in json.loads(result.out)["entries"]}
+    assert statuses == {
         "lung000": ("review", "review"),
         "lung001": ("failed", "mask-label"),
         "lung002": ("failed", "mask-grid"),

@@ -26,11 +26,11 @@ def tables(tmp_path: Path) -> Path:
 
 def test_a_row_a_measure_the_strongest_first_and_a_picture(medseg: Command, tables: Path) -> None:
     out = tables / "deep" / "associations.csv"
-    given = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive-from", "2"]
-    assert medseg("associate", *given).status == 0
-    found = pd.read_csv(out)
-    assert found["feature"].tolist() == ["lesions", "luck"]
-    assert found["rho"][0] > 0.8
+    arguments = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive-from", "2"]
+    assert medseg("associate", *arguments).status == 0
+    associations = pd.read_csv(out)
+    assert associations["feature"].tolist() == ["lesions", "luck"]
+    assert associations["rho"][0] > 0.8
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 

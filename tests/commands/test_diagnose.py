@@ -82,8 +82,8 @@ def test_images_with_masks_give_what_their_table_gives(
 def test_images_are_segmented_on_the_way(
     medseg: Command, breathing: Path, diagnoser: Path, segmenter: Path, tmp_path: Path
 ) -> None:
-    one = breathing / "images" / "lung000"
-    result = medseg("diagnose", one, tmp_path / "d.csv", "--model", diagnoser, "--segmenter", segmenter)
+    sequence_folder = breathing / "images" / "lung000"
+    result = medseg("diagnose", sequence_folder, tmp_path / "d.csv", "--model", diagnoser, "--segmenter", segmenter)
     assert result.status == 0
     assert len(pd.read_csv(tmp_path / "d.csv")) == 8
 
@@ -133,8 +133,8 @@ def test_it_learnt_the_states_and_stands_beside_a_baseline(diagnoser: Path) -> N
 
 
 def entries(out: Path) -> list[dict[str, str]]:
-    ledger = out.with_name(f"{out.stem}_cases.csv")
-    return list(csv.DictReader(ledger.read_text().splitlines())) if ledger.is_file() else []
+    log_file = out.with_name(f"{out.stem}_cases.csv")
+    return list(csv.DictReader(log_file.read_text().splitlines())) if log_file.is_file() else []
 
 
 def test_only_what_changed_is_measured_again_and_the_answers_stay(
@@ -143,21 +143,21 @@ def test_only_what_changed_is_measured_again_and_the_answers_stay(
     data, out = tmp_path / "data", tmp_path / "d.csv"
     shutil.copytree(breathing, data)
     names = [f"lung00{number}" for number in range(5)]
-    for place in range(8):  # an empty mask is for a person
-        file = data / "masks" / "lung003" / f"frame_{place:03d}.nii.gz"
+    for frame in range(8):  # an empty mask is for a person
+        file = data / "masks" / "lung003" / f"frame_{frame:03d}.nii.gz"
         sitk.WriteImage(sitk.ReadImage(str(file)) * 0, str(file))
     assert medseg("diagnose", data, out, "--model", diagnoser, "-q").status == 0
     assert measured == names
     results = ["d.csv", "d.json", "d_features.csv", "d_features_steps.csv", "d_metrics.json", "d_signal.csv"]
     results.append("d_features_units.json")
     before = {name: (tmp_path / name).read_bytes() for name in results}
-    ledger = entries(out)
-    assert [entry["status"] for entry in ledger] == ["ok", "ok", "ok", "review", "ok"]
-    assert "mask is empty" in ledger[3]["message"]
+    log = entries(out)
+    assert [entry["status"] for entry in log] == ["ok", "ok", "ok", "review", "ok"]
+    assert "mask is empty" in log[3]["message"]
     assert medseg("diagnose", data, out, "--model", diagnoser, "-q").status == 0
     assert measured == names
     assert {name: (tmp_path / name).read_bytes() for name in results} == before
-    assert entries(out) == ledger
+    assert entries(out) == log
     (tmp_path / "d_pictures" / "lung001.png").unlink()
     first = data / "masks" / "lung002" / "frame_000.nii.gz"
     shutil.copy(data / "masks" / "lung002" / "frame_001.nii.gz", first)
@@ -175,12 +175,12 @@ def test_other_patients_are_refused_and_statuses_tell(
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "d.csv"
     shutil.copytree(breathing, data)
-    given = ["--masks", data / "masks", "--model", diagnoser, "-q"]
-    assert medseg("diagnose", data / "images", out, *given).status == 0
+    arguments = ["--masks", data / "masks", "--model", diagnoser, "-q"]
+    assert medseg("diagnose", data / "images", out, *arguments).status == 0
     answers = out.read_bytes()
     broken = data / "images" / "lung001" / "frame_004.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-50])
-    assert medseg("diagnose", data / "images", out, *given).status == 3
+    assert medseg("diagnose", data / "images", out, *arguments).status == 3
     assert measured[5:] == ["lung001"]
     assert {entry["case"]: entry["code"] for entry in entries(out) if entry["status"] == "failed"} == {
         "lung001": "image-truncated"
@@ -195,17 +195,17 @@ def test_other_patients_are_refused_and_statuses_tell(
     assert f"<b>lung001</b>: {lost[0]['why'][:9]}" in page
     assert medseg("report", out).status == 2  # the table
     assert not (tmp_path / "d_pictures" / "lung001.png").exists()
-    assert medseg("diagnose", data / "images" / "lung001", tmp_path / "e.csv", *given).status == 1
+    assert medseg("diagnose", data / "images" / "lung001", tmp_path / "e.csv", *arguments).status == 1
     shutil.copytree(data / "images" / "lung002", tmp_path / "one" / "other")
     before = out.read_bytes()
     assert before != answers
-    result = medseg("diagnose", tmp_path / "one", out, *given)
+    result = medseg("diagnose", tmp_path / "one", out, *arguments)
     assert result.status == 2
     assert "5 other cases" in result.err
     assert out.read_bytes() == before
     assert (tmp_path / "d_pictures" / "lung000.png").is_file()
     shutil.copytree(data / "masks" / "lung002", data / "masks" / "other")
-    assert medseg("diagnose", tmp_path / "one", out, *given, "--overwrite").status == 0
+    assert medseg("diagnose", tmp_path / "one", out, *arguments, "--overwrite").status == 0
     assert set(pd.read_csv(out)["case"]) == {"other"}
     assert [path.name for path in (tmp_path / "d_pictures").iterdir()] == ["other.png"]
     assert medseg("diagnose", features, features, "--model", diagnoser).status == 2  # onto what is read
@@ -243,19 +243,19 @@ def test_every_batch_command_keeps_the_same_ledger(
         "data_check.csv": ["data", "check", cohort, "organ=lung"],
     }
     columns = [field.name for field in fields(Entry)]
-    for ledger, command in commands.items():
+    for log_file, command in commands.items():
         assert medseg(*command).status == 0
-        with Path(ledger).open(newline="") as file:
+        with Path(log_file).open(newline="") as file:
             rows = list(csv.reader(file))
-        assert rows[0] == columns, ledger
-        content = json.loads(Path(ledger).with_suffix(".json").read_text())
+        assert rows[0] == columns, log_file
+        content = json.loads(Path(log_file).with_suffix(".json").read_text())
         assert content["finished"]
         assert [[str(value) for value in entry.values()] for entry in content["entries"]] == rows[1:]
         for entry in content["entries"]:
             assert entry["status"] in ("ok", "review")
             assert entry["seconds"] >= 0
             assert len(entry["input_hash"]) == len(entry["key"]) == 64
-            assert ledger == "data_check.csv" or len(entry["output_hash"]) == 64
+            assert log_file == "data_check.csv" or len(entry["output_hash"]) == 64
 
 
 @posix
@@ -287,11 +287,11 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(
 def test_masks_that_nobody_names_are_missed_before_anything_is_written(
     medseg: Command, breathing: Path, diagnoser: Path, tmp_path: Path
 ) -> None:
-    given = ["diagnose", breathing / "images", tmp_path / "d.csv", "--model", diagnoser]
-    for words, why in (([], "--masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
-        result = medseg(*given, *words)
+    arguments = ["diagnose", breathing / "images", tmp_path / "d.csv", "--model", diagnoser]
+    for words, message in (([], "--masks FOLDER"), (["--segmenter", diagnoser], "segmenting needs one trained")):
+        result = medseg(*arguments, *words)
         assert result.status == 2
-        assert why in result.err
+        assert message in result.err
         assert not list(tmp_path.iterdir())
 
 
@@ -322,14 +322,14 @@ def test_diagnose_without_masks_checks_and_draws_each_image(
     for file in (images / "lung001").iterdir():  # as if HU + 1000
         sitk.WriteImage(sitk.ReadImage(str(file)) + 1000, str(file))
     assert medseg("diagnose", images, tmp_path / "d.csv", "--model", without_masks).status == 0
-    ledger = {entry["case"]: entry for entry in entries(tmp_path / "d.csv")}
-    assert {name: entry["status"] for name, entry in ledger.items()} == {"lung000": "ok", "lung001": "review"}
-    assert "HU + 1000" in ledger["lung001"]["message"]
+    log = {entry["case"]: entry for entry in entries(tmp_path / "d.csv")}
+    assert {name: entry["status"] for name, entry in log.items()} == {"lung000": "ok", "lung001": "review"}
+    assert "HU + 1000" in log["lung001"]["message"]
     review = pd.read_csv(tmp_path / "d.csv").set_index("case")["review"]
     assert review["lung001"].str.contains("HU", regex=False).all()
     assert review["lung000"].isna().all()
     assert sorted(path.stem for path in (tmp_path / "d_pictures").iterdir()) == ["lung000", "lung001"]
-    assert ledger["lung000"]["outputs"] == "d_pictures/lung000.png"
+    assert log["lung000"]["outputs"] == "d_pictures/lung000.png"
     assert medseg("diagnose", images, tmp_path / "s.csv", "--model", without_masks, "--fail-on-quality").status == 3
     codes = {entry["case"]: entry["code"] for entry in entries(tmp_path / "s.csv")}
     assert codes == {"lung000": "", "lung001": "quality"}
@@ -340,12 +340,12 @@ def test_diagnose_of_a_labelled_table_predicts_each_case_once(
     medseg: Command, features: Path, diagnoser: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For the table, its scores, its records and the screen; an explanation asks of changed sequences alone."""
-    wanted = SequenceClassifier.from_run(open_run(diagnoser)).schema.prepare(read_tables(features))
-    seen: list[bytes] = []
+    sequences = SequenceClassifier.from_run(open_run(diagnoser)).schema.prepare(read_tables(features))
+    inputs: list[bytes] = []
     predict = SequenceLSTM.predict_all
 
     def counted(self: SequenceLSTM, items: Any) -> Any:
-        seen.extend(np.asarray(item.x).tobytes() + np.asarray(item.steps).tobytes() for item in items)
+        inputs.extend(np.asarray(item.x).tobytes() + np.asarray(item.steps).tobytes() for item in items)
         return predict(self, items)
 
     calls: list[int] = []
@@ -361,7 +361,9 @@ def test_diagnose_of_a_labelled_table_predicts_each_case_once(
     assert medseg("diagnose", features, tmp_path / "d.csv", "--model", diagnoser, "-q").status == 0
     assert calls == [40]
     assert (tmp_path / "d_metrics.json").is_file()
-    assert [seen.count(one.x.tobytes() + np.asarray(one.steps).tobytes()) for one in wanted] == [1] * 5
+    assert [inputs.count(sequence.x.tobytes() + np.asarray(sequence.steps).tobytes()) for sequence in sequences] == [
+        1
+    ] * 5
 
 
 def test_diagnose_of_features_of_a_whole_sequence_says_it_looked_back(
@@ -370,7 +372,7 @@ def test_diagnose_of_features_of_a_whole_sequence_says_it_looked_back(
     for name, model, sees in (("a", diagnoser, False), ("b", without_masks, True)):
         assert SequenceClassifier.from_run(open_run(model)).schema.sees_the_future == sees
         assert medseg("diagnose", breathing, tmp_path / f"{name}.csv", "--model", model, "-q").status == 0
-        kept = tmp_path / f"{name}_features_retrospective.json"
-        assert kept.is_file() == sees
+        file = tmp_path / f"{name}_features_retrospective.json"
+        assert file.is_file() == sees
         assert bool(read_tables(tmp_path / f"{name}_features.csv").retrospective) == sees
-    assert json.loads(kept.read_text()) == ["motion.displacement_mm", "motion.pc1"]
+    assert json.loads(file.read_text()) == ["motion.displacement_mm", "motion.pc1"]

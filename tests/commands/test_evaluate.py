@@ -169,10 +169,10 @@ def test_a_broken_mask_is_named_in_the_ledger_and_the_others_are_measured(
     result = medseg(*command)
     assert result.status == 3
     assert str(torn) in result.err
-    ledger = pd.read_csv(out / "evaluation_cases.csv", keep_default_na=False).set_index("case")
-    assert ledger["status"].to_dict() == {"a": "ok", "b": "failed", "c": "ok", "d": "skipped"}
-    assert ledger["code"].to_dict() == {"a": "", "b": "image-truncated", "c": "", "d": "no-truth"}
-    assert str(torn) in ledger.loc["b", "message"]
+    log = pd.read_csv(out / "evaluation_cases.csv", keep_default_na=False).set_index("case")
+    assert log["status"].to_dict() == {"a": "ok", "b": "failed", "c": "ok", "d": "skipped"}
+    assert log["code"].to_dict() == {"a": "", "b": "image-truncated", "c": "", "d": "no-truth"}
+    assert str(torn) in log.loc["b", "message"]
     content = json.loads((out / "evaluation_cases.json").read_text())
     assert content["counts"] == {"ok": 2, "failed": 1, "skipped": 1}
     assert json.loads((out / "metrics.json").read_text())["n_failed"] == 1

@@ -15,9 +15,9 @@ SOURCES = list(Path(medseg.__file__).parent.rglob("*.py"))
 def used() -> set[str]:
     """Every code that an error or a ledger's line can carry."""
     text = "\n".join(file.read_text(encoding="utf-8") for file in SOURCES if file.name != "explain.py")
-    found = set(re.findall(r'code(?:: str)?\s*[:=]\s*f?"([a-z0-9-]+)"', text))
+    codes = set(re.findall(r'code(?:: str)?\s*[:=]\s*f?"([a-z0-9-]+)"', text))
     return (
-        found
+        codes
         | set(re.findall(r'(?:Entry\([^"]*"\w+", |status, code = \("review", )"([a-z-]+)"', text))
         | {"case-error"}
     )

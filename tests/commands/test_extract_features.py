@@ -31,11 +31,11 @@ def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
     assert steps is not None
     assert len(frames) == 5 * 8
     assert list(frames.columns[:6]) == ["case", "patient", "frame", "time", "label", "signal"]
-    one = sitk.ReadImage(str(breathing / "masks" / "lung000" / "frame_000.nii.gz"))
-    inside = sitk.GetArrayFromImage(one) == 1
-    volume = inside.sum() * one.GetSpacing()[0] * one.GetSpacing()[1] * one.GetSpacing()[2] / 1000
+    mask = sitk.ReadImage(str(breathing / "masks" / "lung000" / "frame_000.nii.gz"))
+    inside = sitk.GetArrayFromImage(mask) == 1
+    volume = inside.sum() * mask.GetSpacing()[0] * mask.GetSpacing()[1] * mask.GetSpacing()[2] / 1000
     assert frames["label_1.volume_ml"][0] == pytest.approx(volume)
-    assert len(steps) == 5 * 8 * one.GetSize()[2]
+    assert len(steps) == 5 * 8 * mask.GetSize()[2]
     units = json.loads((out.parent / "features_units.json").read_text())
     assert {column.split(".")[1] for column in frames if "." in column} <= set(units)
     assert json.loads(json.dumps(units))["volume_ml"].startswith("mL")
@@ -44,8 +44,8 @@ def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
 def test_volume_follows_the_signal(medseg: Command, breathing: Path, tmp_path: Path) -> None:
     medseg("extract-features", breathing, breathing / "masks", tmp_path / "f.csv", "--features", "breathing", "--quiet")
     frames = read_tables(tmp_path / "f.csv").frames
-    for _, part in frames.groupby("case"):
-        assert part["label_1.volume_ml"].corr(part["signal"]) > 0.95
+    for _, case_frames in frames.groupby("case"):
+        assert case_frames["label_1.volume_ml"].corr(case_frames["signal"]) > 0.95
 
 
 def test_a_missing_mask_and_a_wrong_grid_are_named_and_the_others_go_on(
@@ -53,12 +53,12 @@ def test_a_missing_mask_and_a_wrong_grid_are_named_and_the_others_go_on(
 ) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
-    found = sorted((cohort / "masks").glob("*.nii.gz"))
-    for path in found[:-1]:
+    mask_files = sorted((cohort / "masks").glob("*.nii.gz"))
+    for path in mask_files[:-1]:
         (masks / path.name).write_bytes(path.read_bytes())
-    moved = sitk.ReadImage(str(found[0]))
+    moved = sitk.ReadImage(str(mask_files[0]))
     moved.SetOrigin((1.0, 2.0, 3.0))
-    sitk.WriteImage(moved, str(masks / found[0].name))
+    sitk.WriteImage(moved, str(masks / mask_files[0].name))
     (masks / "labels.json").write_text('{"right_lung": 1, "left_lung": 2}')
     result = medseg("extract-features", cohort, masks, tmp_path / "f.csv", "--json")
     assert result.status == 3
@@ -73,11 +73,11 @@ def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: P
     (tmp_path / "masks").mkdir()
     path = sorted((cohort / "masks").glob("*.nii.gz"))[0]
     (tmp_path / "masks" / "other.nii.gz").write_bytes(path.read_bytes())
-    own = ("--features", "breathing")
-    result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv", *own)
+    options = ("--features", "breathing")
+    result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv", *options)
     assert result.status == 1
     assert "no features could be extracted" in result.err
-    assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv", *own).status == 2
+    assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv", *options).status == 2
     assert medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "x").status == 2
 
 
@@ -112,9 +112,9 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
     extractor = Extractor(compose(["organ=lung"]).features, LUNGS)
     whole = extractor(read_cases(tmp_path, ["ct"]), MaskFolder(tmp_path, tmp_path / "masks", LUNGS)).frames
     rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
-    parts = extractor(rows, read_case_mask).frames
-    assert whole["frame"].tolist() == parts["frame"].tolist()
-    assert whole["left_lung.volume_ml"].tolist() == pytest.approx(parts["left_lung.volume_ml"].tolist())
+    from_frames = extractor(rows, read_case_mask).frames
+    assert whole["frame"].tolist() == from_frames["frame"].tolist()
+    assert whole["left_lung.volume_ml"].tolist() == pytest.approx(from_frames["left_lung.volume_ml"].tolist())
 
 
 def test_the_ledger_lies_beside_the_table(medseg: Command, cohort: Path, tmp_path: Path) -> None:
@@ -128,17 +128,17 @@ def test_each_slice_of_a_volume_can_be_a_frame_whose_class_is_what_it_shows(tmp_
     values[:, 4:16, 4:16] = 100
     inside[2:4, 6:9, 6:9] = 1
     image, mask = sitk.GetImageFromArray(values), sitk.GetImageFromArray(inside)
-    for part in (image, mask):
-        part.SetDirection([1, 0, 0, 0, 1, 0, 0, 0, -1])  # the first slice in the file is the highest
+    for volume in (image, mask):
+        volume.SetDirection([1, 0, 0, 0, 1, 0, 0, 0, -1])  # the first slice in the file is the highest
     sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
     sitk.WriteImage(mask, str(tmp_path / "a_mask.nii.gz"))
     case = Case("a", "a", {"mri": tmp_path / "a.nii.gz"}, tmp_path / "a_mask.nii.gz")
     labels = Labels({"tumour": 1})
     extractor = Extractor(feature_settings("slices"), labels, None, LabelPresence("tumour", "healthy", "ill"))
-    found = extractor([case], ground_truth_masks(labels)).frames
-    assert found["frame"].tolist() == list(range(6))
-    assert found["label"].tolist() == ["healthy", "healthy", "ill", "ill", "healthy", "healthy"]
-    assert found["tumour.size"].tolist() == [0, 0, 9, 9, 0, 0]
+    frames = extractor([case], ground_truth_masks(labels)).frames
+    assert frames["frame"].tolist() == list(range(6))
+    assert frames["label"].tolist() == ["healthy", "healthy", "ill", "ill", "healthy", "healthy"]
+    assert frames["tumour.size"].tolist() == [0, 0, 9, 9, 0, 0]
 
 
 @pytest.mark.parametrize(("pixel_mm", "across"), [(0.025, 80 * 0.025), (None, None)])
@@ -153,5 +153,5 @@ def test_a_stated_scale_gives_lengths_in_mm(tmp_path: Path, pixel_mm: float | No
         scaled = features.model_copy(update={"max_side_px": longest, "pixel_mm": pixel_mm})
         extractor = Extractor(scaled, Labels({"lesion": 1}))
         frame = extractor([Case("a", "a", {"photo": tmp_path / "a.png"})], lambda _case, _image: mask).frames.iloc[0]
-        found = frame[next(name for name in frame.index if name.endswith("diameter_mm"))]
-        assert found == pytest.approx(across, rel=0.03) if across else np.isnan(found)
+        diameter = frame[next(name for name in frame.index if name.endswith("diameter_mm"))]
+        assert diameter == pytest.approx(across, rel=0.03) if across else np.isnan(diameter)

@@ -39,8 +39,14 @@ def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image, mask = picture(number)
         write_image(image, folder / "images" / f"MUELLER_ANNA_{number}.png")
         write_image(mask, folder / "masks" / f"MUELLER_ANNA_{number}.png")
-    given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", f"data.cache={folder / 'c'}", "data.n_folds=2"]
-    train(compose([*given, f"run_dir={folder / 'run'}"]))
+    overrides = [
+        "organ=breast",
+        "segmenter=otsu",
+        f"data.root={folder}",
+        f"data.cache={folder / 'c'}",
+        "data.n_folds=2",
+    ]
+    train(compose([*overrides, f"run_dir={folder / 'run'}"]))
     return folder / "run"
 
 
@@ -80,10 +86,10 @@ def test_nothing_of_the_patients_or_the_machine_travels(rule: Path, packed: Path
         assert b"ANNA" not in content, name
         assert str(folder).encode() not in content, name
     table = pd.read_csv(folder / "run" / "split.csv")
-    told = list(csv.DictReader(contents(packed)["split.csv"].decode().splitlines()))
-    assert {row["patient"] for row in told} == {f"patient_{n:04d}" for n in range(1, 7)}
+    rows = list(csv.DictReader(contents(packed)["split.csv"].decode().splitlines()))
+    assert {row["patient"] for row in rows} == {f"patient_{n:04d}" for n in range(1, 7)}
     sides = {hashlib.sha256(Path(p).read_bytes()).hexdigest(): s for p, s in zip(table.image, table.split, strict=True)}
-    assert {row["sha256"]: row["split"] for row in told} == sides
+    assert {row["sha256"]: row["split"] for row in rows} == sides
 
 
 def test_the_zip_and_the_folder_know_which_images_they_saw(rule: Path, packed: Path, tmp_path: Path) -> None:
@@ -128,9 +134,9 @@ def test_networks_travel_with_identical_masks_from_zip_and_import(
         assert medseg("segment", image, tmp_path / name, "--model", model).status == 0
     first, *others = (read_image(next((tmp_path / name).glob("*.nii.gz"))) for name in "abc")
     assert sitk.GetArrayViewFromImage(first).any()
-    for other in others:
-        assert (sitk.GetArrayFromImage(other) == sitk.GetArrayFromImage(first)).all()
-        assert other.GetDirection() == first.GetDirection()
+    for other_folder in others:
+        assert (sitk.GetArrayFromImage(other_folder) == sitk.GetArrayFromImage(first)).all()
+        assert other_folder.GetDirection() == first.GetDirection()
     names = [path.name for path in (tmp_path / "imported").iterdir()]
     assert "checkpoints" not in names
     assert "predictions" not in names
@@ -164,8 +170,8 @@ def test_show_and_verify_tell_what_it_is(medseg: Command, packed: Path, rule: Pa
     assert contents(tmp_path / "l.zip")["LICENCE.txt"] == b"Use it well.\n"
     again = export_model(open_run(tmp_path / "l.zip"), tmp_path / "l2.zip")
     assert again.read_bytes() == (tmp_path / "l.zip").read_bytes()
-    shown = json.loads(medseg("model", "show", packed, "--json").out)
-    assert (shown["organ"], shown["licence"], shown["labels"]) == ("breast", "unspecified", {"tumour": 1})
+    facts = json.loads(medseg("model", "show", packed, "--json").out)
+    assert (facts["organ"], facts["licence"], facts["labels"]) == ("breast", "unspecified", {"tumour": 1})
     assert "licence: see LICENCE.txt" in medseg("model", "show", tmp_path / "l.zip").out
     assert "Research use only" in medseg("model", "show", packed).out
     for model in (packed, rule):
@@ -231,12 +237,12 @@ ATTACKS = {
 }  # fmt: skip
 
 
-def filled(value: Any, place: str) -> Any:
+def filled(value: Any, text: str) -> Any:
     if isinstance(value, dict):
-        return {key: filled(part, place) for key, part in value.items()}
+        return {key: filled(item, text) for key, item in value.items()}
     if isinstance(value, list):
-        return [filled(part, place) for part in value]
-    return value.format(place) if isinstance(value, str) else value
+        return [filled(item, text) for item in value]
+    return value.format(text) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -330,8 +336,8 @@ def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path
     for model in (rule, moved):
         words = ["--model", model, "--out-of-fold", "-q"]
         assert medseg("segment", tmp_path / "held", tmp_path / "held_out", *words).status == 0
-        told = pd.read_csv(tmp_path / "held_out" / "provenance.csv")
-        assert set(told["model"]) == {str(model)}
+        provenance = pd.read_csv(tmp_path / "held_out" / "provenance.csv")
+        assert set(provenance["model"]) == {str(model)}
 
 
 @posix
@@ -352,14 +358,14 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert left.is_dir()
     tempfile.tempdir = str(tmp_path)
     try:
-        one = open_run(packed)
+        package = open_run(packed)
         two = open_run(packed)
     finally:
         tempfile.tempdir = None
     assert not left.parent.exists()
-    assert one.path.is_dir()  # it is held
-    folders = [one.path.parent, two.path.parent]
-    del one, two
+    assert package.path.is_dir()  # it is held
+    folders = [package.path.parent, two.path.parent]
+    del package, two
     assert not any(folder.exists() for folder in folders)
 
 

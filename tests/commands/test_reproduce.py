@@ -52,11 +52,11 @@ def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_pa
     manifest["machine"]["device"] = "cpu of another kind"
     manifest["sha256"]["model.safetensors"] = "0" * 64
     (old / "manifest.json").write_text(json.dumps(manifest))
-    found = compare(Run(old), Run(first))
-    assert [pair.what for pair in found["weights"]] == ["model.safetensors"]
-    assert [(pair.what, pair.before) for pair in found["versions"]] == [("numpy", "1.0")]
-    assert [(pair.what, pair.before) for pair in found["machine"]] == [("device", "cpu of another kind")]
-    assert found["metrics"] == []
+    differences = compare(Run(old), Run(first))
+    assert [pair.what for pair in differences["weights"]] == ["model.safetensors"]
+    assert [(pair.what, pair.before) for pair in differences["versions"]] == [("numpy", "1.0")]
+    assert [(pair.what, pair.before) for pair in differences["machine"]] == [("device", "cpu of another kind")]
+    assert differences["metrics"] == []
     images = tmp_path / "images"
     shutil.copytree(cohort, images)
     shutil.copyfile(images / "images" / "lung001.nii.gz", images / "images" / "lung000.nii.gz")

@@ -32,10 +32,10 @@ def scans(cohort: Path, tmp_path: Path) -> Path:
     """Three scans in a tree of folders, with a blank and an accent in the names, and one of them is truncated."""
     folder = tmp_path / "my scans"
     (folder / "site é").mkdir(parents=True)
-    found = sorted((cohort / "images").glob("*.nii.gz"))
-    shutil.copy(found[0], folder / "a.nii.gz")
-    shutil.copy(found[1], folder / "site é" / "b.nii.gz")
-    (folder / "broken.nii.gz").write_bytes(found[2].read_bytes()[:-2000])
+    image_files = sorted((cohort / "images").glob("*.nii.gz"))
+    shutil.copy(image_files[0], folder / "a.nii.gz")
+    shutil.copy(image_files[1], folder / "site é" / "b.nii.gz")
+    (folder / "broken.nii.gz").write_bytes(image_files[2].read_bytes()[:-2000])
     return folder
 
 

@@ -56,12 +56,12 @@ def drawn(boxes: Boxes, spacing: tuple[float, ...]) -> sitk.Image:
     array = np.zeros([64] * len(spacing), np.uint8)
     for *corner, edge, label in boxes:
         array[tuple(slice(first, first + edge) for first in corner)] = label
-    made = sitk.GetImageFromArray(array)
-    made.SetSpacing(spacing)
-    return made
+    mask = sitk.GetImageFromArray(array)
+    mask.SetSpacing(spacing)
+    return mask
 
 
-def measured(
+def evaluated_run(
     folder: Path, organ: str, cases: list[tuple[Boxes, Boxes]], sizes: dict[str, int], spacing: tuple[float, ...]
 ) -> Run:
     """A run with predictions and truths; `sizes`: voxels of each label in a training case."""
@@ -72,8 +72,8 @@ def measured(
     write_json(run.file("fingerprint.json"), facts | {"annotated": dict.fromkeys(sizes, 3)})
     run.file("evaluation.csv").write_text("\n".join(["case", *(f"c{number}" for number in range(len(cases)))]))
     for number, pair in enumerate(cases):
-        for place, boxes in zip(("predictions", "truth"), pair, strict=True):
-            write_image(drawn(boxes, spacing), run.file(place) / f"c{number}.nii.gz")
+        for folder_name, boxes in zip(("predictions", "truth"), pair, strict=True):
+            write_image(drawn(boxes, spacing), run.file(folder_name) / f"c{number}.nii.gz")
     return run
 
 
@@ -81,7 +81,7 @@ PLAIN: Boxes = [BODY, SECOND]
 
 
 @pytest.mark.parametrize(
-    ("cases", "kept"),
+    ("cases", "selected"),
     [
         ([([*PLAIN, *SPECKS], PLAIN)] * 2, {"remove_small_components.small_lesion_10": 50}),
         # a true small lesion forbids the greater minimum
@@ -92,12 +92,12 @@ PLAIN: Boxes = [BODY, SECOND]
     ids=["specks", "small", "true"],
 )
 def test_specks_go_where_none_of_them_is_true(
-    tmp_path: Path, cases: list[tuple[Boxes, Boxes]], kept: dict[str, float]
+    tmp_path: Path, cases: list[tuple[Boxes, Boxes]], selected: dict[str, float]
 ) -> None:
-    run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
-    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == list(kept)
+    run = evaluated_run(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
+    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == list(selected)
     written = yaml.safe_load((tmp_path / "chosen.yaml").read_text())
-    assert [rule["mm2"] for rule in written.values()] == list(kept.values())
+    assert [rule["mm2"] for rule in written.values()] == list(selected.values())
     assert all(rule["labels"] == [1] for rule in written.values())
 
 
@@ -105,7 +105,7 @@ def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> Non
     right: Boxes = [(5, 5, 5, 10, 1), (30, 30, 5, 10, 1)]
     left: Boxes = [(5, 5, 40, 10, 2), (30, 30, 40, 3, 2)]
     cases = [([*right, *left, (50, 50, 5, 3, 1)], [*right, *left])]
-    run = measured(tmp_path / "run", "lung", cases, {"right_lung": 2000, "left_lung": 1027}, (1.0, 1.0, 2.0))
+    run = evaluated_run(tmp_path / "run", "lung", cases, {"right_lung": 2000, "left_lung": 1027}, (1.0, 1.0, 2.0))
     assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["remove_small_components.small_right_lung_10"]
     (rule,) = yaml.safe_load((tmp_path / "chosen.yaml").read_text()).values()
     assert (rule["mm3"], rule["labels"]) == (400, [1])
@@ -113,7 +113,7 @@ def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> Non
 
 def test_holes_are_filled_once(tmp_path: Path) -> None:
     cases: list[tuple[Boxes, Boxes]] = [([*PLAIN, (10, 10, 3, 0)], PLAIN)]
-    run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
+    run = evaluated_run(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
     assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["fill_holes.holes"]
 
 

@@ -58,7 +58,7 @@ def fields(model: type[BaseModel]) -> set[str]:
     names: set[str] = set()
     for name, field in model.model_fields.items():
         inner = models(field.annotation)
-        names |= {name} if not inner else {part for one in inner for part in fields(one)}
+        names |= {name} if not inner else {key for inner_field in inner for key in fields(inner_field)}
     return names
 
 

@@ -76,14 +76,14 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
+def peak_and_estimate(image: Path, out: Path, run: Run) -> tuple[float, float]:
     """GB that `medseg segment` took in a process of its own, and what it said before."""
     words = [sys.executable, "-m", "medseg", "segment", str(image), str(out), "--model", str(run.path)]
     done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = re.search(r"memory: about ([\d.]+) GB", done.stderr)
-    assert said is not None, done.stderr
-    return int(done.stdout) * 1024 / 1e9, float(said[1])
+    estimate = re.search(r"memory: about ([\d.]+) GB", done.stderr)
+    assert estimate is not None, done.stderr
+    return int(done.stdout) * 1024 / 1e9, float(estimate[1])
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,10 @@ def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
 )
 def test_what_is_said_is_what_is_taken(tmp_path: Path, overrides: list[str]) -> None:
     run = random_run(tmp_path, *overrides)
-    peak, said = peak_and_said(write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0)), tmp_path / "out", run)
-    assert peak / 1.5 < said < peak * 1.5, (peak, said)
+    peak, estimate = peak_and_estimate(
+        write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0)), tmp_path / "out", run
+    )
+    assert peak / 1.5 < estimate < peak * 1.5, (peak, estimate)
 
 
 @pytest.mark.torture
@@ -120,9 +122,11 @@ def test_what_is_said_is_what_is_taken(tmp_path: Path, overrides: list[str]) -> 
 )
 def test_512_512_800_with_five_labels_fits_into_three_gigabytes(tmp_path: Path, overrides: list[str]) -> None:
     run = random_run(tmp_path, *overrides)
-    peak, said = peak_and_said(write_ct(tmp_path / "ct.mha", (512, 512, 800), (0.8, 0.8, 1.0)), tmp_path / "out", run)
+    peak, estimate = peak_and_estimate(
+        write_ct(tmp_path / "ct.mha", (512, 512, 800), (0.8, 0.8, 1.0)), tmp_path / "out", run
+    )
     assert peak <= 3.0
-    assert peak / 1.5 < said < peak * 1.5, (peak, said)
+    assert peak / 1.5 < estimate < peak * 1.5, (peak, estimate)
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "ASR", "RIP"])
@@ -140,11 +144,11 @@ def test_the_grid_is_known_from_the_header(tmp_path: Path, orientation: str, spa
 
 
 def test_headers_of_pictures_and_of_what_is_none(tmp_path: Path) -> None:
-    picture = sitk.GetImageFromArray(np.zeros((20, 30, 3), np.uint8), isVector=True)
-    sitk.WriteImage(picture, str(tmp_path / "p.png"))
-    found = read_image_header(tmp_path / "p.png")
-    assert found is not None
-    assert (found.size, found.values, found.bytes) == ((30, 20), 3, 1800)
+    image = sitk.GetImageFromArray(np.zeros((20, 30, 3), np.uint8), isVector=True)
+    sitk.WriteImage(image, str(tmp_path / "p.png"))
+    header = read_image_header(tmp_path / "p.png")
+    assert header is not None
+    assert (header.size, header.values, header.bytes) == ((30, 20), 3, 1800)
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
     assert read_image_header(tmp_path / "broken.nii.gz") is None
     (tmp_path / "empty").mkdir()

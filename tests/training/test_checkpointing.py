@@ -86,7 +86,7 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("overrides", "words"),
     [
         (["seed=99"], r"seed=99 \(the run: 1\)"),
         (["segmenter.batch_size=2", "segmenter.max_samples=9000"], r"segmenter.batch_size=2 \(the run: 4\)"),
@@ -94,9 +94,9 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
         (["~augment.transforms.Affine.p"], r"augment.transforms.Affine.p"),
     ],
 )
-def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, given: list[str], words: str) -> None:
+def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, overrides: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as error:
-        compose([f"resume={segmenter}", *given])
+        compose([f"resume={segmenter}", *overrides])
     assert "segmenter.max_samples=" not in str(error.value)
     assert "new run_dir" in str(error.value)
     fine = ["seed=1", "trainer.max_time=00:00:01:00", "compute.num_workers=1", "logger=csv"]

@@ -67,9 +67,9 @@ def test_the_same_seed_gives_the_same_weights(settings: Callable[..., list[str]]
     for name in ("one", "two"):
         train(compose(settings(name)))
     train(compose(settings("three", "seed=2")))
-    one, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert not all(torch.equal(one[key], three[key]) for key in one)
+    first, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
+    assert all(torch.equal(first[key], two[key]) for key in first)
+    assert not all(torch.equal(first[key], three[key]) for key in first)
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(
@@ -112,8 +112,8 @@ def test_a_broken_case_is_left_out_and_named(
     result = medseg("train", *settings("run", f"data.root={copy}", "data.test_fraction=0"))
     assert result.status == 3
     assert broken.name in result.err
-    ledger = {row["case"]: row["status"] for row in read_csv(tmp_path / "run" / "cases.csv")}
-    assert sorted(ledger.values()) == ["failed"] + ["ok"] * 4
+    log = {row["case"]: row["status"] for row in read_csv(tmp_path / "run" / "cases.csv")}
+    assert sorted(log.values()) == ["failed"] + ["ok"] * 4
     assert (tmp_path / "run" / "manifest.json").exists()
 
 

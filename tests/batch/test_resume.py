@@ -42,7 +42,7 @@ def modification_times(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
 
 
-def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_repeated_redoes_changed_cases_only(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
     before = modification_times(out)
@@ -63,7 +63,7 @@ def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Pa
     assert all(row["output_hash"] == hash_content([out / row["outputs"]]) for row in rows)
 
 
-def test_masks_of_other_settings_are_not_replaced_without_a_word(
+def test_segment_with_other_settings_warns_before_replacing(
     medseg: Command, photos: Path, rule: Path, tmp_path: Path
 ) -> None:
     words = ("segment", photos, tmp_path / "out", "--model", rule, "-q")
@@ -71,7 +71,7 @@ def test_masks_of_other_settings_are_not_replaced_without_a_word(
     assert ["10 results of another model" in text for text in messages] == [False, False, True, True]
 
 
-def test_another_working_directory_knows_what_is_done(
+def test_segment_resumes_from_another_working_directory(
     medseg: Command, photos: Path, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--model", rule, "-q", "--glob", "p[0-3].png"]
@@ -87,7 +87,7 @@ def test_another_working_directory_knows_what_is_done(
     assert set(modification_times(tmp_path / "out")) == {"p0.png", "p1.png", "p2.png"}  # no older mask beside a failure
 
 
-def test_an_entry_without_hashes_of_what_was_made_is_not_done(tmp_path: Path) -> None:
+def test_reusable_without_output_hash_is_none(tmp_path: Path) -> None:
     log = tmp_path / "cases.csv"
     with CaseLog(log) as book:
         book.add(Entry("gone", "ok", input_hash="i", key="k", outputs="gone.png"))
@@ -113,7 +113,7 @@ def test_a_failed_case_is_tried_again_and_fail_fast_skips(
     assert len(modification_times(out)) == 10
 
 
-def test_another_cohort_is_not_mixed_in(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_of_other_cases_is_refused(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     medseg("segment", photos, out, "--model", rule, "-q")
     other = tmp_path / "other"
@@ -127,7 +127,9 @@ def test_another_cohort_is_not_mixed_in(medseg: Command, photos: Path, rule: Pat
     assert set(modification_times(out)) == {"new.png"}
 
 
-def test_strict_refuses_what_is_otherwise_for_review(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_fail_on_quality_fails_reviewed_cases(
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path
+) -> None:
     grey = sitk.GetImageFromArray(np.full((96, 96, 3), 128, np.uint8), isVector=True)
     sitk.WriteImage(grey, str(photos / "p0.png"))
     for words, status, expected in (([], "review", 0), (["--fail-on-quality"], "failed", 3)):
@@ -186,7 +188,7 @@ def test_a_killed_batch_goes_on_to_the_same_masks(
     assert not list(out.rglob(".writing-*"))
 
 
-def test_only_files_below_the_ledger_are_removed_with_a_strange_case(tmp_path: Path) -> None:
+def test_discard_removes_only_files_below_the_case_log(tmp_path: Path) -> None:
     """The ledger names files as the command line did: from another folder the same name may be somebody else's."""
     out, mine = tmp_path / "out", tmp_path / "mine.png"
     out.mkdir()
@@ -202,7 +204,7 @@ def test_only_files_below_the_ledger_are_removed_with_a_strange_case(tmp_path: P
     assert not (out / "old.png").exists()
 
 
-def test_the_later_line_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
+def test_previous_run_reads_later_line_and_ignores_incomplete_one(tmp_path: Path) -> None:
     older = CaseLog(tmp_path / "cases.csv")
     for name in "ab":
         older.add(Entry(name, "ok", key="old"))

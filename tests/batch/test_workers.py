@@ -54,7 +54,7 @@ def nobody_is_left() -> Iterator[None]:
     assert not multiprocessing.active_children()
 
 
-def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
+def test_pool_returns_every_job_and_loads_once() -> None:
     taken: list[int] = []
 
     def jobs() -> Iterator[int]:
@@ -73,13 +73,13 @@ def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_one_is_this_process(count: int) -> None:
+def test_pool_of_one_is_this_process(count: int) -> None:
     with open_pool(count, load, "here") as pool:
         assert list(results(pool, [3, 4])) == [(3, (9, os.getpid())), (4, (16, os.getpid()))]
 
 
 @posix
-def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
+def test_pool_with_dead_process_replaces_it_and_returns_its_job_once() -> None:
     jobs = [1, 13, 2, 14, 3, 15, 13, 4]
     with open_pool(2, load, "it") as pool:
         completed = list(results(pool, jobs))
@@ -99,7 +99,7 @@ def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
     }
 
 
-def test_one_that_dies_while_idle_costs_no_job() -> None:
+def test_pool_with_process_dead_while_idle_loses_no_job() -> None:
     with open_pool(2, load, "it") as pool:
         completed: list[tuple[int, Any]] = []
 
@@ -121,14 +121,14 @@ def test_one_that_dies_while_idle_costs_no_job() -> None:
     }  # a process that had a job just then
 
 
-def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
+def test_pool_with_error_in_load_raises_it() -> None:
     with pytest.raises(ConfigError, match="no such model") as caught, open_pool(2, load, "refuse"):
         pass
     assert caught.value.code == "model"
 
 
 @posix
-def test_processes_that_die_in_loading_are_not_started_for_ever() -> None:
+def test_pool_with_death_in_load_ends() -> None:
     with pytest.raises(MedsegError, match="no worker is left: the last one was ended by SIGKILL") as caught:  # noqa: SIM117
         with open_pool(2, load, "die"):
             pass
@@ -140,7 +140,7 @@ def test_pool_where_a_job_meets_an_error_that_ends_the_batch_raises_it() -> None
         list(results(pool, [1, 2, 16, 3]))
 
 
-def test_work_is_ended_where_the_batch_ends() -> None:
+def test_pool_exit_kills_processes() -> None:
     started = time.monotonic()
     with open_pool(2, load, "it") as pool:
         job, _ = next(results(pool, [99, 1, 2]))
@@ -158,7 +158,7 @@ with open_pool(2, load, "it") as pool:
 """
 
 
-def test_a_killed_parent_leaves_no_process() -> None:
+def test_pool_of_killed_parent_leaves_no_process() -> None:
     process = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout
     children = [int(word) for word in process.stdout.readline().split()]

@@ -59,7 +59,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_everything_is_said_at_once(medseg: Command, dataset: Path) -> None:
+def test_check_dataset_with_faults_reports_all_of_them(medseg: Command, dataset: Path) -> None:
     result = medseg("data", "check", dataset, "organ=breast")
     assert result.status == 3
     log = pd.read_csv("data_check.csv").set_index("case")
@@ -77,7 +77,7 @@ def test_everything_is_said_at_once(medseg: Command, dataset: Path) -> None:
     assert set(log.index[log["status"] == "ok"]) == {"c00", "c06", "c11", "c13"}
 
 
-def test_a_sound_dataset_is_ok(medseg: Command, dataset: Path) -> None:
+def test_check_dataset_of_valid_data_is_ok(medseg: Command, dataset: Path) -> None:
     table = pd.read_csv(dataset / "cases.csv")
     table = table[table["case"].isin(["c00", "c06", "c11"])]
     table["split"] = ["train", "train", "test"]
@@ -87,7 +87,7 @@ def test_a_sound_dataset_is_ok(medseg: Command, dataset: Path) -> None:
     assert set(pd.read_csv("data_check.csv")["status"]) == {"ok"}
 
 
-def test_noise_in_a_header_is_tolerated_and_told(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_check_dataset_with_small_grid_offset_needs_review(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     root = tmp_path / "noisy"
     shutil.copytree(cohort, root)
     first, second = sorted((root / "masks").iterdir())[:2]
@@ -109,7 +109,7 @@ def failed(file: Path) -> "pd.Series[str]":
     return log[log["status"] == "failed"].set_index("case")["message"]
 
 
-def test_all_that_is_wrong_with_a_case_is_said(medseg: Command, dataset: Path) -> None:
+def test_check_dataset_with_several_faults_of_a_case_reports_each(medseg: Command, dataset: Path) -> None:
     array = np.zeros((30, 30), np.uint8)
     array[:4], array[8:12] = 1, 7
     Image.fromarray(array).save(dataset / "masks" / "c00.png")  # another size, and a value that no label has
@@ -128,7 +128,7 @@ def test_all_that_is_wrong_with_a_case_is_said(medseg: Command, dataset: Path) -
             assert messages[case].count(word) == 1, messages[case]
 
 
-def test_every_channel_and_every_mask_is_looked_at(medseg: Command, tmp_path: Path) -> None:
+def test_check_dataset_reads_every_channel_and_mask(medseg: Command, tmp_path: Path) -> None:
     root = tmp_path / "data"
     grid, other_grid = sitk.Image(8, 8, 8, sitk.sitkInt16), sitk.Image(8, 8, 9, sitk.sitkInt16)
     grid[2, 2, 2] = other_grid[2, 2, 2] = 9
@@ -148,7 +148,7 @@ def test_every_channel_and_every_mask_is_looked_at(medseg: Command, tmp_path: Pa
             assert word in messages[case], messages[case]
 
 
-def test_masks_and_rows_without_an_image_are_told(medseg: Command, dataset: Path) -> None:
+def test_check_dataset_with_orphan_masks_and_rows_reports_them(medseg: Command, dataset: Path) -> None:
     (dataset / "cases.csv").unlink()
     for name in ("c01", "c02", "c03"):
         (dataset / "images" / f"{name}.png").unlink()

@@ -22,9 +22,7 @@ Command = Callable[..., Any]
 LUNGS = Labels({"right_lung": 1, "left_lung": 2})
 
 
-def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
-    medseg: Command, breathing: Path, tmp_path: Path
-) -> None:
+def test_extract_features_writes_rows_by_frame_and_slice(medseg: Command, breathing: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "features.csv"
     assert medseg("extract-features", breathing, breathing / "masks", out, "--features", "breathing").status == 0
     frames, steps, *_ = read_tables(out)
@@ -41,14 +39,14 @@ def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
     assert json.loads(json.dumps(units))["volume_ml"].startswith("mL")
 
 
-def test_volume_follows_the_signal(medseg: Command, breathing: Path, tmp_path: Path) -> None:
+def test_extract_features_volume_correlates_with_signal(medseg: Command, breathing: Path, tmp_path: Path) -> None:
     medseg("extract-features", breathing, breathing / "masks", tmp_path / "f.csv", "--features", "breathing", "--quiet")
     frames = read_tables(tmp_path / "f.csv").frames
     for _, case_frames in frames.groupby("case"):
         assert case_frames["label_1.volume_ml"].corr(case_frames["signal"]) > 0.95
 
 
-def test_a_missing_mask_and_a_wrong_grid_are_named_and_the_others_go_on(
+def test_extract_features_with_faulty_masks_logs_them_and_continues(
     medseg: Command, cohort: Path, tmp_path: Path
 ) -> None:
     masks = tmp_path / "masks"
@@ -69,7 +67,7 @@ def test_a_missing_mask_and_a_wrong_grid_are_named_and_the_others_go_on(
     assert "right_lung.mean_hu" in table
 
 
-def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_extract_features_with_no_usable_case_is_status_1(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     path = sorted((cohort / "masks").glob("*.nii.gz"))[0]
     (tmp_path / "masks" / "other.nii.gz").write_bytes(path.read_bytes())
@@ -90,11 +88,11 @@ def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: P
         (["csf", "gm", "wm"], "tissues"),
     ],
 )
-def test_an_organs_labels_are_measured_as_the_organ_does(labels: list[str], choice: str) -> None:
+def test_features_for_labels_of_an_organ_is_its_choice(labels: list[str], choice: str) -> None:
     assert features_for_labels(labels) == choice
 
 
-def test_labels_of_no_organ_ask_for_a_choice(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_extract_features_of_unknown_labels_needs_a_choice(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     result = medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv")
     assert result.status == 2
     for word in ("--features", "label_1, label_2", "dermoscopy", "skin: dermoscopy", "radiomics fits any"):
@@ -102,7 +100,7 @@ def test_labels_of_no_organ_ask_for_a_choice(medseg: Command, cohort: Path, tmp_
     assert not (tmp_path / "f.csv").exists()
 
 
-def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_path: Path) -> None:
+def test_extractor_of_4d_file_equals_its_frames(breathing: Path, tmp_path: Path) -> None:
     for kind in ("images", "masks"):
         files = sorted((breathing / kind / "lung000").glob("*.nii.gz"))
         (tmp_path / kind).mkdir()
@@ -117,13 +115,13 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
     assert whole["left_lung.volume_ml"].tolist() == pytest.approx(from_frames["left_lung.volume_ml"].tolist())
 
 
-def test_the_ledger_lies_beside_the_table(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_extract_features_writes_case_log_next_to_table(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "breathing")
     with (tmp_path / "f_cases.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 5
 
 
-def test_each_slice_of_a_volume_can_be_a_frame_whose_class_is_what_it_shows(tmp_path: Path) -> None:
+def test_extractor_per_slice_labels_slices_by_mask(tmp_path: Path) -> None:
     values, inside = np.zeros((6, 20, 20)), np.zeros((6, 20, 20), np.uint8)
     values[:, 4:16, 4:16] = 100
     inside[2:4, 6:9, 6:9] = 1
@@ -142,7 +140,9 @@ def test_each_slice_of_a_volume_can_be_a_frame_whose_class_is_what_it_shows(tmp_
 
 
 @pytest.mark.parametrize(("pixel_mm", "across"), [(0.025, 80 * 0.025), (None, None)])
-def test_a_stated_scale_gives_lengths_in_mm(tmp_path: Path, pixel_mm: float | None, across: float | None) -> None:
+def test_extractor_with_pixel_mm_gives_lengths_in_mm(
+    tmp_path: Path, pixel_mm: float | None, across: float | None
+) -> None:
     y, x = np.mgrid[:120, :160]
     inside = np.hypot(y - 60, x - 80) <= 40
     photo = np.where(inside[..., None], (90, 60, 50), (220, 180, 160)).astype(np.uint8)

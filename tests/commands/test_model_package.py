@@ -71,14 +71,14 @@ def forged(file: Path, change: dict[str, bytes]) -> Path:
     return target
 
 
-def test_the_same_run_is_the_same_bytes_and_again_after_an_import(rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_export_repeated_or_after_import_gives_equal_bytes(rule: Path, packed: Path, tmp_path: Path) -> None:
     assert export_model(open_run(rule), tmp_path / "again.zip").read_bytes() == packed.read_bytes()
     run = import_model(packed, tmp_path / "deep" / "folder")
     assert export_model(run, tmp_path / "third.zip").read_bytes() == packed.read_bytes()
     assert set(contents(packed)) <= PACKAGE_FILES
 
 
-def test_nothing_of_the_patients_or_the_machine_travels(rule: Path, packed: Path) -> None:
+def test_export_contains_no_names_or_paths(rule: Path, packed: Path) -> None:
     folder = rule.parent
     assert b"MUELLER" in (rule / "split.csv").read_bytes()
     for name, content in contents(packed).items():
@@ -92,7 +92,7 @@ def test_nothing_of_the_patients_or_the_machine_travels(rule: Path, packed: Path
     assert {row["sha256"]: row["split"] for row in rows} == sides
 
 
-def test_the_zip_and_the_folder_know_which_images_they_saw(rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_package_sides_equal_those_of_its_run(rule: Path, packed: Path, tmp_path: Path) -> None:
     assert open_run(packed).sides() == open_run(rule).sides() != {}
     moved = tmp_path / "moved"
     shutil.copytree(rule, moved)
@@ -102,7 +102,9 @@ def test_the_zip_and_the_folder_know_which_images_they_saw(rule: Path, packed: P
         type(open_run(packed))(moved).sides()
 
 
-def test_a_new_environment_gives_identical_masks(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_with_package_in_new_process_gives_equal_masks(
+    medseg: Command, packed: Path, rule: Path, tmp_path: Path
+) -> None:
     images = rule.parent / "images"
     assert medseg("segment", images, tmp_path / "here", "--model", rule).status == 0
     there = tmp_path / "elsewhere"
@@ -123,7 +125,7 @@ def test_a_new_environment_gives_identical_masks(medseg: Command, packed: Path, 
     assert not list(temporary.iterdir()), "the unpacked package was left behind"
 
 
-def test_networks_travel_with_identical_masks_from_zip_and_import(
+def test_segment_with_zip_and_import_gives_equal_masks(
     medseg: Command, segmenter: Path, cohort: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "unet.zip"
@@ -142,17 +144,19 @@ def test_networks_travel_with_identical_masks_from_zip_and_import(
     assert "predictions" not in names
 
 
-def test_a_diagnoser_travels(medseg: Command, diagnoser: Path, breathing: Path, tmp_path: Path) -> None:
+def test_diagnose_with_package_works(medseg: Command, classifier_run: Path, breathing: Path, tmp_path: Path) -> None:
     out = tmp_path / "breath.zip"
-    assert medseg("model", "export", diagnoser, out).status == 0
-    for name, model in {"a": diagnoser, "b": out}.items():
+    assert medseg("model", "export", classifier_run, out).status == 0
+    for name, model in {"a": classifier_run, "b": out}.items():
         assert medseg("diagnose", breathing, tmp_path / f"{name}.csv", "--model", model).status == 0
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert medseg("report", out).status == 0
     assert (tmp_path / "breath.html").is_file()
 
 
-def test_packages_side_by_side_and_out_of_fold(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_with_packages_compared_and_out_of_fold(
+    medseg: Command, packed: Path, rule: Path, tmp_path: Path
+) -> None:
     twin = shutil.copy(packed, tmp_path / "twin.zip")
     images = rule.parent / "images"
     assert medseg("segment", images, tmp_path / "both", "--model", packed, "--model", twin).status == 0
@@ -164,7 +168,7 @@ def test_packages_side_by_side_and_out_of_fold(medseg: Command, packed: Path, ru
     assert str(packed) in (tmp_path / "fold" / "provenance.csv").read_text()
 
 
-def test_show_and_verify_tell_what_it_is(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
+def test_model_show_and_verify_describe_the_package(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("Use it well.\n")
     assert medseg("model", "export", rule, tmp_path / "l.zip", "--licence", tmp_path / "own.txt").status == 0
     assert contents(tmp_path / "l.zip")["LICENCE.txt"] == b"Use it well.\n"
@@ -181,7 +185,7 @@ def test_show_and_verify_tell_what_it_is(medseg: Command, packed: Path, rule: Pa
     assert describe_model(open_run(packed))["scores"].keys() == {"tumour"}
 
 
-def test_refusals_before_anything_is_written(rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_export_and_import_refuse_before_writing(rule: Path, packed: Path, tmp_path: Path) -> None:
     run = open_run(rule)
     with pytest.raises(ConfigError, match=r"a package is a \.zip"):
         export_model(run, tmp_path / "model.tar")
@@ -196,7 +200,7 @@ def test_refusals_before_anything_is_written(rule: Path, packed: Path, tmp_path:
     assert not (tmp_path / "m.zip").exists()
 
 
-def test_a_changed_or_added_file_of_an_imported_package_is_refused(packed: Path, tmp_path: Path) -> None:
+def test_verify_of_altered_import_is_refused(packed: Path, tmp_path: Path) -> None:
     run = import_model(packed, tmp_path / "run")
     run.file("candidates.json").write_text("{}")
     with pytest.raises(ModelError, match="was added"):
@@ -209,7 +213,7 @@ def test_a_changed_or_added_file_of_an_imported_package_is_refused(packed: Path,
         open_run(run.path)
 
 
-def test_a_name_of_dots_stays_inside_the_folder_it_is_unpacked_to(packed: Path, tmp_path: Path) -> None:
+def test_import_with_dots_in_names_stays_in_folder(packed: Path, tmp_path: Path) -> None:
     odd = shutil.copy(packed, tmp_path / "...zip")
     assert open_run(odd).path.name == "model"
 
@@ -246,7 +250,7 @@ def filled(value: Any, text: str) -> Any:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_hostile_settings_with_right_hashes_run_nothing_and_read_nothing(
+def test_open_of_hostile_settings_runs_nothing(
     medseg: Command, packed: Path, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
     monkeypatch.setenv("SECRET", "0.123456")
@@ -280,7 +284,7 @@ def test_hostile_settings_with_right_hashes_run_nothing_and_read_nothing(
         "\0",
     ],
 )
-def test_settings_that_are_none_are_refused_by_name(
+def test_open_of_invalid_settings_names_the_file(
     medseg: Command, packed: Path, rule: Path, tmp_path: Path, text: str
 ) -> None:
     model = forged(packed, {"config.yaml": text.encode()})
@@ -298,14 +302,12 @@ def test_settings_that_are_none_are_refused_by_name(
         ("fingerprint.json", b"[" * 100_000, "not JSON"),
     ],
 )
-def test_parts_that_are_not_what_their_names_say_are_refused(
-    packed: Path, name: str, content: bytes, words: str
-) -> None:
+def test_verify_of_mismatched_members_is_refused(packed: Path, name: str, content: bytes, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         verify_model(open_run(forged(packed, {name: content})))
 
 
-def test_an_ensemble_of_foreign_types_or_a_bomb_is_not_loaded(packed: Path, tmp_path: Path) -> None:
+def test_verify_of_hostile_ensemble_is_refused(packed: Path, tmp_path: Path) -> None:
     from skops.io import dumps
 
     class Foreign:
@@ -320,7 +322,7 @@ def test_an_ensemble_of_foreign_types_or_a_bomb_is_not_loaded(packed: Path, tmp_
         verify_model(open_run(forged(packed, {"ensemble.skops": bomb.read_bytes()})))
 
 
-def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_segment_resumes_with_the_package_of_its_run(medseg: Command, rule: Path, packed: Path, tmp_path: Path) -> None:
     """The same model, whatever it is called; out of fold it is another, whose table names others."""
     images, out = rule.parent / "images", tmp_path / "out"
     assert medseg("segment", images, out, "--model", rule, "-q").status == 0
@@ -341,7 +343,7 @@ def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path
 
 
 @posix
-def test_what_a_killed_process_left_unpacked_is_removed_by_the_next(packed: Path, tmp_path: Path) -> None:
+def test_open_run_removes_unpacked_folders_of_killed_processes(packed: Path, tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from pathlib import Path
@@ -369,9 +371,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not any(folder.exists() for folder in folders)
 
 
-def test_a_package_is_called_by_its_name_and_cannot_be_trained_again(
-    medseg: Command, packed: Path, rule: Path, tmp_path: Path
-) -> None:
+def test_reproduce_of_package_is_refused_by_name(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
     result = medseg("diagnose", rule.parent / "images", tmp_path / "d.csv", "--model", packed)
     assert result.status == 2
     assert f"{packed}: a model for task=segmentation" in result.err

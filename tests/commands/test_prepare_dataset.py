@@ -250,7 +250,7 @@ def voxels(case: Case, labels: Labels) -> Mapping[str, int]:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_is_prepared_can_be_read_and_means_what_it_should(name: str, tmp_path: Path) -> None:
+def test_prepare_dataset_output_has_expected_cases(name: str, tmp_path: Path) -> None:
     make, labels, channels, expected = EXPECTED[name]
     make(tmp_path / "raw")
     log = prepare_dataset(name, tmp_path / "raw", tmp_path / "out")
@@ -268,17 +268,17 @@ def test_what_is_prepared_can_be_read_and_means_what_it_should(name: str, tmp_pa
             read_image(channel)
 
 
-def test_every_source_but_the_dicom_one_has_an_example_here() -> None:
+def test_expected_covers_all_sources_except_dicom() -> None:
     assert set(SOURCES) - set(EXPECTED) == {"lctsc"}  # tests/data/sources/test_lctsc.py
 
 
-def test_both_sides_of_one_patient_stay_together(tmp_path: Path) -> None:
+def test_prepare_dataset_keeps_a_patients_images_in_one_split(tmp_path: Path) -> None:
     busbra(tmp_path / "raw")
     prepare_dataset("busbra", tmp_path / "raw", tmp_path / "out")
     assert {case.patient for case in read_cases(tmp_path / "out", ["echo"])} == {"1"}
 
 
-def test_brats_of_2023_has_other_names_and_another_number(tmp_path: Path) -> None:
+def test_prepare_dataset_reads_brats_2023_names(tmp_path: Path) -> None:
     folder = tmp_path / "raw" / "BraTS-GLI-00005-001"
     for number, channel in enumerate(("t2f", "t1n", "t1c", "t2w")):
         volume(folder / f"{folder.name}-{channel}.nii.gz", seed=number)
@@ -289,7 +289,7 @@ def test_brats_of_2023_has_other_names_and_another_number(tmp_path: Path) -> Non
     assert voxels(case, REGIONS) == {"whole_tumour": 6, "tumour_core": 4, "enhancing": 3}
 
 
-def test_a_broken_file_is_named_and_the_others_go_on(medseg: Command, tmp_path: Path) -> None:
+def test_broken_file_is_logged_and_others_continue(medseg: Command, tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     (tmp_path / "raw/Dataset_BUSI_with_GT/malignant/malignant (1)_mask.png").write_bytes(b"\x89PNG broken")
     result = medseg("data", "prepare", "busi", tmp_path / "raw", tmp_path / "out")
@@ -299,7 +299,7 @@ def test_a_broken_file_is_named_and_the_others_go_on(medseg: Command, tmp_path: 
         assert {row["case"] for row in csv.DictReader(file)} == {"benign_1", "benign_10", "normal_1"}
 
 
-def test_masks_of_other_sizes_are_not_merged(tmp_path: Path) -> None:
+def test_prepare_dataset_with_masks_of_other_size_fails_case(tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     square(tmp_path / "raw/Dataset_BUSI_with_GT/benign/benign (1)_mask_1.png", 1, 1, 255, (10, 10))
     log = prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
@@ -308,7 +308,7 @@ def test_masks_of_other_sizes_are_not_merged(tmp_path: Path) -> None:
     assert "(10, 10)" in failed[0].message
 
 
-def test_duplicates_are_written_down_and_looked_at_where_patients_differ(tmp_path: Path) -> None:
+def test_prepare_dataset_reports_duplicates(tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     folder = tmp_path / "raw" / "Dataset_BUSI_with_GT"
     (folder / "malignant" / "malignant (2).png").write_bytes((folder / "benign" / "benign (1).png").read_bytes())
@@ -318,7 +318,7 @@ def test_duplicates_are_written_down_and_looked_at_where_patients_differ(tmp_pat
     assert {entry.case for entry in log.entries if entry.status == "review"} == {"benign_1", "malignant_2"}
 
 
-def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> None:
+def test_prepare_dataset_with_invalid_arguments_is_an_error(tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     with pytest.raises(DataError, match="did you mean busi"):
         prepare_dataset("bussi", tmp_path / "raw", tmp_path / "out")
@@ -331,7 +331,7 @@ def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> 
         prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
 
 
-def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_dataset_replaces_unfinished_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busi(tmp_path / "raw")
     out, placed = tmp_path / "out", write_case
 
@@ -350,7 +350,7 @@ def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("theirs", [["images/mine.png"], ["prepare_dataset.csv", "notes.txt"], [".hidden"]])
-def test_what_others_put_into_out_is_left_alone(tmp_path: Path, theirs: list[str]) -> None:
+def test_prepare_dataset_keeps_foreign_files(tmp_path: Path, theirs: list[str]) -> None:
     busi(tmp_path / "raw")
     for name in theirs:
         text(tmp_path / "out" / name, "mine")
@@ -359,7 +359,7 @@ def test_what_others_put_into_out_is_left_alone(tmp_path: Path, theirs: list[str
     assert all((tmp_path / "out" / name).read_text() == "mine\n" for name in theirs)
 
 
-def test_soft_edges_of_a_mask_are_cut_at_half(tmp_path: Path) -> None:
+def test_prepare_dataset_thresholds_soft_masks(tmp_path: Path) -> None:
     drawn = np.zeros((24, 24), np.uint8)
     drawn[6:18, 6:18] = 255
     Image.fromarray(drawn).save(tmp_path / "m.jpg", quality=60)

@@ -27,9 +27,7 @@ def first(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_run_is_repeated_from_its_own_settings_and_split(
-    medseg: Command, first: Path, cohort: Path, tmp_path: Path
-) -> None:
+def test_reproduce_repeats_settings_and_split(medseg: Command, first: Path, cohort: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(cohort, moved)
     result = medseg("reproduce", first, f"data.root={moved}", "--out", tmp_path / "again")
@@ -44,7 +42,7 @@ def test_a_run_is_repeated_from_its_own_settings_and_split(
     open_run(tmp_path / "again")
 
 
-def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_path: Path) -> None:
+def test_reproduce_lists_differences(medseg: Command, first: Path, cohort: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(first, old)
     manifest = json.loads((old / "manifest.json").read_text())
@@ -67,6 +65,6 @@ def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_pa
     assert not json.loads((tmp_path / "other" / "reproduction.json").read_text())["equal"]
 
 
-def test_only_places_and_the_executor_may_be_given(first: Path, tmp_path: Path) -> None:
+def test_reproduce_refuses_other_overrides(first: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"seed: a repetition may be given data.root, data.cache and compute"):
         reproduce(Run(first), tmp_path / "again", {"seed": 3})

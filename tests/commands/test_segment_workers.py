@@ -56,7 +56,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_workers_make_the_same_of_a_folder(medseg: Command, rule: Path, tmp_path: Path) -> None:
+def test_segment_with_workers_gives_equal_outputs(medseg: Command, rule: Path, tmp_path: Path) -> None:
     photos = paint(tmp_path / "photos", 12)
     (photos / "p004.png").write_bytes((photos / "p004.png").read_bytes()[:-40])
     outputs = {}
@@ -73,7 +73,7 @@ def test_workers_make_the_same_of_a_folder(medseg: Command, rule: Path, tmp_path
 
 
 @posix
-def test_a_worker_that_is_killed_is_named_by_its_case(rule: Path, tmp_path: Path) -> None:
+def test_segment_with_killed_worker_fails_its_case(rule: Path, tmp_path: Path) -> None:
     """The first worker is held before it is ready, the second while it has a case, so that it is clear which dies."""
     photos, out = paint(tmp_path / "photos", 12), tmp_path / "out"
     command = [*SEGMENT, str(photos), str(out), "--model", str(rule), "--workers", "2", "-q"]
@@ -108,7 +108,7 @@ def test_a_worker_that_is_killed_is_named_by_its_case(rule: Path, tmp_path: Path
         (signal.SIGINT, 2, "working"),
     ],
 )
-def test_a_signal_ends_it_soon_with_a_whole_ledger(
+def test_segment_interrupted_ends_soon_with_complete_case_log(
     rule: Path,
     tmp_path: Path,
     number: signal.Signals,
@@ -154,7 +154,9 @@ NAMES = ["with blanks", "Läsion é ñ", "病变 🔬", "x" * 196, "-rf", "--mod
 
 
 @posix
-def test_names_of_every_kind(medseg: Command, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segment_reads_unusual_file_names(
+    medseg: Command, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photos = paint(tmp_path / "photos", len(NAMES))
     for number, name in enumerate(NAMES):
         file = photos / (name[:40] if number % 2 else "") / f"{name}.png"
@@ -172,7 +174,7 @@ def test_names_of_every_kind(medseg: Command, rule: Path, tmp_path: Path, monkey
 
 
 @posix
-def test_no_room_is_one_error_and_what_is_done_stays(rule: Path, tmp_path: Path) -> None:
+def test_segment_on_full_disk_is_one_error_and_keeps_results(rule: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: three masks fit, the others do not."""
     resource = pytest.importorskip("resource")
     photos, out = paint(tmp_path / "photos", 3), tmp_path / "out"
@@ -202,7 +204,7 @@ def test_no_room_is_one_error_and_what_is_done_stays(rule: Path, tmp_path: Path)
     assert len(after) == 6
 
 
-def test_an_output_that_is_no_folder_is_one_error(medseg: Command, rule: Path, tmp_path: Path) -> None:
+def test_segment_into_a_file_is_one_error(medseg: Command, rule: Path, tmp_path: Path) -> None:
     photos = paint(tmp_path / "photos", 1)
     (tmp_path / "file").write_text("mine")
     result = medseg("segment", photos, tmp_path / "file", "--model", rule, "-q")

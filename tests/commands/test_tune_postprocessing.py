@@ -33,12 +33,12 @@ def image(*rows: list[int]) -> sitk.Image:
         ([0.5, float("nan")], [0.6, float("nan")], True),
     ],
 )
-def test_a_rule_helps_where_no_label_gets_worse(before: list[float], after: list[float], verdict: bool) -> None:
+def test_improvements_need_no_worse_label(before: list[float], after: list[float], verdict: bool) -> None:
     assert improvements(before, after) is verdict
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_a_stray_piece_costs_dice_and_a_second_true_piece_saves_it(exclusive: bool) -> None:
+def test_scores_fall_with_stray_components(exclusive: bool) -> None:
     labels = Labels({"one": 1}, exclusive)
     stray = [(image([1, 1, 1, 0, 1]), image([1, 1, 1, 0, 0]))]
     assert scores(stray, [], labels)[0] < scores(stray, [KeepLargest()], labels)[0] == 1.0
@@ -91,7 +91,7 @@ PLAIN: Boxes = [BODY, SECOND]
     ],
     ids=["specks", "small", "true"],
 )
-def test_specks_go_where_none_of_them_is_true(
+def test_tune_postprocessing_selects_minimum_size_for_false_specks(
     tmp_path: Path, cases: list[tuple[Boxes, Boxes]], selected: dict[str, float]
 ) -> None:
     run = evaluated_run(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
@@ -101,7 +101,7 @@ def test_specks_go_where_none_of_them_is_true(
     assert all(rule["labels"] == [1] for rule in written.values())
 
 
-def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> None:
+def test_tune_postprocessing_of_volumes_uses_mm3_by_label(tmp_path: Path) -> None:
     right: Boxes = [(5, 5, 5, 10, 1), (30, 30, 5, 10, 1)]
     left: Boxes = [(5, 5, 40, 10, 2), (30, 30, 40, 3, 2)]
     cases = [([*right, *left, (50, 50, 5, 3, 1)], [*right, *left])]
@@ -111,13 +111,13 @@ def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> Non
     assert (rule["mm3"], rule["labels"]) == (400, [1])
 
 
-def test_holes_are_filled_once(tmp_path: Path) -> None:
+def test_tune_postprocessing_selects_fill_holes_once(tmp_path: Path) -> None:
     cases: list[tuple[Boxes, Boxes]] = [([*PLAIN, (10, 10, 3, 0)], PLAIN)]
     run = evaluated_run(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
     assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["fill_holes.holes"]
 
 
-def test_rules_are_chosen_on_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_tune_postprocessing_command_uses_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", "segmenter.max_samples=400"]
     plain = [*TINY, *TINY_UNET, *places]
     assert medseg("train", *plain, "postprocess=none", f"run_dir={tmp_path / 'raw'}").status == 0

@@ -90,5 +90,5 @@ def test_occlusion_effects_of_a_logistic_model_are_its_terms() -> None:
         ({"well-known": 0.02}, "well-known +0.02"),
     ],
 )
-def test_describe_effects_names_the_heaviest_with_a_true_minus(effects: dict[str, float], text: str) -> None:
+def test_describe_effects_lists_largest_with_minus_sign(effects: dict[str, float], text: str) -> None:
     assert describe_effects(effects, 2) == text

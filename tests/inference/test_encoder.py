@@ -29,7 +29,7 @@ ENCODED = [*TINY, "task=diagnosis", "trainer.fraction=0.02", "data.encoder_featu
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_tiles_side_by_side_are_what_the_network_says_of_each(dimensions: int) -> None:
+def test_encode_of_tiles_equals_network_on_each(dimensions: int) -> None:
     torch.manual_seed(0)
     network = UNet(2, 3, dimensions=dimensions, width=4, depth=2).eval()
     patch = (16,) * dimensions
@@ -68,7 +68,7 @@ def test_a_region_gets_the_mean_of_the_cells_it_covers(segmenter: Path, monkeypa
     assert np.isnan(list(none.values())).all()
 
 
-def test_fewer_numbers_keep_distances_nearly() -> None:
+def test_projection_nearly_preserves_distances() -> None:
     from medseg.inference.encoder import _turn
 
     turn = _turn(256, 16)
@@ -89,7 +89,7 @@ def test_the_regions_of_slices_are_the_steps_whatever_the_order_of_axes() -> Non
 
 
 @pytest.mark.parametrize("module", [abcd, radial])
-def test_the_regions_of_sectors_part_the_label_as_its_steps_do(module: object) -> None:
+def test_step_regions_of_sectors_equal_profile(module: object) -> None:
     y, x = np.mgrid[:160, :160]
     inside = ((x - 80) / 50) ** 2 + ((y - 80) / 25) ** 2 <= 1
     picture = np.full((160, 160, 3), 200, np.uint8)
@@ -107,9 +107,7 @@ def test_the_regions_of_sectors_part_the_label_as_its_steps_do(module: object) -
     assert np.corrcoef(reach, steps["lesion.radius"])[0, 1] > 0.98
 
 
-def test_a_diagnosis_reads_it_beside_the_measures_and_needs_the_segmenter_no_more(
-    breathing: Path, segmenter: Path, tmp_path: Path
-) -> None:
+def test_classifier_with_encoder_needs_no_segmenter_later(breathing: Path, segmenter: Path, tmp_path: Path) -> None:
     source = tmp_path / "segmenter"
     shutil.copytree(segmenter, source)
     settings = [*ENCODED, f"data.encoder={source}", f"data.root={breathing}"]
@@ -135,17 +133,13 @@ def test_a_diagnosis_reads_it_beside_the_measures_and_needs_the_segmenter_no_mor
         assert (tmp_path / f"packed{end}").read_bytes() == (tmp_path / f"out{end}").read_bytes()
 
 
-def test_a_package_does_not_say_whom_it_learnt_from_so_nothing_is_learnt_on_top(
-    breathing: Path, segmenter: Path, tmp_path: Path
-) -> None:
+def test_load_encoder_of_package_is_refused(breathing: Path, segmenter: Path, tmp_path: Path) -> None:
     packed = export_model(open_run(segmenter), tmp_path / "segmenter.zip")
     with pytest.raises(ConfigError, match="use the run folder itself"):
         train(compose([*ENCODED, f"data.encoder={packed}", f"data.root={breathing}", f"run_dir={tmp_path / 'run'}"]))
 
 
-def test_a_segmenter_that_learnt_from_a_reported_patient_is_refused(
-    breathing: Path, segmenter: Path, tmp_path: Path
-) -> None:
+def test_load_encoder_trained_on_held_out_patient_is_refused(breathing: Path, segmenter: Path, tmp_path: Path) -> None:
     train_patients = pd.read_csv(segmenter / "split.csv").query("split == 'train'")["patient"]
     refused = 0
     for fold in range(2):

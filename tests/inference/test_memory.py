@@ -103,7 +103,7 @@ def peak_and_estimate(image: Path, out: Path, run: Run) -> tuple[float, float]:
     ],
     ids=["coarse", "large-tiles", "3d"],
 )
-def test_what_is_said_is_what_is_taken(tmp_path: Path, overrides: list[str]) -> None:
+def test_memory_estimate_matches_peak(tmp_path: Path, overrides: list[str]) -> None:
     run = random_run(tmp_path, *overrides)
     peak, estimate = peak_and_estimate(
         write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0)), tmp_path / "out", run
@@ -143,7 +143,7 @@ def test_the_grid_is_known_from_the_header(tmp_path: Path, orientation: str, spa
     assert memory._prepared(model.prepare.steps["ct"].values(), header) == ready.GetSize()
 
 
-def test_headers_of_pictures_and_of_what_is_none(tmp_path: Path) -> None:
+def test_read_image_header_of_2d_images_and_other_files(tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(np.zeros((20, 30, 3), np.uint8), isVector=True)
     sitk.WriteImage(image, str(tmp_path / "p.png"))
     header = read_image_header(tmp_path / "p.png")
@@ -184,9 +184,7 @@ def test_too_large_is_one_error_with_numbers_and_ways_out(medseg: Command, tmp_p
         memory.choose_tiling({"": Segmenter.from_run(run, "cpu")}, Case("ct", "ct", {"ct": path}), 1e6)
 
 
-def test_a_container_and_a_job_of_a_cluster_have_bounds_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cgroup_limit_of_container_and_cluster_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups, own = tmp_path / "cgroup", tmp_path / "own"
     assert memory.cgroup_limit(groups, own) == np.inf
     (groups / "slurm/job_7/step_0").mkdir(parents=True)

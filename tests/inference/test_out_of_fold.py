@@ -34,7 +34,7 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_each_case_is_segmented_by_the_model_that_never_saw_it(medseg: Command, folds: Path, tmp_path: Path) -> None:
+def test_out_of_fold_uses_the_model_that_held_the_case_out(medseg: Command, folds: Path, tmp_path: Path) -> None:
     shutil.copytree(folds / "images", tmp_path / "in")
     (tmp_path / "in" / "p0.png").rename(tmp_path / "in" / "another_name.png")
     write_image(picture(99)[0], tmp_path / "in" / "new.png")
@@ -52,7 +52,7 @@ def test_each_case_is_segmented_by_the_model_that_never_saw_it(medseg: Command, 
     assert (tmp_path / "out" / "p3.png").is_file()
 
 
-def test_segment_out_of_fold_takes_the_digest_that_the_batch_made(
+def test_segment_out_of_fold_uses_the_batchs_digest(
     medseg: Command, folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medseg.inference.out_of_fold.hash_run_input", lambda path: pytest.fail(f"{path} read again"))
@@ -61,7 +61,7 @@ def test_segment_out_of_fold_takes_the_digest_that_the_batch_made(
     assert set(pd.read_csv(tmp_path / "out" / "provenance.csv")["why"]) == {"held out in training"}
 
 
-def test_masks_say_whether_they_are_out_of_fold(medseg: Command, folds: Path, tmp_path: Path) -> None:
+def test_provenance_of_masks_tells_out_of_fold(medseg: Command, folds: Path, tmp_path: Path) -> None:
     models = ["--model", folds / "fold0", "--model", folds / "fold1"]
     assert medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold").status == 0
     provenance = provenance_of(tmp_path / "out")
@@ -78,9 +78,7 @@ def test_masks_say_whether_they_are_out_of_fold(medseg: Command, folds: Path, tm
     assert provenance_of(folds / "masks")["out_of_fold"] is None
 
 
-def test_a_case_that_every_model_saw_fails_by_name_and_the_others_go_on(
-    medseg: Command, folds: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_with_training_case_fails_it_and_continues(medseg: Command, folds: Path, tmp_path: Path) -> None:
     result = medseg("segment", folds / "images", tmp_path, "--model", folds / "fold0", "--out-of-fold")
     assert result.status == 3
     split = pd.read_csv(folds / "fold0" / "split.csv").set_index("case")["split"]
@@ -90,7 +88,7 @@ def test_a_case_that_every_model_saw_fails_by_name_and_the_others_go_on(
     assert set(log.loc[log["status"] == "failed", "code"]) == {"in-training-set"}
 
 
-def test_models_of_other_labels_are_no_folds_of_one_recipe(medseg: Command, folds: Path, tmp_path: Path) -> None:
+def test_out_of_fold_with_other_labels_is_refused(medseg: Command, folds: Path, tmp_path: Path) -> None:
     run_folder = tmp_path / "other"
     overrides = [
         "organ=skin",
@@ -149,7 +147,7 @@ def segment_provenance(medseg: Command, source: Path, out: Path, *models: Path) 
     return pd.read_csv(out / "provenance.csv", keep_default_na=False, dtype=str).set_index("case")
 
 
-def test_another_photograph_of_a_patient_goes_to_the_model_that_held_the_patient_out(
+def test_out_of_fold_of_new_image_uses_model_that_held_patient_out(
     medseg: Command, pairs: Path, tmp_path: Path
 ) -> None:
     new = dataset(tmp_path / "in", {"x0": "A", "x1": "B", "x2": "C", "x3": "D", "e0": "Z"})
@@ -161,9 +159,7 @@ def test_another_photograph_of_a_patient_goes_to_the_model_that_held_the_patient
     assert set(provenance["out_of_fold"]) == {"True"}
 
 
-def test_another_photograph_of_a_patient_that_every_model_learnt_from_is_refused(
-    medseg: Command, pairs: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_of_new_image_of_training_patient_fails(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     learnt = [name for name, side in sides(pairs / "fold0").items() if side == "train"]
     new = dataset(tmp_path / "in", {f"x{name}": name for name in "ABCD"})
     provenance = segment_provenance(medseg, new, tmp_path / "out", pairs / "fold0")
@@ -174,7 +170,7 @@ def test_another_photograph_of_a_patient_that_every_model_learnt_from_is_refused
         assert f"its patient '{name}'" in log.loc[f"x{name}", "message"]
 
 
-def test_an_image_saved_anew_is_known_by_its_name(medseg: Command, pairs: Path, tmp_path: Path) -> None:
+def test_out_of_fold_of_resaved_image_uses_its_name(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     for number in range(8):
         write_image(read_image(pairs / "images" / f"e{number}.png"), tmp_path / "in" / f"e{number}.tif")
     provenance = segment_provenance(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold1", pairs / "fold0")
@@ -183,9 +179,7 @@ def test_an_image_saved_anew_is_known_by_its_name(medseg: Command, pairs: Path, 
         assert sides(Path(model))["ABCD"[int(str(name)[1]) // 2]] == "test"
 
 
-def test_a_known_image_is_whose_the_models_table_says_whatever_its_file_is_called(
-    medseg: Command, pairs: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_of_known_image_uses_split_table(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     table = pd.read_csv(pairs / "fold0" / "split.csv").set_index("split")["case"]
     (tmp_path / "in").mkdir()
     shutil.copy(pairs / "images" / f"{table['test'].iloc[0]}.png", tmp_path / "in" / f"{table['train'].iloc[0]}.png")
@@ -199,9 +193,7 @@ def test_a_known_image_is_whose_the_models_table_says_whatever_its_file_is_calle
         assert len(provenance) == (side == "test")  # a stated patient counts beside the image
 
 
-def test_a_package_knows_images_only_and_does_not_vouch_for_others(
-    medseg: Command, pairs: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_of_unknown_image_with_package_is_unsure(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     packed = export_model(open_run(pairs / "fold0"), tmp_path / "model.zip")
     new = dataset(tmp_path / "in", {"x0": "A", "x1": "Z"})
     held = pd.read_csv(pairs / "fold0" / "split.csv").set_index("split").loc["test", "image"].iloc[0]
@@ -216,7 +208,7 @@ def test_a_package_knows_images_only_and_does_not_vouch_for_others(
     assert Path(whole.loc["x1", "model"]).name == "fold1"  # it can tell
 
 
-def test_images_that_are_gone_are_not_taken_for_unseen(medseg: Command, pairs: Path, tmp_path: Path) -> None:
+def test_out_of_fold_with_missing_training_images_is_unsure(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pairs / "fold0", tmp_path / "run")
     table = pd.read_csv(run / "split.csv")
     gone = table.index[table["split"] == "train"][0]
@@ -226,7 +218,7 @@ def test_images_that_are_gone_are_not_taken_for_unseen(medseg: Command, pairs: P
     assert (model, sure, reason) == (str(run), None, "not among the model's images, of which 1 are gone")
 
 
-def test_an_image_on_two_sides_counts_as_learnt_from(pairs: Path, tmp_path: Path) -> None:
+def test_split_of_image_in_two_splits_is_training(pairs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pairs / "fold0", tmp_path / "run")
     table = pd.read_csv(run / "split.csv")
     both = table.drop_duplicates("split")
@@ -236,9 +228,7 @@ def test_an_image_on_two_sides_counts_as_learnt_from(pairs: Path, tmp_path: Path
         assert set(Run(run).sides().values()) == {"train"}
 
 
-def test_a_diagnosis_says_which_masks_it_learns_from(
-    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_describe_mask_source_names_origin(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn, bare = Case("x", "A", {"grey": pairs}, mask=pairs), Case("x", "A", {"grey": pairs})
     masks, data = tmp_path / "masks", tmp_path / "data"
     for folder in (masks, data):

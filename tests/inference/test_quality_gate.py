@@ -36,7 +36,7 @@ def read_log(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, keep_default_na=False).set_index("case")
 
 
-def test_a_strange_image_is_segmented_for_review_and_strict_refuses_it(
+def test_segment_of_unusual_image_needs_review_or_fails(
     medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
     stats = open_run(segmenter).read_json("fingerprint.json")["looks"]["ct"]
@@ -54,7 +54,9 @@ def test_a_strange_image_is_segmented_for_review_and_strict_refuses_it(
     assert set(log.loc[["shifted", "unit"], "code"]) == {"quality"}
 
 
-def test_each_model_of_a_panel_has_its_say(medseg: Command, segmenter: Path, odd: Path, tmp_path: Path) -> None:
+def test_quality_warnings_of_several_models_name_the_model(
+    medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
+) -> None:
     other_run = tmp_path / "other"
     shutil.copytree(segmenter, other_run)
     run = open_run(other_run)
@@ -69,11 +71,11 @@ def test_each_model_of_a_panel_has_its_say(medseg: Command, segmenter: Path, odd
     assert message.endswith("trained on 0.5–0.6")
 
 
-def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
-    medseg: Command, diagnoser: Path, segmenter: Path, odd: Path, tmp_path: Path
+def test_diagnose_checks_both_models_image_statistics(
+    medseg: Command, classifier_run: Path, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
-    assert open_run(diagnoser).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
-    arguments = [odd, tmp_path / "out.csv", "--model", diagnoser, "--segmenter", segmenter]
+    assert open_run(classifier_run).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
+    arguments = [odd, tmp_path / "out.csv", "--model", classifier_run, "--segmenter", segmenter]
     assert medseg("diagnose", *arguments).status == 0
     log = read_log(tmp_path / "out_cases.csv")
     assert log.loc["good", "message"].startswith("single frame")  # nothing against the image itself
@@ -86,7 +88,7 @@ def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
     assert log.loc["shifted", "message"].count("look like HU + 1000") == 1  # both gates say so
 
 
-def test_a_run_without_a_record_says_so_once_and_checks_nothing(
+def test_quality_gate_without_statistics_warns_once(
     medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
     old = tmp_path / "old"
@@ -101,7 +103,7 @@ def test_a_run_without_a_record_says_so_once_and_checks_nothing(
     assert read_log(tmp_path / "out" / "cases.csv").loc["unit", "status"] == "ok"
 
 
-def test_it_is_left_out_as_any_check_is(cohort: Path) -> None:
+def test_quality_gate_without_ood_check_skips_it(cohort: Path) -> None:
     image = read_image(sorted((cohort / "images").iterdir())[0])
     far = {"ct": {"cases": 9, "contrast": 1.0, "ranges": {"axes": (2, 2), "components": (3, 3)}}}
     with_it = QualityGate(compose(["organ=lung"]), far)
@@ -120,7 +122,7 @@ def test_it_is_left_out_as_any_check_is(cohort: Path) -> None:
 
 @pytest.mark.parametrize("stats", [[], {"ct": {}}, {"ct": {"cases": 1, "contrast": 1, "ranges": {"axes": [2]}}}, {
     "ct": {"cases": 1, "contrast": "x", "ranges": {"axes": [2, 2], "components": [1, 1]}}}])  # fmt: skip
-def test_a_broken_record_is_a_broken_model(
+def test_quality_gate_with_invalid_statistics_is_model_error(
     medseg: Command, segmenter: Path, odd: Path, tmp_path: Path, stats: Any
 ) -> None:
     broken = tmp_path / "broken"

@@ -33,13 +33,13 @@ def predict_table(frames: int, defined: int, calibration: Calibration | None = N
     return to_table(predicted(frames, defined, calibration))
 
 
-def test_nothing_is_told_of_what_could_not_be_measured() -> None:
+def test_predict_with_undefined_features_is_withheld() -> None:
     table = to_table(predicted(6, 1).withheld())
     assert table[["predicted", "probability", "p_exhale", "p_inhale", "signal_predicted"]].isna().all(axis=None)
     assert to_table(predicted(6, 4).withheld()).equals(predict_table(6, 4))
 
 
-def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
+def test_predict_with_undefined_features_sets_contain_all_classes() -> None:
     strict = Calibration(2.0, (0.5, 0.5))
     alone, silent = predict_table(6, 4, strict), predict_table(6, 1, strict)
     assert alone["prediction_set"].tolist() == alone["predicted"].tolist()
@@ -51,7 +51,7 @@ def test_a_sequence_that_cannot_be_judged_may_be_of_any_class() -> None:
     assert np.log(after / (1 - after)) == pytest.approx(np.log(before / (1 - before)) / 2, abs=1e-5)
 
 
-def test_frames_that_were_filled_in_do_not_count_as_measured() -> None:
+def test_predict_ignores_filled_frames_as_known() -> None:
     schema = FeatureSchema(("exhale", "inhale"), ("a",), (), 4, "", "frame", True, None)
     torch.manual_seed(0)
     model = SequenceClassifier(schema, SequenceLSTM(schema.task(), hidden=4))
@@ -63,7 +63,7 @@ def test_frames_that_were_filled_in_do_not_count_as_measured() -> None:
     ("frames", "defined", "reason"),
     [(6, 4, ""), (6, 2, ""), (6, 1, UNDEFINED), (1, 4, SINGLE_FRAME), (1, 1, UNDEFINED)],
 )
-def test_what_cannot_be_judged_says_so_in_every_row(frames: int, defined: int, reason: str) -> None:
+def test_predict_with_review_reason_repeats_it_in_every_row(frames: int, defined: int, reason: str) -> None:
     table = predict_table(frames, defined)
     assert table["review"].tolist() == [reason] * frames
     assert table[["p_exhale", "p_inhale"]].sum(axis=1).to_numpy() == pytest.approx(np.ones(frames))
@@ -91,7 +91,7 @@ def recording(frames: int = 60) -> Tables:
 
 
 @pytest.mark.parametrize("last", [20, 40])
-def test_a_forecast_knows_nothing_of_later_frames(last: int) -> None:
+def test_forecast_does_not_depend_on_later_frames(last: int) -> None:
     model, whole = foreteller("lung.volume", "lung.density"), recording()
     assert whole.steps is not None
     changed, steps = whole.frames.copy(), whole.steps.copy()
@@ -109,7 +109,7 @@ def test_a_forecast_knows_nothing_of_later_frames(last: int) -> None:
             assert table[column].to_numpy() == pytest.approx(now[column].to_numpy(), abs=1e-5, nan_ok=True)
 
 
-def test_a_forecast_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forecast_reads_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     model, whole = foreteller("lung.volume", "lung.density"), recording()
     monkeypatch.setattr(
         "medseg.inference.sequence_classifier.FORECAST_WINDOW_S", 4.75
@@ -120,6 +120,6 @@ def test_a_forecast_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> No
     assert last == pytest.approx(alone, abs=1e-5)
 
 
-def test_measures_of_a_whole_sequence_are_said_to_see_the_future() -> None:
+def test_sees_the_future_with_retrospective_features_is_true() -> None:
     assert not foreteller("lung.volume").schema.sees_the_future
     assert foreteller("lung.volume", "motion.pc1").schema.sees_the_future

@@ -82,7 +82,7 @@ def predictions_of(frames: pd.DataFrame) -> pd.DataFrame:
     return predictions.assign(signal_forecast=later, signal_forecast_linear=0.0, signal_forecast_hold=scaled)
 
 
-def test_numbers_of_a_known_sequence() -> None:
+def test_sequence_records_of_known_sequence_have_its_values() -> None:
     table = tables()
     predictions = predictions_of(table.frames)
     predictions.loc[predictions.index[:16], "predicted"] = "exhale"
@@ -109,7 +109,7 @@ def test_numbers_of_a_known_sequence() -> None:
     assert (density["value"], density["mean"]) == (pytest.approx(-750), None)
 
 
-def test_nothing_known_of_the_truth_is_null_and_no_number() -> None:
+def test_sequence_records_without_truth_have_null() -> None:
     frames = tables().frames.assign(label=None, signal=np.nan)
     predictions = (
         predictions_of(tables().frames).assign(label=None, signal=np.nan).drop(columns=["signal_forecast_hold"])
@@ -128,7 +128,7 @@ def sequence(steps: int = 0) -> FeatureSequence:
     return FeatureSequence("a", "a", np.arange(12.0), unknown, x, known, NAMES, (None,) * 12, unknown, inner, names)
 
 
-def test_what_the_network_reads_moved_it_and_nothing_else() -> None:
+def test_explain_lists_only_features_that_the_network_reads() -> None:
     assert attribution(make_classifier(), sequence()).startswith("lung.volume_ml +")
     assert "mean_hu" not in attribution(make_classifier(), sequence())
     explanation = attribution(make_classifier(steps=("area",)), sequence(4))
@@ -136,7 +136,7 @@ def test_what_the_network_reads_moved_it_and_nothing_else() -> None:
     assert "step 1" not in explanation
 
 
-def test_an_explanation_asks_of_changed_sequences_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_with_probabilities_predicts_only_occluded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     model, one = make_classifier(), sequence()
     known = model.network.predict(Item(one.x)).probabilities
     asked: list[np.ndarray] = []
@@ -146,13 +146,13 @@ def test_an_explanation_asks_of_changed_sequences_alone(monkeypatch: pytest.Monk
     assert len(asked) == len(NAMES) + len(NAMES) + 1  # the second time the answers themselves were asked for, too
 
 
-def test_of_one_answer_for_the_whole_the_frames_that_moved_it_are_named() -> None:
+def test_explain_of_single_prediction_lists_frames() -> None:
     predictions = attribution(make_classifier("sequence"), sequence())
     assert "frame 11" in predictions
     assert "frame 10" not in predictions
 
 
-def test_the_cohort_is_that_of_cases_not_of_frames() -> None:
+def test_cohort_statistics_average_cases_not_frames() -> None:
     frames = pd.DataFrame({"case": ["a"] * 3 + ["b"], "m": [1.0, 2.0, 3.0, 6.0], "gone": [np.nan] * 4})
     assert cohort_statistics(frames, ["m", "gone"]) == {
         "m": {"mean": 4.0, "sd": 2.0},
@@ -160,13 +160,13 @@ def test_the_cohort_is_that_of_cases_not_of_frames() -> None:
     }
 
 
-def test_a_forecast_is_judged_where_the_truth_goes_on() -> None:
+def test_forecast_errors_use_frames_with_later_truth() -> None:
     part = predictions_of(tables().frames)
     part.loc[part.index[-40:], "signal_forecast"] = np.nan
     predictions = from_table(part, ["exhale", "inhale"], ["lstm"])
     assert forecast_errors(predictions, Horizon(0.5, 4, 0.25))["lstm"] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_look_back_is_called_one() -> None:
+def test_forecast_facts_of_retrospective_features_say_so() -> None:
     facts = forecast_facts(Horizon(0.5, 4, 0.25), sees_the_future=True)
     assert facts == {"ahead_s": 0.5, "sees_the_future": True, "read": RETROSPECTIVE_NOTE}

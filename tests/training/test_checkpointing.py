@@ -58,7 +58,7 @@ def test_a_damaged_checkpoint_is_an_error_with_the_way_out(tmp_path: Path) -> No
         read_progress(run)
 
 
-def test_the_clock_counts_what_went_before() -> None:
+def test_time_budget_counts_seconds_before_resume() -> None:
     clock = TimeBudget(10, before=9.0)
     assert clock.used_fraction() == pytest.approx(0.9)
     assert not clock.is_up()
@@ -111,7 +111,7 @@ def test_a_finished_stack_cannot_be_extended(settings: Settings, tmp_path: Path)
         compose([f"resume={tmp_path}", "classifier.max_samples=20"])
 
 
-def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: Path) -> None:
+def test_resume_after_early_stopping_trains_nothing(breathing: Path, tmp_path: Path) -> None:
     still = ["classifier.optimizer.lr=0.0", "classifier.early_stopping.patience=2"]  # the held-out loss cannot improve
     words = [*TINY, *still, "task=diagnosis", f"data.root={breathing}", "trainer.fraction=0.2"]
     run = train(compose([*words, f"run_dir={tmp_path / 'run'}"])).run
@@ -123,7 +123,7 @@ def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: P
     assert run.file("history.csv").read_text() == before
 
 
-def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path: Path) -> None:
+def test_time_budget_sums_over_resumes(settings: Settings, tmp_path: Path) -> None:
     bounded = settings("run", "segmenter.max_samples=100000000", "trainer.max_time=00:00:00:02")
     run = train(compose(bounded)).run
     done, rows = read_progress(run), read_csv(run.file("history.csv"))
@@ -139,7 +139,7 @@ def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path:
     assert time.monotonic() - started < 30
 
 
-def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
+def test_non_finite_loss_names_the_batch_and_keeps_weights(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = SegmentationModule.training_step
@@ -159,7 +159,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
     assert all(bool(torch.isfinite(value).all()) for value in content["current_model_state"].values())
 
 
-def test_weights_that_are_spoilt_name_the_batch_before(
+def test_non_finite_weights_name_the_previous_batch(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoil(self: SegmentationModule, *_args: object) -> None:
@@ -171,7 +171,7 @@ def test_weights_that_are_spoilt_name_the_batch_before(
         train(compose(settings("run", "segmenter.max_samples=2000")))
 
 
-def test_weights_do_not_depend_on_who_prepares_the_batches(settings: Settings, tmp_path: Path) -> None:
+def test_training_with_workers_gives_equal_weights(settings: Settings, tmp_path: Path) -> None:
     more = ["segmenter.network.dropout=0.2", "trainer.checkpoint_every_n_steps=1"]
     for name, workers in (("none", 0), ("one", 1), ("again", 1)):
         train(compose(settings(name, *more, f"compute.num_workers={workers}")))
@@ -202,7 +202,7 @@ def test_a_training_with_workers_resumes_too(
     assert manifest["machine"]["threads"] == "1"
 
 
-def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_out_of_gpu_memory_says_what_to_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 

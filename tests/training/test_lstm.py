@@ -24,7 +24,7 @@ def sequences(patients: int, each: int = 2, states: tuple[int, ...] = (0, 1, 0, 
     }
 
 
-def test_folds_are_of_whole_patients_and_judge_each_case_once() -> None:
+def test_split_in_folds_holds_out_each_patient_once() -> None:
     items = sequences(7)
     folds = split_in_folds(compose(["organ=lung", "classifier.n_folds=3"]), items)
     assert len(folds) == 3
@@ -34,7 +34,7 @@ def test_folds_are_of_whole_patients_and_judge_each_case_once() -> None:
 
 
 @pytest.mark.parametrize("what", ["one patient", "a class of one patient", "none asked for"])
-def test_without_folds_there_is_no_calibration(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_split_in_folds_without_folds_warns(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     items = sequences(1 if what == "one patient" else 4, states=(0, 1) if what != "a class of one patient" else (0, 0))
     if what == "a class of one patient":
         items["case0.0"] = ("patient0", Item(np.zeros((2, 1)), None, np.array([0, 1])))
@@ -44,15 +44,15 @@ def test_without_folds_there_is_no_calibration(what: str, capsys: pytest.Capture
     assert ("no prediction sets" in printed.out + printed.err) == (what != "none asked for")
 
 
-def test_a_trained_diagnoser_is_calibrated_and_judged_before_and_after(diagnoser: Path) -> None:
-    run = open_run(diagnoser)
+def test_trained_classifier_has_calibrated_scores(classifier_run: Path) -> None:
+    run = open_run(classifier_run)
     calibration = run.read_json("calibration.json")
     assert set(calibration) == {"lstm", "linear", "rule"}
     assert all(len(one["limits"]) == 2 and 0.05 <= one["temperature"] <= 20 for one in calibration.values())
     metrics = run.read_json("metrics.json")
     assert metrics["alpha"] == 0.1
-    predictions = pd.read_csv(diagnoser / "predictions.csv")
-    made, tables = SequenceClassifier.from_run(run), read_tables(diagnoser / "features.csv")
+    predictions = pd.read_csv(classifier_run / "predictions.csv")
+    made, tables = SequenceClassifier.from_run(run), read_tables(classifier_run / "features.csv")
     rows = tables.frames["case"].isin(predictions["case"]).to_numpy()
     y = (predictions["label"] == "inhale").to_numpy().astype(int)
     for model, raw in made.predict_proba(tables).items():
@@ -65,9 +65,9 @@ def test_a_trained_diagnoser_is_calibrated_and_judged_before_and_after(diagnoser
         assert sum(one["n"] for one in bins) == len(predictions)
 
 
-def test_a_frame_has_the_set_of_classes_that_its_limits_allow(diagnoser: Path) -> None:
-    limits = np.array(json.loads((diagnoser / "calibration.json").read_text())["lstm"]["limits"])
-    predictions = pd.read_csv(diagnoser / "predictions.csv")
+def test_prediction_sets_follow_calibration_limits(classifier_run: Path) -> None:
+    limits = np.array(json.loads((classifier_run / "calibration.json").read_text())["lstm"]["limits"])
+    predictions = pd.read_csv(classifier_run / "predictions.csv")
     chances = predictions[["p_exhale", "p_inhale"]].to_numpy()
     allowed = 1 - chances <= limits
     allowed[np.arange(len(predictions)), chances.argmax(axis=1)] = True
@@ -75,7 +75,7 @@ def test_a_frame_has_the_set_of_classes_that_its_limits_allow(diagnoser: Path) -
         " | ".join(np.array(["exhale", "inhale"])[row]) for row in allowed
     ]
     assert predictions["abstain"].tolist() == (allowed.sum(axis=1) != 1).tolist()
-    metrics = json.loads((diagnoser / "metrics.json").read_text())["models"]["lstm"]
+    metrics = json.loads((classifier_run / "metrics.json").read_text())["models"]["lstm"]
     held = [
         label in text.split(" | ")
         for label, text in zip(predictions["label"], predictions["prediction_set"], strict=True)

@@ -84,7 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_every_diagnoser_is_measured_on_the_same_cases_and_tells_the_classes(finished: Path) -> None:
+def test_train_stacked_classifier_evaluates_all_models(finished: Path) -> None:
     summary = open_run(finished).read_json("metrics.json")
     assert set(summary["models"]) == {"stack", "logistic", "ensemble", "lstm"}
     assert summary["masks"] == "given, origin unknown: measured before, in features.csv"
@@ -97,14 +97,14 @@ def test_every_diagnoser_is_measured_on_the_same_cases_and_tells_the_classes(fin
     assert 0.75 <= summary["models"]["stack"]["set_coverage"]["mean"] <= 1
 
 
-def test_no_patient_is_on_both_sides(finished: Path) -> None:
+def test_splits_share_no_patient(finished: Path) -> None:
     split = pd.read_csv(finished / "split.csv", dtype=str)
     assert split.groupby("patient")["split"].nunique().max() == 1
     diagnoses = pd.read_csv(finished / "predictions.csv", dtype={"case": str})
     assert set(diagnoses["case"]) == set(split.loc[split["split"] == "test", "case"])
 
 
-def test_the_command_gives_the_same_answers_as_the_measuring_and_says_why(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_equals_training_predictions_with_explanations(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "diagnosis.csv"
     arguments = [str(finished / "features.csv"), str(out), "--model", str(finished), "--quiet"]
     result = CliRunner().invoke(app, ["diagnose", *arguments])
@@ -118,7 +118,7 @@ def test_the_command_gives_the_same_answers_as_the_measuring_and_says_why(finish
     assert (diagnoses["prediction_set"].str.contains("|", regex=False) == diagnoses["abstain"]).all()
 
 
-def test_labels_that_are_given_are_judged_as_in_the_training(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_of_labelled_cases_has_training_metrics(finished: Path, tmp_path: Path) -> None:
     split = pd.read_csv(finished / "split.csv").set_index("case")["split"]
     for name in ("features.csv", "features_steps.csv"):
         table = pd.read_csv(finished / name)
@@ -130,7 +130,7 @@ def test_labels_that_are_given_are_judged_as_in_the_training(finished: Path, tmp
     assert judged["models"] == open_run(finished).read_json("metrics.json")["models"]
 
 
-def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
+def test_prediction_set_metrics_match_written_sets(finished: Path) -> None:
     """Also those of cases that could not be measured, which rule nothing out."""
     classifier = StackedClassifier.from_run(open_run(finished))
     tables = read_tables(finished / "features.csv")
@@ -143,7 +143,7 @@ def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
     assert scores["set_abstains"]["mean"] == pytest.approx(diagnoses["abstain"].mean())
 
 
-def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_path: Path, capsys) -> None:
+def test_class_without_training_cases_is_never_predicted(finished: Path, tmp_path: Path, capsys) -> None:
     words = [f"data.root={finished}", f"run_dir={tmp_path / 'run'}", "organ.classes=[healthy,benign,malignant]"]
     done = train(compose([*QUICK, *words, "data.test_fraction=0.4", "classifier.max_samples=320"]))
     assert "no training case is healthy" in capsys.readouterr().err
@@ -156,14 +156,14 @@ def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_pa
     ("organ", "kind", "fits"),
     [("lung", VolumeSlope, True), ("skin", ScoreThreshold, True), ("lung", ScoreThreshold, False)],
 )
-def test_a_rule_stands_only_beside_diagnosers_of_its_kind(organ: str, kind: type, fits: bool) -> None:
+def test_clinical_rule_of_other_kind_is_not_used(organ: str, kind: type, fits: bool) -> None:
     """So that organ=lung classifier=stacking and organ=skin classifier=sequence_lstm train, without it."""
     config = compose([f"organ={organ}", "task=diagnosis"])
     reads = build(config.organ.clinical_rule).reads
     assert (build_rule(config, reads, (kind,)) is not None) == fits
 
 
-def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: Path) -> None:
+def test_case_with_undefined_features_needs_review(finished: Path, tmp_path: Path) -> None:
     table = pd.read_csv(finished / "features.csv")
     measures = [name for name in table if name not in ("case", "patient", "frame", "label")]
     table.loc[0, measures[:-1]] = np.nan
@@ -189,7 +189,7 @@ def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: P
     assert log["status"].value_counts().to_dict() == {"ok": len(diagnoses) - 1, "review": 1}
 
 
-def test_shuffled_labels_are_a_guess(tmp_path: Path) -> None:
+def test_shuffled_labels_score_at_chance(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data", shuffled=True, count=160)
     done = train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.test_fraction=0.5"]))
     models = done.run.read_json("metrics.json")["models"]
@@ -205,7 +205,7 @@ def test_folds_need_two_patients_of_each_class() -> None:
     assert sorted(len(fold) for fold in folds) == [2, 2]
 
 
-def test_the_json_says_the_same_as_the_table_and_the_page_shows_it(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_json_table_and_report_agree(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "diagnosis.csv"
     arguments = [str(finished / "features.csv"), str(out), "--model", str(finished), "--format", "json"]
     result = CliRunner().invoke(app, ["diagnose", *arguments])
@@ -229,7 +229,7 @@ def test_the_json_says_the_same_as_the_table_and_the_page_shows_it(finished: Pat
     assert all(float(text) == pytest.approx(chances[case], abs=5e-4) for case, text in listed)
 
 
-def test_the_report_of_a_run_goes_through_its_cases(finished: Path, tmp_path: Path) -> None:
+def test_report_of_run_lists_its_cases(finished: Path, tmp_path: Path) -> None:
     from medseg.reports.report import write_report
 
     page = write_report([finished], tmp_path / "r.html").read_text()
@@ -258,7 +258,7 @@ def without_lesion(folder: Path, classes: tuple[str, str]) -> Path:
     return folder
 
 
-def test_a_case_without_a_lesion_is_diagnosed_where_a_class_looks_so(tmp_path: Path) -> None:
+def test_absent_label_is_informative_if_a_class_lacks_it(tmp_path: Path) -> None:
     data = without_lesion(tmp_path / "data", ("normal", "benign"))
     words = ["organ=breast", *QUICK[1:], "organ.classes=[normal,benign]", f"data.root={data}", "data.test_fraction=0.4"]
     done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "classifier.max_samples=320"]))
@@ -271,7 +271,7 @@ def test_a_case_without_a_lesion_is_diagnosed_where_a_class_looks_so(tmp_path: P
     assert (diagnoses["predicted"] == diagnoses["label"]).mean() > 0.95
 
 
-def test_a_label_that_the_model_does_not_know_is_not_judged(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_with_unknown_label_excludes_it_from_metrics(finished: Path, tmp_path: Path) -> None:
     table = pd.read_csv(finished / "features.csv")
     table.loc[0, "label"] = "normal"
     table.to_csv(tmp_path / "f.csv", index=False)
@@ -285,14 +285,20 @@ def test_a_label_that_the_model_does_not_know_is_not_judged(finished: Path, tmp_
     assert len(json.loads((tmp_path / "d.json").read_text())["cases"]) == len(table)
 
 
-def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
+def test_explanations_include_the_network(finished: Path) -> None:
     classifier = replace(StackedClassifier.from_run(open_run(finished)), final_model="lstm")
     table = to_table(classifier.predict(read_tables(finished / "features.csv")))
     assert table["explanation"].str.contains("tells").mean() > 0.3
 
 
-def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_path: Path) -> None:
-    words = ["organ=lung", *QUICK[1:], "classifier=stacking_frames", "classifier.n_folds=2", f"data.root={diagnoser}"]
+def test_frames_of_a_sequence_get_predictions_of_all_models(classifier_run: Path, tmp_path: Path) -> None:
+    words = [
+        "organ=lung",
+        *QUICK[1:],
+        "classifier=stacking_frames",
+        "classifier.n_folds=2",
+        f"data.root={classifier_run}",
+    ]
     done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "classifier.max_samples=640"]))
     scores = done.run.read_json("metrics.json")["models"]
     assert set(scores) == {"stack", "logistic", "ensemble", "lstm"}
@@ -302,7 +308,7 @@ def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_pa
     assert set(diagnoses["prediction_set"]) <= {"exhale", "inhale", "exhale | inhale"}
 
 
-def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_path: Path) -> None:
+def test_check_labels_of_misspelt_label_suggests_class(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data")
     table = pd.read_csv(data / "features.csv")
     table.loc[4, "label"] = "malignat"
@@ -311,7 +317,7 @@ def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_pat
         train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.test_fraction=0.4"]))
 
 
-def test_splits_stated_beside_the_measures_are_kept(tmp_path: Path) -> None:
+def test_read_dataset_takes_splits_of_cases_csv_for_features(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data")
     table = pd.read_csv(data / "features.csv")
     held = table["patient"] % 4 == 1

@@ -47,7 +47,7 @@ def test_patients_are_split_and_numbers_carry_their_n(segmenter: Path) -> None:
     assert metrics["labels"]["left_lung"]["dice"]["n"] == len(held)
 
 
-def test_history_counts_image_passes(segmenter: Path) -> None:
+def test_history_counts_samples(segmenter: Path) -> None:
     rows = read_csv(segmenter / "history.csv")
     assert int(rows[-1]["samples"]) == 600  # 2 % of 30,000
     first, last = float(rows[0]["train_loss"]), float([row["train_loss"] for row in rows if row["train_loss"]][-1])
@@ -129,9 +129,7 @@ def test_unknown_label_values_are_an_error_with_the_way_out(
     assert "background: [4]" in result.err
 
 
-def test_without_data_it_says_loudly_that_it_learns_from_phantoms(
-    medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_without_data_warns_of_phantoms(medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = ["organ.phantom.size=tiny", "data.phantom_patients=2", "segmenter.max_samples=200"]
     result = medseg("train", *TINY, *TINY_UNET, *tiny)
@@ -149,7 +147,7 @@ def test_multirun_runs_every_combination_by_hydra(
     assert [(tmp_path / "runs" / "lung" / n / "metrics.json").exists() for n in "12"] == [True, True]
 
 
-def test_3d_trains_too(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_train_of_3d_network_works(settings: Callable[..., list[str]], tmp_path: Path) -> None:
     more = [
         "segmenter=unet3d",
         "segmenter.patch_size=[32,32,16]",
@@ -161,7 +159,7 @@ def test_3d_trains_too(settings: Callable[..., list[str]], tmp_path: Path) -> No
     assert run.read_json("metrics.json")["labels"]["right_lung"]["dice"]["n"] == 1
 
 
-def test_time_is_bounded(settings: Callable[..., list[str]]) -> None:
+def test_train_with_max_time_stops(settings: Callable[..., list[str]]) -> None:
     run = train(compose(settings("short", "segmenter.max_samples=100000000", "trainer.max_time=00:00:00:02"))).run
     rows = read_csv(run.path / "history.csv")
     assert float(rows[-1]["lr"]) < 0.003
@@ -175,7 +173,7 @@ def test_time_is_bounded(settings: Callable[..., list[str]]) -> None:
         (["task=diagnosis", "organ.classes=[a,b]"], "label 'exhale' is not one of organ.classes"),
     ],
 )
-def test_what_cannot_be_trained_ends_with_status_2(
+def test_train_with_invalid_settings_is_status_2(
     medseg: Command, breathing: Path, tmp_path: Path, more: list[str], words: str
 ) -> None:
     places = [f"data.root={breathing}"] + ([] if "resume=nowhere" in more else [f"run_dir={tmp_path / 'run'}"])
@@ -184,7 +182,7 @@ def test_what_cannot_be_trained_ends_with_status_2(
     assert words in result.err
 
 
-def test_other_spacing_does_not_use_old_patches(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_train_with_other_spacing_prepares_again(settings: Callable[..., list[str]], tmp_path: Path) -> None:
     train(compose(settings("coarse")))
     before = len(list((tmp_path / "cache").iterdir()))
     train(compose(settings("fine", "organ.spacing_mm=[7,7,null]")))
@@ -229,9 +227,7 @@ def photographs(folder: Path, rows: list[tuple[str, str, int]]) -> Path:
     return folder
 
 
-def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
-    medseg: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_train_of_classical_segmenter_evaluates_held_out_cases(medseg: Callable[..., Any], tmp_path: Path) -> None:
     words = [
         "train",
         "organ=skin",
@@ -262,7 +258,7 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     assert json.loads((tmp_path / "healthy_run" / "fingerprint.json").read_text())["voxels"] == {"lesion": 0}
 
 
-def test_an_error_that_nobody_foresaw_is_one_failed_case(
+def test_train_with_unexpected_error_fails_one_case(
     medseg: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from medseg.training import segmenter

@@ -189,7 +189,7 @@ def test_a_killed_batch_goes_on_to_the_same_masks(
 
 
 def test_discard_removes_only_files_below_the_case_log(tmp_path: Path) -> None:
-    """The ledger names files as the command line did: from another folder the same name may be somebody else's."""
+    """The case log has paths as on the command line: from another folder the same path may be another file."""
     out, mine = tmp_path / "out", tmp_path / "mine.png"
     out.mkdir()
     mine.write_bytes(b"mine")

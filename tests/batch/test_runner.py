@@ -59,7 +59,7 @@ def entries(out: Path) -> dict[str, dict[str, str]]:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Every file; of ledgers all but the times and places, of kept rows what they say."""
+    """The content of every file: case logs without times and paths, the hidden file of rows by case."""
     content: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         if path.name.endswith("_cases.csv"):
@@ -337,7 +337,7 @@ def test_extract_features_ignores_incomplete_line(medseg: Command, data: Path, e
 
 
 def test_extract_features_does_not_reuse_rows_of_other_settings(tmp_path: Path) -> None:
-    """A run with key two noted its row and was killed before its ledger: key one must not take that row."""
+    """A run with key two recorded its row and was killed before its log entry: key one must not reuse that row."""
     out, image = tmp_path / "f.csv", tmp_path / "a.bin"
     image.write_bytes(b"a")
     jobs, ledgers = [Job("a", image, [image])], []

@@ -1,4 +1,4 @@
-"""The command: a table and a picture, and errors that name the column or the cases."""
+"""medseg associate writes a table and a plot; errors name the column or the cases."""
 
 from collections.abc import Callable
 from pathlib import Path

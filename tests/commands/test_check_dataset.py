@@ -1,4 +1,4 @@
-"""A dataset with one of each fault: all are said at once, none stops the others."""
+"""A dataset with one of each fault: all are reported, none stops the others."""
 
 import shutil
 from collections.abc import Callable

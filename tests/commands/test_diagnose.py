@@ -169,7 +169,7 @@ def test_diagnose_repeated_extracts_changed_cases_only(
     table.loc[table["case"] == "lung004", "label"] = "exhale"
     table.to_csv(data / "cases.csv", index=False)
     assert medseg("diagnose", data, out, "--model", classifier_run, "-q").status == 0
-    assert extracted[5:] == ["lung001", "lung002", "lung004"]  # picture, mask, what cases.csv says
+    assert extracted[5:] == ["lung001", "lung002", "lung004"]  # image, mask, row of cases.csv
     assert (tmp_path / "d_pictures" / "lung001.png").is_file()
     assert set(pd.read_csv(out).set_index("case").loc["lung004", "label"]) == {"exhale"}
 

@@ -13,7 +13,7 @@ SOURCES = list(Path(medseg.__file__).parent.rglob("*.py"))
 
 
 def used() -> set[str]:
-    """Every code that an error or a ledger's line can carry."""
+    """Every code that an error or an entry of a case log can have."""
     text = "\n".join(file.read_text(encoding="utf-8") for file in SOURCES if file.name != "explain.py")
     codes = set(re.findall(r'code(?:: str)?\s*[:=]\s*f?"([a-z0-9-]+)"', text))
     return (

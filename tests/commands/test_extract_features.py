@@ -149,8 +149,8 @@ def test_extractor_with_pixel_mm_gives_lengths_in_mm(
     sitk.WriteImage(sitk.GetImageFromArray(photo, isVector=True), str(tmp_path / "a.png"))
     mask = sitk.GetImageFromArray(inside.astype(np.uint8))
     features = compose(["organ=skin"]).features
-    for longest in (0, 320):  # however many pixels it is measured with
-        scaled = features.model_copy(update={"max_side_px": longest, "pixel_mm": pixel_mm})
+    for max_side_px in (0, 320):  # at any resolution
+        scaled = features.model_copy(update={"max_side_px": max_side_px, "pixel_mm": pixel_mm})
         extractor = Extractor(scaled, Labels({"lesion": 1}))
         frame = extractor([Case("a", "a", {"photo": tmp_path / "a.png"})], lambda _case, _image: mask).frames.iloc[0]
         diameter = frame[next(name for name in frame.index if name.endswith("diameter_mm"))]

@@ -24,7 +24,7 @@ Command = Callable[..., Any]
 
 
 def write_image_2d(file: Path, seed: int, size: tuple[int, int] = (24, 32)) -> None:
-    """A photograph unlike any other."""
+    """A random 2D image, different for each seed."""
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3)).astype(np.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BILINEAR).save(file)

@@ -1,4 +1,4 @@
-"""A run is repeated to the same weights; what differs is said."""
+"""A run is reproduced with the same weights; differences are reported."""
 
 import json
 import shutil

@@ -27,7 +27,7 @@ def test_organ_facts_are_read_by_code_or_tried_here() -> None:
     assert set(OTHER) | set(READ_BY_CODE) == set(OrganSettings.model_fields)
 
 
-# a volume, a photograph and an image without colour; a network, one with sizes of its own, none: others read the same
+# a volume, a 2D image and an image without colour; a network, one with sizes of its own, none: others read the same
 @pytest.mark.parametrize("segmenter", ["unet2d", "unet2d_patches", "otsu"])
 @pytest.mark.parametrize("organ", ["lung", "retina", "breast"])
 @pytest.mark.parametrize("fact", OTHER)

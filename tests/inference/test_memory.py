@@ -1,4 +1,4 @@
-"""What a case takes is said before it is read, holds within a factor of 1.5, and tiles are chosen to fit."""
+"""The memory estimate of a case is within a factor of 1.5 of its peak, and tiles are chosen to fit."""
 
 import re
 import subprocess
@@ -77,7 +77,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def peak_and_estimate(image: Path, out: Path, run: Run) -> tuple[float, float]:
-    """GB that `medseg segment` took in a process of its own, and what it said before."""
+    """Peak GB of `medseg segment` in a new process, and its estimate before."""
     words = [sys.executable, "-m", "medseg", "segment", str(image), str(out), "--model", str(run.path)]
     done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -29,7 +29,7 @@ def predicted(frames: int, defined: int, calibration: Calibration | None = None)
 
 
 def predict_table(frames: int, defined: int, calibration: Calibration | None = None) -> pd.DataFrame:
-    """Of one sequence with `defined` of four measures."""
+    """Predictions of one sequence with `defined` of four features."""
     return to_table(predicted(frames, defined, calibration))
 
 
@@ -70,7 +70,7 @@ def test_predict_with_review_reason_repeats_it_in_every_row(frames: int, defined
 
 
 def foreteller(*names: str) -> SequenceClassifier:
-    """A bidirectional network over normalised measures, slices and central slopes; its signal's forecast."""
+    """A bidirectional network over normalised features, slices and central slopes, with a forecast of its signal."""
     schema = FeatureSchema(("exhale", "inhale"), names, ("lung.area",), 4, "central", "frame", True, None)
     schema = replace(schema, retrospective=("motion.pc1",))
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def foreteller(*names: str) -> SequenceClassifier:
 
 
 def recording(frames: int = 60) -> Tables:
-    """A measure that breathes and one with gaps, and three slices a frame."""
+    """A periodic feature, one with gaps, and three slices per frame."""
     random, at = np.random.default_rng(0), np.arange(frames)
     table = pd.DataFrame({"case": "x", "patient": "x", "frame": at, "time": at / 4})
     table["lung.volume"] = np.sin(at / 3) + 0.1 * random.normal(size=frames)

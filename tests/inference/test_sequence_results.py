@@ -1,4 +1,4 @@
-"""What is said of sequences whose signal, states and reasons are known."""
+"""Results of sequences with known signal, states and explanations."""
 
 import json
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ NAMES = ("lung.volume_ml", "lung.mean_hu")
 
 
 class Seen:
-    """A network that reads the first measure, and of the slices the third alone."""
+    """A network that reads only the first feature, and of the slices only the third."""
 
     def __init__(self, per: str = "frame") -> None:
         self.per = per

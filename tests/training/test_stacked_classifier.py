@@ -1,4 +1,4 @@
-"""A table whose classes are told by one measure and one step: learnt, kept, used, and not where labels are shuffled."""
+"""A table whose classes follow one feature and one slice: training, saving and use, and chance with shuffled labels."""
 
 import json
 import re
@@ -45,7 +45,7 @@ MEANT = "mm: how much it tells"
 
 
 def write_table(folder: Path, shuffled: bool = False, count: int = 90, seed: int = 0) -> Path:
-    """features.csv and features_steps.csv of cases, two a patient; measure `tells` and step 2 know the class."""
+    """features.csv and features_steps.csv of cases, two per patient; feature `tells` and step 2 depend on the class."""
     rng = np.random.default_rng(seed)
     malignant = np.repeat(rng.random(count // 2) < 0.4, 2)
     frames = pd.DataFrame({"case": [f"c{n:03d}" for n in range(count)], "patient": np.repeat(np.arange(count // 2), 2)})
@@ -131,7 +131,7 @@ def test_diagnose_of_labelled_cases_has_training_metrics(finished: Path, tmp_pat
 
 
 def test_prediction_set_metrics_match_written_sets(finished: Path) -> None:
-    """Also those of cases that could not be measured, which rule nothing out."""
+    """Includes cases with undefined features, whose sets contain every class."""
     classifier = StackedClassifier.from_run(open_run(finished))
     tables = read_tables(finished / "features.csv")
     measures = [name for name in tables.frames if name.startswith("noise")]
@@ -222,7 +222,7 @@ def test_diagnose_json_table_and_report_agree(finished: Path, tmp_path: Path) ->
     page = Path(CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))]).stdout.strip()).read_text()
     assert content["units"]["tells"] == MEANT
     assert page.count(MEANT) == 1
-    assert "<th>noise0</th><td>" not in page  # nobody said what it is
+    assert "<th>noise0</th><td>" not in page  # it has no unit and definition
     listed = re.findall(r'data-of="(c\d+)\.stack\.malignant">([\d.]+)<', page)
     assert len(listed) == 40
     chances = {case["case"]: case["models"]["stack"]["malignant"] for case in content["cases"]}

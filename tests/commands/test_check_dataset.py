@@ -143,7 +143,7 @@ def test_check_dataset_reads_every_channel_and_mask(medseg: Command, tmp_path: P
     assert medseg("data", "check", root, "organ=brain_tumour", "--out", tmp_path / "c.csv").status == 1
     messages = failed(tmp_path / "c.csv")
     everywhere = ["far.nii.gz: is not on the grid", "half.nii.gz: a mask holds whole", "gone.nii.gz: there is no"]
-    for case, words in {"a": ["a_t1c.nii.gz: does not lie"], "b": ["b_flair.nii.gz: "]}.items():
+    for case, words in {"a": ["a_t1c.nii.gz: is not on the grid"], "b": ["b_flair.nii.gz: "]}.items():
         for word in [*words, *everywhere]:
             assert word in messages[case], messages[case]
 

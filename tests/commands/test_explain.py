@@ -32,7 +32,7 @@ def test_codes_are_those_used_in_the_source() -> None:
 def test_explain_code_gives_meaning_and_solution(code: str) -> None:
     first, second = explain_code(code).split("\n")
     assert first.startswith(f"{code}: ")
-    assert len(second) > len("Ways out: .") + 5
+    assert len(second) > len("What to do: .") + 5
 
 
 def test_explain_without_code_lists_all(medseg: Callable[..., Any]) -> None:

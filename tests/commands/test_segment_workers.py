@@ -188,7 +188,7 @@ def test_segment_on_full_disk_is_one_error_and_keeps_results(rule: Path, tmp_pat
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "takes no more files (File too large)" in " ".join(done.stderr.split())
+    assert "no more files can be written (File too large)" in " ".join(done.stderr.split())
     assert done.stderr.count("error:") == 1
     rows = read_log(out)
     assert (

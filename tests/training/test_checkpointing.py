@@ -149,7 +149,7 @@ def test_non_finite_loss_names_the_batch_and_keeps_weights(
         return loss * torch.nan if self.trainer.global_step == 5 else loss
 
     monkeypatch.setattr(SegmentationModule, "training_step", spoilt)
-    with pytest.raises(MedsegError, match=r"nan at step 6 .* The batch shows lung00\d at z y x \d") as error:
+    with pytest.raises(MedsegError, match=r"nan at step 6 .* The batch has lung00\d at z y x \d") as error:
         train(compose(settings("run", "segmenter.max_samples=2000", "trainer.checkpoint_every_n_steps=2")))
     assert error.value.code == "loss-not-finite"
     run = Run(tmp_path / "run")

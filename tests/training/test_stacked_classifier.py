@@ -87,7 +87,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_stacked_classifier_evaluates_all_models(finished: Path) -> None:
     summary = open_run(finished).read_json("metrics.json")
     assert set(summary["models"]) == {"stack", "logistic", "ensemble", "lstm"}
-    assert summary["masks"] == "given, origin unknown: measured before, in features.csv"
+    assert summary["masks"] == "given, origin unknown: features read from features.csv"
     assert f"Masks: {summary['masks']}." in (finished / "card.md").read_text()
     for scores in summary["models"].values():
         assert scores["auc_positive"]["mean"] > 0.65
@@ -238,7 +238,7 @@ def test_report_of_run_lists_its_cases(finished: Path, tmp_path: Path) -> None:
     counts = pd.read_csv(finished / "features.csv").merge(pd.read_csv(finished / "split.csv"), on="case")
     taught = counts[counts["split"] == "train"]["label_x" if "label_x" in counts else "label"].value_counts()
     assert (
-        f"Taught by {taught.iloc[0]} {taught.index[0]}, {taught.iloc[1]} {taught.index[1]};"
+        f"Training rows: {taught.iloc[0]} {taught.index[0]}, {taught.iloc[1]} {taught.index[1]};"
         in (finished / "card.md").read_text()
     )
     assert page.count('<details class="case"') == min(40, len(cases))

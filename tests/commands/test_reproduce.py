@@ -66,5 +66,5 @@ def test_reproduce_lists_differences(medseg: Command, first: Path, cohort: Path,
 
 
 def test_reproduce_refuses_other_overrides(first: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"seed: a repetition may be given data.root, data.cache and compute"):
+    with pytest.raises(ConfigError, match=r"seed: only data.root, data.cache and compute"):
         reproduce(Run(first), tmp_path / "again", {"seed": 3})

@@ -81,7 +81,7 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
     assert not all(torch.equal(before[name], value) for name, value in load_file(run.file("model.safetensors")).items())
     assert "max_samples: 120" in run.file("config.yaml").read_text()
     assert "resume: null" in run.file("config.yaml").read_text()
-    with pytest.raises(ConfigError, match=r"has had 120 samples, more than the 40"):
+    with pytest.raises(ConfigError, match=r"was trained on 120 samples, more than the 40"):
         train(compose([f"resume={run.path}", "segmenter.max_samples=40"]))
 
 
@@ -167,7 +167,7 @@ def test_non_finite_weights_name_the_previous_batch(
             next(self.parameters()).data.fill_(torch.inf)
 
     monkeypatch.setattr(SegmentationModule, "on_train_batch_start", spoil)
-    with pytest.raises(MedsegError, match="not finite in the batch before, which shows lung"):
+    with pytest.raises(MedsegError, match="previous batch was not finite; it has lung"):
         train(compose(settings("run", "segmenter.max_samples=2000")))
 
 

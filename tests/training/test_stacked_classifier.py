@@ -279,7 +279,7 @@ def test_diagnose_with_unknown_label_excludes_it_from_metrics(finished: Path, tm
     arguments = [str(tmp_path / "f.csv"), str(tmp_path / "d.csv"), "--model", str(finished)]
     result = CliRunner().invoke(app, ["diagnose", *arguments])
     assert result.exit_code == 0, result.output
-    assert "not judged: normal" in result.stderr
+    assert "not evaluated: normal" in result.stderr
     judged = json.loads((tmp_path / "d_metrics.json").read_text())
     assert judged["models"]["stack"]["nll"]["n"] == len(table) - 1
     assert len(json.loads((tmp_path / "d.json").read_text())["cases"]) == len(table)

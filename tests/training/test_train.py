@@ -92,7 +92,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     assert not (tmp_path / "cut" / "manifest.json").exists()
     monkeypatch.undo()
     for wrong in ("organ=brain", "task=diagnosis", "run_dir=other"):
-        with pytest.raises(ConfigError, match=r"the run .* is|leave run_dir out"):
+        with pytest.raises(ConfigError, match=r"the run .* is|do not set run_dir"):
             compose([f"resume={tmp_path / 'cut'}", wrong])
     train(compose([f"resume={tmp_path / 'cut'}", "compute.num_threads=1"]))
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
@@ -251,7 +251,7 @@ def test_train_of_classical_segmenter_evaluates_held_out_cases(medseg: Callable[
     (alone / "cases.csv").write_text("case,image,mask\na,a.jpg,a_mask.jpg")
     result = trained(alone, f"run_dir={tmp_path / 'blurred'}", "data.test_fraction=1")
     assert result.status == 0, result.err
-    assert "cut at half (128 of 255): 1 files" in result.err
+    assert "thresholded at 128 (128 of 255): 1 files" in result.err
     healthy = photographs(tmp_path / "healthy", [("a", "train", 255), ("b", "test", 0)])
     result = trained(healthy, f"run_dir={tmp_path / 'healthy_run'}")
     assert result.status == 0, result.err

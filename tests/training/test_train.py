@@ -251,7 +251,7 @@ def test_train_of_classical_segmenter_evaluates_held_out_cases(medseg: Callable[
     (alone / "cases.csv").write_text("case,image,mask\na,a.jpg,a_mask.jpg")
     result = trained(alone, f"run_dir={tmp_path / 'blurred'}", "data.test_fraction=1")
     assert result.status == 0, result.err
-    assert "thresholded at 128 (128 of 255): 1 files" in result.err
+    assert "thresholded at 128 of 255: 1 files" in result.err
     healthy = photographs(tmp_path / "healthy", [("a", "train", 255), ("b", "test", 0)])
     result = trained(healthy, f"run_dir={tmp_path / 'healthy_run'}")
     assert result.status == 0, result.err

@@ -234,7 +234,7 @@ def test_write_report_without_test_cases_states_the_reason(tmp_path: Path) -> No
     (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
     for runs in (["run"], ["run", "run"]):
         page = Page(write_report([tmp_path / name for name in runs], tmp_path).read_text(encoding="utf-8"))
-        assert "Not measured: no held-out case with a mask." in page.text
+        assert "Not evaluated: no held-out case with a mask." in page.text
         assert len(page.images) == len(runs)  # the curves
 
 

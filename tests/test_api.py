@@ -115,3 +115,13 @@ def test_api_misuse_is_one_helpful_message(segmenter: Path, classifier_run: Path
         package.diagnose(scan, classifier)
     with pytest.raises(ImageError, match="does not lie on the grid"):
         package.extract_features(scan, np.zeros((2, 3, 4), np.uint8), model)
+
+
+def test_evaluate_of_one_label_takes_255_and_refuses_other_numbers() -> None:
+    square = np.zeros((8, 8), np.uint8)
+    square[2:6, 2:6] = 1
+    assert package.evaluate(square, square * 255, {"lesion": 1}).loc["lesion", "dice"] == 1
+    assert package.evaluate(square, square * 255).loc["255", "dice"] == 1
+    square[0, 0] = 7
+    with pytest.raises(ImageError, match=r"the mask holds \[7\]"):
+        package.evaluate(square, np.minimum(square, 1), {"lesion": 1})

@@ -15,7 +15,7 @@ from medseg.data.splits import fold_cases, split_cases
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError, DataError
 from medseg.runs.run import Run
-from medseg.utils.console import banner, say
+from medseg.utils.console import banner, say, warn
 
 SYNTHETIC = (
     "No data.root was given: this model is trained on SYNTHETIC PHANTOMS. It is a demonstration, "
@@ -27,7 +27,13 @@ def assign_splits(config: Settings, cases: list[Case]) -> list[Case]:
     """Assign splits: by `data.n_folds`, else the dataset's own, else by `data.test_fraction`."""
     if config.data.n_folds is not None:
         return fold_cases(cases, config.data.n_folds, config.data.fold, config.seed)
-    return split_cases(cases, config.data.test_fraction, config.seed)
+    assigned = split_cases(cases, config.data.test_fraction, config.seed)
+    if not any(case.split in ("valid", "test") for case in assigned):
+        cause = "data.test_fraction holds out no patient"
+        if any(case.split for case in cases):
+            cause = f"column {config.data.split_column!r} says train for every case"
+        warn(f"no case is held out, so nothing is evaluated: {cause}; data.n_folds=5 holds out a fifth of the patients")
+    return assigned
 
 
 def reuse_split(cases: list[Case], run: Run) -> list[Case]:

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from medseg.config.compose import compose
+from medseg.data.cases import Case
 from medseg.errors import ConfigError
+from medseg.training.dataset import assign_splits
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET
 
@@ -328,3 +331,14 @@ def test_a_held_out_case_that_cannot_be_segmented_counts_as_an_empty_mask(
     scores = {row["case"]: float(row["dice"]) for row in read_csv(tmp_path / "run" / "evaluation.csv")}
     assert scores["b"] == 0
     assert min(scores["a"], scores["c"]) > 0.8
+
+
+def test_assign_splits_where_nobody_is_held_out_names_the_column(capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [Case(f"c{n}", f"p{n}", {"ct": Path("a.png")}, Path("m.png"), split="train") for n in range(6)]
+    assigned = assign_splits(compose(["organ=lung"]), cases)
+    assert {case.split for case in assigned} == {"train"}
+    message = capsys.readouterr().err
+    assert "nothing is evaluated: column 'split' says train for every case" in " ".join(message.split())
+    drawn = assign_splits(compose(["organ=lung"]), [replace(case, split=None) for case in cases])
+    assert "test" in {case.split for case in drawn}
+    assert "nothing is evaluated" not in capsys.readouterr().err

@@ -69,9 +69,9 @@ def test_a_region_gets_the_mean_of_the_cells_it_covers(segmenter: Path, monkeypa
 
 
 def test_projection_nearly_preserves_distances() -> None:
-    from medseg.inference.encoder import _turn
+    from medseg.inference.encoder import _projection
 
-    turn = _turn(256, 16)
+    turn = _projection(256, 16)
     assert np.allclose(turn.T @ turn, np.eye(16))
     points = np.random.default_rng(2).normal(size=(40, 256))
     far = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(40, 1)]

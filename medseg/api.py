@@ -154,8 +154,8 @@ def evaluate(
     """Compare a mask with the reference: a row a label with dice, iou, hd95_mm and nsd (surface Dice).
 
     A missed label scores 0; one empty in both has None. tolerance_mm: of surfaces, for nsd. labels: names and numbers;
-    None: every number above 0. Raises
-    `ImageError` where the two do not lie on one grid.
+    None: every number above 0 in the reference. Of a single label any one number counts, such as 255. Raises
+    `ImageError` where the two do not lie on one grid, or hold a number that is not a label.
 
     >>> import numpy as np
     >>> a = np.zeros((4, 8, 8), np.uint8); a[:, 2:6, 2:6] = 1
@@ -165,12 +165,27 @@ def evaluate(
     truth = _as_image(reference, spacing, mask=True)
     predicted = _as_mask(mask, truth, spacing)
     numbers = _labels(labels).numbers if labels is not None else _numbers(truth)
+    truth, predicted = _coded(truth, numbers, "reference"), _coded(predicted, numbers, "mask")
     return pd.DataFrame(compare_masks(predicted, truth, numbers, tolerance_mm)).set_index("label")
 
 
 def _numbers(mask: sitk.Image) -> dict[str, int]:
     values = np.unique(sitk.GetArrayViewFromImage(mask))
     return {str(value): int(value) for value in values if value > 0}
+
+
+def _coded(mask: sitk.Image, numbers: Mapping[str, int], role: str) -> sitk.Image:
+    """The mask in the labels' numbers; of a single label, 255 or any other one number becomes the label's."""
+    unknown = sorted(set(_numbers(mask).values()) - set(numbers.values()))
+    if not unknown:
+        return mask
+    if len(numbers) == 1 and _numbers(mask).keys() == {str(unknown[0])}:
+        (number,) = numbers.values()
+        return sitk.Cast(mask == unknown[0], sitk.sitkUInt8) * number
+    raise ImageError(
+        f"the {role} holds {unknown[:5]}, which are not among the labels {dict(numbers)}; give labels={{name: number}}",
+        code="mask-values",
+    )
 
 
 def _labels(labels: Mapping[str, int] | Model) -> Labels:

@@ -94,7 +94,7 @@ def segmenter(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def diagnoser(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classifier_run(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a small LSTM trained on `breathing`."""
     from medseg.config.compose import compose
     from medseg.training.train import train
@@ -117,7 +117,7 @@ def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the cases that were measured, in order."""
     from medseg.inference.extractor import Extractor
 

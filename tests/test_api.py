@@ -76,8 +76,8 @@ def test_api_features_equal_the_command(medseg: Command, cohort: Path, scan: Pat
         assert found[name].iloc[0] == pytest.approx(row[name], nan_ok=True)
 
 
-def test_api_diagnose_sequence_gives_probabilities(breathing: Path, diagnoser: Path, segmenter: Path) -> None:
-    model = package.load_model(diagnoser, device="cpu")
+def test_api_diagnose_sequence_gives_probabilities(breathing: Path, classifier_run: Path, segmenter: Path) -> None:
+    model = package.load_model(classifier_run, device="cpu")
     cases = pd.read_csv(breathing / "cases.csv")
     image = sitk.ReadImage(str(breathing / cases["image"].iloc[0]))
     mask = sitk.ReadImage(str(breathing / cases["mask"].iloc[0]))
@@ -98,8 +98,8 @@ def test_api_evaluate_counts_a_missed_label_as_zero() -> None:
     assert scores.loc["b", "status"] == "missed"
 
 
-def test_api_misuse_is_one_helpful_message(segmenter: Path, diagnoser: Path, scan: Path) -> None:
-    model, classifier = package.load_model(segmenter, device="cpu"), package.load_model(diagnoser, device="cpu")
+def test_api_misuse_is_one_helpful_message(segmenter: Path, classifier_run: Path, scan: Path) -> None:
+    model, classifier = package.load_model(segmenter, device="cpu"), package.load_model(classifier_run, device="cpu")
     volume = np.zeros((4, 16, 16), np.float32)
     with pytest.raises(ImageError, match=r"no spacing: give spacing=\(x, y, z\) in mm"):
         package.segment(volume, model)
@@ -115,3 +115,13 @@ def test_api_misuse_is_one_helpful_message(segmenter: Path, diagnoser: Path, sca
         package.diagnose(scan, classifier)
     with pytest.raises(ImageError, match="does not lie on the grid"):
         package.extract_features(scan, np.zeros((2, 3, 4), np.uint8), model)
+
+
+def test_evaluate_of_one_label_takes_255_and_refuses_other_numbers() -> None:
+    square = np.zeros((8, 8), np.uint8)
+    square[2:6, 2:6] = 1
+    assert package.evaluate(square, square * 255, {"lesion": 1}).loc["lesion", "dice"] == 1
+    assert package.evaluate(square, square * 255).loc["255", "dice"] == 1
+    square[0, 0] = 7
+    with pytest.raises(ImageError, match=r"the mask holds \[7\]"):
+        package.evaluate(square, np.minimum(square, 1), {"lesion": 1})

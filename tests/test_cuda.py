@@ -128,4 +128,4 @@ def test_a_plan_counts_the_gpus_memory_and_time(medseg: Command, cohort: Path, t
     assert result.status == 0
     assert "(cuda)" in (tmp_path / "plan" / "plan.yaml").read_text()
     assert describe_machine("cuda", "auto")["precision"] in ("bf16-mixed", "32-true")
-    assert "the processor is used" not in medseg("doctor").out
+    assert "the CPU is used" not in medseg("doctor").out

@@ -184,5 +184,5 @@ def test_dicom_segs_are_measured_but_not_evaluated(medseg: Command, scans: Path,
         for pair in ((seg, tmp_path / "nifti"), (tmp_path / "nifti", seg)):
             result = medseg("evaluate", *pair)
             assert result.status == 2
-            assert "a DICOM SEG is read beside its image only" in result.err
+            assert "a DICOM SEG can be read only together with its image" in result.err
             assert "--output-format nifti" in result.err

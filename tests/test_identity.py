@@ -199,7 +199,7 @@ def test_volumes_from_images_to_report(
     medseg: Command,
     scans: Path,
     lung_rule: Path,
-    diagnoser: Path,
+    classifier_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     broken: bool,
@@ -216,7 +216,7 @@ def test_volumes_from_images_to_report(
         run(medseg, "segment", images, out / word, "--model", lung_rule, "--output-format", word)
     features, diagnoses = out / "features.csv", out / "diagnoses.csv"
     run(medseg, "extract-features", images, out / "nifti", features)
-    run(medseg, "diagnose", images, diagnoses, "--model", diagnoser, "--masks", out / "nifti", "--format", "json")
+    run(medseg, "diagnose", images, diagnoses, "--model", classifier_run, "--masks", out / "nifti", "--format", "json")
     run(medseg, "evaluate", out / "nifti", out / "mha", "--out", out / "evaluation")
     if not broken:
         run(medseg, "report", out / "diagnoses.json")

@@ -49,13 +49,13 @@ def save_series(image: sitk.Image, folder: Path, uid: str) -> None:
 @pytest.mark.parametrize("how", ["4d", "files", "folders", "series"])
 @pytest.mark.parametrize("gone", [[], [3]])
 def test_a_sequence_is_one_case_however_it_is_kept(
-    breathing: Path, diagnoser: Path, tmp_path: Path, how: str, gone: list[int]
+    breathing: Path, classifier_run: Path, tmp_path: Path, how: str, gone: list[int]
 ) -> None:
     kept = [k for k in range(8) if k not in gone]
     save(phases(breathing, "images"), tmp_path / "images", how, kept)
     save(phases(breathing, "masks"), tmp_path / "masks", "folders" if how == "series" else how, kept)
     request = DiagnoseRequest(tmp_path / "images", tmp_path / "out.csv", tmp_path / "masks")
-    assert diagnose_folder(request, open_run(diagnoser)).exit_status() == 0
+    assert diagnose_folder(request, open_run(classifier_run)).exit_status() == 0
     found = pd.read_csv(tmp_path / "out.csv")
     assert found["case"].nunique() == 1
     assert len(found) == len(kept)

@@ -1,4 +1,4 @@
-"""What happened to every case: statuses, atomic writes, exit statuses."""
+"""The case log of a batch: status of every case, atomic writes, exit status."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from medseg.utils.files import append_text, atomic_write_text, write_json
 
 
 class CaseLog:
-    """Entries of a batch, added to a CSV file as they come, so that a killed run leaves what it did.
+    """Entries of a batch, appended to a CSV file as cases finish, so that a killed run leaves its results.
 
-    While it runs, the file may hold an earlier run's line of a case above its new one: the later one counts. `close`
-    makes the lines unique and writes the same as JSON beside it (cases.csv, cases.json): {"finished", "cases",
+    While it runs, the file may have an earlier run's line of a case above its new one: the later one counts. `close`
+    makes the lines unique and writes the same as JSON next to it (cases.csv, cases.json): {"finished", "cases",
     "counts", "exit_status", "ledger", "entries"}. As a context it is closed at the end, also when interrupted. Without
-    `file` it is kept in memory only.
+    `file` it is in memory only.
 
-    previous: what need not be made again. key: digest of model, settings and version; blank where nobody asks for
-    hashes. fail_fast: after a failure all further cases are skipped.
+    previous: results that may be reused. key: digest of model, settings and version; "": no hashes. fail_fast: after a
+    failure all further cases are skipped.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class CaseLog:
     ) -> None:
         self.file, self.previous, self.key, self.fail_fast = file, previous, key, fail_fast
         self.entries: list[Entry] = []
-        self.kept = 0  # entries taken over from an earlier run
-        self._before = dict(previous.entries) if previous else {}  # until this run comes to the case
+        self.n_reused = 0  # entries reused from an earlier run
+        self._before = dict(previous.entries) if previous else {}  # entries of cases that this run has not reached
         self._names: set[str] = set()
         self._begun = self._closed = self._failed = False
 
@@ -47,28 +47,28 @@ class CaseLog:
         self.close(finished=kind is None or issubclass(kind, MedsegError))
 
     def add(self, entry: Entry) -> None:
-        """Append and write at once."""
-        known = self._before.pop(entry.case, None)
+        """Append an entry and write it at once."""
+        previous_entry = self._before.pop(entry.case, None)
         self.entries.append(entry)
         self._names.add(entry.case)
         self._failed = self._failed or entry.status == "failed"
         if not self._begun:
             self._write()
-        elif self.file is not None and entry != known:
+        elif self.file is not None and entry != previous_entry:
             append_text(self.file, _lines([entry]))
         self._closed = False
 
     def has(self, case: str) -> bool:
-        """Whether this run has come to a case."""
+        """Whether this run has an entry of a case."""
         return case in self._names
 
     def amend(self, entries: Sequence[Entry]) -> None:
-        """Say something else of the cases so far."""
+        """Replace the entries of this run."""
         self.entries = list(entries)
         self._write()
 
     def review(self, reasons: Mapping[str, str]) -> None:
-        """Mark cases that went well as such to be looked at, each with its reason; a blank reason marks nothing."""
+        """Set status review, with its reason, for succeeded cases; an empty reason changes nothing."""
         self.amend(
             [
                 replace(entry, status="review", code="review", message=reasons[entry.case])
@@ -79,7 +79,7 @@ class CaseLog:
         )
 
     def fail(self, case: str, code: str, message: str) -> None:
-        """Say of a case that went well so far that it failed after all."""
+        """Change a case's entry to failed."""
         self.amend(
             [
                 replace(entry, status="failed", code=code, message=message) if entry.case == case else entry
@@ -88,7 +88,7 @@ class CaseLog:
         )
 
     def close(self, finished: bool = True) -> None:
-        """Write CSV and JSON, each whole; `finished` is false where cases may be missing."""
+        """Write CSV and JSON, each atomically; `finished` is false if cases may be missing."""
         if self._closed or self.file is None:
             return
         self._write()
@@ -105,16 +105,16 @@ class CaseLog:
             return
         head = ",".join(field.name for field in fields(Entry)) + "\n"
         atomic_write_text(self.file, head + _lines([*self.entries, *self._before.values()]))
-        self.file.with_suffix(".json").unlink(missing_ok=True)  # an earlier run's: no longer true
+        self.file.with_suffix(".json").unlink(missing_ok=True)  # an earlier run's, outdated
 
     @property
     def folder(self) -> Path:
-        """Where the log lies; its entries name files as seen from there."""
+        """Folder of the log; paths in its entries are relative to it."""
         return self.file.parent if self.file else Path()
 
     @property
     def stopped(self) -> bool:
-        """Whether all further cases are to be skipped."""
+        """Whether all further cases must be skipped."""
         return self.fail_fast and self._failed
 
     @property
@@ -123,14 +123,14 @@ class CaseLog:
         return dict(Counter(entry.status for entry in self.entries))
 
     def exit_status(self) -> int:
-        """0 all well, 1 nothing worked, 3 some cases failed."""
+        """0: no case failed, 1: all failed, 3: some failed."""
         counts = self.counts
         if not counts.get("failed"):
             return EXIT_OK
         return EXIT_SOME if any(counts.get(status) for status in SUCCEEDED) else EXIT_NOTHING
 
     def summary(self) -> dict[str, Any]:
-        """For a script: counts, exit status and every entry."""
+        """Counts, exit status and every entry, for JSON."""
         return {
             "cases": len(self.entries),
             "counts": self.counts,

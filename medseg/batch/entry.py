@@ -11,8 +11,8 @@ SUCCEEDED = ("ok", "review")
 class Entry:
     """One case's line: `status` is ok | failed | skipped | review.
 
-    input_hash: SHA-256 of what was read; key: of model, settings and version; outputs: files that were written, a line
-    each; output_hash: SHA-256 of those.
+    input_hash: SHA-256 of the inputs; key: digest of model, settings and version; outputs: written files, one per
+    line; output_hash: SHA-256 of them.
     """
 
     case: str

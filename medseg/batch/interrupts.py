@@ -1,4 +1,4 @@
-"""Ctrl-C that is not kept waiting by a library at work."""
+"""Interrupts that take effect even while a library call is running."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import BinaryIO
 
 from medseg.errors import EXIT_INTERRUPTED
 
-GRACE_S = 3.0  # seconds in which the main thread may end by itself
+GRACE_S = 3.0  # seconds for the main thread to end by itself
 
 
 @contextmanager
 def force_exit_after(grace: float = GRACE_S) -> Iterator[None]:
-    """End the process `grace` seconds after SIGINT or SIGTERM where its own handler did not come to it.
+    """End the process `grace` seconds after SIGINT or SIGTERM if its own handler has not run.
 
-    A handler runs between two instructions of Python, and one filter of a large volume may take minutes. Only for work
-    whose every file is written atomically. For the main thread.
+    A handler runs between two Python instructions, and a filter of a large volume may take minutes. Use it only in the
+    main thread and if every file is written atomically.
     """
-    inner, outer = socket.socketpair()
-    outer.setblocking(False)
-    before = signal.set_wakeup_fd(outer.fileno(), warn_on_full_buffer=False)
-    screen = os.fdopen(os.dup(2), "wb", buffering=0)  # 2 itself may be a file just then, see `itk.quiet`
-    threading.Thread(target=_watch, args=(inner, screen, grace), daemon=True).start()
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    stderr = os.fdopen(os.dup(2), "wb", buffering=0)  # 2 itself may be redirected to a file then, see `itk.quiet`
+    threading.Thread(target=_watch, args=(reader, stderr, grace), daemon=True).start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(before)
-        outer.close()
+        signal.set_wakeup_fd(previous_fd)
+        writer.close()
 
 
-def _watch(signals: socket.socket, screen: BinaryIO, grace: float) -> None:
-    """Read the numbers of signals as they come, none when the work is over."""
-    with signals, screen:
+def _watch(signals: socket.socket, stderr: BinaryIO, grace: float) -> None:
+    """Wait for signal numbers; end of file means that the work is done."""
+    with signals, stderr:
         while number := signals.recv(1):
             if number[0] in (signal.SIGINT, signal.SIGTERM):
                 signals.settimeout(grace)
@@ -44,6 +44,6 @@ def _watch(signals: socket.socket, screen: BinaryIO, grace: float) -> None:
                     while signals.recv(1):
                         pass
                 except TimeoutError:
-                    screen.write(b"interrupted\n")
+                    stderr.write(b"interrupted\n")
                     os._exit(EXIT_INTERRUPTED)
                 return

@@ -1,4 +1,4 @@
-"""A batch that goes on where it stopped: a case is done only if its input, model, settings and version are the same."""
+"""Resume a batch: a case's result is reused only if its input, model, settings and version are unchanged."""
 
 from __future__ import annotations
 
@@ -20,107 +20,106 @@ from medseg.utils.locks import ROWS
 
 
 def hash_files(paths: Sequence[Path]) -> dict[Path, str]:
-    """Digest of each file, or of all files below a folder, as a run's split knows them; each is read once."""
+    """Digest of each file, or of all files below a folder, as in a run's split.csv; each is read once."""
     return {path: hash_run_input(path) for path in paths}
 
 
 def combine_hashes(hashes: Iterable[str], facts: Any = None) -> str:
-    """One digest of several and of plain values; blank where one is, since its file could not be read."""
+    """One digest of several hashes and of plain values; "" if a hash is "", because its file could not be read."""
     digest = hashlib.sha256()
-    for one in hashes:
-        if not one:
+    for file_hash in hashes:
+        if not file_hash:
             return ""
-        digest.update(bytes.fromhex(one))
+        digest.update(bytes.fromhex(file_hash))
     if facts is not None:
         digest.update(_text(facts).encode())
     return digest.hexdigest()
 
 
 def hash_content(paths: Sequence[Path], facts: Any = None) -> str:
-    """Digest of files, or of all files below folders, and of plain values; blank where a file cannot be read."""
+    """Digest of files, or of all files below folders, and of plain values; "" if a file cannot be read."""
     return combine_hashes((hash_run_input(path) for path in paths), facts)
 
 
 def settings_key(runs: Sequence[Run], settings: dict[str, Any]) -> str:
-    """Digest of what models answer with, settings and medseg's version; a package has that of the run it was made
-    from."""
+    """Digest of the models' prediction files, settings and medseg's version; a package has the digest of its run."""
     models = []
     for run in runs:
         hashes = run.read_json("manifest.json")["sha256"]
-        answers = {name: hashes[name] for name in MODEL_FILES if name in hashes}
-        models.append([answers, to_yaml(without_paths(load(run.file("config.yaml"))))])
+        model_hashes = {name: hashes[name] for name in MODEL_FILES if name in hashes}
+        models.append([model_hashes, to_yaml(without_paths(load(run.file("config.yaml"))))])
     text = json.dumps([medseg.__version__, models, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def paths_relative_to(folder: Path, files: Sequence[Path]) -> str:
-    """Files as seen from the ledger's folder, a line each, so that they are found again from any other."""
+    """Paths relative to the folder of the case log, one per line."""
     return "\n".join((file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix() for file in files)
 
 
 class PreviousRun:
-    """What an earlier run of the same command left: entries by case, and rows of its other tables.
+    """Results of an earlier run of the same command: entries by case, and rows of its other tables.
 
-    `rows`: the file that keeps those, else the folder's. Raises `ConfigError`: mixed, where there are other cases than
-    `cases` and `overwrite` does not drop them; where `ledger` is the file of somebody else.
+    `rows`: the file with those rows, by default that of the folder. Raises `ConfigError` (output-mixed) if there are
+    results of cases that are not in `cases` and `overwrite` is false, and if `log_file` is not a case log.
     """
 
-    def __init__(self, ledger: Path, cases: Sequence[str], overwrite: bool = False, rows: Path | None = None) -> None:
-        self.folder = ledger.parent
+    def __init__(self, log_file: Path, cases: Sequence[str], overwrite: bool = False, rows: Path | None = None) -> None:
+        self.folder = log_file.parent
         self._file = rows or self.folder / ROWS
-        self.entries, named = _entries(ledger)
+        self.entries, names = _entries(log_file)
         self._rows = _rows(self._file)
-        strange = sorted(named - set(cases))
-        if strange and not overwrite:
+        others = sorted(names - set(cases))
+        if others and not overwrite:
             raise ConfigError(
-                f"{ledger}: tells of results of {len(strange)} other cases ({', '.join(strange[:3])}…), which would "
-                "be mixed with these; choose another output, or have them dropped",
+                f"{log_file}: contains results of {len(others)} other cases ({', '.join(others[:3])}…); choose "
+                "another output, or delete them",
                 code="output-mixed",
                 hint="overwrite",
             )
-        for name in strange:
-            self.forget(name)
-        self._settle()
+        for case in others:
+            self.discard(case)
+        self._compact()
 
-    def kept(self, case: str, inputs: str, key: str) -> Entry | None:
-        """The entry of a case that need not be made again: all is as it was, and its files and rows are whole."""
+    def reusable(self, case: str, inputs: str, key: str) -> Entry | None:
+        """The entry of a case whose inputs and key are unchanged and whose files and rows are intact, else None."""
         entry = self.entries.get(case)
         if entry is None or entry.status not in SUCCEEDED or not inputs or not entry.output_hash:
             return None
         if (entry.input_hash, entry.key) != (inputs, key):
             return None
         files = self._outputs(entry)
-        whole = [hash_content(files)] if files else []
-        return entry if entry.output_hash in (*whole, hash_content(files, self.rows(case) or None)) else None
+        hashes = [hash_content(files)] if files else []
+        return entry if entry.output_hash in (*hashes, hash_content(files, self.rows(case) or None)) else None
 
-    def aged(self, key: str) -> int:
-        """How many cases were done by another model, with other settings or another version."""
+    def count_outdated(self, key: str) -> int:
+        """Number of results of another model, other settings or another version."""
         return sum(entry.status in SUCCEEDED and entry.key != key for entry in self.entries.values())
 
     def rows(self, case: str) -> dict[str, Any]:
-        """What the other tables said of a case, by table."""
+        """Rows of a case in the other tables, by table."""
         rows: dict[str, Any] = json.loads(self._rows[case])["rows"] if case in self._rows else {}
         return rows
 
-    def note(self, case: str, rows: dict[str, Any]) -> None:
-        """Keep what the other tables say of a case, at once and to stay."""
+    def record(self, case: str, rows: dict[str, Any]) -> None:
+        """Append a case's rows of the other tables to the file."""
         append_text(self._file, json.dumps({"case": case, "rows": rows}) + "\n")
 
-    def forget(self, case: str, keep: Sequence[Path] = ()) -> None:
-        """Drop what is known of a case, and remove its files but those to `keep`; none that lies elsewhere."""
+    def discard(self, case: str, keep: Sequence[Path] = ()) -> None:
+        """Delete a case's entry, rows and files, except those to `keep` and those outside the folder."""
         self._rows.pop(case, None)
         entry = self.entries.pop(case, None)
-        kept = {file.resolve() for file in keep}
+        keep_paths = {file.resolve() for file in keep}
         for file in self._outputs(entry) if entry else []:
-            if file.resolve() not in kept and file.resolve().is_relative_to(self.folder.resolve()):
+            if file.resolve() not in keep_paths and file.resolve().is_relative_to(self.folder.resolve()):
                 file.unlink(missing_ok=True)
 
     def _outputs(self, entry: Entry) -> list[Path]:
-        """Files that were made for a case."""
+        """Files written for a case."""
         return [self.folder / path for path in entry.outputs.split("\n") if path]
 
-    def _settle(self) -> None:
-        """Leave one whole line a case that is done in the file of rows: nothing may be appended to half a line."""
+    def _compact(self) -> None:
+        """Rewrite the file of rows with one complete line per succeeded case, so that lines can be appended."""
         done = {case for case, entry in self.entries.items() if entry.status in SUCCEEDED}
         self._rows = {case: line for case, line in self._rows.items() if case in done}
         text = "".join(line + "\n" for line in self._rows.values())
@@ -133,20 +132,20 @@ def _text(content: Any) -> str:
 
 
 def _rows(file: Path) -> dict[str, str]:
-    """Lines by case, the later of two; a line that a killed process did not finish is left out."""
-    found = {}
+    """Lines by case, the later of two; an incomplete line of a killed process is ignored."""
+    lines = {}
     for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []:
         try:
-            found[json.loads(line)["case"]] = line
+            lines[json.loads(line)["case"]] = line
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return lines
 
 
 def _entries(file: Path) -> tuple[dict[str, Entry], set[str]]:
-    """Entries of an earlier ledger by case, the later of two, and every case it names; of another version only these.
+    """Entries of an earlier case log by case, the later of two, and all its cases; of another version only the cases.
 
-    A line that a killed process did not finish is left out.
+    An incomplete line of a killed process is ignored.
     """
     require_case_log(file)
     if not file.is_file():
@@ -155,21 +154,21 @@ def _entries(file: Path) -> tuple[dict[str, Entry], set[str]]:
     with file.open(newline="", encoding="utf-8", errors="replace") as stream:
         reader = csv.DictReader(stream)
         rows = [row for row in reader if row.get("case") and None not in row.values()]
-        known = set(reader.fieldnames or [])
-    if not set(names) <= known:
+        columns = set(reader.fieldnames or [])
+    if not set(names) <= columns:
         return {}, {row["case"] for row in rows}
     entries = {row["case"]: Entry(**{**{n: row[n] for n in names}, "seconds": _seconds(row)}) for row in rows}  # type: ignore[arg-type]
     return entries, set(entries)
 
 
 def require_case_log(file: Path) -> None:
-    """`ConfigError` where a ledger would be written over a table that is none."""
+    """`ConfigError` if a case log would overwrite a table that is not a case log."""
     if not file.is_file():
         return
     with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-        known = next(csv.reader(stream), [])
-    if known and not {"case", "status", "code"} <= set(known):
-        raise ConfigError(f"{file}: would be written over, and is no ledger of medseg; choose another output")
+        columns = next(csv.reader(stream), [])
+    if columns and not {"case", "status", "code"} <= set(columns):
+        raise ConfigError(f"{file}: is not a case log of medseg and would be overwritten; choose another output")
 
 
 def _seconds(row: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""A batch of cases that loses nothing: each by itself, written down at once, not made again without need."""
+"""Run a batch of cases: failures stay with their case, every result is logged at once, unchanged results are reused."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from medseg.utils.files import sibling_path
 from medseg.utils.locks import ROWS, hidden_path, lock_table
 
 Rows = dict[str, Any]
-MAX_QUEUED = 1 << 20  # bytes that a folder must still take
-_shown: set[str] = set()  # places of unforeseen errors
+MIN_FREE_BYTES = 1 << 20  # that the output folder must still accept
+_printed_tracebacks: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One case: the file that messages name, all files that shape its result, and the plain values that do.
+    """One case: the file that messages name, and all files (`reads`) and plain values (`facts`) its result depends on.
 
-    work: what the one who makes it needs besides. hashes: digest of each file that is read, and input_hash of all of
-    them and of the values, once they are known.
+    work: further input of the function that runs it. hashes: digest of each file in `reads`; input_hash: digest of
+    all of them and of `facts`; both are set by `hashed`.
     """
 
     name: str
@@ -44,28 +44,28 @@ class Job:
     input_hash: str = ""
 
     def hashed(self) -> Job:
-        """The same with digests; each file is read once."""
+        """A copy with digests; each file is read once."""
         hashes = hash_files(self.reads)
         return dataclasses.replace(self, hashes=hashes, input_hash=combine_hashes(hashes.values(), self.facts))
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What became of a case: rows for tables, files that were written, and what to say of it."""
+    """The result of a case: rows for tables, written files, and its status in the case log."""
 
     rows: Rows = field(default_factory=dict)
     files: Sequence[Path] = ()
     status: str = "ok"
     code: str = ""
     message: str = ""
-    output: str = ""  # the file that a person looks at
+    output: str = ""  # the main output file
     seconds: float = 0.0
     hint: str = ""  # as in `MedsegError`
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a batch is to go: end at the first failure; drop what an earlier run left of other cases."""
+    """fail_fast: stop at the first failure; overwrite: delete an earlier run's results of other cases."""
 
     fail_fast: bool = False
     overwrite: bool = False
@@ -76,33 +76,33 @@ DEFAULT_OPTIONS = BatchOptions()
 
 @contextmanager
 def open_case_log(
-    out: Path, cases: Sequence[str], key: str, options: BatchOptions, endings: Sequence[str]
+    out: Path, cases: Sequence[str], key: str, options: BatchOptions, suffixes: Sequence[str]
 ) -> Iterator[CaseLog]:
-    """The log of a table OUT.csv: OUT_cases.csv and .json, and a hidden file of rows to go on from.
+    """The case log of a table OUT.csv: OUT_cases.csv and .json, and a hidden file of rows for resuming.
 
-    `endings`: what the command writes, ".csv" for the table. Held against a second process. Where no case could be
-    used, what an earlier run wrote is removed: the tables hold what the log says, and nothing older.
+    `suffixes`: suffixes of the files that the command writes, ".csv" for the table. Locked against a second process. If
+    no case could be used, an earlier run's files are deleted, so that tables and case log always agree.
     """
-    with lock_table(out, [*endings, "_cases.csv", "_cases.json"]):
+    with lock_table(out, [*suffixes, "_cases.csv", "_cases.json"]):
         file = sibling_path(out, "_cases.csv")
         previous = PreviousRun(file, cases, options.overwrite, hidden_path(out, ROWS))
         warn_outdated(previous, key, out)
-        older = endings if previous.entries else ()
+        outdated = suffixes if previous.entries else ()
         with CaseLog(file, previous, key, options.fail_fast) as log:
             try:
                 yield log
             except ImageError as error:
-                for ending in older if error.code == "no-usable-case" else ():
-                    sibling_path(out, ending).unlink(missing_ok=True)
+                for suffix in outdated if error.code == "no-usable-case" else ():
+                    sibling_path(out, suffix).unlink(missing_ok=True)
                 raise
 
 
 def warn_outdated(previous: PreviousRun, key: str, out: Path) -> None:
-    """Say that what another model or other settings made is replaced, before it is."""
-    if aged := previous.aged(key):
+    """Warn that results of another model or other settings will be replaced."""
+    if count := previous.count_outdated(key):
         warn(
-            f"{out}: {aged} results of another model, other settings or another version are made again and replaced; "
-            "choose another output to keep both"
+            f"{out}: {count} results of another model, other settings or another version are replaced; choose another "
+            "output to keep both"
         )
 
 
@@ -116,19 +116,19 @@ def run_serial(
 def run_cases(
     jobs: Sequence[Job], pool: WorkerPool | SerialPool, log: CaseLog, label: str
 ) -> Iterator[tuple[str, Rows]]:
-    """Have every case made; yields the rows of those that have some, by name, as they are ready.
+    """Run every case; yields (name, rows) of cases with rows as they finish.
 
-    A case that fails is named and the others go on. What is kept from an earlier run is not made again. The work of
-    `pool` is a `run_case`. Raises `OutputError` where nothing can be written.
+    A failed case is reported and the others continue. Unchanged results of an earlier run are reused. The pool's work
+    function is `run_case`. Raises `OutputError` if results cannot be written.
     """
     with progress(label, len(jobs)) as bar:
-        for given in jobs:
+        for unhashed in jobs:
             for done, result in pool.until_free():
                 yield from _record(done, result, log, bar)
-            job = given.hashed() if log.key else given
-            kept = log.previous.kept(job.name, job.input_hash, log.key) if log.previous else None
-            if kept is not None:
-                yield from _keep(kept, log, bar)
+            job = unhashed.hashed() if log.key else unhashed
+            reusable = log.previous.reusable(job.name, job.input_hash, log.key) if log.previous else None
+            if reusable is not None:
+                yield from _reuse(reusable, log, bar)
             elif log.stopped:
                 skipped = CaseResult(status="skipped", code="fail-fast", message="an earlier case failed")
                 yield from _record(job, skipped, log, bar)
@@ -138,9 +138,9 @@ def run_cases(
             yield from _record(done, result, log, bar)
 
 
-def _keep(entry: Entry, log: CaseLog, bar: Progress) -> Iterator[tuple[str, Rows]]:
-    """Take over what an earlier run left of a case; its rows, where it has some."""
-    log.kept += 1
+def _reuse(entry: Entry, log: CaseLog, bar: Progress) -> Iterator[tuple[str, Rows]]:
+    """Reuse an earlier run's result of a case; yields its rows if it has some."""
+    log.n_reused += 1
     log.add(entry)
     _announce(entry, "", bar)
     if log.previous and (rows := log.previous.rows(entry.case)):
@@ -148,17 +148,17 @@ def _keep(entry: Entry, log: CaseLog, bar: Progress) -> Iterator[tuple[str, Rows
 
 
 def _record(job: Job, result: CaseResult | WorkerCrash, log: CaseLog, bar: Progress) -> Iterator[tuple[str, Rows]]:
-    """Write down how a case went; its rows, where it has some. `OutputError` where the log's folder takes no more."""
+    """Log a case's result and yield its rows if it has some. `OutputError` if the log's folder is full."""
     if isinstance(result, WorkerCrash):
         result = _crashed(job, result)
     if result.code == "image-write":
-        _require_room(log.folder)
+        _require_free_space(log.folder)
     if log.previous is not None:
-        # an older answer must not stand beside a newer one, or a failure
-        log.previous.forget(job.name, result.files)
+        # an earlier result must not remain next to a newer one, or a failure
+        log.previous.discard(job.name, result.files)
         if result.rows:
-            log.previous.note(job.name, result.rows)
-    made = bool(log.key and (result.rows or result.files))
+            log.previous.record(job.name, result.rows)
+    has_output = bool(log.key and (result.rows or result.files))
     entry = Entry(
         case=job.name,
         status=result.status,
@@ -169,8 +169,8 @@ def _record(job: Job, result: CaseResult | WorkerCrash, log: CaseLog, bar: Progr
         output=result.output,
         input_hash=job.input_hash,
         key=log.key,
-        outputs=paths_relative_to(log.folder, result.files) if made else "",
-        output_hash=hash_content(result.files, result.rows or None) if made else "",
+        outputs=paths_relative_to(log.folder, result.files) if has_output else "",
+        output_hash=hash_content(result.files, result.rows or None) if has_output else "",
     )
     log.add(entry)
     _announce(entry, result.hint, bar)
@@ -182,28 +182,28 @@ def _announce(entry: Entry, hint: str, bar: Progress) -> None:
     if entry.status == "failed":
         warn(entry.message, hint)
     if entry.status == "review":
-        warn(f"{entry.case}: look at it: {entry.message}")
+        warn(f"{entry.case}: needs review: {entry.message}")
     bar.advance(1, entry.case)
 
 
 def run_case(make: Callable[[Job], CaseResult], job: Job) -> CaseResult:
-    """Make a case; an error of it is a result, too. `OutputError` where results cannot be written."""
+    """Run a case; an error becomes a failed result, but `OutputError` (results cannot be written) is raised."""
     started = time.monotonic()
     try:
         result = make(job)
     except OutputError:
         raise
-    except Exception as error:  # noqa: BLE001  # a file that nobody foresaw, or a bug: the other cases go on
+    except Exception as error:  # noqa: BLE001  # an unexpected file, or a bug: the other cases continue
         result = _failed(error, job.input)
     return dataclasses.replace(result, seconds=round(time.monotonic() - started, 3))
 
 
 @contextmanager
 def case_errors(log: CaseLog, case: str, path: Path, outcome: str = "", consequence: str = "") -> Iterator[None]:
-    """Do one case inside: where it goes wrong, that is its entry in `log` and is said, and the next case can go on.
+    """Context of one case: an error is logged in `log` and printed, and the next case can continue.
 
-    outcome: what is said of the case before the message, such as "is left out"; consequence: what ends the message. A
-    case that goes well gets an entry, too, unless it has one already.
+    outcome: text before the message, such as "is left out"; consequence: text after it. A successful case gets an
+    entry, too, unless it has one.
     """
     started = time.monotonic()
     result = CaseResult()
@@ -223,9 +223,9 @@ def case_errors(log: CaseLog, case: str, path: Path, outcome: str = "", conseque
 
 
 def _failed(error: Exception, path: Path) -> CaseResult:
-    """The result of a case that could not be used; its message names the file."""
+    """The result of a failed case; its message names the file."""
     if not isinstance(error, MedsegError | MemoryError | RuntimeError):  # ITK and torch raise RuntimeError
-        _show(error)
+        _print_traceback(error)
     code, text, hint = "case-error", f"{type(error).__name__}: {str(error).strip()[-300:]}", ""
     if isinstance(error, MedsegError):
         code, text, hint = error.code, str(error), error.hint
@@ -234,32 +234,32 @@ def _failed(error: Exception, path: Path) -> CaseResult:
     return CaseResult(status="failed", code=code, message=text, hint=hint)
 
 
-def _show(error: Exception) -> None:
-    """The traceback, so that no bug is hidden; a second case that fails at the same place adds nothing."""
-    place = "".join(traceback.format_tb(error.__traceback__))
-    if place not in _shown:
-        _shown.add(place)
+def _print_traceback(error: Exception) -> None:
+    """Print an unexpected error's traceback, once for each origin."""
+    text = "".join(traceback.format_tb(error.__traceback__))
+    if text not in _printed_tracebacks:
+        _printed_tracebacks.add(text)
         traceback.print_exception(error)
 
 
 def _crashed(job: Job, crash: WorkerCrash) -> CaseResult:
     error = MedsegError(
-        f"{job.input}: the worker that had it {crash.reason}: out of memory, or a fault in a library; the same command "
-        "tries it again, with fewer workers each has more memory",
+        f"{job.input}: its worker process {crash.reason}: probably out of memory, or a library crashed; repeat the "
+        "command to retry it, with fewer workers if memory is short",
         code="worker-died",
         hint="workers",
     )
     return _failed(error, job.input)
 
 
-def _require_room(folder: Path) -> None:
-    """`OutputError` where a folder takes no more files: then all cases that are left would fail one by one."""
+def _require_free_space(folder: Path) -> None:
+    """`OutputError` if a folder is full: then all remaining cases would fail one by one."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(MAX_QUEUED))
+            file.write(bytes(MIN_FREE_BYTES))
             file.flush()
     except OSError as error:
         raise OutputError(
-            f"{folder}: takes no more files ({error.strerror}); make room and give the same command again: "
-            "what is done stays"
+            f"{folder}: no more files can be written ({error.strerror}); free disk space and repeat the command: "
+            "finished cases are kept"
         ) from error

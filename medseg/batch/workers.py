@@ -1,6 +1,6 @@
-"""Jobs handed out one by one to processes that prepare once; a process that dies is replaced and its job is told.
+"""A pool of processes that load once and then run jobs; a process that dies is replaced and its job is reported.
 
-`concurrent.futures` is no help here: there, one process that dies ends them all. What goes through the pipes is
+`concurrent.futures` does not fit: there a process that dies breaks the whole pool. Messages through the pipes are
 pickled, but only between a process and its own children.
 """
 
@@ -21,39 +21,39 @@ from typing import Any
 from medseg.errors import MedsegError
 from medseg.utils.console import be_quiet, quiet_level
 
-SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that do not live on in it
+SPAWN = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that it does not copy
 STOPS = (signal.SIGINT, signal.SIGTERM)
 BLOCK, RESTORE = getattr(signal, "SIG_BLOCK", 0), getattr(signal, "SIG_SETMASK", 0)  # not on Windows
-JOIN_TIMEOUT_S = 1.0  # seconds for a process that closed its pipe to end, so that its own exit status is known
+JOIN_TIMEOUT_S = 1.0  # seconds for a process that closed its pipe to end with its own exit status
 
 Work = Callable[[Any], Any]  # job → result
-Load = Callable[..., Work]  # a function of a module's top level that prepares once; its arguments are pickled
+Load = Callable[..., Work]  # a module-level function that prepares a process once; its arguments are pickled
 
 
 @dataclass(frozen=True)
 class WorkerCrash:
-    """How a process ended while it had a job."""
+    """The reason why a process ended during a job."""
 
     reason: str
 
 
 class SerialPool:
-    """The face of a `WorkerPool` for this process alone: a job is done when its result is asked for."""
+    """A `WorkerPool` without processes: a job runs in this process when its result is read."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self._waiting: list[Any] = []
 
     def submit(self, job: Any) -> None:
-        """Take a job."""
+        """Queue a job."""
         self._waiting.append(job)
 
     def until_free(self) -> Iterator[tuple[Any, Any]]:
-        """The job that was taken, with its result."""
+        """The queued job with its result."""
         return self.as_completed()
 
     def as_completed(self) -> Iterator[tuple[Any, Any]]:
-        """The jobs that were taken, with their results."""
+        """The queued jobs with their results."""
         while self._waiting:
             job = self._waiting.pop(0)
             yield job, self.work(job)
@@ -61,9 +61,9 @@ class SerialPool:
 
 @contextmanager
 def open_pool(count: int, load: Load, *arguments: Any) -> Iterator[WorkerPool | SerialPool]:
-    """`count` processes that each call `load(*arguments)` and then do jobs; with 0 or 1 it is this process.
+    """A pool of `count` processes that each call `load(*arguments)` and then run jobs; with 0 or 1 this process does.
 
-    No process is left behind, however this ends. A `MedsegError` of `load` is raised here.
+    All processes are ended on exit. A `MedsegError` in `load` is raised here.
     """
     if count <= 1:
         yield SerialPool(load(*arguments))
@@ -77,7 +77,7 @@ def open_pool(count: int, load: Load, *arguments: Any) -> Iterator[WorkerPool | 
 
 
 class WorkerPool:
-    """Processes that do jobs one by one. For each job that is submitted comes a result, or a `WorkerCrash`, once.
+    """Processes that run jobs. Each submitted job is returned once, with a result or a `WorkerCrash`.
 
     for job in jobs:
         for done, result in pool.until_free(): ...
@@ -88,55 +88,55 @@ class WorkerPool:
     def __init__(self, load: Load, arguments: tuple[Any, ...]) -> None:
         self._load = (load, arguments)
         self._workers: list[_Worker] = []
-        self._returned: deque[Any] = deque()  # jobs whose process died before it had them
+        self._queue: deque[Any] = deque()  # jobs that wait for a process
 
     def start(self, count: int) -> None:
-        """Start the processes and wait for the first that is ready."""
+        """Start the processes and wait until one is ready."""
         for _ in range(count):
-            with _undisturbed():
+            with _deferred_signals():
                 self._workers.append(_Worker(*self._load))
         while not any(worker.ready for worker in self._workers):
             for _ in self._events():
                 pass
 
     def kill(self) -> None:
-        """End all processes, whatever they do."""
+        """Kill all processes."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
             worker.process.join()
 
     def submit(self, job: Any) -> None:
-        """Give a job to a free process; where none is, it waits for one."""
-        self._returned.append(job)
+        """Give a job to a free process, or queue it."""
+        self._queue.append(job)
         self._hand_out()
 
     def until_free(self) -> Iterator[tuple[Any, Any]]:
-        """Jobs that are over, with their results, until a process is free for another job."""
+        """Yield finished jobs with their results until a process is free for another job."""
         yield from self._events(timeout=0)
-        while self._returned or not self._free():
+        while self._queue or not self._free():
             yield from self._events()
 
     def as_completed(self) -> Iterator[tuple[Any, Any]]:
-        """Jobs that are over, with their results, until none is left."""
-        while self._returned or any(worker.busy for worker in self._workers):
+        """Yield finished jobs with their results until none is left."""
+        while self._queue or any(worker.busy for worker in self._workers):
             yield from self._events()
 
     def _free(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.ready and not worker.busy]
 
     def _hand_out(self) -> None:
-        """Jobs that wait go to processes that are free."""
-        while self._returned and (free := self._free()):
-            job = self._returned.popleft()
+        """Give queued jobs to free processes."""
+        while self._queue and (free := self._free()):
+            job = self._queue.popleft()
             try:
                 free[0].give(job)
-            except OSError:  # it died while idle: the job is not to blame
-                self._returned.appendleft(job)
+            except OSError:  # the process died while idle, not because of the job
+                self._queue.appendleft(job)
                 self._replace(free[0])
 
     def _events(self, timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
-        """Wait until something happens, or for `timeout` seconds; jobs that are over."""
+        """Wait for messages, at most `timeout` seconds; yield finished jobs."""
         for connection in wait([worker.connection for worker in self._workers], timeout):
             worker = next(worker for worker in self._workers if worker.connection is connection)
             try:
@@ -144,7 +144,7 @@ class WorkerPool:
             except (EOFError, OSError):
                 reason = worker.end()
                 if not worker.ready:
-                    self._lose(worker, reason)
+                    self._remove(worker, reason)
                 else:
                     self._replace(worker)
                 if worker.busy:
@@ -159,15 +159,15 @@ class WorkerPool:
         self._hand_out()
 
     def _replace(self, worker: _Worker) -> None:
-        with _undisturbed():
+        with _deferred_signals():
             self._workers[self._workers.index(worker)] = _Worker(*self._load)
 
-    def _lose(self, worker: _Worker, reason: str) -> None:
-        """One that could not even load is not tried again; the others go on."""
+    def _remove(self, worker: _Worker, reason: str) -> None:
+        """Remove a process that failed to load; it is not restarted, the others continue."""
         self._workers.remove(worker)
         if not self._workers:
             raise MedsegError(
-                f"no worker is left: the last one {reason} while it loaded; give fewer workers",
+                f"no worker is left: the last one {reason} while loading; use fewer workers",
                 code="worker-died",
                 hint="workers",
             )
@@ -180,7 +180,7 @@ class _Worker:
         self.connection, other = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_serve, args=(other, load, arguments, quiet_level()), daemon=True)
         self.process.start()
-        other.close()  # or its end would not be noticed
+        other.close()  # else the end of the process would not close the pipe
         self.ready = self.busy = False
         self.job: Any = None
 
@@ -193,7 +193,7 @@ class _Worker:
         return job
 
     def end(self) -> str:
-        """Wait for a process that died; how it did."""
+        """Wait for a process that died; return the reason."""
         self.process.join(JOIN_TIMEOUT_S)
         self.process.kill()
         self.process.join()
@@ -209,30 +209,30 @@ def _signal_name(number: int) -> str:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Start a process: here a signal waits until the process is known, and the process itself is deaf to it.
+def _deferred_signals() -> Iterator[None]:
+    """Defer SIGINT and SIGTERM here while a process starts; the new process ignores them.
 
-    A terminal sends Ctrl-C to the whole family, but it is the parent that ends its children.
+    A terminal sends Ctrl-C to parent and children, but the parent ends its children.
     """
-    came: list[int] = []
-    handlers = {number: signal.signal(number, lambda caught, _: came.append(caught)) for number in STOPS}
+    received: list[int] = []
+    handlers = {number: signal.signal(number, lambda caught, _: received.append(caught)) for number in STOPS}
     try:
         with _blocked():
             yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for caught in came:
+        for caught in received:
             signal.raise_signal(caught)
 
 
 @contextmanager
 def _blocked() -> Iterator[None]:
-    """Signals blocked here and in the processes that are started; Windows has no such mask, see `_serve`."""
+    """Block signals here and in processes started meanwhile; Windows has no signal mask, see `_serve`."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # multiprocessing's own helper; where it starts, it takes the mask away
+    resource_tracker.ensure_running()  # multiprocessing's helper process would unblock signals when it starts
     mask = signal.pthread_sigmask(BLOCK, STOPS)
     try:
         yield
@@ -241,7 +241,7 @@ def _blocked() -> Iterator[None]:
 
 
 def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...], quiet: bool | None) -> None:
-    """The life of a process: prepare once, then a result for each job. What ends a batch is raised in the parent."""
+    """Main function of a process: load once, then send a result for each job. Errors of `load` go to the parent."""
     if quiet is not None:
         be_quiet(quiet)
     if not hasattr(signal, "pthread_sigmask"):
@@ -258,7 +258,7 @@ def _serve(connection: Connection, load: Load, arguments: tuple[Any, ...], quiet
 
 
 def _next_job(connection: Connection) -> Any:
-    """None where nobody hands out any more."""
+    """The next job, or None after the parent closed the pipe."""
     try:
         return connection.recv()
     except EOFError:
@@ -266,7 +266,7 @@ def _next_job(connection: Connection) -> Any:
 
 
 def _end_with_parent() -> None:
-    """Not even a parent that was killed leaves a process behind, which would go on writing."""
+    """End this process when its parent ends, even if killed: it must not go on writing."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Commands, their arguments and help; the one place where an error becomes a message."""
+"""Commands, their arguments and help; the only place that turns an error into a message."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ app.add_typer(model_app, name="model")
 app.add_typer(batch_app)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"medseg {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def version(
-    _asked: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
@@ -54,7 +54,8 @@ def train(
     overrides: Overrides = None,
     config_dir: ConfigDir = None,
     multirun: Annotated[
-        bool, typer.Option("--multirun", "-m", help="Every combination of comma-separated values, by Hydra.")
+        bool,
+        typer.Option("--multirun", "-m", help="Train every combination of comma-separated values (Hydra's multirun)."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,14 +64,13 @@ def train(
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    given = overrides or []
     if multirun:
-        compose.multirun(given, config_dir, _train_one)
+        compose.multirun(overrides or [], config_dir, _train)
     else:
-        _train_one(compose.compose(given, config_dir))
+        _train(compose.compose(overrides or [], config_dir))
 
 
-def _train_one(settings: Settings) -> None:
+def _train(settings: Settings) -> None:
     from medseg.training import train as task
 
     status = task.train(settings).exit_status
@@ -123,10 +123,10 @@ def plan(
 
 @app.command(epilog="Example: medseg associate features.csv labels.csv associations.csv --label grade")
 def associate(
-    features: Annotated[Path, typer.Argument(metavar="FEATURES.csv", help="A table of extract-features.")],
-    labels: Annotated[Path, typer.Argument(metavar="LABELS.csv", help="The cases' names first, and a graded label.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table to write; OUT.png beside it.")],
-    label: Annotated[str, typer.Option("--label", help="The column with the grade, a number.")] = "label",
+    features: Annotated[Path, typer.Argument(metavar="FEATURES.csv", help="A features table of extract-features.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS.csv", help="A table: the case first, and a graded label.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table to write, and OUT.png next to it.")],
+    label: Annotated[str, typer.Option("--label", help="Column with the grade, a number.")] = "label",
     positive: Annotated[
         float, typer.Option("--positive-from", help="The grade from which a case counts as positive.")
     ] = 1.0,
@@ -146,7 +146,7 @@ def tune_postprocessing(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with held-out cases, best one per fold.")],
     out: Annotated[Path, typer.Option("--out", help="The YAML file to write.")] = Path("postprocess/chosen.yaml"),
 ) -> None:
-    """Find post-processing rules that make no label worse on held-out patients."""
+    """Select post-processing steps that improve held-out predictions and make no label worse."""
     from medseg.commands.tune_postprocessing import tune_postprocessing
     from medseg.runs.run import open_run
 
@@ -165,23 +165,25 @@ def report(
     from medseg.reports.report import write_report
     from medseg.runs.run import open_run
 
-    kept, places = [], []  # a package lies unpacked as long as its run is kept
+    models, sources = [], []  # a package's unpacked folder exists as long as its run object
     for path in runs:
-        given = path.is_file() and path.suffix.lower() != ".zip"  # what diagnose wrote
-        if given or ((path / "metrics.json").is_file() and not (path / "config.yaml").is_file()):
-            places.append(path)
-        else:  # a model: whole and unaltered
-            kept.append(open_run(path))
-            places.append(kept[-1].path)
-    place = runs[0].with_suffix(".html") if runs[0].is_file() else runs[0] / "report.html"
-    typer.echo(write_report(places, out or place))
+        diagnosis = path.is_file() and path.suffix.lower() != ".zip"  # OUT.json of diagnose
+        if diagnosis or ((path / "metrics.json").is_file() and not (path / "config.yaml").is_file()):
+            sources.append(path)
+        else:  # a model, whose hashes are checked
+            models.append(open_run(path))
+            sources.append(models[-1].path)
+    default = runs[0].with_suffix(".html") if runs[0].is_file() else runs[0] / "report.html"
+    typer.echo(write_report(sources, out or default))
 
 
 @app.command(epilog="Example: medseg explain image-truncated")
 def explain(
     code: Annotated[
         str | None,
-        typer.Argument(metavar="[CODE]", help="From the column `code` of a case log; without it all codes are listed."),
+        typer.Argument(
+            metavar="[CODE]", help="A code of the column `code` of a case log; without it all codes are listed."
+        ),
     ] = None,
 ) -> None:
     """Explain an error code and what to do about it."""
@@ -199,16 +201,19 @@ def doctor() -> None:
 
 
 def _prepare_process() -> None:
-    """What must be set before libraries load: waiting threads sleep, and nobody asks the network for a version."""
+    """Set the environment before libraries load: waiting threads sleep, and no library checks for updates online."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    for stream in (sys.stdout, sys.stderr):  # a pipe or file on Windows may have no character for "≥" or a patient
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a pipe or file on Windows may not be able to encode "≥" or a patient's name
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="backslashreplace")
 
 
 def _end_main(thread: int) -> None:
-    """SIGTERM to the main thread; only `pthread_kill`, which Windows lacks, wakes it where it waits."""
+    """Send SIGTERM to the main thread; only `pthread_kill`, which Windows lacks, interrupts its waiting calls."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(thread, signal.SIGTERM)
     else:
@@ -222,7 +227,7 @@ def main(run: Callable[..., Any] = app) -> None:
 
     be_quiet(False)
     show_hints(option_text)
-    # libraries turn KeyboardInterrupt into exit statuses of their own; a SystemExit passes through them
+    # libraries turn KeyboardInterrupt into their own exit statuses; SystemExit passes through them
     stopped, main_thread = False, threading.get_ident()
 
     def stop(_number: int, _frame: object) -> None:
@@ -230,18 +235,18 @@ def main(run: Callable[..., Any] = app) -> None:
         stopped, sys.unraisablehook = True, unraisable
         raise SystemExit(130)
 
-    def unraisable(lost: sys.UnraisableHookArgs) -> None:
-        if isinstance(lost.exc_value, SystemExit):  # a destructor was at work, where Python drops it
+    def unraisable(dropped: sys.UnraisableHookArgs) -> None:
+        if isinstance(dropped.exc_value, SystemExit):  # raised in a destructor, where Python drops it
             threading.Timer(0.01, _end_main, [main_thread]).start()
         else:
-            sys.__unraisablehook__(lost)
+            sys.__unraisablehook__(dropped)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
         run()
     except Exception as error:
-        if stopped:  # a library was in the middle of something, and made an error of it
+        if stopped:  # a library turned the SystemExit into an error of its own
             sys.exit(130)
         if not isinstance(error, MedsegError):
             raise
@@ -250,7 +255,7 @@ def main(run: Callable[..., Any] = app) -> None:
         show_error(str(error), error.hint)
         sys.exit(error.exit_status)
     finally:
-        if stopped:  # not said by `stop`: standard error may be a file just then, see `itk.quiet`
+        if stopped:  # not written by `stop`: standard error may be redirected to a file then, see `itk.quiet`
             sys.stderr.write("interrupted\n")
 
 

@@ -1,4 +1,4 @@
-"""The commands that go through a folder, case by case."""
+"""The commands that process a folder case by case."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ Diagnoses = Annotated[
     Path,
     typer.Argument(
         metavar="OUT.csv",
-        help="The table of diagnoses. Beside it OUT.json (all that is said of each case), OUT_features.csv, "
-        "OUT_pictures, and the case log OUT_cases.csv and .json: what happened to each case.",
+        help="The table of diagnoses; also writes OUT.json (all results of each case), OUT_features.csv, "
+        "OUT_pictures, and the case log OUT_cases.csv and .json with the status of each case.",
     ),
 ]
 
 
 @batch_app.command(epilog="Example: medseg segment new_scans masks --model runs/lungs")
 def segment(
-    source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder with such.")],
+    source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder of them.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
     model: Models,
     pattern: Glob = None,
     series_uid: Annotated[
-        str | None, typer.Option("--series-uid", help="Which series, where a DICOM folder holds several.")
+        str | None, typer.Option("--series-uid", help="The series to read from a DICOM folder with several.")
     ] = None,
     output_format: OutputFormat = None,
     out_of_fold: OutOfFold = False,
@@ -60,8 +60,7 @@ def segment(
 ) -> None:
     """Segment every image of a folder. An unreadable image is reported and the others are segmented.
 
-    Nothing of what headers say of a patient is written anywhere, except with --keep-patient-data; names of files are
-    kept.
+    Patient data of image headers is never written to outputs unless --keep-patient-data is given. File names are kept.
     """
     from medseg.utils.console import be_quiet
 
@@ -76,25 +75,29 @@ def segment(
             source, out, pattern, series_uid, output_format, out_of_fold, fail_fast, fail_on_quality, overwrite,
             keep_patient_data, max_ram,
         )  # fmt: skip
-        ledger = segment_folder(request, [open_run(path) for path in model], device, workers)
-    finish_batch(ledger, as_json)
+        log = segment_folder(request, [open_run(path) for path in model], device, workers)
+    finish_batch(log, as_json)
 
 
 @batch_app.command("extract-features", epilog="Example: medseg extract-features new_scans masks features.csv")
 def extract_features(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or a dataset with cases.csv.")],
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Their masks: the same tree, other endings allowed.")],
+    masks: Annotated[
+        Path, typer.Argument(metavar="MASKS", help="Their masks: the same names and subfolders; suffixes may differ.")
+    ],
     out: Annotated[
         Path,
         typer.Argument(
             metavar="OUT.csv",
-            help="The table. Beside it OUT_steps.csv, OUT_units.json, and the case log OUT_cases.csv and .json: what "
-            "happened to each case.",
+            help="The features table; also writes OUT_steps.csv, OUT_units.json, and the case log OUT_cases.csv and "
+            ".json with the status of each case.",
         ),
     ],
     features: Annotated[
         str,
-        typer.Option("--features", help="A choice of the group `features`; else that of the organ with these labels."),
+        typer.Option(
+            "--features", help="A choice of the group `features`; default: that of the organ with these labels."
+        ),
     ] = "",
     pattern: Glob = None,
     fail_fast: FailFast = False,
@@ -102,9 +105,9 @@ def extract_features(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Extract features of images inside their masks: one row a case or frame.
+    """Extract features of images inside their masks: one row per case or frame.
 
-    Repeated, it extracts only cases whose image, mask or features changed, and those that failed.
+    When repeated, extracts only cases whose image, mask or features changed, and failed ones.
     """
     from medseg.utils.console import be_quiet
 
@@ -125,60 +128,65 @@ def diagnose(
     model: Model,
     masks: Annotated[Path | None, typer.Option("--masks", help="Masks of the images.")] = None,
     segmenter: Annotated[
-        Path | None, typer.Option("--segmenter", help="A segmentation run or package that makes the masks.")
+        Path | None, typer.Option("--segmenter", help="A segmentation model (run or package) that makes the masks.")
     ] = None,
     pattern: Glob = None,
     fail_fast: FailFast = False,
     overwrite: Overwrite = False,
     fail_on_quality: FailOnQuality = False,
-    shape: Annotated[
-        str, typer.Option("--format", help="On standard output: table, or json as in OUT.json.")
-    ] = "table",
+    shape: Annotated[str, typer.Option("--format", help="Standard output: table, or json as in OUT.json.")] = "table",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Diagnose cases: state or class with softmax probabilities, and the signal where the model has one.
+    """Diagnose cases: state or class with softmax probabilities, and the signal if the model predicts one.
 
-    Repeated, it diagnoses only cases whose image, mask or models changed, and those that failed.
+    When repeated, processes only cases whose image, mask or models changed, and failed ones.
     """
     from medseg.errors import ConfigError
     from medseg.utils.console import be_quiet
 
     if shape not in ("table", "json") or (shape == "json" and as_json):
-        raise ConfigError(f"--format {shape}: must be table or json, and json without --json, which prints the ledger")
+        raise ConfigError(
+            f"--format {shape}: must be table or json, and json without --json, which prints the case log"
+        )
     be_quiet(quiet or shape == "json")
     from medseg.batch.runner import BatchOptions
     from medseg.commands.diagnose import DiagnoseRequest, diagnose_folder
     from medseg.runs.run import open_run
 
-    ways = BatchOptions(fail_fast, overwrite)
-    made_by = open_run(segmenter) if segmenter else None
-    request = DiagnoseRequest(source, out, masks, made_by, pattern, ways, fail_on_quality)
-    ledger = diagnose_folder(request, open_run(model))
+    options = BatchOptions(fail_fast, overwrite)
+    mask_model = open_run(segmenter) if segmenter else None
+    request = DiagnoseRequest(source, out, masks, mask_model, pattern, options, fail_on_quality)
+    log = diagnose_folder(request, open_run(model))
     if shape == "json":
         typer.echo(out.with_suffix(".json").read_text(encoding="utf-8"), nl=False)
-    finish_batch(ledger, as_json)
+    finish_batch(log, as_json)
 
 
 @batch_app.command(epilog="Example: medseg evaluate masks reference_masks --out evaluation")
 def evaluate(
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks to evaluate.")],
     truth: Annotated[
-        Path, typer.Argument(metavar="REFERENCE", help="Reference masks: the same tree, other endings allowed.")
+        Path,
+        typer.Argument(
+            metavar="REFERENCE", help="Reference masks: the same names and subfolders; suffixes may differ."
+        ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for evaluation.csv, metrics.json, and the case log evaluation_cases.csv and .json: what "
-            "happened to each mask.",
+            help="Folder for evaluation.csv, metrics.json, and the case log evaluation_cases.csv and .json with the "
+            "status of each mask.",
         ),
     ] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="Surface distance in mm that agrees.", min=0)] = 3.0,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Surface distance in mm that counts as equal.", min=0)
+    ] = 3.0,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare masks with reference masks: Dice, IoU, HD95 and surface Dice per case; a missed structure scores 0."""
+    """Compare masks with reference masks: Dice, IoU, HD95 and surface Dice per case; missed structures score 0."""
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)

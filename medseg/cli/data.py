@@ -24,7 +24,7 @@ def phantom(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the dataset.")],
     patients: Annotated[int, typer.Option(help="Number of patients.", min=1)] = 10,
     frames: Annotated[int, typer.Option(help="Frames of each patient's sequence; 1: a single image.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="The same seed, the same patients.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the random patients.", min=0)] = 1,
 ) -> None:
     """Make a synthetic dataset with known masks: images/, masks/ and cases.csv."""
     from medseg.config.components import build
@@ -32,7 +32,7 @@ def phantom(
     from medseg.config.targets import PHANTOMS
 
     if (out / "cases.csv").exists():
-        raise typer.BadParameter(f"{out} holds a dataset already; choose an empty folder")
+        raise typer.BadParameter(f"{out} contains a dataset; choose an empty folder")
     build(compose([f"organ={organ}"]).organ.phantom, PHANTOMS, folder=out, patients=patients, frames=frames, seed=seed)
     typer.echo(out / "cases.csv")
 
@@ -42,11 +42,13 @@ def prepare(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A public dataset, e.g. isic2017, idrid_seg, busi, brats.")
     ],
-    raw: Annotated[Path, typer.Argument(metavar="RAW", help="The folder it was unpacked to.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the dataset: links, no copies.")],
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="Folder with the unpacked download.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="New folder for the dataset, with links instead of copies.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Turn a public dataset in its official layout into one that medseg reads; duplicates are reported."""
+    """Convert a public dataset in its official layout to one that medseg reads; duplicates are reported."""
     from medseg.commands.prepare_dataset import prepare_dataset
 
     finish_batch(prepare_dataset(name, raw, out), as_json)
@@ -58,11 +60,15 @@ def check(
     overrides: Overrides = None,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE.csv", help="The case log: findings of each case; .json beside it."),
+        typer.Option(
+            "--out",
+            metavar="FILE.csv",
+            help="The case log with the findings of each case, and a .json of the same name.",
+        ),
     ] = Path("data_check.csv"),
     as_json: AsJson = False,
 ) -> None:
-    """Read a whole dataset and list every problem."""
+    """Read a whole dataset and list all problems."""
     from medseg.commands.check_dataset import check_dataset
     from medseg.config.compose import compose
 

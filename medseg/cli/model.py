@@ -21,10 +21,10 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="The package to write.")],
     licence: Annotated[
         str | None,
-        typer.Option("--licence", help="Of the model: an identifier such as CC-BY-4.0, or a text file."),
+        typer.Option("--licence", help="Licence of the model: an identifier such as CC-BY-4.0, or a text file."),
     ] = None,
 ) -> None:
-    """Write a model as one zip: weights, settings, numbers, card, hashes; no names, checkpoints or predictions."""
+    """Write a model as one zip: weights, settings, metrics, card, hashes; no names, checkpoints or predictions."""
     from medseg.commands.model_package import export_model
     from medseg.runs.run import open_run
 
@@ -36,7 +36,7 @@ def import_(
     package: Annotated[Path, typer.Argument(metavar="ZIP", help="A package.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the run.")],
 ) -> None:
-    """Unpack a package into a run folder after looking at all of it; `--model` takes the zip as it is, too."""
+    """Check a package and unpack it into a run folder; `--model` also accepts the zip itself."""
     from medseg.commands.model_package import import_model
 
     typer.echo(import_model(package, folder).path)
@@ -49,11 +49,11 @@ def show(model: AnyModel, as_json: AsJson = False) -> None:
     from medseg.runs.run import open_run
 
     run = open_run(model)
-    found = describe_model(run)
+    facts = describe_model(run)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+        typer.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
-    for key, value in found.items():
+    for key, value in facts.items():
         typer.echo(f"{key}: {_text(value)}")
     if run.file("card.md").is_file():
         typer.echo("\n" + run.file("card.md").read_text(encoding="utf-8"), nl=False)
@@ -61,7 +61,7 @@ def show(model: AnyModel, as_json: AsJson = False) -> None:
 
 @model_app.command("verify", epilog="Example: medseg model verify lungs.zip")
 def verify(model: AnyModel) -> None:
-    """Check a model before it is used: every hash, no pickle, settings that name only medseg's own classes."""
+    """Check a model before use: every hash, no pickle, settings that name only medseg's own classes."""
     from medseg.commands.model_package import verify_model
     from medseg.runs.run import open_run
 
@@ -71,7 +71,7 @@ def verify(model: AnyModel) -> None:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and how a batch command ends."""
+"""Arguments shared by several commands, and the end of a batch command."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ Models = Annotated[
     list[Path],
     typer.Option(
         "--model",
-        help="A run folder or package; given again: other labels are merged into one map, the first model having "
-        "priority, the same labels are compared (agreement.csv).",
+        help="A run folder or package; repeat it for several models: different labels are merged into one mask, the "
+        "first model having priority; the same labels are compared (agreement.csv).",
     ),
 ]
 Workers = Annotated[
     int,
     typer.Option(
-        "--workers", help="Processes that share the cases, each with the models; 1: none beside this one.", min=0
+        "--workers", help="Processes that share the cases, each with its own models; 1: this process only.", min=0
     ),
 ]
 OutputFormat = Annotated[
     str | None,
     typer.Option(
         "--output-format",
-        help="Of the masks: nifti, nrrd, mha, png, tiff or an ending such as .nii; dicom-seg, of DICOM only, refers to "
-        "the slices by UID and leaves name, ID, birth date and dates blank.",
+        help="Format of the masks: nifti, nrrd, mha, png, tiff or a suffix such as .nii; dicom-seg, for DICOM images, "
+        "refers to the slices by UID and leaves name, ID, birth date and dates blank.",
     ),
 ]
 KeepPatientData = Annotated[
@@ -72,14 +72,14 @@ KeepPatientData = Annotated[
 ]
 MaxRam = Annotated[
     float | None,
-    typer.Option("--max-ram", help="GB of memory that may be used, by all workers; else what is free.", min=0.1),
+    typer.Option("--max-ram", help="GB of memory for all workers; default: the free memory.", min=0.1),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 OutOfFold = Annotated[
     bool,
     typer.Option(
         "--out-of-fold",
-        help="With several cross-validation models: each case by a model not trained on it or its patient.",
+        help="With several cross-validation models: segment each case with a model not trained on it or its patient.",
     ),
 ]
 FailOnQuality = Annotated[
@@ -99,14 +99,14 @@ def option_text(hint: str) -> str:
     return ", ".join(options)
 
 
-def finish_batch(ledger: CaseLog, as_json: bool) -> None:
-    """Say how a batch went, in words or JSON, and end with its exit status."""
+def finish_batch(log: CaseLog, as_json: bool) -> None:
+    """Print a summary of a batch, as text or JSON, and exit with its exit status."""
     from medseg.utils.console import say
 
-    ledger.close()
-    counts = ", ".join(f"{number} {status}" for status, number in sorted(ledger.counts.items()))
-    before = f" ({ledger.kept} as an earlier run left them)" if ledger.kept else ""
-    say(f"{len(ledger.entries)} cases: {counts}{before}. Ledger: {ledger.file}")
+    log.close()
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(log.counts.items()))
+    reused = f" ({log.n_reused} unchanged since an earlier run)" if log.n_reused else ""
+    say(f"{len(log.entries)} cases: {counts}{reused}. Case log: {log.file}")
     if as_json:
-        typer.echo(json.dumps(ledger.summary(), indent=2, allow_nan=False))
-    raise typer.Exit(ledger.exit_status())
+        typer.echo(json.dumps(log.summary(), indent=2, allow_nan=False))
+    raise typer.Exit(log.exit_status())

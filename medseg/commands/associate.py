@@ -1,4 +1,4 @@
-"""`medseg associate`: how the measures of a features table go with a graded label."""
+"""`medseg associate`: test how the features of a features table are associated with a graded label."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ from medseg.reports.diagnosis_plots import plot_forest
 from medseg.utils.console import say, table, warn
 from medseg.utils.files import atomic_write_text, sibling_path
 
-SHOWN = 20  # measures on the screen and in the picture
+MAX_SHOWN = 20  # features in the printed table and in the forest plot
 
 
 def associate_files(features: Path, labels: Path, column: str, positive: float, out: Path) -> pd.DataFrame:
-    """OUT.csv, a row a measure, and OUT.png, the strongest; measures of several frames of a case are averaged.
+    """Write OUT.csv, one row per feature, and OUT.png with the strongest; features of a case's frames are averaged.
 
-    The first column of `labels` names the case; a column `patient`, where there is one, says who belongs together:
-    intervals, p and q count patients.
-    Raises `DataError` where `column` is missing or no number, or no case stands in both tables.
+    The first column of `labels` is the case; an optional column `patient` groups cases: intervals, p and q count
+    patients. Raises `DataError` if `column` is missing or not numeric, or if the tables share no case.
     """
-    measured = read_tables(features).frames
-    names = list(feature_columns(measured))
-    means = measured.groupby("case")[names].mean()
+    feature_table = read_tables(features).frames
+    names = list(feature_columns(feature_table))
+    means = feature_table.groupby("case")[names].mean()
     grades = _grades(labels, column)
-    both = means.join(grades, how="inner")
-    if both.empty:
+    merged = means.join(grades, how="inner")
+    if merged.empty:
         raise DataError(
-            f"no case of {features} stands in {labels}: {means.index[0]!r} there, {grades.index[0]!r} here; "
-            "the first column of the labels must hold the cases' names"
+            f"no case of {features} is in {labels}: {means.index[0]!r} and {grades.index[0]!r}; "
+            "the first column of the labels must contain the case names"
         )
-    missing = len(means) - len(both)
+    missing = len(means) - len(merged)
     if missing:
-        warn(f"{missing} of {len(means)} cases have no {column} in {labels} and are left out")
-    found = associate(both[names], both["grade"].to_numpy(np.float64), positive, both["patient"].tolist())
-    atomic_write_text(out, found.to_csv(index=False))
-    plot_forest(found.dropna(subset=["rho"]).head(SHOWN), sibling_path(out, ".png"), f"{column} ({len(both)} cases)")
+        warn(f"{missing} of {len(means)} cases have no {column} in {labels} and are excluded")
+    associations = associate(merged[names], merged["grade"].to_numpy(np.float64), positive, merged["patient"].tolist())
+    atomic_write_text(out, associations.to_csv(index=False))
+    plot_forest(
+        associations.dropna(subset=["rho"]).head(MAX_SHOWN),
+        sibling_path(out, ".png"),
+        f"{column} ({len(merged)} cases)",
+    )
     rows = [[row.feature, row.rho, f"{row.rho_low:.2f}–{row.rho_high:.2f}", row.q, row.odds_ratio, row.auc]
-            for row in found.head(SHOWN).itertuples()]  # fmt: skip
-    table(f"{column} in {len(both)} cases", ["feature", "rho", "95 % CI", "q", "odds ratio a SD", "AUC"], rows)
+            for row in associations.head(MAX_SHOWN).itertuples()]  # fmt: skip
+    table(f"{column} in {len(merged)} cases", ["feature", "rho", "95 % CI", "q", "odds ratio a SD", "AUC"], rows)
     say(f"written: {out}")
-    return found
+    return associations
 
 
 def _grades(file: Path, column: str) -> pd.DataFrame:
@@ -58,8 +61,8 @@ def _grades(file: Path, column: str) -> pd.DataFrame:
     try:
         grade = pd.to_numeric(labels[column])
     except ValueError as error:
-        raise DataError(f"{file}: column {column!r} holds something that is no number ({error})") from error
+        raise DataError(f"{file}: column {column!r} has a value that is not a number ({error})") from error
     cases = labels[labels.columns[0]]
     patients = labels["patient"] if "patient" in labels.columns else cases
-    found = pd.DataFrame({"grade": grade.to_numpy(), "patient": patients.to_numpy()}, index=cases.to_numpy())
-    return found[~found.index.duplicated()]
+    grades = pd.DataFrame({"grade": grade.to_numpy(), "patient": patients.to_numpy()}, index=cases.to_numpy())
+    return grades[~grades.index.duplicated()]

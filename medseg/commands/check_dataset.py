@@ -1,4 +1,4 @@
-"""Read a whole dataset and say everything that is wrong with it, at once."""
+"""Read a whole dataset and report all its problems."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from medseg.training.dataset import read_dataset
 from medseg.utils.console import warn
 from medseg.utils.locks import lock_table
 
-FAR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
-NOISE = 1e-6  # of a voxel: below, nobody would call it a difference
-WHOLE = "(dataset)"
-Grid = tuple[Path, sitk.Image] | None  # whose it is
+OUTLIER_FACTOR = 3.0  # times the median: a spacing or size beyond is another kind of image, or a wrong header
+MIN_OFFSET = 1e-6  # voxels: smaller grid offsets are rounding and not reported
+DATASET = "(dataset)"  # case name of entries about the whole dataset
+Grid = tuple[Path, sitk.Image] | None  # an image and its file
 
 
 @dataclass
 class DatasetFindings:
-    """What is seen while cases are read, to be compared when all are."""
+    """Facts of the cases, by case name, collected while reading and compared at the end."""
 
     remarks: dict[str, list[str]] = field(default_factory=dict)
     spacings: dict[str, list[float]] = field(default_factory=dict)
@@ -47,53 +47,53 @@ class DatasetFindings:
     prints: PerceptualHashes = field(default_factory=PerceptualHashes)
 
     def note(self, case: str, remark: str) -> None:
-        """Something to look at."""
+        """Add a remark that needs review."""
         self.remarks.setdefault(case, []).append(remark)
 
 
 def check_dataset(config: Settings, out: Path = Path("data_check.csv")) -> CaseLog:
-    """One entry a case in the ledger `out` (.csv, and .json beside it): ok, review (usable, look at it) or failed.
+    """Write one entry per case to the case log `out` (.csv and .json): ok, review (usable, needs review) or failed.
 
-    What concerns the whole set stands in an entry of its own, named (dataset). Raises `DataError` where the tables
-    themselves cannot be read, `ConfigError` where `out` is another table.
+    Remarks on the whole dataset get entries named (dataset). Raises `DataError` if the tables cannot be read,
+    `ConfigError` if `out` is another table.
     """
     require_case_log(out)
     root = _root(config)
     cases = read_dataset(config, root)
-    labels, found = get_labels(config), DatasetFindings()
-    named = {case.name: case for case in cases}
+    labels, findings = get_labels(config), DatasetFindings()
+    cases_by_name = {case.name: case for case in cases}
 
-    def look(job: Job) -> CaseResult:
-        _look(named[job.name], labels, found)
-        remarks = found.remarks.get(job.name, [])
+    def check(job: Job) -> CaseResult:
+        _check_case(cases_by_name[job.name], labels, findings)
+        remarks = findings.remarks.get(job.name, [])
         return CaseResult(status="review", code="review", message="; ".join(remarks)) if remarks else CaseResult()
 
     settings = {"labels": [dict(labels.numbers), labels.exclusive], "classes": list(map(str, config.organ.classes))}
     jobs = [Job(case.name, case.image, [*case.images.values(), *case.truth_files()]) for case in cases]
-    with lock_table(out, (".csv", ".json")), CaseLog(out, key=settings_key([], settings)) as ledger:
-        for _ in run_serial(jobs, look, ledger, "check"):
+    with lock_table(out, (".csv", ".json")), CaseLog(out, key=settings_key([], settings)) as log:
+        for _ in run_serial(jobs, check, log, "check"):
             pass
-        seen = {entry.case: entry for entry in ledger.entries}
-        _repeated(cases, found)
-        _outliers(found)
-        ledger.amend([_told(entry, found.remarks.get(entry.case, [])) for entry in seen.values()])
-        for remark in [*_of_the_whole(config, cases), *_orphans(config)]:
-            ledger.add(Entry(WHOLE, "review", "review", remark, input=str(config.data.root)))
-    for entry in ledger.entries:
-        if entry != seen.get(entry.case):
+        entries = {entry.case: entry for entry in log.entries}
+        _note_duplicates(cases, findings)
+        _note_outliers(findings)
+        log.amend([_with_remarks(entry, findings.remarks.get(entry.case, [])) for entry in entries.values()])
+        for remark in [*_dataset_remarks(config, cases), *_orphan_remarks(config)]:
+            log.add(Entry(DATASET, "review", "review", remark, input=str(config.data.root)))
+    for entry in log.entries:
+        if entry != entries.get(entry.case):
             warn(f"{entry.case}: {entry.message}")
-    return ledger
+    return log
 
 
-def _told(entry: Entry, remarks: list[str]) -> Entry:
-    """The entry with all that was seen of its case."""
+def _with_remarks(entry: Entry, remarks: list[str]) -> Entry:
+    """Add the remarks on its case to an entry."""
     if entry.status == "failed":
         return replace(entry, message="; ".join([entry.message, *remarks]))
     return replace(entry, status="review", code="review", message="; ".join(remarks)) if remarks else entry
 
 
-def _look(case: Case, labels: Labels, found: DatasetFindings) -> None:
-    """Read everything of a case; raises one `ImageError` that names all that keeps it from being used."""
+def _check_case(case: Case, labels: Labels, findings: DatasetFindings) -> None:
+    """Read all files of a case; raises one `ImageError` with all faults that make it unusable."""
     faults: list[ImageError] = []
     images: dict[Path, sitk.Image] = {}
     for path in case.images.values():
@@ -103,148 +103,148 @@ def _look(case: Case, labels: Labels, found: DatasetFindings) -> None:
             faults.append(error)
     first = images.get(case.image)
     if first is not None:
-        found.prints.add(case.name, case.patient, case.image, first)
-        found.spacings[case.name], found.sizes[case.name] = list(first.GetSpacing()), list(first.GetSize())
-        found.components[case.name] = first.GetNumberOfComponentsPerPixel()
-    grid = next(iter(images.items()), None)  # the first that can be read
+        findings.prints.add(case.name, case.patient, case.image, first)
+        findings.spacings[case.name], findings.sizes[case.name] = list(first.GetSpacing()), list(first.GetSize())
+        findings.components[case.name] = first.GetNumberOfComponentsPerPixel()
+    grid = next(iter(images.items()), None)  # of the first readable image
     for path, image in images.items():
         array = sitk.GetArrayViewFromImage(image)
         if array.min() == array.max():
-            found.note(case.name, f"{path}: every pixel is {array.flat[0]:g}")
+            findings.note(case.name, f"{path}: every pixel is {array.flat[0]:g}")
         faults += _off_grid(path, image, grid, "image-grid")
-    faults += _mask_faults(case, labels, found, grid)
+    faults += _mask_faults(case, labels, findings, grid)
     if faults:
         raise ImageError("; ".join(dict.fromkeys(map(str, faults))), code=faults[0].code)
 
 
 def _off_grid(path: Path, image: sitk.Image, grid: Grid, code: str) -> list[ImageError]:
-    """One error where an image does not lie on the grid; none where it does, or there is no grid."""
+    """One error if an image is not on the grid, else none; none without a grid."""
     if grid is None:
         return []
     try:
-        require_same_grid(image, grid[1], f"{path}: does not lie on the grid of {grid[0]}", ONE_ONTO_OTHER, code)
+        require_same_grid(image, grid[1], f"{path}: is not on the grid of {grid[0]}", ONE_ONTO_OTHER, code)
     except ImageError as error:
         return [error]
     return []
 
 
-def _mask_faults(case: Case, labels: Labels, found: DatasetFindings, grid: Grid) -> list[ImageError]:
-    """What is wrong with the masks of a case; of sound ones, what to look at is noted."""
+def _mask_faults(case: Case, labels: Labels, findings: DatasetFindings, grid: Grid) -> list[ImageError]:
+    """Faults of a case's masks; remarks on valid masks are added to `findings`."""
     if not case.annotated:
-        found.note(case.name, "no mask")
+        findings.note(case.name, "no mask")
         return []
     error: list[ImageError] = []
     if grid is not None and grid[0] == case.image:
         try:
-            _note_truth(case, read_ground_truth(case, grid[1], labels), labels, found)
+            _note_truth(case, read_ground_truth(case, grid[1], labels), labels, findings)
         except ImageError as first:  # there may be more
             error = [first]
         else:
             return []
-    ours = set(map(normalize_name, labels.numbers))
-    files = {name: path for name, path in case.masks.items() if path is not None and normalize_name(name) in ours}
-    parts = [replace(case, masks={})] if case.mask is not None else []
-    parts += [replace(case, mask=None, masks={name: path}) for name, path in files.items()]
-    return [fault for part in parts for fault in _faults_of_one(part, labels, grid)] or error
+    names = set(map(normalize_name, labels.numbers))
+    files = {name: path for name, path in case.masks.items() if path is not None and normalize_name(name) in names}
+    mask_cases = [replace(case, masks={})] if case.mask is not None else []
+    mask_cases += [replace(case, mask=None, masks={name: path}) for name, path in files.items()]
+    return [fault for mask_case in mask_cases for fault in _single_mask_faults(mask_case, labels, grid)] or error
 
 
-def _faults_of_one(part: Case, labels: Labels, grid: Grid) -> list[ImageError]:
-    """What is wrong with a case's only mask file: reading, its place, and its values whatever the place."""
-    (file,) = part.truth_files()
+def _single_mask_faults(mask_case: Case, labels: Labels, grid: Grid) -> list[ImageError]:
+    """Faults of a case's only mask file: whether it can be read, its grid and its values."""
+    (file,) = mask_case.truth_files()
     try:
         if not file.name.endswith(SEG):
-            own = read_image(file)
+            image = read_image(file)
         elif grid is not None:
-            own = grid[1]
-        else:  # only with its image does it say where it lies
+            image = grid[1]
+        else:  # a SEG needs its image to know its grid
             return []
-        faults = _off_grid(file, own, grid, "mask-grid")
+        faults = _off_grid(file, image, grid, "mask-grid")
     except ImageError as error:
         return [error]
     try:
-        read_ground_truth(part, own, labels)
+        read_ground_truth(mask_case, image, labels)
     except ImageError as error:
         if error.code != "mask-missing":  # other files of the case may have labels
             faults.append(error)
     return faults
 
 
-def _note_truth(case: Case, truth: GroundTruth, labels: Labels, found: DatasetFindings) -> None:
-    """What a person should know of masks that can be used."""
-    if truth.mask.GetDimension() == 3:  # photographs lie nowhere
-        _note_noise(case, truth, found)
+def _note_truth(case: Case, truth: GroundTruth, labels: Labels, findings: DatasetFindings) -> None:
+    """Add remarks on masks that are usable."""
+    if truth.mask.GetDimension() == 3:  # 2D images have no position
+        _note_grid_offsets(case, truth, findings)
     array = sitk.GetArrayViewFromImage(truth.mask)
-    shown = {name: bool(labels.layer(array, name).any()) for name in truth.known}
-    if not any(shown.values()):
-        found.note(case.name, "the mask is blank")
+    present = {name: bool(labels.layer(array, name).any()) for name in truth.known}
+    if not any(present.values()):
+        findings.note(case.name, "the mask is blank")
     elif labels.exclusive:
-        for name in [name for name, there in shown.items() if not there]:
-            found.note(case.name, f"no {name} in the mask")
+        for name in [name for name, is_present in present.items() if not is_present]:
+            findings.note(case.name, f"no {name} in the mask")
     unknown = [name for name in labels.numbers if name not in truth.known]
     if unknown:
-        found.note(case.name, f"{', '.join(unknown)} not annotated: gives no loss there")
+        findings.note(case.name, f"{', '.join(unknown)} not annotated: ignored in the loss")
 
 
-def _note_noise(case: Case, truth: GroundTruth, found: DatasetFindings) -> None:
-    """Say where a mask lies a little off its image, as headers of other precision make it; more is an error before."""
-    for path, apart in truth.grid_offsets.items():
-        if apart > NOISE:
-            found.note(case.name, f"{path}: lies {apart:.1g} of a voxel off its image, which is tolerated")
+def _note_grid_offsets(case: Case, truth: GroundTruth, findings: DatasetFindings) -> None:
+    """Add remarks on small grid offsets of masks, as rounded headers cause them; larger ones are errors."""
+    for path, offset in truth.grid_offsets.items():
+        if offset > MIN_OFFSET:
+            findings.note(case.name, f"{path}: is offset from its image by {offset:.1g} of a voxel, which is tolerated")
 
 
-def _repeated(cases: list[Case], found: DatasetFindings) -> None:
-    """Cases that show the same as another one."""
+def _note_duplicates(cases: list[Case], findings: DatasetFindings) -> None:
+    """Add remarks on cases with duplicate images."""
     by_name = {case.name: case for case in cases}
-    for twin in found.prints.twins():
-        one, other = by_name[twin.one], by_name[twin.other]
-        if twin.same_patient and one.id == other.id:  # frames of one sequence may rest
+    for twin in findings.prints.twins():
+        first, second = by_name[twin.one], by_name[twin.other]
+        if twin.same_patient and first.id == second.id:  # frames of one sequence may be equal
             continue
-        for a, b in ((one, other), (other, one)):
+        for a, b in ((first, second), (second, first)):
             facts = [] if twin.same_patient else ["another patient's"]
             facts += [f"in split {b.split}"] if a.split != b.split else []
-            found.note(a.name, ", ".join([f"{twin.kind} duplicate of {b.name}", *facts]))
+            findings.note(a.name, ", ".join([f"{twin.kind} duplicate of {b.name}", *facts]))
 
 
-def _outliers(found: DatasetFindings) -> None:
-    """Images that are of another kind than most, or far from the median in spacing or size."""
-    if not found.components:
+def _note_outliers(findings: DatasetFindings) -> None:
+    """Add remarks on images with unusual channels or dimensions, or far from the median in spacing or size."""
+    if not findings.components:
         return
     usual, dimension = (
-        Counter(found.components.values()).most_common(1)[0][0],
-        _most([len(s) for s in found.sizes.values()]),
+        Counter(findings.components.values()).most_common(1)[0][0],
+        _most([len(s) for s in findings.sizes.values()]),
     )
-    for name, count in found.components.items():
+    for name, count in findings.components.items():
         if count != usual:
-            found.note(name, f"has {count} colour channels, most have {usual}")
-        if len(found.sizes[name]) != dimension:
-            found.note(name, f"has {len(found.sizes[name])} dimensions, most have {dimension}")
-    alike = [name for name, size in found.sizes.items() if len(size) == dimension]
-    for what, table in (("spacing in mm", found.spacings), ("size in voxels", found.sizes)):
-        median = np.median([table[name] for name in alike], axis=0)
-        for name in alike:
+            findings.note(name, f"has {count} colour channels, most have {usual}")
+        if len(findings.sizes[name]) != dimension:
+            findings.note(name, f"has {len(findings.sizes[name])} dimensions, most have {dimension}")
+    usual_names = [name for name, size in findings.sizes.items() if len(size) == dimension]
+    for quantity, table in (("spacing in mm", findings.spacings), ("size in voxels", findings.sizes)):
+        median = np.median([table[name] for name in usual_names], axis=0)
+        for name in usual_names:
             factor = np.asarray(table[name]) / median
-            if (factor > FAR).any() or (factor < 1 / FAR).any():
-                shown = " × ".join(f"{value:.4g}" for value in table[name])
-                found.note(name, f"{what} {shown}, the median is {' × '.join(f'{v:.4g}' for v in median)}")
+            if (factor > OUTLIER_FACTOR).any() or (factor < 1 / OUTLIER_FACTOR).any():
+                values = " × ".join(f"{value:.4g}" for value in table[name])
+                findings.note(name, f"{quantity} {values}, the median is {' × '.join(f'{v:.4g}' for v in median)}")
 
 
 def _most(values: list[int]) -> int:
     return Counter(values).most_common(1)[0][0]
 
 
-def _of_the_whole(config: Settings, cases: list[Case]) -> list[str]:
-    """Patients on two sides, classes that are missing or unknown, sides that are empty."""
+def _dataset_remarks(config: Settings, cases: list[Case]) -> list[str]:
+    """Patients in two splits, missing or unknown classes, a missing training split."""
     remarks = []
-    sides: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     for case in cases:
         if case.split:
-            sides.setdefault(case.patient, set()).add(case.split)
-    for patient, names in sorted(sides.items()):
+            splits.setdefault(case.patient, set()).add(case.split)
+    for patient, names in sorted(splits.items()):
         if len(names) > 1:
-            remarks.append(f"patient {patient} is in {' and '.join(sorted(names))}: a patient must be on one side")
-    given = {str(case.split) for case in cases if case.split}
-    if given and "train" not in given:
-        remarks.append(f"no case is in split train, only in {', '.join(sorted(given))}")
+            remarks.append(f"patient {patient} is in {' and '.join(sorted(names))}: a patient must be in one split")
+    split_names = {str(case.split) for case in cases if case.split}
+    if split_names and "train" not in split_names:
+        remarks.append(f"no case is in split train, only in {', '.join(sorted(split_names))}")
     counts = Counter(case.label for case in cases if case.label is not None)
     classes = [str(name) for name in config.organ.classes]
     unknown = sorted(set(counts) - set(classes))
@@ -252,12 +252,12 @@ def _of_the_whole(config: Settings, cases: list[Case]) -> list[str]:
         first = next(case.name for case in cases if case.label == label)
         remarks.append(
             f"label {label!r} of {counts[label]} cases, such as {first}, is none of organ.classes {classes}"
-            f"{did_you_mean(label, classes)}: a diagnosis cannot be trained with it"
+            f"{did_you_mean(label, classes)}: a classifier cannot be trained with it"
         )
     if len(counts) == 1:
-        remarks.append(f"every case is {next(iter(counts))}: no diagnosis can be learnt")
+        remarks.append(f"every case is {next(iter(counts))}: no classifier can be trained")
     if not any(case.annotated for case in cases):
-        remarks.append("no case has a mask: no segmentation can be learnt")
+        remarks.append("no case has a mask: no segmenter can be trained")
     return remarks
 
 
@@ -267,11 +267,11 @@ def _root(config: Settings) -> Path:
     return Path(config.data.root)
 
 
-def _orphans(config: Settings) -> list[str]:
-    """Masks, and rows of labels.csv, that no image is named like. A cases.csv says itself what belongs together."""
+def _orphan_remarks(config: Settings) -> list[str]:
+    """Masks, and rows of labels.csv, without an image of the same name. Not for a cases.csv, which lists all files."""
     root = _root(config)
-    everything = with_values(config, {"data.exclude_classes": []})  # an excluded case has its mask all the same
-    cases = read_dataset(everything, root)
+    all_classes = with_values(config, {"data.exclude_classes": []})  # the masks of excluded cases are no orphans
+    cases = read_dataset(all_classes, root)
     nnunet = (root / "dataset.json").is_file()
     images, folders = (root / "imagesTr", ("labelsTr",)) if nnunet else (root / "images", MASK_FOLDERS)
     if (root / "cases.csv").is_file() or not all(case.image.is_relative_to(images) for case in cases):
@@ -285,15 +285,15 @@ def _orphans(config: Settings) -> list[str]:
         return remarks
     names = _names(images, cases)
     rows = [Path(text) for text in read_table(table).iloc[:, 0].astype(str) if text]
-    strange = [row for row in rows if str(row.parent / stem(row)) not in names]
+    unmatched = [row for row in rows if str(row.parent / stem(row)) not in names]
     return remarks + [
-        f"{table}: no image is named like its row {row}; add the image, or remove the row" for row in strange
+        f"{table}: no image is named like its row {row}; add the image, or remove the row" for row in unmatched
     ]
 
 
 def _names(images: Path, cases: list[Case]) -> set[str]:
-    """What a row may call an image: its path below the folder without ending and channel, or the last part of that."""
+    """Names by which a row may refer to an image: its path below the folder without suffix and channel, or its stem."""
     files = {path: channel for case in cases for channel, path in case.images.items()}
-    ends = {path: f"_{channel}" if len(set(files.values())) > 1 else "" for path, channel in files.items()}
-    names = {name.removesuffix(ends[path]) for name, path in index_by_stem(images, files).items()}
+    channel_suffixes = {path: f"_{channel}" if len(set(files.values())) > 1 else "" for path, channel in files.items()}
+    names = {name.removesuffix(channel_suffixes[path]) for name, path in index_by_stem(images, files).items()}
     return names | {name.rpartition("/")[2] for name in names}

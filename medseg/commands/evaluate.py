@@ -1,4 +1,4 @@
-"""`medseg evaluate`: a folder of masks against a folder of truth, case by case and label by label."""
+"""`medseg evaluate`: compare a folder of masks with a folder of reference masks by case and label."""
 
 from __future__ import annotations
 
@@ -28,176 +28,178 @@ from medseg.utils.files import atomic_write_text, write_json
 from medseg.utils.locks import lock_output
 
 WRITTEN = ("evaluation.csv", "metrics.json")
-EACH_CASE = "Each case counts as a patient: no cases.csv with the columns patient and mask stands by the truth."
+NO_PATIENTS = "Each case counts as a patient: the reference masks have no cases.csv with columns patient and mask."
 
 
 @dataclass(frozen=True)
 class MaskPairs:
-    """Masks and truths by name, with the labels that they hold."""
+    """Masks and reference masks by name, with their labels."""
 
     masks: Path
     truth: Path
     predicted: Mapping[str, Path]
-    wanted: Mapping[str, Path]
+    references: Mapping[str, Path]
     labels: Mapping[str, int]
 
 
 def evaluate_folders(
     masks: Path, truth: Path, labels: Mapping[str, int] | None, tolerance_mm: float
 ) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
-    """Evaluation rows, their summary (metrics.json) and what went wrong, for masks paired with truth by name.
+    """Compare masks with reference masks of the same name; return rows, summary (metrics.json) and problems.
 
-    A name is the path below the folder without its ending: trees mirror each other, formats may differ. Two files are
-    one pair. `labels` None: those of labels.json in or beside `masks`, else one for each value found. A truth without
-    a mask is missed (Dice 0); a pair that cannot be compared is left out of the means and counted in "n_failed".
-    Raises DataError where no name is shared, MedsegError (exit status 1) where no pair could be compared.
+    A name is the path below the folder without suffix; formats may differ. Two single files are one pair. `labels`
+    None: from labels.json in or next to `masks`, else one label per mask value. A reference without a mask counts as
+    missed (Dice 0); a pair that cannot be compared is excluded from the means and counted in "n_failed". Raises
+    DataError if no name is shared, MedsegError (exit status 1) if no pair could be compared.
     """
     return _evaluate(pair_masks(masks, truth, labels), tolerance_mm, CaseLog(None))
 
 
 def pair_masks(masks: Path, truth: Path, labels: Mapping[str, int] | None) -> MaskPairs:
-    """What is to be compared; `labels` and errors as in `evaluate_folders`."""
-    predicted, wanted = _pair(masks, truth)
-    known = labels or read_label_names(masks) or infer_labels([*predicted.values(), *wanted.values()])
-    return MaskPairs(masks, truth, predicted, wanted, known)
+    """Pair masks with reference masks; `labels` and errors as in `evaluate_folders`."""
+    predicted, references = _pair(masks, truth)
+    known = labels or read_label_names(masks) or infer_labels([*predicted.values(), *references.values()])
+    return MaskPairs(masks, truth, predicted, references, known)
 
 
-def _evaluate(
-    pairs: MaskPairs, tolerance_mm: float, ledger: CaseLog
-) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
-    """As `evaluate_folders`; each mask is an entry of `ledger`."""
+def _evaluate(pairs: MaskPairs, tolerance_mm: float, log: CaseLog) -> tuple[pd.DataFrame, dict[str, Any], list[Entry]]:
+    """As `evaluate_folders`; each mask gets an entry in `log`."""
     predicted, labels = pairs.predicted, pairs.labels
-    layered = all(_ending(name, labels) for name in pairs.wanted)
+    one_file_per_label = all(_label_suffix(name, labels) for name in pairs.references)
     patients = _patients(pairs.truth)
 
     def compare(job: Job) -> CaseResult:
-        case, own = _layer(job.name, labels, layered)
-        who = patients.get(job.input.resolve(), job.name)
-        found = _compare(predicted.get(job.name), job.input, own, tolerance_mm)
-        made = {"rows": [{"case": case + frame, "patient": who} | row for frame, row in found]}
+        case, case_labels = _case_and_labels(job.name, labels, one_file_per_label)
+        patient = patients.get(job.input.resolve(), job.name)
+        rows = _compare(predicted.get(job.name), job.input, case_labels, tolerance_mm)
+        result = {"rows": [{"case": case + suffix, "patient": patient} | row for suffix, row in rows]}
         if job.name in predicted:
-            return CaseResult(made)
-        text = f"{job.input}: has no mask of this name in {pairs.masks}; counted as missed"
-        return CaseResult(made, status="failed", code="no-prediction", message=text)
+            return CaseResult(result)
+        text = f"{job.input}: no mask has this name in {pairs.masks}; counted as missed"
+        return CaseResult(result, status="failed", code="no-prediction", message=text)
 
     jobs = [
         Job(name, path, [*([predicted[name]] if name in predicted else []), path])
-        for name, path in pairs.wanted.items()
+        for name, path in pairs.references.items()
     ]
-    rows = [row for _, made in run_serial(jobs, compare, ledger, "evaluate") for row in made["rows"]]
+    rows = [row for _, result in run_serial(jobs, compare, log, "evaluate") for row in result["rows"]]
     if not rows:
-        raise MedsegError(f"no pair could be compared; the first: {ledger.entries[0].message}", code="nothing-compared")
-    n_failed = sum(entry.status == "failed" and entry.code != "no-prediction" for entry in ledger.entries)
-    _surplus(predicted, pairs.wanted, pairs.truth, ledger)
+        raise MedsegError(
+            f"no pair could be compared; the first error: {log.entries[0].message}", code="nothing-compared"
+        )
+    n_failed = sum(entry.status == "failed" and entry.code != "no-prediction" for entry in log.entries)
+    _log_unmatched(predicted, pairs.references, pairs.truth, log)
     frame = pd.DataFrame(rows)
     summary = summarise(frame, labels, tolerance_mm) | {"report_split": None, "n_failed": n_failed}
-    problems = [entry for entry in ledger.entries if entry.status != "ok"]
-    return frame, summary if patients else summary | {"note": EACH_CASE}, problems
+    problems = [entry for entry in log.entries if entry.status != "ok"]
+    return frame, summary if patients else summary | {"note": NO_PATIENTS}, problems
 
 
-def _surplus(predicted: Mapping[str, Path], wanted: Mapping[str, Path], truth: Path, ledger: CaseLog) -> None:
-    """Masks that have no truth are named, not counted."""
-    for name in sorted(predicted.keys() - wanted.keys()):
-        text = f"{predicted[name]}: has no truth of this name in {truth}; not counted"
-        ledger.add(Entry(name, "skipped", "no-truth", text, input=str(predicted[name])))
+def _log_unmatched(predicted: Mapping[str, Path], references: Mapping[str, Path], truth: Path, log: CaseLog) -> None:
+    """Log masks without a reference mask as skipped."""
+    for name in sorted(predicted.keys() - references.keys()):
+        text = f"{predicted[name]}: no reference mask has this name in {truth}; not counted"
+        log.add(Entry(name, "skipped", "no-truth", text, input=str(predicted[name])))
         warn(text)
 
 
-def _ending(name: str, labels: Mapping[str, int]) -> str | None:
-    """The label that a file of its own is named after: ``eye1_haemorrhages`` → haemorrhages."""
+def _label_suffix(name: str, labels: Mapping[str, int]) -> str | None:
+    """The label at the end of the name of a file for one label: ``eye1_haemorrhages`` → haemorrhages."""
     return next((label for label in sorted(labels, key=len, reverse=True) if name.endswith(f"_{label}")), None)
 
 
-def _layer(name: str, labels: Mapping[str, int], layered: bool) -> tuple[str, Mapping[str, int]]:
-    """The case of a file, and the labels it holds: all, or the one it is named after, which is then drawn as 1."""
-    label = _ending(name, labels) if layered else None
+def _case_and_labels(name: str, labels: Mapping[str, int], one_file_per_label: bool) -> tuple[str, Mapping[str, int]]:
+    """Case and labels of a file: all labels, or the one in its name with value 1."""
+    label = _label_suffix(name, labels) if one_file_per_label else None
     return (name, labels) if label is None else (name.removesuffix(f"_{label}"), {label: 1})
 
 
 def evaluate_and_write(masks: Path, truth: Path, out: Path | None, tolerance_mm: float) -> tuple[dict[str, Any], int]:
-    """The command: a table on the screen; in `out`, where one is given, evaluation.csv, metrics.json and the ledger.
+    """Print a table; write evaluation.csv, metrics.json and the case log to `out` if given.
 
-    Gives the summary and the exit status.
+    Returns the summary and the exit status.
     """
     if out is not None and (out / "manifest.json").is_file():
-        raise ConfigError(f"{out}: is a model, whose metrics.json would be written over; choose another output")
+        raise ConfigError(f"{out}: is a model, whose metrics.json would be overwritten; choose another output")
     pairs = pair_masks(masks, truth, None)
     if out is None:
-        ledger = CaseLog(None)
-        _, summary, problems = _evaluate(pairs, tolerance_mm, ledger)
+        log = CaseLog(None)
+        _, summary, problems = _evaluate(pairs, tolerance_mm, log)
     else:
-        summary, problems, ledger = _evaluate_into(out, pairs, tolerance_mm)
-    shown = {**summary["labels"], "mean over labels": summary["macro"]}
+        summary, problems, log = _evaluate_into(out, pairs, tolerance_mm)
+    rows = {**summary["labels"], "mean over labels": summary["macro"]}
     table(
         f"{summary['n_cases']} cases, {summary['n_patients']} patients",
         ["label", *SCORES, "n", "missed"],
         [
-            [name, *(found[key]["mean"] for key in SCORES), found["dice"]["n"], found.get("missed")]
-            for name, found in shown.items()
+            [name, *(scores[key]["mean"] for key in SCORES), scores["dice"]["n"], scores.get("missed")]
+            for name, scores in rows.items()
         ],
     )
-    return summary | {"problems": [asdict(problem) for problem in problems]}, ledger.exit_status()
+    return summary | {"problems": [asdict(problem) for problem in problems]}, log.exit_status()
 
 
 def _evaluate_into(out: Path, pairs: MaskPairs, tolerance_mm: float) -> tuple[dict[str, Any], list[Entry], CaseLog]:
-    file, key = out / "evaluation_cases.csv", {"labels": dict(pairs.labels), "tolerance_mm": tolerance_mm}
+    file, settings = out / "evaluation_cases.csv", {"labels": dict(pairs.labels), "tolerance_mm": tolerance_mm}
     with lock_output(out):
-        before = file.is_file()
-        with CaseLog(file, key=settings_key([], key)) as ledger:
+        resumed = file.is_file()
+        with CaseLog(file, key=settings_key([], settings)) as log:
             try:
-                rows, summary, problems = _evaluate(pairs, tolerance_mm, ledger)
+                rows, summary, problems = _evaluate(pairs, tolerance_mm, log)
             except MedsegError as error:
-                for name in WRITTEN if before and error.code == "nothing-compared" else ():
-                    (out / name).unlink(missing_ok=True)  # numbers of masks that are no more
+                for name in WRITTEN if resumed and error.code == "nothing-compared" else ():
+                    (out / name).unlink(missing_ok=True)  # results of masks that no longer exist
                 raise
             write_evaluation(rows, summary, out)
-    return summary, problems, ledger
+    return summary, problems, log
 
 
 def write_evaluation(rows: pd.DataFrame, summary: Mapping[str, Any], out: Path) -> None:
-    """evaluation.csv and metrics.json in the folder `out`, each written whole or not at all."""
+    """Write evaluation.csv and metrics.json to the folder `out`, each atomically."""
     atomic_write_text(out / "evaluation.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_json(out / "metrics.json", summary)
 
 
 def _pair(masks: Path, truth: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The masks and the truths by name; two single files share the truth's name."""
-    predicted, wanted = (index_by_stem(root, find_images(root)) for root in (masks, truth))
-    for root, found in ((masks, predicted), (truth, wanted)):
-        if root.name.endswith(SEG) or (not found and next(root.rglob(f"*{SEG}"), None)):
+    """Masks and reference masks by name; of two single files both get the reference's name."""
+    predicted, references = (index_by_stem(root, find_images(root)) for root in (masks, truth))
+    for root, files in ((masks, predicted), (truth, references)):
+        if root.name.endswith(SEG) or (not files and next(root.rglob(f"*{SEG}"), None)):
             raise DataError(
-                f"{root}: a DICOM SEG is read beside its image only, which is not given here; have medseg segment "
-                "write masks to be compared as NIfTI",
+                f"{root}: a DICOM SEG can be read only together with its image; write masks for evaluation as NIfTI",
                 hint="output_format=nifti",
             )
     if masks.is_file() and truth.is_file():
-        predicted = dict(zip(wanted, predicted.values(), strict=True))
-    if not predicted.keys() & wanted.keys():
+        predicted = dict(zip(references, predicted.values(), strict=True))
+    if not predicted.keys() & references.keys():
         raise DataError(
-            f"{masks}: no mask is named like a truth in {truth} (mask {next(iter(predicted), 'none')!r}, truth "
-            f"{next(iter(wanted), 'none')!r}); the path below the folder, without its ending, must be the same"
+            f"{masks}: no mask has the name of a reference in {truth} (mask {next(iter(predicted), 'none')!r}, "
+            f"reference {next(iter(references), 'none')!r}); paths below the folders must be the same, except for the "
+            "suffix"
         )
-    return predicted, wanted
+    return predicted, references
 
 
 def _compare(
     predicted: Path | None, truth: Path, labels: Mapping[str, int], tolerance_mm: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(what follows the case's name, row) of each label, and of each frame of a sequence."""
-    wanted = _read(truth, labels)
-    given = _read(predicted, labels) if predicted else [frame * 0 for frame in wanted]
-    difference = grid_difference(given[0], wanted[0])
-    if len(given) != len(wanted):
-        difference = f"{len(given)} frames against {len(wanted)}"
+    """Yield (suffix of the case's name, row) for each label and each frame of a sequence."""
+    reference_frames = _read(truth, labels)
+    predicted_frames = _read(predicted, labels) if predicted else [frame * 0 for frame in reference_frames]
+    difference = grid_difference(predicted_frames[0], reference_frames[0])
+    if len(predicted_frames) != len(reference_frames):
+        difference = f"{len(predicted_frames)} frames against {len(reference_frames)}"
     if difference:
-        raise ImageError(f"{predicted}: is not on the grid of its truth {truth}: {difference}", code="image-geometry")
-    for number, (a, b) in enumerate(zip(given, wanted, strict=True)):
-        for row in compare_masks(a, b, labels, tolerance_mm):
-            yield f"_frame{number:03d}" if len(wanted) > 1 else "", row
+        raise ImageError(
+            f"{predicted}: is not on the grid of its reference {truth}: {difference}", code="image-geometry"
+        )
+    for number, (mask, reference) in enumerate(zip(predicted_frames, reference_frames, strict=True)):
+        for row in compare_masks(mask, reference, labels, tolerance_mm):
+            yield f"_frame{number:03d}" if len(reference_frames) > 1 else "", row
 
 
 def _read(path: Path, labels: Mapping[str, int]) -> list[sitk.Image]:
-    """The frames of a mask; one of a single label may be drawn in black and white (255), as photographs' masks are."""
+    """Read the frames of a mask; a mask of one label may use the value 255, as masks of 2D images often do."""
     mask = read_mask(path)
     values = list(labels.values())
     if len(values) == 1 and values_of(mask) == {255}:
@@ -206,14 +208,14 @@ def _read(path: Path, labels: Mapping[str, int]) -> list[sitk.Image]:
 
 
 def _patients(truth: Path) -> dict[Path, str]:
-    """Patient of each mask file, from the dataset's cases.csv in the folder of truth or the one above it."""
+    """Patient of each mask file, from the cases.csv in the reference folder or its parent."""
     for folder in (truth, truth.parent):
         if (folder / "cases.csv").is_file():
             cases = read_table(folder / "cases.csv").replace("", np.nan)
             if {"mask", "patient"} <= set(cases.columns):
-                known = cases.dropna(subset=["mask", "patient"])
+                rows = cases.dropna(subset=["mask", "patient"])
                 return {
                     (folder / mask).resolve(): patient
-                    for mask, patient in zip(known["mask"], known["patient"], strict=True)
+                    for mask, patient in zip(rows["mask"], rows["patient"], strict=True)
                 }
     return {}

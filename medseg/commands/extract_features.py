@@ -1,4 +1,4 @@
-"""Measure images: one row a frame, one row a slice, ready for a diagnosis or for a spreadsheet."""
+"""`medseg extract-features`: tables of features, one row per frame, and one per slice."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from medseg.inference.extractor import ExtractionContext, Extractor, extract_cas
 
 @dataclass(frozen=True)
 class ExtractRequest:
-    """What to measure, and where the table goes."""
+    """Inputs, output and options of `medseg extract-features`."""
 
     images: Path
     masks: Path
     out: Path
-    features: str = ""  # that of the organ with these labels
+    features: str = ""  # a choice of the group `features`; "": that of the organ with the masks' labels
     pattern: str | None = None
-    ways: BatchOptions = DEFAULT_OPTIONS
+    options: BatchOptions = DEFAULT_OPTIONS
 
 
 def extract_folder(request: ExtractRequest) -> CaseLog:
-    """The command: OUT.csv, OUT_steps.csv where slices are measured, OUT_units.json, and OUT_cases.csv, the ledger.
+    """Write OUT.csv, OUT_steps.csv for features of profiles, OUT_units.json, and the case log OUT_cases.csv.
 
-    Cases whose images, masks, features and version are as in an earlier run are taken over from it.
+    Cases whose images, masks, features and version are unchanged since an earlier run are reused.
     """
     labels, out = labels_in(request.masks), request.out
     settings = feature_settings(request.features or features_for_labels(labels.numbers))
@@ -38,7 +38,7 @@ def extract_folder(request: ExtractRequest) -> CaseLog:
     cases = read_cases(request.images, ["image"], pattern=request.pattern)
     masks = MaskFolder(request.images, request.masks, labels)
     key = settings_key([], {"features": settings.model_dump(), "labels": [dict(labels.numbers), labels.exclusive]})
-    with open_case_log(out, [case.id for case in cases], key, request.ways, (".csv", *BESIDE)) as log:
+    with open_case_log(out, [case.id for case in cases], key, request.options, (".csv", *BESIDE)) as log:
         tables = extract_cases(cases, extractor, masks, log, ExtractionContext(masks.files))
         write_tables(tables, out)
     return log

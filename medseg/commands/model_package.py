@@ -1,4 +1,4 @@
-"""A model to give away: one zip that holds what using it needs, and nothing of the patients that it learnt from."""
+"""Model packages: one zip with everything needed to use a model, and no data of its training patients."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LICENCE = "LICENCE.txt"
 def export_model(run: Run, out: Path, licence: str | None = None) -> Path:
     """Write a finished run as a package. The same run gives the same bytes.
 
-    `licence` is an identifier such as CC-BY-4.0, or a text file that travels along. Of split.csv only numbers in place
-    of names, sides and digests of the images' content travel; checkpoints, predictions, pictures and tables do not.
+    `licence` is an identifier such as CC-BY-4.0, or a text file that is included. split.csv is anonymised: numbers
+    instead of names, splits, and digests of the images; checkpoints, predictions, figures and tables are left out.
     """
     if out.suffix.lower() != ".zip":
         raise ConfigError(f"{out}: a package is a .zip; name it {out.with_suffix('.zip').name}")
@@ -37,33 +37,39 @@ def export_model(run: Run, out: Path, licence: str | None = None) -> Path:
     name, text = _licence(licence, run)
     members = {} if text is None else {LICENCE: text}
     if run.file(ENCODER).is_dir():
-        members |= {f"{ENCODER}/{part}": content for part, content in _whole(open_run(run.file(ENCODER)), name, {})}
-    atomic_write_bytes(out, archive.pack(dict(_whole(run, name, members))))
+        members |= {
+            f"{ENCODER}/{member}": content
+            for member, content in _package_members(open_run(run.file(ENCODER)), name, {})
+        }
+    atomic_write_bytes(out, archive.pack(dict(_package_members(run, name, members))))
     return out
 
 
 def import_model(file: Path, folder: Path) -> Run:
-    """Unpack a package into a new folder, which appears whole or not at all."""
+    """Unpack a package into a new folder, atomically."""
     if not file.is_file():
         raise ModelError(f"{file}: no such package")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: holds something already; choose a new folder")
+        raise ConfigError(f"{folder}: is not empty; choose a new folder")
     run = open_run(file)
     verify_model(run)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as draft:
-            whole = Path(draft) / "model"
-            write_members(archive.unpack(file, PACKAGE_FILES), whole)
-            whole.replace(folder)
+            model_folder = Path(draft) / "model"
+            write_members(archive.unpack(file, PACKAGE_FILES), model_folder)
+            model_folder.replace(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     return open_run(folder)
 
 
 def verify_model(run: Run) -> list[str]:
-    """The names of a run's files, each of them looked at beyond its hash: settings that name only medseg's own classes,
-    weights that are tensors, an ensemble of known parts, JSON that is JSON. Raises `ModelError`."""
+    """Check the content of a run's files and return their names. Raises `ModelError`.
+
+    Settings may name only medseg's own classes, weights must be tensors, an ensemble must have known types, JSON must
+    be valid.
+    """
     names = [name for name in HASHED if run.file(name).is_file()]
     for name in names:
         with run.file(name).open("rb") as file:
@@ -90,7 +96,7 @@ def verify_model(run: Run) -> list[str]:
 
 
 def describe_model(run: Run) -> dict[str, Any]:
-    """What a model is, for a person who has just got it."""
+    """Facts about a model for its users."""
     with run.reading():
         manifest, config = run.read_json(MANIFEST), load(run.file("config.yaml"))
         metrics = run.read_json("metrics.json") if run.file("metrics.json").is_file() else {}
@@ -115,29 +121,30 @@ def describe_model(run: Run) -> dict[str, Any]:
 def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Mean Dice of each label, or the first model's scores."""
     if "labels" in metrics and isinstance(metrics["labels"], dict) and metrics.get("task") == "segmentation":
-        return {name: found.get("dice", {}).get("mean") for name, found in metrics["labels"].items()}
+        return {name: scores.get("dice", {}).get("mean") for name, scores in metrics["labels"].items()}
     models = metrics.get("models") or {}
     first: dict[str, Any] = next(iter(models.values()), {})
     return {name: score["mean"] for name, score in first.items() if isinstance(score, dict) and "mean" in score}
 
 
-def _licence(given: str | None, run: Run) -> tuple[str, bytes | None]:
-    """Identifier, and the text where a file was named; a package that is exported again keeps its own."""
-    if given is None:
-        known = run.read_json(MANIFEST).get("package", {}).get("licence", UNSPECIFIED)
-        return str(known), run.file(LICENCE).read_bytes() if run.file(LICENCE).is_file() else None
-    if Path(given).is_file():
-        return f"see {LICENCE}", Path(given).read_bytes()
-    if not given.strip() or len(given) > 100 or "\n" in given:
+def _licence(licence: str | None, run: Run) -> tuple[str, bytes | None]:
+    """Identifier, and the text if a file was given; None keeps the licence of an imported package."""
+    if licence is None:
+        current = run.read_json(MANIFEST).get("package", {}).get("licence", UNSPECIFIED)
+        return str(current), run.file(LICENCE).read_bytes() if run.file(LICENCE).is_file() else None
+    if Path(licence).is_file():
+        return f"see {LICENCE}", Path(licence).read_bytes()
+    if not licence.strip() or len(licence) > 100 or "\n" in licence:
         raise ConfigError(
-            f"licence {given[:40]!r}: must be an identifier such as CC-BY-4.0, or an existing text file", hint="licence"
+            f"licence {licence[:40]!r}: must be an identifier such as CC-BY-4.0, or an existing text file",
+            hint="licence",
         )
-    return given.strip(), None
+    return licence.strip(), None
 
 
-def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """The members of a run, `more` that lie in it, and the manifest of all of them."""
-    members = {name: run.file(name).read_bytes() for name in HASHED if run.file(name).is_file()} | more
+def _package_members(run: Run, licence: str, extra: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Members of a package: the run's files, `extra` ones, and the manifest of all of them."""
+    members = {name: run.file(name).read_bytes() for name in HASHED if run.file(name).is_file()} | extra
     if "split.csv" in members:
         members["split.csv"] = anonymised_split(run).to_csv(index=False, lineterminator="\n").encode()
     members["config.yaml"] = to_yaml(without_paths(load(run.file("config.yaml")))).encode()
@@ -153,16 +160,16 @@ def _whole(run: Run, licence: str, more: dict[str, bytes]) -> Iterator[tuple[str
 def anonymised_split(run: Run) -> pd.DataFrame:
     """split.csv without names and paths: case, patient (numbers), split, and the digest of the image's content.
 
-    By the digest an image is known again when it is segmented out of fold, though not another one of its patient; who
-    has not the image learns nothing from it. Numbers follow the digests, not the names. Images that are gone have
-    none, which is said.
+    The digest identifies a training image when it is segmented out of fold, but not another image of its patient, and
+    tells nothing to those who lack the image. Numbers follow the order of the digests, not of the names. Missing images
+    have no digest, with a warning.
     """
     table = read_table(run.file("split.csv"))
     if "sha256" in table:
         return table
     table["sha256"] = [hash_run_input(Path(path)) if path else "" for path in table["image"]]
-    if gone := int((table["sha256"] == "").sum()):
-        warn(f"{run.named}: {gone} of {len(table)} images that split.csv names are gone; out of fold they are unknown")
+    if missing := int((table["sha256"] == "").sum()):
+        warn(f"{run.named}: {missing} of {len(table)} images of split.csv are missing; out of fold they are unknown")
     hidden = table[["case", "patient", "split"]].astype(str).agg("\n".join, axis=1).map(_hash)
     table = table.assign(order=table["sha256"].where(table["sha256"] != "", hidden)).sort_values("order", kind="stable")
     for column in ("patient", "case"):

@@ -1,4 +1,4 @@
-"""Plan a training for a dataset."""
+"""`medseg plan`: plan a training for a dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medseg.training.planning import plan_dataset
 
 
 def plan_settings(config: Settings, out: Path) -> None:
-    """Plan for the dataset that the settings name, as `train` would read and split it."""
+    """Plan for the dataset in the settings, read and split as `train` does."""
     check_components(config)
     root, _ = resolve_data_root(config)
     plan_dataset(config, assign_splits(config, read_dataset(config, root)), out)

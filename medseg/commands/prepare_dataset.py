@@ -1,4 +1,4 @@
-"""`medseg data prepare`: a public dataset in its official layout as a dataset that medseg reads, without copies."""
+"""`medseg data prepare`: convert a public dataset's official layout to one that medseg reads, without copies."""
 
 from __future__ import annotations
 
@@ -28,59 +28,64 @@ SOURCES: dict[str, Callable[[Path], DatasetIndex]] = {
     "busi": read_busi, "busbra": read_busbra, "brats": read_brats, "ibsr18": read_ibsr18, "mrbrains": read_mrbrains,
     "lctsc": read_lctsc, "nnunet": as_source,
 }  # fmt: skip
-MADE = ("images", "masks", "labels.json", "prepare.csv", "prepare.json", "duplicates.csv")  # in OUT, before cases.csv
+OUTPUTS = (
+    "images",
+    "masks",
+    "labels.json",
+    "prepare.csv",
+    "prepare.json",
+    "duplicates.csv",
+)  # before cases.csv
 
 
 def prepare_dataset(name: str, raw: Path, out: Path) -> CaseLog:
-    """Write OUT: images/ and masks/ (links where the files can stand as they are), cases.csv, labels.json.
+    """Write images/ and masks/ (links if no conversion is needed), cases.csv and labels.json to `out`.
 
-    One entry a case in OUT/prepare.csv: failed where it cannot be used, review where it repeats another patient's
-    image (duplicates.csv). What an earlier try left in OUT without coming to cases.csv is made anew. Raises `DataError`
-    for an unknown name, a folder that holds nothing of the dataset and an OUT that holds one already, or other things.
+    One entry per case in prepare.csv: failed if it cannot be used, review if its image duplicates another patient's
+    (duplicates.csv). An unfinished earlier output is replaced. Raises `DataError` for an unknown name, a `raw` folder
+    without the dataset, or an `out` with a dataset or other files.
     """
     if name not in SOURCES:
         raise DataError(f"{name}: no such dataset{did_you_mean(name, list(SOURCES))} (known: {', '.join(SOURCES)})")
     if not raw.is_dir():
         raise DataError(f"{raw}: no such folder")
-    left = _left_behind(out)
+    leftovers = _unfinished_output(out)
     source = SOURCES[name](raw)
-    for path in left:
+    for path in leftovers:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    ledger, lines, prints = CaseLog(out / "prepare.csv"), [], PerceptualHashes()
-    ledger.amend([])  # from here on OUT is known as begun
+    log, lines, prints = CaseLog(out / "prepare.csv"), [], PerceptualHashes()
+    log.amend([])  # marks `out` as an unfinished output
     with progress("prepare", len(source.rows)) as bar:
         for row in source.rows:
             image = next(iter(row.images.values()))
-            with case_errors(ledger, row.case, image):
+            with case_errors(log, row.case, image):
                 lines.append(write_case(row, out))
                 prints.add(row.case, row.facts.get("patient", row.case), image)
             bar.advance(1, row.case)
     if not lines:
-        warn(f"{out}: no case could be used, so that there is no cases.csv; {ledger.file} says why")
-        return ledger
+        warn(f"{out}: no case could be used, so cases.csv is not written; {log.file} gives the reasons")
+        return log
     if source.values:
         write_json(out / "labels.json", dict(source.values))
-    report_duplicates(prints, out / "duplicates.csv", ledger)
-    atomic_write_text(out / "cases.csv", cases_csv(lines))  # last: it says that the dataset is whole
-    say(f"{len(lines)} cases in {out / 'cases.csv'}; look at them with medseg data check {out} organ=NAME")
-    return ledger
+    report_duplicates(prints, out / "duplicates.csv", log)
+    atomic_write_text(out / "cases.csv", cases_csv(lines))  # last: it marks the dataset as complete
+    say(f"{len(lines)} cases in {out / 'cases.csv'}; check them with medseg data check {out} organ=NAME")
+    return log
 
 
-def _left_behind(out: Path) -> list[Path]:
-    """What a try that was cut short left in `out`; `DataError` where something else is there."""
-    found = sorted(out.iterdir()) if out.is_dir() else []
-    if out / "cases.csv" in found:
-        raise DataError(
-            f"{out}: is not empty: it holds a dataset already (cases.csv); delete it or choose a new folder"
-        )
-    strange = [path.name for path in found if path.name not in MADE and not path.name.startswith(DRAFT)]
-    if strange or (found and out / "prepare.csv" not in found):
-        raise DataError(f"{out}: is not empty ({(strange or [found[0].name])[0]}); choose a new folder")
-    return found
+def _unfinished_output(out: Path) -> list[Path]:
+    """Files of an interrupted run in `out`; `DataError` if it contains anything else."""
+    paths = sorted(out.iterdir()) if out.is_dir() else []
+    if out / "cases.csv" in paths:
+        raise DataError(f"{out}: is not empty: it contains a dataset (cases.csv); delete it or choose a new folder")
+    other_names = [path.name for path in paths if path.name not in OUTPUTS and not path.name.startswith(DRAFT)]
+    if other_names or (paths and out / "prepare.csv" not in paths):
+        raise DataError(f"{out}: is not empty ({(other_names or [paths[0].name])[0]}); choose a new folder")
+    return paths
 
 
-def report_duplicates(prints: PerceptualHashes, file: Path, ledger: CaseLog) -> None:
-    """Write the pairs that show the same, and mark cases that repeat another patient's image."""
+def report_duplicates(prints: PerceptualHashes, file: Path, log: CaseLog) -> None:
+    """Write the duplicate pairs, and mark cases whose image duplicates another patient's for review."""
     twins = prints.twins()
     if not twins:
         return
@@ -90,6 +95,6 @@ def report_duplicates(prints: PerceptualHashes, file: Path, ledger: CaseLog) -> 
     for twin in twins:
         for case, other in ((twin.one, twin.other), (twin.other, twin.one)):
             if not twin.same_patient:
-                reasons.setdefault(case, f"{twin.kind} duplicate of {other}, which is another patient's")
-    ledger.review(reasons)
-    warn(f"{len(twins)} pairs of images show the same, {len(reasons)} cases of other patients among them: see {file}")
+                reasons.setdefault(case, f"{twin.kind} duplicate of {other} of another patient")
+    log.review(reasons)
+    warn(f"{len(twins)} pairs of duplicate images, {len(reasons)} cases among them of different patients: see {file}")

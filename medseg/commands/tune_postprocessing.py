@@ -1,4 +1,4 @@
-"""`medseg tune-postprocessing`: which rules of post-processing help, decided on patients that the models never saw."""
+"""`medseg tune-postprocessing`: select post-processing steps on held-out patients."""
 
 from __future__ import annotations
 
@@ -26,65 +26,65 @@ from medseg.utils.files import atomic_write_text
 Pairs = list[tuple[sitk.Image, sitk.Image]]
 Rules = dict[str, dict[str, Any]]
 Sizes = dict[str, dict[str, float]]
-# of a label's size: a piece below the first is rarely one of a few organs, below the second a speck
+# of a label's mean size: components below the first are rarely organs, below the second they are specks
 SIZE_FRACTIONS = (0.1, 0.01)
 
 
 def tune_postprocessing(runs: list[Run], out: Path) -> list[str]:
-    """Try every rule of the group `postprocess` on the held-out predictions of `runs`; write the helpful ones as YAML.
+    """Try every step of the group `postprocess` on the held-out predictions of `runs`; write the helpful ones as YAML.
 
-    A rule is kept where no label's mean Dice falls and one rises, on top of the rules kept before it. A minimum size
-    is tried label by label, as shares of the label's size in the training masks. Returns the names of what is kept.
-    Raises `ConfigError` where a run already has rules, or the runs have different labels.
+    A step is selected if no label's mean Dice falls and one rises, on top of the steps selected before. A minimum size
+    is tried by label, as fractions of the label's mean size in the training masks. Returns the selected names. Raises
+    `ConfigError` if a run already has post-processing, or the runs have different labels.
     """
     settings = [load(run.file("config.yaml")) for run in runs]
     labels = get_labels(settings[0])
     for run, config in zip(runs, settings, strict=True):
         if get_labels(config) != labels:
-            raise ConfigError(f"{run.named}: has other labels than {runs[0].named}; choose for one organ at a time")
+            raise ConfigError(f"{run.named}: has other labels than {runs[0].named}; tune one organ at a time")
         if config.postprocess:
-            raise ConfigError(f"{run.named}: was measured with rules already; train it with postprocess=none")
+            raise ConfigError(f"{run.named}: was evaluated with post-processing; train it with postprocess=none")
     pairs = _pairs(runs, labels)
     rules = _rules(labels, _sizes(runs, labels))
-    kept: Rules = {}
+    selected: Rules = {}
     best = scores(pairs, [], labels)
-    rows = [["as it is", *map(_shown, best), ""]]
-    with progress("choose", len(rules)) as bar:
+    rows = [["none", *map(_shown, best), ""]]
+    with progress("tune", len(rules)) as bar:
         for name, rule in rules.items():
-            found = scores(pairs, [*map(build, kept.values()), build(rule)], labels)
-            helps = improvements(best, found)
-            rows.append([name, *map(_shown, found), "kept" if helps else "left out"])
+            new_scores = scores(pairs, [*map(build, selected.values()), build(rule)], labels)
+            helps = improvements(best, new_scores)
+            rows.append([name, *map(_shown, new_scores), "selected" if helps else "rejected"])
             if helps:
-                kept[name], best = rule, found
+                selected[name], best = rule, new_scores
             bar.advance(1, name)
     table(f"mean Dice of {len(pairs)} held-out cases", ["rule", *labels.numbers, ""], rows)
-    head = f"# Rules that helped on {len(pairs)} held-out cases of {len(runs)} runs and made no label worse.\n"
-    names = {name.replace(".", "_"): rule for name, rule in kept.items()}
+    head = f"# Steps that improved {len(pairs)} held-out cases of {len(runs)} runs and made no label worse.\n"
+    names = {name.replace(".", "_"): rule for name, rule in selected.items()}
     atomic_write_text(out, head + yaml.safe_dump(names, sort_keys=False))
-    text = f"written: {out}; use it as postprocess={out.stem} from a folder of your own configs, in its postprocess/"
+    text = f"written: {out}; put it in postprocess/ of your own config folder and use postprocess={out.stem}"
     say(text, "config_dir=FOLDER")
-    return list(kept)
+    return list(selected)
 
 
 def scores(pairs: Pairs, rules: list[Any], labels: Labels) -> list[float]:
-    """Mean Dice of each label over the cases that show it, truth or prediction; NaN where none does."""
+    """Mean Dice of each label over the cases with it in reference or prediction; NaN without such cases."""
     table: list[list[float]] = []
     for mask, truth in pairs:
-        found = sitk.GetArrayFromImage(postprocess(mask, rules, labels))
-        wanted = sitk.GetArrayFromImage(truth)
+        predicted = sitk.GetArrayFromImage(postprocess(mask, rules, labels))
+        reference = sitk.GetArrayFromImage(truth)
         row = []
         for name in labels.numbers:
-            a, b = labels.layer(found, name), labels.layer(wanted, name)
+            a, b = labels.layer(predicted, name), labels.layer(reference, name)
             row.append(dice(a, b) if a.any() or b.any() else np.nan)
         table.append(row)
     columns = np.array(table).T
     return [float(np.nanmean(column)) if not np.isnan(column).all() else float("nan") for column in columns]
 
 
-def improvements(before: list[float], after: list[float], least: float = 1e-4) -> bool:
-    """Whether no label got worse and one got better by at least `least`."""
+def improvements(before: list[float], after: list[float], min_gain: float = 1e-4) -> bool:
+    """Whether no label got worse and one got better by at least `min_gain`."""
     known = [(a, b) for a, b in zip(before, after, strict=True) if not (np.isnan(a) or np.isnan(b))]
-    return all(b >= a - 1e-9 for a, b in known) and any(b >= a + least for a, b in known)
+    return all(b >= a - 1e-9 for a, b in known) and any(b >= a + min_gain for a, b in known)
 
 
 def _pairs(runs: list[Run], labels: Labels) -> Pairs:
@@ -92,7 +92,7 @@ def _pairs(runs: list[Run], labels: Labels) -> Pairs:
     for run in runs:
         file = run.file("evaluation.csv")
         if not file.is_file():
-            raise DataError(f"{run.named}: has no held-out case, so nothing can be chosen on it")
+            raise DataError(f"{run.named}: has no held-out cases to tune on")
         for case in dict.fromkeys(read_table(file)["case"]):
             name = f"{case}.nii.gz"
             folders = (run.file("predictions"), run.file("truth"))
@@ -102,31 +102,31 @@ def _pairs(runs: list[Run], labels: Labels) -> Pairs:
 
 
 def _rules(labels: Labels, sizes: Sizes) -> Rules:
-    """Every different rule of every choice of the group, as choice.rule; a minimum size for each label and share."""
-    found: Rules = {}
+    """Every distinct step of every choice of the group, as choice.step; a minimum size for each label and fraction."""
+    rules: Rules = {}
     for file in sorted((config_dir() / "postprocess").glob("*.yaml")):
         for name, rule in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items():
             sized = rule["_target_"].endswith(f".{MinimumSize.__name__}")
-            for key, one in (_minima(name, rule, labels, sizes) if sized else {name: rule}).items():
-                if one not in found.values():
-                    found[f"{file.stem}.{key}"] = one
-    return found
+            for key, variant in (_minima(name, rule, labels, sizes) if sized else {name: rule}).items():
+                if variant not in rules.values():
+                    rules[f"{file.stem}.{key}"] = variant
+    return rules
 
 
 def _minima(name: str, rule: dict[str, Any], labels: Labels, sizes: Sizes) -> Rules:
-    """A rule of a minimum size for each label and share, the greatest first; as it is where no size is known."""
-    found = {
-        f"{name}_{label}_{share:.0%}".rstrip("%"): rule | {unit: float(f"{share * size:.3g}"), "labels": [number]}
+    """A minimum-size step for each label and fraction, largest first; unchanged if no size is known."""
+    minima = {
+        f"{name}_{label}_{fraction:.0%}".rstrip("%"): rule | {unit: float(f"{fraction * size:.3g}"), "labels": [number]}
         for label, number in labels.numbers.items()
         for unit, size in sizes.get(label, {}).items()
-        for share in SIZE_FRACTIONS
+        for fraction in SIZE_FRACTIONS
     }
-    return found or {name: rule}
+    return minima or {name: rule}
 
 
 def _sizes(runs: list[Run], labels: Labels) -> Sizes:
-    """By label its mean size in an annotated training case: {"mm2": …} of pictures, {"mm3": …} of volumes."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """Mean size of each label in an annotated training case: {"mm2": …} for 2D images, {"mm3": …} for volumes."""
+    by_label: dict[str, dict[str, list[float]]] = {}
     for run in runs:
         facts = run.read_json("fingerprint.json")
         unit = {2: "mm2", 3: "mm3"}.get(len(facts["spacing_mm"]))
@@ -134,8 +134,8 @@ def _sizes(runs: list[Run], labels: Labels) -> Sizes:
             voxels, cases = facts["voxels"].get(label), facts["annotated"].get(label)
             if unit and voxels and cases:
                 size = voxels / cases * float(np.prod(facts["spacing_mm"]))
-                found.setdefault(label, {}).setdefault(unit, []).append(size)
-    return {label: {unit: float(np.mean(sizes)) for unit, sizes in row.items()} for label, row in found.items()}
+                by_label.setdefault(label, {}).setdefault(unit, []).append(size)
+    return {label: {unit: float(np.mean(sizes)) for unit, sizes in row.items()} for label, row in by_label.items()}
 
 
 def _shown(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Check settings before anything is read: types and ranges by the schema, then what values allow only together."""
+"""Check settings before data are read: types and ranges by the schema, then combinations of values."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from medseg.config.settings import (
 )
 from medseg.errors import ConfigError
 
-# What a plan can decide from the data.
+# Settings that a plan can derive from the data.
 AUTO = (
     "organ.spacing_mm", "organ.image_size", "segmenter.patch_size", "segmenter.batch_size",
     "segmenter.network.dimensions", "segmenter.network.depth", "segmenter.network.encoder", "segmenter.network.norm",
     "preprocess.intensity", "preprocess.grid",
 )  # fmt: skip
 
-# What may differ when a run goes on: how long, and where it is computed.
+# Settings that may differ when a run is resumed: how long, and where it is computed.
 SCHEDULE = ("trainer.fraction", "trainer.max_time", "segmenter.max_samples", "classifier.max_samples")
 MAY_CHANGE = (*SCHEDULE, "compute", "logger", "data.root", "data.cache")
 
@@ -46,11 +46,13 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def validate(values: dict[str, Any]) -> Settings:
-    """Typed settings of resolved plain values; `ConfigError` for the first that is wrong, unknown or missing."""
+    """Typed settings of resolved plain values; `ConfigError` for the first invalid, unknown or missing one."""
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
+        errors = sorted(
+            error.errors(), key=lambda e: e["type"] != "extra_forbidden"
+        )  # a misspelt key also causes a missing one
         raise ConfigError(_explain(errors[0], values)) from None
     for name, value in flatten(values).items():
         if value == "auto" and name.startswith("preprocess.") and name not in AUTO:
@@ -59,17 +61,19 @@ def validate(values: dict[str, Any]) -> Settings:
     return settings
 
 
-def check_kinds(values: dict[str, Any], base: dict[str, Any]) -> None:
-    """Arguments of components against the kind of their default in `base`, the settings before any override."""
+def check_types(values: dict[str, Any], base: dict[str, Any]) -> None:
+    """Check arguments of components against the type of their default in `base`, the settings before any override."""
     defaults = flatten(base)
     for name, value in flatten(values).items():
-        if name in defaults and value != "auto" and not _same_kind(value, defaults[name]):
-            raise ConfigError(f"{name}={value!r}: must be {_kind(defaults[name])}, as in {name}={defaults[name]!r}")
+        if name in defaults and value != "auto" and not _same_type(value, defaults[name]):
+            raise ConfigError(
+                f"{name}={value!r}: must be {_describe_type(defaults[name])}, as in {name}={defaults[name]!r}"
+            )
 
 
 def _explain(error: Any, values: dict[str, Any]) -> str:
-    """One line of our own for an error of pydantic's: the key, its value, and what it must be."""
-    path = [str(part) for part in error["loc"] if not str(part).startswith("#")]
+    """A one-line message for a pydantic error: the key, its value, and what it must be."""
+    path = [str(key) for key in error["loc"] if not str(key).startswith("#")]
     if error["type"] == "extra_forbidden":
         name = ".".join(path)
         model = _model_at(path[:-1])
@@ -78,10 +82,10 @@ def _explain(error: Any, values: dict[str, Any]) -> str:
     field: FieldInfo | None = None
     name, value = "", cast(Any, values)
     for length in range(1, len(path) + 1):
-        found = _field_at(path[:length])
-        if found is None:
+        key_field = _field_at(path[:length])
+        if key_field is None:
             break
-        field, name = found, ".".join(path[:length])
+        field, name = key_field, ".".join(path[:length])
         value = value.get(path[length - 1]) if isinstance(value, dict) else value
     assert field is not None, path
     if error["type"] == "missing":
@@ -101,7 +105,7 @@ def _field_at(path: Sequence[str]) -> FieldInfo | None:
 
 
 def _model_at(path: Sequence[str]) -> type[BaseModel] | None:
-    """The class of the group below dotted keys; of two kinds of a group, the one with more keys."""
+    """The class of the group at a path of keys; of several classes of a group, the one with most keys."""
     model: type[BaseModel] = Settings
     for key in path:
         field = model.model_fields.get(key)
@@ -117,27 +121,27 @@ def _plain_types(kind: Any) -> list[Any]:
     if get_origin(kind) is Annotated:
         return _plain_types(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
-        return [plain for part in get_args(kind) for plain in _plain_types(part)]
+        return [plain for member in get_args(kind) for plain in _plain_types(member)]
     return [kind]
 
 
 def describe(kind: Any, metadata: Sequence[Any] = ()) -> str:
     """A type in words: ``a whole number of at least 1``, ``null or text``, ``one of cpu, cuda``."""
-    metadata = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
+    metadata = [fact for item in metadata for fact in (item.metadata if isinstance(item, FieldInfo) else [item])]
     for item in metadata:
         if isinstance(item, Wording):
             return item.text
-    origin, parts = get_origin(kind), get_args(kind)
+    origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return describe(parts[0], [*metadata, *parts[1:]])
+        return describe(arguments[0], [*metadata, *arguments[1:]])
     if origin in (Union, UnionType):
-        short = [text for part, text in ((type(None), "null"), (Literal["auto"], "auto")) if part in parts]
-        long = [describe(part) for part in parts if part not in (type(None), Literal["auto"])]
+        short = [text for member, text in ((type(None), "null"), (Literal["auto"], "auto")) if member in arguments]
+        long = [describe(member) for member in arguments if member not in (type(None), Literal["auto"])]
         return " or ".join([*short, *long])
     if origin is Literal:
-        return "one of " + ", ".join(map(str, parts)) if len(parts) > 1 else str(parts[0])
+        return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else str(arguments[0])
     if origin is list:
-        return f"a list, each {describe(parts[0])}"
+        return f"a list, each {describe(arguments[0])}"
     if origin is dict or kind is dict:
         return "a group"
     return _bounded(kind, metadata) if kind in (int, float) else _KINDS.get(kind, "a group")
@@ -159,34 +163,36 @@ def _bounded(kind: Any, metadata: Sequence[Any]) -> str:
     return text
 
 
-def _same_kind(value: Any, default: Any) -> bool:
+def _same_type(value: Any, default: Any) -> bool:
     if default is None or value is None or default in ({}, "auto"):
         return True
     if isinstance(default, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, list) and isinstance(value, list):
         kinds = [item for item in default if item is not None]
-        return not kinds or all(item is None or _same_kind(item, kinds[0]) for item in value)
+        return not kinds or all(item is None or _same_type(item, kinds[0]) for item in value)
     return type(value) is type(default)
 
 
-def _kind(value: Any) -> str:
+def _describe_type(value: Any) -> str:
     return _KINDS.get(type(value), "a group")
 
 
 def check_resume(old: Settings, new: Settings, keys: list[str], run: str) -> None:
-    """`ConfigError` naming those of the given `keys` that differ from the `old` settings of the run and may not."""
-    before, now = flatten(old.to_dict()), flatten(new.to_dict())
-    given = [name for name in {**now, **before} if any(name == key or name.startswith(f"{key}.") for key in keys)]
-    told = {name: f"{name}={now.get(name)!r} (the run: {before.get(name)!r})" for name in given}
-    changed = [name for name in given if now.get(name) != before.get(name)]
-    other = [told[name] for name in changed if not _among(name, MAY_CHANGE)]
-    if other:
+    """`ConfigError` if any of `keys` differs from the `old` settings of the run and must not."""
+    old_values, new_values = flatten(old.to_dict()), flatten(new.to_dict())
+    names = [
+        name for name in {**new_values, **old_values} if any(name == key or name.startswith(f"{key}.") for key in keys)
+    ]
+    texts = {name: f"{name}={new_values.get(name)!r} (the run: {old_values.get(name)!r})" for name in names}
+    changed = [name for name in names if new_values.get(name) != old_values.get(name)]
+    refused = [texts[name] for name in changed if not _among(name, MAY_CHANGE)]
+    if refused:
         raise ConfigError(
-            f"resume={run}: {', '.join(other)}: a run goes on with its own settings; train another in a new run_dir. "
-            f"Only these may be given: {', '.join(MAY_CHANGE)}"
+            f"resume={run}: {', '.join(refused)}: a resumed run keeps its settings; train another in a new run_dir. "
+            f"Only these may change: {', '.join(MAY_CHANGE)}"
         )
-    longer = [told[name] for name in changed if _among(name, SCHEDULE)]
+    longer = [texts[name] for name in changed if _among(name, SCHEDULE)]
     if longer and old.task == "diagnosis" and isinstance(old.classifier, StackingSettings):
         raise ConfigError(
             f"resume={run}: {', '.join(longer)}: all folds of a stack have one schedule; train another in a new run_dir"
@@ -198,12 +204,12 @@ def _among(name: str, keys: Sequence[str]) -> bool:
 
 
 def check_combinations(settings: Settings) -> None:
-    """What each value allows but not together."""
+    """Check combinations of values."""
     organ, segmenter = settings.organ, settings.segmenter
     if isinstance(segmenter, UNetSettings):
         _check_network(segmenter, organ)
     if isinstance(settings.classifier, StackingSettings) and not settings.classifier.n_folds:
-        raise ConfigError("classifier.n_folds=0: a stack learns from folds; at least 2, or classifier=sequence_lstm")
+        raise ConfigError("classifier.n_folds=0: stacking is trained on folds; at least 2, or classifier=sequence_lstm")
     for name in {name for pair in organ.lateral_pairs for name in pair} - set(organ.labels):
         raise ConfigError(f"organ.lateral_pairs: {name!r} is not one of organ.labels {list(organ.labels)}")
     numbers = sorted(organ.labels.values())
@@ -213,12 +219,12 @@ def check_combinations(settings: Settings) -> None:
     if settings.task == "diagnosis" and len(organ.classes) < 2:
         raise ConfigError(f"task=diagnosis needs at least two organ.classes, not {organ.classes}")
     if settings.data.test_fraction == 1 and isinstance(segmenter, UNetSettings):
-        raise ConfigError("data.test_fraction=1 leaves nothing to learn from; it is for classical segmentation")
+        raise ConfigError("data.test_fraction=1 leaves no training cases; it is for classical segmentation")
     if not organ.exclusive_labels and (len(numbers) > 8 or organ.lateral_pairs):
         raise ConfigError("organ.exclusive_labels=false: at most 8 labels may overlap, and none may be a lateral pair")
     if not organ.exclusive_labels and organ.intensity_rank and not isinstance(segmenter, UNetSettings):
         raise ConfigError(
-            "organ.exclusive_labels=false: labels of classical segmentation cannot overlap; take "
+            "organ.exclusive_labels=false: labels of classical segmentation cannot overlap; use "
             "organ.exclusive_labels=true"
         )
 
@@ -230,16 +236,18 @@ def _check_codes(codes: dict[str, list[str]]) -> None:
     for name, pair in codes.items():
         if len(pair) != 2 or not all(re.fullmatch(r"\d{6,16} \S.*", code) for code in pair):
             raise ConfigError(
-                f"organ.snomed_codes.{name}={pair!r}: must be two codes of SNOMED CT, its category's and its own, each "
+                f"organ.snomed_codes.{name}={pair!r}: must be two SNOMED CT codes, of its category and its type, each "
                 "with its meaning, e.g. [91723000 Anatomical structure, 39607008 Lung]"
             )
 
 
 def _check_network(segmenter: UNetSettings, organ: OrganSettings) -> None:
     if "x" in segmenter.predict.mirror_axes and organ.lateral_pairs:
-        raise ConfigError("segmenter.predict.mirror_axes=[x] would average a lateral pair with its twin; leave x out")
+        raise ConfigError("segmenter.predict.mirror_axes=[x] would average the labels of a lateral pair; leave x out")
     network, patch = segmenter.network, segmenter.patch_size
-    if network.encoder not in ("none", "auto") and (network.dimensions == 3 or network.depth not in (PRETRAINED_DEPTH, "auto")):
+    if network.encoder not in ("none", "auto") and (
+        network.dimensions == 3 or network.depth not in (PRETRAINED_DEPTH, "auto")
+    ):
         raise ConfigError(
             f"segmenter.network.encoder={network.encoder}: is for images and slices, with "
             f"segmenter.network.dimensions=2 and segmenter.network.depth={PRETRAINED_DEPTH}, not "
@@ -266,7 +274,7 @@ def _check_patch(network: NetworkSettings, patch: list[Any]) -> None:
             )
     if all(size == factor for size in patch):
         raise ConfigError(
-            f"segmenter.patch_size={patch}: leaves one voxel at the lowest level; take at least {2 * factor}"
+            f"segmenter.patch_size={patch}: leaves one voxel at the lowest level; use at least {2 * factor}"
         )
 
 
@@ -274,7 +282,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """``, did you mean X?`` for the nearest known words, or nothing."""
     known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
-    if not near:  # right last part, wrong place
+    if not near:  # right key in the wrong group
         last = word.rsplit(".", 1)[-1]
         near = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], last).ratio() > 0.8][
             :2

@@ -1,7 +1,7 @@
 """Compose settings from configs/ and a command line's KEY=VALUE with Hydra.
 
-Hydra's errors are guessed at from their text, and its multirun reads `sys.argv`: both stand here alone, tested with the
-pinned version.
+Hydra's errors are recognised by their text, and its multirun reads `sys.argv`: both only in this module, tested with
+the pinned version.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import medseg
-from medseg.config.checks import check_kinds, check_resume, did_you_mean, flatten
+from medseg.config.checks import check_resume, check_types, did_you_mean, flatten
 from medseg.config.load import first_line, load, plain, typed
 from medseg.config.settings import OrganSettings, Settings
 from medseg.errors import ConfigError, MedsegError
 
-# facts of an organ that medseg's code reads itself; all others are read by other groups as ${organ.…}
+# facts of an organ that medseg's code reads; all others are read by other groups as ${organ.…}
 READ_BY_CODE = (
     "name", "channels", "colour_channels", "labels", "exclusive_labels", "snomed_codes", "lateral_pairs", "classes",
     "positive_classes", "target_level", "clinical_rule", "slice_label_from", "phantom",
@@ -33,49 +33,47 @@ READ_BY_CODE = (
 
 
 def config_dir() -> Path:
-    """The folder of YAML files: inside the installed package, or beside it in a checkout."""
+    """The folder of YAML files: inside the installed package, or next to it in a checkout."""
     package = Path(medseg.__file__).resolve().parent
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "config.yaml").is_file():
             return folder
-    raise ConfigError(
-        f"medseg's configs are missing beside {package}: the installation is incomplete, install it again"
-    )
+    raise ConfigError(f"medseg's configs are missing in {package}: the installation is incomplete, install it again")
 
 
 def group_choices(extra: Path | None = None) -> dict[str, list[str]]:
     """Each config group with its choices, e.g. ``{"organ": ["lung"], …}``."""
-    found: dict[str, set[str]] = {}
+    choices: dict[str, set[str]] = {}
     for root in [config_dir(), *([extra] if extra is not None and extra.is_dir() else [])]:
         for folder in filter(Path.is_dir, root.iterdir()):
-            found.setdefault(folder.name, set()).update(file.stem for file in folder.glob("*.yaml"))
-    return {group: sorted(names) for group, names in sorted(found.items())}
+            choices.setdefault(folder.name, set()).update(file.stem for file in folder.glob("*.yaml"))
+    return {group: sorted(names) for group, names in sorted(choices.items())}
 
 
 def compose(overrides: list[str], extra: Path | None = None) -> Settings:
-    """The checked settings for a command line's ``KEY=VALUE``; raises `ConfigError` with the way out."""
+    """The checked settings for a command line's ``KEY=VALUE``; raises `ConfigError`."""
     groups = group_choices(extra)
-    resumed = next((text.partition("=")[2] for text in overrides if _key(text) == "resume"), "null")
-    if resumed != "null":
-        return _resumed(overrides, Path(resumed), extra)
-    chosen = [text for text in overrides if _key(text) in groups]
-    base = _compose(chosen, extra, groups)
-    composed = _compose(overrides, extra, groups, known=base) if len(chosen) < len(overrides) else base
+    resumed_run = next((text.partition("=")[2] for text in overrides if _key(text) == "resume"), "null")
+    if resumed_run != "null":
+        return _resumed(overrides, Path(resumed_run), extra)
+    group_overrides = [text for text in overrides if _key(text) in groups]
+    base = _compose(group_overrides, extra, groups)
+    composed = _compose(overrides, extra, groups, known=base) if len(group_overrides) < len(overrides) else base
     settings = from_composition(composed)
-    check_kinds(settings.to_dict(), plain(base))
+    check_types(settings.to_dict(), plain(base))
     _require_read([_key(text) for text in overrides], composed)
     return settings
 
 
 def from_composition(composed: DictConfig) -> Settings:
-    """Typed settings of what Hydra composed; a user's own trainer or compute file may state a part of the group."""
+    """Typed settings of Hydra's composition; a user's trainer or compute file may be incomplete."""
     for group, default in (("trainer", "default"), ("compute", "auto")):
         composed[group] = OmegaConf.merge(OmegaConf.load(config_dir() / group / f"{default}.yaml"), composed[group])
     return typed(composed)
 
 
 def _require_read(keys: list[str], composed: DictConfig) -> None:
-    """`ConfigError` for an override of a fact of the organ that no chosen group reads: it would do nothing."""
+    """`ConfigError` for an override of an organ's fact that no chosen group reads."""
     rest = {key: value for key, value in OmegaConf.to_container(composed).items() if key != "organ"}  # type: ignore[union-attr]
     references = " ".join(value for value in _leaves(rest) if isinstance(value, str) and "${" in value)
     for key in keys:
@@ -84,8 +82,8 @@ def _require_read(keys: list[str], composed: DictConfig) -> None:
         if group != "organ" or fact in READ_BY_CODE or fact not in OrganSettings.model_fields:
             continue
         if not re.search(rf"\$\{{organ\.{fact}\b", references):
-            own = f"; set segmenter.{fact}" if f"segmenter.{fact}" in flatten(plain(composed)) else ""
-            raise ConfigError(f"{key}: none of the chosen groups reads it, so that it would do nothing{own}")
+            advice = f"; set segmenter.{fact}" if f"segmenter.{fact}" in flatten(plain(composed)) else ""
+            raise ConfigError(f"{key}: none of the chosen groups reads it, so it has no effect{advice}")
 
 
 def _leaves(tree: Any) -> list[Any]:
@@ -94,9 +92,9 @@ def _leaves(tree: Any) -> list[Any]:
 
 
 def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Settings:
-    """The settings of a run to be continued, changed only where the command line says so."""
+    """The settings of a run to resume, with the command line's changes."""
     if not (run / "config.yaml").is_file():
-        raise ConfigError(f"resume={run}: no run there (config.yaml is missing)")
+        raise ConfigError(f"resume={run}: not a run folder (config.yaml is missing)")
     old = load(run / "config.yaml")
     rest = [text for text in overrides if _key(text) not in ("resume", "organ", "task")]
     facts = {"organ": old.organ.name, "task": old.task}
@@ -105,7 +103,7 @@ def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Settings:
         if value != facts.get(key, value):
             raise ConfigError(f"{text}: the run {run} is {key}={facts[key]}; train another in a new run_dir")
         if key == "run_dir":
-            raise ConfigError("resume continues in its own folder: leave run_dir out")
+            raise ConfigError("resume continues in the run's own folder: do not set run_dir")
     new = compose([*(f"{key}={value}" for key, value in facts.items()), *rest], extra)
     check_resume(old, new, [_key(text) for text in rest], str(run))
     merged, changed = OmegaConf.create(old.to_dict()), OmegaConf.create(new.to_dict())
@@ -116,14 +114,14 @@ def _resumed(overrides: list[str], run: Path, extra: Path | None) -> Settings:
 
 
 def multirun(overrides: list[str], extra: Path | None, job: Callable[[Settings], Any]) -> None:
-    """Run `job` once per combination through Hydra's own multirun, its sweepers and launchers."""
+    """Run `job` once per combination with Hydra's multirun, its sweepers and launchers."""
     import hydra
 
     groups = group_choices(extra)
     for text in overrides:
         key, _, values = text.partition("=")
         if key in ("run_dir", "resume"):
-            raise ConfigError(f"{text}: one folder cannot hold several runs; leave it out of a multirun")
+            raise ConfigError(f"{text}: one folder cannot contain several runs; do not set it in a multirun")
         for value in values.split(",") if key in groups else []:
             if value not in groups[key]:
                 raise ConfigError(_no_choice(key, value, groups))
@@ -181,7 +179,7 @@ def _key(text: str) -> str:
 
 
 def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]], known: DictConfig | None) -> str:
-    """Hydra's message in a user's words, with the nearest right spelling."""
+    """Hydra's error as a message for users, with similar names."""
     if not any(_key(text) == "organ" for text in overrides) and "organ" in str(error):
         return f"no organ chosen: add organ=NAME, one of {', '.join(groups['organ'])}"
     for text in overrides:
@@ -194,7 +192,7 @@ def _explain(error: Exception, overrides: list[str], groups: dict[str, list[str]
         if key in groups and not text.startswith("~") and value not in groups[key] and value not in ("null", ""):
             return _no_choice(key, value, groups)
     keys = [*flatten(plain(known)), *groups] if known is not None else []
-    parents = {part for name in keys for part in _parents(name)}
+    parents = {parent for name in keys for parent in _parents(name)}
     for text in overrides if keys else []:
         key = _key(text)
         if not text.startswith("+") and key not in keys and key not in parents:

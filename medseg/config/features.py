@@ -1,4 +1,4 @@
-"""Choices of the group `features`, which need no organ."""
+"""Choices of the group `features`, without composing an organ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medseg.errors import ConfigError
 
 
 def feature_settings(choice: str) -> FeatureSettings:
-    """A choice of the group `features`; ConfigError for one that there is not."""
+    """Settings of a choice of the group `features`; ConfigError for an unknown one."""
     names = group_choices()["features"]
     if choice not in names:
         raise ConfigError(
@@ -29,17 +29,19 @@ def feature_settings(choice: str) -> FeatureSettings:
 
 
 def features_for_labels(labels: Iterable[str]) -> str:
-    """The choice of the group `features` that the organ with just these labels makes; ConfigError where none has."""
-    wanted, made = set(map(str, labels)), {}
+    """The choice of the group `features` of the organ with exactly these labels; ConfigError if there is none."""
+    names, choices = set(map(str, labels)), {}
     for organ in group_choices()["organ"]:
         recipe = read_plain(config_dir() / "organ" / f"{organ}.yaml")
-        made[organ] = next(str(part["override /features"]) for part in recipe.defaults if "override /features" in part)
-        if set(map(str, recipe.organ.labels)) == wanted:
-            return made[organ]
-    choices = ", ".join(name for name in group_choices()["features"] if name != "none")
-    organs = "; ".join(f"{organ}: {choice}" for organ, choice in made.items())
+        choices[organ] = next(
+            str(entry["override /features"]) for entry in recipe.defaults if "override /features" in entry
+        )
+        if set(map(str, recipe.organ.labels)) == names:
+            return choices[organ]
+    all_choices = ", ".join(name for name in group_choices()["features"] if name != "none")
+    organs = "; ".join(f"{organ}: {choice}" for organ, choice in choices.items())
     raise ConfigError(
-        f"choose which features to extract: no organ has the labels {', '.join(sorted(wanted))}. "
-        f"Choices: {choices}. What each organ uses: {organs}. radiomics fits any label",
+        f"choose which features to extract: no organ has the labels {', '.join(sorted(names))}. "
+        f"Choices: {all_choices}. Used by the organs: {organs}. radiomics fits any label",
         hint="features",
     )

@@ -1,4 +1,4 @@
-"""Read, change and write settings that were composed before: a run's config.yaml, a choice of the group `features`."""
+"""Read, change and write composed settings: a run's config.yaml, a choice of the group `features`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from medseg.runs.run import ENCODER
 
 
 def load(file: Path) -> Settings:
-    """The settings a run was made with. They may be a stranger's: only plain values are taken, see `safe_yaml`."""
+    """The settings of a run. The file is untrusted: only plain values are accepted, see `safe_yaml`."""
     return typed_run(read_plain(file), file)
 
 
 def read_plain(file: Path) -> DictConfig:
-    """A YAML file of plain values; `ModelError` for one that holds anything else or cannot be read."""
+    """Read a YAML file of plain values; `ModelError` if it has anything else or cannot be read."""
     try:
         text = file.read_text(encoding="utf-8")
         require_plain_yaml(text)
@@ -36,7 +36,7 @@ def read_plain(file: Path) -> DictConfig:
 
 
 def typed_run(content: DictConfig, file: Path) -> Settings:
-    """`typed`, of a run's own file: what is wrong there is a fault of the model."""
+    """`typed` of a run's file; its errors are a `ModelError`."""
     try:
         return typed(content)
     except ConfigError as error:
@@ -44,14 +44,14 @@ def typed_run(content: DictConfig, file: Path) -> Settings:
 
 
 def typed(composed: DictConfig) -> Settings:
-    """Checked settings of a composition, which is kept for `with_values`."""
+    """Checked settings of a composition, which is stored for `with_values`."""
     settings = validate(plain(composed))
     settings._source = composed
     return settings
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:
-    """The resolved composition as plain values; a reference that leads nowhere is a `ConfigError`."""
+    """The resolved composition as plain values; an invalid reference is a `ConfigError`."""
     try:
         return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
@@ -59,7 +59,7 @@ def plain(composed: DictConfig) -> dict[str, Any]:
 
 
 def with_values(settings: Settings, values: dict[str, Any]) -> Settings:
-    """A copy with some settings, by their dotted names, set; references to them follow. Checked again."""
+    """A checked copy with some settings, given by dotted names, changed; references to them follow."""
     source = settings._source if settings._source is not None else settings.to_dict()
     copy: DictConfig = OmegaConf.create(
         dict(OmegaConf.to_container(source, resolve=False)) if isinstance(source, DictConfig) else source  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def with_values(settings: Settings, values: dict[str, Any]) -> Settings:
 
 
 def auto_keys(settings: Settings) -> list[str]:
-    """The settings that are left to a plan."""
+    """Settings with the value auto, which a plan decides."""
     values = flatten(settings.to_dict())
     return [key for key in AUTO if isinstance(values.get(key), str) and values[key] == "auto"]
 

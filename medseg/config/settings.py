@@ -1,6 +1,6 @@
-"""Typed settings: each key of configs/ once, with its type, range, unit and meaning.
+"""Typed settings: every key of configs/ with its type, range, unit and meaning.
 
-The YAML files hold the values; `docs/settings.md` is generated from these classes. A key that no class has is refused.
+The YAML files have the values; `docs/reference/settings.md` is generated from these classes. Unknown keys are refused.
 `_target_` mappings (components) stay plain: their keys are the arguments of the class they name, see `components`.
 """
 
@@ -21,13 +21,13 @@ Component = dict[str, Any]
 
 @dataclass(frozen=True)
 class Wording:
-    """How a message and the reference page describe a type, where its bounds do not say it."""
+    """How messages and the reference page describe a type, if its bounds are not enough."""
 
     text: str
 
 
 def _texts(value: Any) -> Any:
-    """Names that YAML reads as numbers are names all the same."""
+    """Convert names that YAML reads as numbers to text."""
     if isinstance(value, list):
         return [str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for item in value]
     return value
@@ -43,9 +43,9 @@ def _duration(value: str) -> str:
     return value
 
 
-def _zero_or(least: int) -> Callable[[int], int]:
+def _zero_or(minimum: int) -> Callable[[int], int]:
     def check(value: int) -> int:
-        if isinstance(value, int) and 0 < value < least:
+        if isinstance(value, int) and 0 < value < minimum:
             raise ValueError
         return value
 
@@ -67,7 +67,7 @@ FoldCount = Annotated[Index, BeforeValidator(_zero_or(2)), Wording("a whole numb
 
 
 class Group(BaseModel):
-    """A group of settings: no key but those stated, no value converted, nothing changed after construction."""
+    """A group of settings: unknown keys are refused, values are not converted, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -79,7 +79,7 @@ class DataSettings(Group):
     mask_suffix: str | dict[str, str] | None = Field(
         description="What follows the image's stem in a mask's name, or {label: suffix, …}, a file each."
     )
-    masks: str | None = Field(description="Diagnosis: a folder of masks used in place of the dataset's own.")
+    masks: str | None = Field(description="Diagnosis: a folder of masks used instead of the dataset's own.")
     missing_mask: Literal["ignore", "background"] = Field(
         description="A label without its own file: ignore (not annotated) or background (annotated, absent)."
     )
@@ -90,13 +90,15 @@ class DataSettings(Group):
     mask_values: dict[str, int | list[int]] | None = Field(
         description="Pixel values of each label in a mask; null: labels.json, or 1, 2, 3 …"
     )
-    split_column: str = Field(description="Column of the table that says train, valid or test.")
+    split_column: str = Field(description="Column of the table with train, valid or test.")
     label_column: str = Field(description="Column with the class of a case or frame.")
     exclude_classes: Names = Field(description="Cases of these classes are not used.")
     patient_column: str = Field(description="Column that names the patient; rows of one patient are never split.")
-    test_fraction: Fraction = Field(description="Fraction of patients held out for testing where no split is given.")
+    test_fraction: Fraction = Field(
+        description="Fraction of patients held out for testing if the dataset has no split."
+    )
     n_folds: Annotated[int, Field(ge=2)] | None = Field(
-        description="Cross-validation by patient in place of any split; as many as patients: leave one out."
+        description="Cross-validation by patient instead of any split; the number of patients: leave one out."
     )
     fold: Index = Field(description="The fold that is held out, from 0.")
     time_axis: Literal[2, 3] | None = Field(description="Axis of an image that is time (cine sequences).")
@@ -107,7 +109,7 @@ class DataSettings(Group):
 
 
 class OrganSettings(Group):
-    """The recipe's facts about the images and their labels. Other groups read them as `${organ.…}`."""
+    """The organ's facts about the images and their labels. Other groups read them as `${organ.…}`."""
 
     name: str = Field(description="Name of the recipe.")
     channels: Annotated[list[str], Field(min_length=1)] = Field(description="Names of an image's channels.")
@@ -117,7 +119,7 @@ class OrganSettings(Group):
     snomed_codes: dict[str, list[str]] = Field(description="SNOMED CT category and type of a label, for DICOM SEG.")
     lateral_pairs: list[list[str]] = Field(description="Pairs of labels that swap sides in a mirrored image.")
     classes: Names = Field(description="Classes of the diagnosis.")
-    positive_classes: Names = Field(description="The classes that call for action.")
+    positive_classes: Names = Field(description="The classes that count as positive.")
     target_level: Literal["case", "frame"] = Field(description="What the diagnosis labels.")
     clinical_rule: Component | None = Field(description="A clinical rule that is evaluated as a baseline.")
     slice_label_from: str | None = Field(
@@ -127,19 +129,19 @@ class OrganSettings(Group):
         description="x y z spacing in mm of the network's grid; null keeps the image's own."
     )
     window_hu: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
-        description="Lowest and highest HU shown to the network."
+        description="Lowest and highest HU of the network's input."
     )
     field_of_view_px: Count = Field(description="Width in pixels that a round field of view is resized to.")
     max_samples: Count = Field(description="Training samples of a 2D network of this organ.")
     context_slices: Index = Field(description="Neighbouring slices on each side that a 2D network sees.")
     mirror_axes: list[Literal["x", "y", "z"]] = Field(description="Axes of test-time mirroring.")
     image_size: list[Count] | Auto = Field(description="x y size in pixels that 2D images are resized to.")
-    field_of_view: Component | None = Field(description="What finds the part of an image that holds anatomy.")
+    field_of_view: Component | None = Field(description="Finds the region of an image with anatomy.")
     intensity_rank: dict[str, str | int] | None = Field(
         description="Brightness of each label for classical segmentation: dark, bright, or its rank 1, 2, 3 …"
     )
-    classical_unsupported_reason: str = Field(description="Why classical segmentation makes no sense here.")
-    phantom: Component | None = Field(None, description="What makes synthetic cases; null: none.")
+    classical_unsupported_reason: str = Field(description="Why classical segmentation is unsuitable for this organ.")
+    phantom: Component | None = Field(None, description="Makes synthetic cases; null: none.")
 
 
 class AugmentSettings(Group):
@@ -196,7 +198,7 @@ class PredictSettings(Group):
 
 
 class Planned(NamedTuple):
-    """The sizes of a U-Net's training: patch x y [z], patches a step, dimensions, levels below the first."""
+    """Sizes of a U-Net's training: patch x y [z], patches per step, dimensions, levels below the first."""
 
     patch: tuple[int, ...]
     batch: int
@@ -210,8 +212,8 @@ class UNetSettings(Group):
     network: NetworkSettings = Field(description="The network.")
     patch_size: list[int] | Auto = Field(description="x y [z] size of a training patch, multiples of 2^depth.")
     context_slices: Index = Field(description="Neighbouring slices on each side, as channels of a 2D network.")
-    batch_size: Count | Auto = Field(description="Patches a step.")
-    max_samples: Count = Field(description="Patches shown in a whole training.")
+    batch_size: Count | Auto = Field(description="Patches per step.")
+    max_samples: Count = Field(description="Patches in a whole training.")
     foreground_fraction: Fraction = Field(description="Fraction of patches placed on a labelled structure.")
     loss: Component = Field(description="The loss.")
     optimizer: OptimizerSettings = Field(description="The optimiser.")
@@ -220,7 +222,7 @@ class UNetSettings(Group):
     predict: PredictSettings = Field(description="Prediction.")
 
     def planned(self) -> Planned:
-        """Sizes as numbers; `ConfigError` where one is still auto, which `plan` resolves before a training."""
+        """Sizes as numbers; `ConfigError` if one is auto, which `plan` resolves before a training."""
         values = (self.patch_size, self.batch_size, self.network.dimensions, self.network.depth)
         patch, batch, dimensions, depth = values
         if isinstance(patch, str) or isinstance(batch, str) or isinstance(dimensions, str) or isinstance(depth, str):
@@ -238,8 +240,8 @@ class ClassicalSettings(Group):
 class CandidateSettings(Group):
     """Ranking of look-alike regions; without `finder` nothing is ranked."""
 
-    finder: Component | None = Field(None, description="What finds and chooses candidate regions.")
-    min_iou: Fraction = Field(1.0, description="IoU with a structure from which a candidate counts as it.")
+    finder: Component | None = Field(None, description="Finds and selects candidate regions.")
+    min_iou: Fraction = Field(1.0, description="IoU with a structure from which a candidate counts as a match.")
     exclude_features: list[str] = Field([], description="Candidate features that are not used.")
 
 
@@ -247,7 +249,7 @@ class FeatureSettings(Group):
     """Features of images in masks: of a frame, along a profile (slices, sectors, quadrants), of a sequence."""
 
     max_side_px: Index = Field(0, description="Longer side in pixels that 2D images are resized to; 0: as they are.")
-    pixel_mm: Positive | None = Field(None, description="mm of a pixel where files have no scale.")
+    pixel_mm: Positive | None = Field(None, description="mm per pixel for files without a scale.")
     per_slice: bool = Field(False, description="Each axial slice is a frame of its own.")
     frame: dict[str, Component] = Field(description="Feature functions of a frame.")
     profile: dict[str, Component] = Field(description="Feature functions of each step of a profile.")
@@ -291,17 +293,17 @@ class ForecastSettings(Group):
     """Forecast of the respiratory signal."""
 
     horizon_s: Positive = Field(description="How far ahead, in seconds.")
-    n_lags: Count = Field(description="Points of the past that it reads.")
+    n_lags: Count = Field(description="Number of past samples that it reads.")
     lag_step_s: Positive = Field(description="Seconds between them.")
     hidden: Count = Field(description="Units of its LSTM.")
-    max_samples: Index = Field(description="Windows shown in its training.")
+    max_samples: Index = Field(description="Windows in its training.")
 
 
 class BaselineSettings(Group):
     """The linear baseline of a sequence classifier."""
 
-    frames_before: Index = Field(description="Frames before that it sees.")
-    frames_after: Index = Field(description="Frames after that it sees.")
+    frames_before: Index = Field(description="Earlier frames that it reads.")
+    frames_after: Index = Field(description="Later frames that it reads.")
     c: Positive = Field(description="Inverse strength of the logistic penalty.")
     alpha: Annotated[float, Field(ge=0)] = Field(description="Strength of the ridge penalty.")
 
@@ -315,8 +317,8 @@ class SequenceLSTMSettings(Group):
     slopes: bool = Field(description="Add the change of every feature per second.")
     window: Count = Field(description="Frames of a training window.")
     augment: SequenceAugmentSettings = Field(description="Augmentation.")
-    batch_size: Count = Field(description="Windows a step.")
-    max_samples: Count = Field(description="Windows shown in a whole training.")
+    batch_size: Count = Field(description="Windows per step.")
+    max_samples: Count = Field(description="Windows in a whole training.")
     signal_loss_weight: Annotated[float, Field(ge=0)] = Field(description="Weight of the signal's error in the loss.")
     optimizer: SequenceOptimizerSettings = Field(description="The optimiser.")
     early_stopping: EarlyStoppingSettings = Field(description="Early stopping.")
@@ -324,7 +326,7 @@ class SequenceLSTMSettings(Group):
     baseline: BaselineSettings = Field(description="Linear baseline.")
     n_folds: FoldCount = Field(description="Folds of the training patients for calibration and stacking; 0: none.")
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="Prediction sets miss the true class with this probability."
+        description="Probability that a prediction set misses the true class."
     )
     match_prevalence: bool = Field(description="Calibrate to the class frequencies of the training cases.")
 
@@ -333,8 +335,8 @@ class FeatureSelectionSettings(Group):
     """Feature selection on training rows."""
 
     method: Literal["all", "mutual_information", "rfe"] = Field(description="Method.")
-    count: Count = Field(description="Features that are kept.")
-    max_correlation: Fraction = Field(description="Of two features with a higher correlation one is dropped.")
+    count: Count = Field(description="Number of selected features.")
+    max_correlation: Fraction = Field(description="Of two features with a higher correlation one is removed.")
 
 
 class LogisticSettings(Group):
@@ -353,7 +355,7 @@ class StackingSettings(SequenceLSTMSettings):
     """Logistic regression, an ensemble and an LSTM, stacked."""
 
     final_model: Literal["logistic", "ensemble", "lstm", "stack"] = Field(
-        description="Whose answer is the diagnosis; all are evaluated."
+        description="Model whose prediction is the diagnosis; all are evaluated."
     )
     feature_selection: FeatureSelectionSettings = Field(description="Feature selection.")
     logistic: LogisticSettings = Field(description="Logistic regression.")
@@ -363,23 +365,23 @@ class StackingSettings(SequenceLSTMSettings):
 class TrainerSettings(Group):
     """How long and how carefully to train."""
 
-    fraction: Positive = Field(description="Fraction of the recipe's training samples.")
-    max_time: Duration | None = Field(description="DD:HH:MM:SS of training, all parts of a resumed one together.")
+    fraction: Positive = Field(description="Fraction of the organ's training samples.")
+    max_time: Duration | None = Field(description="DD:HH:MM:SS of training, including the time before a resume.")
     gradient_clip_val: Annotated[float, Field(ge=0)] = Field(description="Largest gradient norm; 0: no clipping.")
     checkpoint_every_n_steps: Count = Field(description="Steps between checkpoints.")
     n_validations: Index = Field(description="Validations in a whole training, for the curves; 0: none.")
 
 
 class ComputeSettings(Group):
-    """Where it runs."""
+    """Hardware: device, precision, threads and processes."""
 
-    accelerator: Literal["auto", "cpu", "cuda"] = Field(description="auto: the GPU where there is one.")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(description="auto: the GPU if there is one.")
     devices: Literal[1] = Field(description="Devices; one process writes a run.")
     precision: Annotated[Literal["auto", "32", "bf16", "16"], BeforeValidator(_text)] = Field(
-        description="auto: bf16 where the processor or GPU computes in it."
+        description="auto: bf16 if the CPU or GPU supports it."
     )
-    num_threads: Count | Auto = Field(description="Threads; auto: cores that are free.")
-    num_workers: Index | Auto = Field(description="Processes that prepare batches; auto: 0, beside a GPU up to 6.")
+    num_threads: Count | Auto = Field(description="Threads; auto: the number of free cores.")
+    num_workers: Index | Auto = Field(description="Processes that prepare batches; auto: 0, with a GPU up to 6.")
 
 
 def _segmenter_kind(value: Any) -> str:
@@ -403,15 +405,17 @@ Classifier = Annotated[
 
 
 class Settings(Group):
-    """Everything that a command line's KEY=VALUE and the configs say."""
+    """All settings of the configs and the command line's KEY=VALUE."""
 
-    task: Literal["segmentation", "diagnosis"] = Field(description="What is trained.")
-    seed: Index = Field(description="Of weights, sampling, augmentation, splits and phantoms.")
+    task: Literal["segmentation", "diagnosis"] = Field(description="Train a segmenter or a classifier.")
+    seed: Index = Field(description="Random seed of weights, sampling, augmentation, splits and phantoms.")
     run_dir: str | None = Field(description="Folder that the run is written to; null: runs/ORGAN/N.")
-    plan: str | None = Field(description="plan.yaml of `medseg plan` for settings that are auto; null: plan now.")
+    plan: str | None = Field(
+        description="plan.yaml of `medseg plan` for settings that are auto; null: plan during training."
+    )
     resume: str | None = Field(description="A run folder to continue, in place.")
     data: DataSettings = Field(description="The dataset.")
-    organ: OrganSettings = Field(description="The recipe's facts.")
+    organ: OrganSettings = Field(description="Facts of the organ.")
     quality: dict[str, Component | None] = Field(description="Image quality checks by name.")
     preprocess: dict[str, Component | Auto | None] = Field(description="Preprocessing steps by name, in order.")
     augment: AugmentSettings = Field(description="Augmentation of training patches.")
@@ -422,21 +426,21 @@ class Settings(Group):
     classifier: Classifier = Field(description="The classifier of a diagnosis.")
     trainer: TrainerSettings = Field(description="Training.")
     compute: ComputeSettings = Field(description="Hardware.")
-    logger: Component = Field(description="A further Lightning logger.")
+    logger: Component = Field(description="An additional Lightning logger.")
     _source: Any = PrivateAttr(None)  # the composition with its references, for `compose.with_values`
 
     def unet(self) -> UNetSettings:
-        """The segmenter's settings where it is trained; `ConfigError` for classical segmentation."""
+        """The settings of a trained segmenter; `ConfigError` for classical segmentation."""
         if not isinstance(self.segmenter, UNetSettings):
             raise ConfigError("segmenter: classical segmentation has no network")
         return self.segmenter
 
     def stacking(self) -> StackingSettings:
-        """The classifier's settings where models are stacked; `ConfigError` for another classifier."""
+        """The settings of a stacking classifier; `ConfigError` for another classifier."""
         if not isinstance(self.classifier, StackingSettings):
-            raise ConfigError("classifier: no stack of models; choose classifier=stacking")
+            raise ConfigError("classifier: not a stack of models; choose classifier=stacking")
         return self.classifier
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values under the names that the configs use."""
+        """Plain values with the keys of the configs."""
         return self.model_dump(by_alias=True, warnings=False)

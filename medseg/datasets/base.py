@@ -1,4 +1,4 @@
-"""What the readers of public datasets share: rows of a table, files linked or merged, the written dataset."""
+"""Shared code of the readers of public datasets: tables, linked and merged files, the written dataset."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Values = Mapping[str, int | list[int]]
 
 @dataclass(frozen=True)
 class Mask:
-    """The files that make up one mask: a pixel counts where any of them is at least `level`, or, of level 1, is drawn
-    (`truth.drawn`: soft edges and what JPEG adds are cut at half); a plain label map is one file of level None, which
-    is taken as it is.
+    """The files of one mask. A pixel is foreground if any file is at least `level` there; with level 1 the files are
+    binarised by `binarize` (at half intensity, which removes soft edges and JPEG artefacts). A label map is one file of
+    level None and stays unchanged.
     """
 
     files: tuple[Path, ...]
@@ -36,16 +36,16 @@ class Mask:
 
     @property
     def plain(self) -> bool:
-        """Whether the file can stand as it is."""
+        """Return whether the file can be linked unchanged."""
         return self.level is None and len(self.files) == 1 and self.files[0].suffix.lower() != ".gif"
 
 
 @dataclass(frozen=True)
 class DatasetCase:
-    """A case of a public dataset. masks: "" for a label map, else by label; None for a label looked for and not there.
+    """A case of a public dataset. masks: "" for a label map, else by label; None for a label that is absent.
 
-    make: writes a mask that no file holds, e.g. from contours, to the path it is given. stacked: `images` are one 4D
-    file for every channel, whose volumes are the channels in their order.
+    make: writes a mask without a file, e.g. from contours, to its path. stacked: `images` are the same 4D file for
+    every channel; its volumes are the channels in order.
     """
 
     case: str
@@ -58,54 +58,54 @@ class DatasetCase:
 
 @dataclass(frozen=True)
 class DatasetIndex:
-    """What a reader found: its rows, and what pixel values mean (labels.json), where a label map needs it."""
+    """Cases of a dataset, and the labels of pixel values (labels.json) if a label map needs them."""
 
     rows: list[DatasetCase]
     values: Values = field(default_factory=dict)
 
 
 def files_below(raw: Path, *patterns: str) -> list[Path]:
-    """Files anywhere below `raw` whose name matches any pattern, whatever its case, sorted."""
-    wanted = [pattern.lower() for pattern in patterns]
-    found = [path for path in raw.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return sorted(path for path in found if any(Path(path.name.lower()).match(pattern) for pattern in wanted))
+    """Files anywhere below `raw` whose name matches any pattern, ignoring case, sorted."""
+    lowered = [pattern.lower() for pattern in patterns]
+    files = [path for path in raw.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return sorted(path for path in files if any(Path(path.name.lower()).match(pattern) for pattern in lowered))
 
 
-def require_tree(found: Iterable[Any], raw: Path, tree: str) -> None:
-    """`DataError` with the tree that was expected, where nothing was found."""
-    if not list(found):
-        raise DataError(f"{raw}: holds nothing of this dataset; expected below it:\n{tree}")
+def require_tree(items: Iterable[Any], raw: Path, tree: str) -> None:
+    """Raise `DataError` with the expected tree if `items` is empty."""
+    if not list(items):
+        raise DataError(f"{raw}: has no files of this dataset; expected below it:\n{tree}")
 
 
 def raise_later(error: MedsegError) -> Callable[[Path], None]:
-    """What `Row.make` is for a case that is known to be wrong: it fails and says why, the others go on."""
+    """A `DatasetCase.make` for a broken case: it raises `error`, so that the other cases continue."""
 
-    def fail(target: Path) -> None:  # noqa: ARG001 - called as what writes a mask
+    def fail(target: Path) -> None:  # noqa: ARG001 - signature of `DatasetCase.make`
         raise error
 
     return fail
 
 
 def split_of(path: Path) -> str:
-    """train, valid or test as the names of the folders, or of the file, say; blank where they say nothing."""
-    for part in reversed([part.lower() for part in path.parts]):
+    """train, valid or test from the names of the file and its folders; blank if they have none."""
+    for name in reversed([name.lower() for name in path.parts]):
         for word, split in (("train", "train"), ("valid", "valid"), ("test", "test")):
-            if word in part:
+            if word in name:
                 return split
     return ""
 
 
 def table(file: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file with a heading, names and values stripped."""
+    """Rows of a CSV file with a header, names and values stripped."""
     with file.open(newline="", encoding="utf-8-sig") as text:
         rows = csv.DictReader(text)
         return [{str(k).strip(): str(v or "").strip() for k, v in row.items() if k is not None} for row in rows]
 
 
 def write_case(row: DatasetCase, out: Path) -> dict[str, str]:
-    """Link a case's images into `out`/images, link or write its masks, and return its line of cases.csv.
+    """Link a case's images into `out`/images, link or write its masks, and return its row of cases.csv.
 
-    Raises `ImageError` where a mask cannot be read or its parts have different sizes.
+    Raises `ImageError` if a mask cannot be read or its files have different sizes.
     """
     line: dict[str, str] = {"case": row.case, **row.facts}
     if row.stacked:
@@ -135,17 +135,15 @@ def write_case(row: DatasetCase, out: Path) -> dict[str, str]:
 
 
 def split_4d(row: DatasetCase, out: Path) -> dict[str, str]:
-    """Write each channel of a case's 4D file as a volume of its own, and return their columns.
+    """Write each channel of a case's 4D file as a separate volume, and return their columns.
 
-    Raises `ImageError` where it has not as many volumes as channels.
+    Raises `ImageError` if the numbers of volumes and channels differ.
     """
     path = next(iter(row.images.values()))
     volumes = frames(read_image(path))
     if len(volumes) != len(row.images):
         names = ", ".join(row.images)
-        raise ImageError(
-            f"{path}: holds {len(volumes)} volumes for {len(row.images)} channels ({names}); correct either"
-        )
+        raise ImageError(f"{path}: has {len(volumes)} volumes for {len(row.images)} channels ({names}); correct either")
     columns = {}
     for channel, volume in zip(row.images, volumes, strict=True):
         target = out / "images" / f"{row.case}_{channel}.nii.gz"
@@ -159,20 +157,20 @@ def _ending(path: Path) -> str:
 
 
 def merged(mask: Mask) -> npt.NDArray[np.bool_]:
-    """The pixels (Y, X) that any file of a mask shows."""
+    """Union (Y, X) of the files of a mask."""
     result: npt.NDArray[np.bool_] | None = None
     for file in mask.files:
         grey = _grey(file)
-        here = grey >= mask.level if mask.level is not None and mask.level > 1 else binarize(grey, file)
-        if result is not None and here.shape != result.shape:
-            raise ImageError(f"{file}: is {here.shape[::-1]} pixels, {mask.files[0]} is {result.shape[::-1]}")
-        result = here if result is None else result | here
+        pixels = grey >= mask.level if mask.level is not None and mask.level > 1 else binarize(grey, file)
+        if result is not None and pixels.shape != result.shape:
+            raise ImageError(f"{file}: is {pixels.shape[::-1]} pixels, {mask.files[0]} is {result.shape[::-1]}")
+        result = pixels if result is None else result | pixels
     assert result is not None
     return result
 
 
 def _grey(file: Path) -> npt.NDArray[np.uint8]:
-    if file.suffix.lower() == ".gif":  # which ITK does not read
+    if file.suffix.lower() == ".gif":  # not supported by ITK
         try:
             with Image.open(file) as opened:
                 return np.array(opened.convert("L"))
@@ -183,13 +181,13 @@ def _grey(file: Path) -> npt.NDArray[np.uint8]:
 
 
 def link(source: Path, target: Path) -> None:
-    """A symbolic link, or a copy where the file system has none; `DataError` where the target is there already."""
+    """Make a symbolic link, or a copy if the file system has none; `DataError` if the target exists."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_symlink() or target.exists():
-        raise DataError(f"{target}: two files of the dataset would have this name; the second is {source}")
+        raise DataError(f"{target}: two files of the dataset have this name; the second is {source}")
     try:
         target.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()))
-    except (OSError, ValueError):  # Windows: no right to make links, or another drive
+    except (OSError, ValueError):  # Windows: no permission for links, or another drive
         if source.is_dir():
             shutil.copytree(source, target)
         else:
@@ -197,13 +195,13 @@ def link(source: Path, target: Path) -> None:
 
 
 def cases_csv(lines: list[dict[str, str]]) -> str:
-    """The table of a dataset: names first, facts last."""
+    """Text of cases.csv: case and patient, then files, then other columns."""
     first = ["case", "patient"]
     names = list(dict.fromkeys(name for line in lines for name in line))
     files = sorted((n for n in names if n.startswith(("image", "mask"))), key=lambda n: (n.startswith("mask"), n))
-    rest = [name for name in names if name not in (*first, *files)]
+    other_columns = [name for name in names if name not in (*first, *files)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*first, *files, *rest], restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, [*first, *files, *other_columns], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

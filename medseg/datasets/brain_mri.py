@@ -22,49 +22,53 @@ CHANNELS |= {"t2": "t2", "t2w": "t2"}
 
 
 def read_brats(raw: Path) -> DatasetIndex:
-    """Channels flair, t1, t1c, t2 whatever the year calls them; grade HGG or LGG as label.
+    """Channels flair, t1, t1c, t2 of every year's names; grade HGG or LGG as label.
 
-    Until 2022 the enhancing tumour is 4 (2015 also has 3, not enhancing); from 2023 on it is 3: told by the names.
+    Until 2022 the enhancing tumour is 4 (2015 also has 3, not enhancing), from 2023 on it is 3, which the names tell.
     """
     cases: dict[Path, dict[str, Path]] = {}
     for path in files_below(raw, "*.nii.gz", "*.nii", "VSD.*.mha"):
-        folder, part = _place(path)
-        cases.setdefault(folder, {})[part] = path
-    cases = {folder: parts for folder, parts in cases.items() if CHANNELS.keys() & parts.keys()}
+        folder, name_ = _parse_path(path)
+        cases.setdefault(folder, {})[name_] = path
+    cases = {folder: files for folder, files in cases.items() if CHANNELS.keys() & files.keys()}
     require_tree(cases, raw, BRATS_TREE)
     grades = _grades(raw)
     names = Counter(folder.name for folder in cases)
-    rows, recent = [], any({"t1n", "t2f", "t2w"} & parts.keys() for parts in cases.values())
-    for folder, parts in sorted(cases.items()):
-        images = {CHANNELS[name]: path for name, path in sorted(parts.items()) if name in CHANNELS}
-        above = next((part for part in folder.parts if part in ("HGG", "LGG")), "")
-        apart = f"{above}_" if names[folder.name] > 1 else ""  # 2015 counts both grades from brats_2013_pat0001_1
-        facts = {"patient": apart + _patient(folder.name), "label": grades.get(folder.name, above)}
-        segs = _segs(folder, parts)
-        masks = {"": Mask((segs[0],))} if len(segs) == 1 else {}
-        several = DataError(f"{folder}: which is the mask, {' or '.join(p.name for p in segs)}? Move the others away")
-        make = raise_later(several) if len(segs) > 1 else None
-        rows.append(DatasetCase(apart + folder.name, images, masks, facts, make))
+    rows, recent = [], any({"t1n", "t2f", "t2w"} & files.keys() for files in cases.values())
+    for folder, files in sorted(cases.items()):
+        images = {CHANNELS[name]: path for name, path in sorted(files.items()) if name in CHANNELS}
+        grade_folder = next((name_ for name_ in folder.parts if name_ in ("HGG", "LGG")), "")
+        prefix = (
+            f"{grade_folder}_" if names[folder.name] > 1 else ""
+        )  # 2015 numbers both grades from brats_2013_pat0001_1
+        facts = {"patient": prefix + _patient(folder.name), "label": grades.get(folder.name, grade_folder)}
+        candidates = _mask_candidates(folder, files)
+        masks = {"": Mask((candidates[0],))} if len(candidates) == 1 else {}
+        ambiguous = DataError(
+            f"{folder}: which is the mask, {' or '.join(p.name for p in candidates)}? Move the others away"
+        )
+        make = raise_later(ambiguous) if len(candidates) > 1 else None
+        rows.append(DatasetCase(prefix + folder.name, images, masks, facts, make))
     enhancing, core, whole = (3, [1, 3], [1, 2, 3]) if recent else (4, [1, 3, 4], [1, 2, 3, 4])
     return DatasetIndex(rows, {"whole_tumour": whole, "tumour_core": core, "enhancing": enhancing})
 
 
-def _place(path: Path) -> tuple[Path, str]:
-    """A case's folder and the part that a file is, in lower case; 2015 has a folder for each file, OT is the truth."""
+def _parse_path(path: Path) -> tuple[Path, str]:
+    """Folder of a case and lower-case sequence name of a file; 2015 has a folder per file and calls the mask OT."""
     if path.suffix.lower() == ".mha":
-        found = re.search(r"\.(?:mr_)?(\w+)\.\d+\.mha$", path.name.lower())
-        part = found.group(1) if found else path.stem
+        match = re.search(r"\.(?:mr_)?(\w+)\.\d+\.mha$", path.name.lower())
+        name = match.group(1) if match else path.stem
         folder = path.parent.parent if path.parent.name == path.stem else path.parent
-        return folder, "seg" if part == "ot" else part
+        return folder, "seg" if name == "ot" else name
     return path.parent, re.split(r"[_-]", path.name.lower().removesuffix(".gz").removesuffix(".nii"))[-1]
 
 
-def _segs(folder: Path, parts: dict[str, Path]) -> list[Path]:
-    """The mask of a case: CASE_seg, else what else has seg in its name (2020: case 355 has W39_1998.09.19_Segm.nii)."""
-    if "seg" in parts:
-        return [parts["seg"]]
-    rest = [path for part, path in sorted(parts.items()) if part not in CHANNELS]
-    return [path for path in rest if "seg" in path.name.lower().removeprefix(folder.name.lower())]
+def _mask_candidates(folder: Path, files: dict[str, Path]) -> list[Path]:
+    """Masks of a case: CASE_seg, else files with seg in their name (2020: case 355 has W39_1998.09.19_Segm.nii)."""
+    if "seg" in files:
+        return [files["seg"]]
+    others = [path for name, path in sorted(files.items()) if name not in CHANNELS]
+    return [path for path in others if "seg" in path.name.lower().removeprefix(folder.name.lower())]
 
 
 def _patient(name: str) -> str:
@@ -74,13 +78,13 @@ def _patient(name: str) -> str:
 
 
 def _grades(raw: Path) -> dict[str, str]:
-    found = {}
+    grades = {}
     for file in files_below(raw, "name_mapping*.csv"):
         for line in table(file):
             for key, value in line.items():
                 if key.startswith("BraTS") and value:
-                    found[value] = line.get("Grade", "")
-    return found
+                    grades[value] = line.get("Grade", "")
+    return grades
 
 
 def read_ibsr18(raw: Path) -> DatasetIndex:
@@ -98,18 +102,21 @@ def read_ibsr18(raw: Path) -> DatasetIndex:
 
 
 def read_mrbrains(raw: Path) -> DatasetIndex:
-    """T1 and FLAIR of 2013 (three tissues) or 2018 (ten labels, of which tissues are made)."""
+    """T1 and FLAIR of 2013 (three tissues) or 2018 (ten labels, merged to tissues)."""
     masks = files_below(raw, "LabelsForTesting.nii*", "segm.nii*")
     require_tree(masks, raw, MRBRAINS_TREE)
     rows = []
     for mask in masks:
         folder = mask.parent / "pre" if (mask.parent / "pre").is_dir() else mask.parent
-        named = {"t1": ("T1.nii", "T1.nii.gz"), "flair": ("T2_FLAIR.nii", "T2_FLAIR.nii.gz", "FLAIR.nii.gz")}
-        images = {c: next((folder / n for n in names if (folder / n).is_file()), None) for c, names in named.items()}
-        found = {channel: path for channel, path in images.items() if path is not None}
-        rows.append(DatasetCase(mask.parent.name, found, {"": Mask((mask,))}, {"patient": mask.parent.name}))
+        names_by_channel = {"t1": ("T1.nii", "T1.nii.gz"), "flair": ("T2_FLAIR.nii", "T2_FLAIR.nii.gz", "FLAIR.nii.gz")}
+        images = {
+            c: next((folder / n for n in names if (folder / n).is_file()), None)
+            for c, names in names_by_channel.items()
+        }
+        existing = {channel: path for channel, path in images.items() if path is not None}
+        rows.append(DatasetCase(mask.parent.name, existing, {"": Mask((mask,))}, {"patient": mask.parent.name}))
     values: Values = {"csf": 1, "gm": 2, "wm": 3}
     if any(mask.name.startswith("segm") for mask in masks):
-        # cortical and deep grey matter; white matter and its lesions; outer CSF and ventricles; the rest is no tissue
+        # cortical and deep grey matter; white matter and its lesions; outer CSF and ventricles; others are not tissue
         values = {"csf": [5, 6], "gm": [1, 2], "wm": [3, 4], "background": [7, 8, 9, 10]}
     return DatasetIndex(rows, values)

@@ -16,16 +16,16 @@ CLASSES = ("benign", "malignant", "normal")
 
 
 def read_busi(raw: Path) -> DatasetIndex:
-    """The class is the folder's; the masks of several tumours in one image become one. Patients are not told."""
+    """The class is the folder's name; several tumour masks of an image are merged. Patients are unknown."""
     files = [path for path in files_below(raw, "*.png") if path.parent.name.lower() in CLASSES]
     images = [path for path in files if "_mask" not in path.stem]
     require_tree(images, raw, BUSI_TREE)
     rows = []
     for path in images:
-        parts = tuple(p for p in files if p.parent == path.parent and re.fullmatch(_masks_of(path.stem), p.stem))
+        mask_files = tuple(p for p in files if p.parent == path.parent and re.fullmatch(_masks_of(path.stem), p.stem))
         name = re.sub(r"[^\w\-]+", "_", path.stem).strip("_")
         facts = {"patient": name, "label": path.parent.name.lower()}
-        rows.append(DatasetCase(name, {"": path}, {"": Mask(parts, level=1)} if parts else {}, facts))
+        rows.append(DatasetCase(name, {"": path}, {"": Mask(mask_files, level=1)} if mask_files else {}, facts))
     return DatasetIndex(rows, {"tumour": 255})
 
 
@@ -38,12 +38,12 @@ def read_busbra(raw: Path) -> DatasetIndex:
     images = {path.stem.removeprefix("bus_"): path for path in files_below(raw, "bus_*.png")}
     require_tree(images, raw, BUSBRA_TREE)
     masks = {path.stem.removeprefix("mask_"): path for path in files_below(raw, "mask_*.png")}
-    told: dict[str, dict[str, str]] = {}
+    records: dict[str, dict[str, str]] = {}
     for file in files_below(raw, "bus_data.csv"):
-        told |= {line.get("ID", "").removeprefix("bus_"): line for line in table(file)}
+        records |= {line.get("ID", "").removeprefix("bus_"): line for line in table(file)}
     rows = []
     for name, path in images.items():
-        line = told.get(name, {})
+        line = records.get(name, {})
         facts = {"patient": line.get("Case") or name.split("-")[0], "label": line.get("Pathology", "").lower()}
         facts["birads"] = line.get("BIRADS", "")
         rows.append(

@@ -22,33 +22,35 @@ DIARETDB1 = {
     "hardexudates": "hard_exudates", "softexudates": "soft_exudates", "hemorrhages": "haemorrhages",
     "redsmalldots": "microaneurysms",
 }  # fmt: skip
-CONSENSUS = 191  # of 255: at least 75 % of the four experts' marks, the level of DIARETDB1's own evaluation
+CONSENSUS = 191  # of 255: agreement of 75 % of the four experts, the level of DIARETDB1's evaluation
 
 
 def read_idrid_seg(raw: Path) -> DatasetIndex:
-    """A mask file for each type of lesion; a type without a file was looked for and is not there.
+    """One mask file per type of lesion; a type without a file is absent.
 
-    The images of this part have two digits: those of the grading and localisation parts, three, nobody outlined. An
-    image without any file, and a type that has none in the whole set, were not annotated.
+    The images of this part have two digits; those of the grading and localisation parts have three and no outlines. An
+    image without any file, and a type without files in the whole set, were not annotated.
     """
     images = [path for path in files_below(raw, "IDRiD_*.jpg") if re.fullmatch(r"IDRiD_\d\d", path.stem, re.IGNORECASE)]
     require_tree(images, raw, IDRID_TREE)
     masks = {path.stem.lower(): path for path in files_below(raw, "IDRiD_*.tif")}
     require_tree(masks, raw, IDRID_TREE)
-    drawn = {end: label for end, label in IDRID.items() if any(name.endswith(end.lower()) for name in masks)}
+    annotated = {end: label for end, label in IDRID.items() if any(name.endswith(end.lower()) for name in masks)}
     rows = []
     for path in images:
-        found = {label: masks.get((path.stem + end).lower()) for end, label in drawn.items()}
-        parts = {label: Mask((file,), level=1) if file else None for label, file in found.items()}
-        parts = parts if any(parts.values()) else {}
+        files = {label: masks.get((path.stem + end).lower()) for end, label in annotated.items()}
+        lesion_masks = {label: Mask((file,), level=1) if file else None for label, file in files.items()}
+        lesion_masks = lesion_masks if any(lesion_masks.values()) else {}
         rows.append(
-            DatasetCase(path.stem, {"": path}, parts, {"patient": path.stem, "split": split_of(path.relative_to(raw))})
+            DatasetCase(
+                path.stem, {"": path}, lesion_masks, {"patient": path.stem, "split": split_of(path.relative_to(raw))}
+            )
         )
     return DatasetIndex(rows)
 
 
 def read_idrid_grading(raw: Path) -> DatasetIndex:
-    """Grades of retinopathy 0 … 4 as label, risk of macular oedema beside; names repeat between the two sets."""
+    """Grades of retinopathy 0 … 4 as label, and risk of macular oedema; names repeat between the two sets."""
     images = {(split_of(path.relative_to(raw)), path.stem): path for path in files_below(raw, "IDRiD_*.jpg")}
     require_tree(images, raw, GRADING_TREE)
     tables = files_below(raw, "*grading*labels*.csv")
@@ -67,7 +69,7 @@ def read_idrid_grading(raw: Path) -> DatasetIndex:
 
 
 def read_diaretdb1(raw: Path) -> DatasetIndex:
-    """Experts' consensus per type of lesion, cut at 75 %; the split is that of the lists that come with it."""
+    """Experts' consensus per type of lesion, with a threshold of 75 %; the split is from the lists of the dataset."""
     images = [path for path in files_below(raw, "image*.png") if path.parent.name == "ddb1_fundusimages"]
     require_tree(images, raw, DIARETDB1_TREE)
     marks = {(path.parent.name, path.stem): path for path in files_below(raw, "image*.png") if path not in images}
@@ -77,22 +79,22 @@ def read_diaretdb1(raw: Path) -> DatasetIndex:
             splits[name] = split_of(Path(file.name))
     rows = []
     for path in images:
-        found = {label: marks.get((folder, path.stem)) for folder, label in DIARETDB1.items()}
-        parts = {label: Mask((file,), level=CONSENSUS) if file else None for label, file in found.items()}
+        files = {label: marks.get((folder, path.stem)) for folder, label in DIARETDB1.items()}
+        lesion_masks = {label: Mask((file,), level=CONSENSUS) if file else None for label, file in files.items()}
         facts = {"patient": path.stem, "split": splits.get(path.stem, "")}
-        rows.append(DatasetCase(path.stem, {"": path}, parts, facts))
+        rows.append(DatasetCase(path.stem, {"": path}, lesion_masks, facts))
     return DatasetIndex(rows)
 
 
 def read_drive(raw: Path) -> DatasetIndex:
-    """Vessels by the first observer; the number is the patient's."""
+    """Vessels by the first observer; the file number is the patient's."""
     images = files_below(raw, "*_training.tif", "*_test.tif")
     require_tree(images, raw, DRIVE_TREE)
     manual = {path.stem.split("_")[0]: path for path in files_below(raw, "*_manual1.gif")}
     rows = []
     for path in images:
         number = path.stem.split("_")[0]
-        parts = {"": Mask((manual[number],), level=1)} if number in manual else {}
+        vessel_masks = {"": Mask((manual[number],), level=1)} if number in manual else {}
         facts = {"patient": number, "split": split_of(path.relative_to(raw))}
-        rows.append(DatasetCase(path.stem, {"": path}, parts, facts))
+        rows.append(DatasetCase(path.stem, {"": path}, vessel_masks, facts))
     return DatasetIndex(rows, {"vessels": 255})

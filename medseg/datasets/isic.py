@@ -1,4 +1,4 @@
-"""ISIC challenges 2016, 2017 and 2018: dermoscopy, a lesion mask each, benign or malignant where it was told."""
+"""ISIC challenges 2016, 2017 and 2018: dermoscopy, lesion masks, and benign or malignant if known."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ TREE = """  ISIC-2017_Training_Data/ISIC_0000000.jpg
   ISIC-2017_Training_Part1_GroundTruth/ISIC_0000000_segmentation.png
   ISIC-2017_Training_Part3_GroundTruth.csv   (2018: ISIC2018_Task3_Training_GroundTruth.csv, …_LesionGroupings.csv)"""
 YES = ("1", "1.0", "malignant")
-# actinic keratosis and Bowen's disease (AKIEC) are carcinoma in situ or on the way there: treated, not left alone
+# actinic keratosis and Bowen's disease (AKIEC) are precancerous or carcinoma in situ, and are treated
 MALIGNANT = ("melanoma", "mel", "bcc", "akiec")
 
 
 def read_isic(raw: Path) -> DatasetIndex:
     """Rows by image number; the split is that of the folder's name; label from the tables of part 3 or task 3.
 
-    Photographs of one lesion have one patient, where the table of groupings (2018) says so.
+    Photographs of the same lesion by the table of groupings (2018) have the same patient.
     """
     images = {path.stem: path for path in files_below(raw, "ISIC_*.jpg", "ISIC_*.jpeg")}
     require_tree(images, raw, TREE)
-    found = {path.stem.lower().removesuffix("_segmentation"): path for path in files_below(raw, "*_segmentation.png")}
-    told, lesions = _diagnoses(raw), _lesions(raw)
+    masks = {path.stem.lower().removesuffix("_segmentation"): path for path in files_below(raw, "*_segmentation.png")}
+    diagnoses, lesions = _diagnoses(raw), _lesions(raw)
     rows = []
     for name, path in images.items():
-        mask = found.get(name.lower())
-        facts = {"patient": lesions.get(name, name), **told.get(name, {"label": ""})}
+        mask = masks.get(name.lower())
+        facts = {"patient": lesions.get(name, name), **diagnoses.get(name, {"label": ""})}
         facts["split"] = split_of(path.relative_to(raw))
         rows.append(DatasetCase(name, {"": path}, {"": Mask((mask,))} if mask else {}, facts))
     return DatasetIndex(rows, {"lesion": 255})
 
 
 def _diagnoses(raw: Path) -> dict[str, dict[str, str]]:
-    """By image its label, benign or malignant, and of 2018 its diagnosis.
+    """Label of each image, benign or malignant, and for 2018 its diagnosis.
 
-    Second column of a table without heading (2016), `melanoma` (2017), a column for each diagnosis (2018: MEL NV BCC
-    AKIEC BKL DF VASC; a row with none of them tells nothing).
+    Second column of a table without header (2016), `melanoma` (2017), a column for each diagnosis (2018: MEL NV BCC
+    AKIEC BKL DF VASC; a row without any stays blank).
     """
-    told = {}
+    diagnoses = {}
     for file in files_below(raw, "*part3*groundtruth*.csv", "*task3*groundtruth*.csv"):
         with file.open(newline="", encoding="utf-8-sig") as text:
             lines = [[cell.strip() for cell in line] for line in csv.reader(text) if line]
         head = [cell.lower() for cell in lines[0]] if lines else []
         bare = not set(MALIGNANT) & set(head)
         for line in lines if bare else lines[1:]:
-            yes = [place for place, cell in enumerate(line) if 0 < place < len(head) and cell.lower() in YES]
-            ill = bool(yes) if bare else any(head[place] in MALIGNANT for place in yes)
+            yes = [column for column, cell in enumerate(line) if 0 < column < len(head) and cell.lower() in YES]
+            ill = bool(yes) if bare else any(head[column] in MALIGNANT for column in yes)
             facts = {"label": "malignant" if ill else "benign"}
             if "mel" in head:
                 facts = {"label": facts["label"] if yes else "", "diagnosis": lines[0][yes[0]] if yes else ""}
-            told[line[0]] = facts
-    return told
+            diagnoses[line[0]] = facts
+    return diagnoses
 
 
 def _lesions(raw: Path) -> dict[str, str]:

@@ -40,7 +40,7 @@ class ScoreThreshold:
         over = total[:, None] - np.asarray(self.limits)  # (R, K − 1)
         return np.concatenate([np.zeros((len(over), 1)), np.cumsum(over, axis=1)], axis=1)
 
-    def doubts(self, measures: pd.DataFrame) -> list[str]:
+    def review_reasons(self, measures: pd.DataFrame) -> list[str]:
         """Reason for a review of each case; empty without one."""
         low, high = self.doubtful or (np.inf, -np.inf)
         text = f"points: between {low:g} and {high:g}"
@@ -107,7 +107,7 @@ class RetinopathyGrade:
         """Logits (R, 5), decreasing by one per grade of difference."""
         return -np.abs(self.grades(measures)[:, None] - np.arange(5.0))
 
-    def doubts(self, measures: pd.DataFrame) -> list[str]:
+    def review_reasons(self, measures: pd.DataFrame) -> list[str]:
         """Notes on each eye: the rule's limits for grades from 1 on, possible macular oedema (ETDRS), or the undefined
         features that prevent a grade.
         """

@@ -1,4 +1,4 @@
-"""What every classifier of cases is: features tables in, predictions out."""
+"""The base class of classifiers: features tables in, predictions out."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Json = dict[str, Any]
 
 
 class CaseClassifier(ABC):
-    """One or several models that tell the class of a case or frame from its features.
+    """One or several models that predict the class of a case or frame from its features.
 
-    schema: what is read of a table; calibrations: by model, of none where its probabilities stay as they are, without
-    sets; final_model: the one whose answer is the diagnosis.
+    schema: the features read from a table; calibrations: by model; a model without one has no prediction sets;
+    final_model: the model whose prediction is the diagnosis.
     """
 
     schema: FeatureSchema
@@ -40,7 +40,7 @@ class CaseClassifier(ABC):
 
     @abstractmethod
     def predict(self, tables: Tables) -> Predictions:
-        """What every model predicts of each case or frame; `DataError` names features that are missing."""
+        """Predictions of every model for each case or frame; `DataError` names missing features."""
 
     @abstractmethod
     def predict_proba(self, tables: Tables) -> dict[str, FloatArray]:
@@ -48,13 +48,13 @@ class CaseClassifier(ABC):
 
     @abstractmethod
     def to_records(self, tables: Tables, predictions: Predictions) -> Json:
-        """All that is told of some cases, as one object without NaN: what `predict` gave of `tables`."""
+        """All results of `predict` on `tables` as a JSON object without NaN."""
 
     def calibrate(
         self, model: str, probabilities: AnyArray, silent: BoolArray, signal: AnyArray | None = None
     ) -> ModelPredictions:
-        """What a model predicts, from its own probabilities (R, K). No class is ruled out in the rows (R,) that are
-        `silent`, of which nothing can be told.
+        """Calibrated predictions from a model's probabilities (R, K). The prediction sets of `silent` rows (R,), which
+        have too few defined features, contain every class.
         """
         calibration = self.calibrations.get(model)
         calibrated, sets = probabilities, None

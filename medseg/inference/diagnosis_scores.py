@@ -1,4 +1,4 @@
-"""How good diagnoses are whose labels are known: the same scores for a run's held-out cases and for a user's folder."""
+"""Evaluate diagnoses with known labels: the same scores for a run's held-out cases and for a user's folder."""
 
 from __future__ import annotations
 
@@ -22,59 +22,61 @@ from medseg.typing import IntArray
 
 
 def evaluate_predictions(predictions: Predictions, positive: Sequence[str]) -> dict[str, Any]:
-    """Scores of every model where labels are known: of its answers, of its probabilities before and after calibration,
-    and of its sets; signals are compared with mean 0 and SD 1 in each case. A case that could not be measured counts
-    with what was said of it all the same.
+    """Scores of every model on rows with labels: of its predictions, and if calibrated of its probabilities before and
+    after calibration and of its prediction sets. Signals are compared with mean 0 and SD 1 in each case. Cases with
+    undefined features count with their withheld prediction.
 
-    positive: the classes that call for action. Without the probabilities' own scores where they are not calibrated.
+    positive: the positive classes.
     """
     signal = predictions.facts["signal"].astype(float)
     if signal.notna().any():
         by_case = signal.groupby(predictions.facts["case"], sort=False)
         signal = by_case.transform(lambda s: normalise(s.to_numpy(dtype=np.float64)))
     summary = summarise_predictions(replace(predictions, facts=predictions.facts.assign(signal=signal)), period)
-    calibrated = {name: one for name, one in predictions.models.items() if one.sets is not None}
+    calibrated = {name: model for name, model in predictions.models.items() if model.sets is not None}
     if calibrated:
-        _add_probability_scores(summary, calibrated, _Truth.of(predictions.facts, predictions.classes, positive))
+        _add_probability_scores(summary, calibrated, _Reference.of(predictions.facts, predictions.classes, positive))
     return summary | {"use": predictions.final_model}
 
 
-class _Truth(NamedTuple):
-    """numbers: (R,) of classes, UNKNOWN without a label; patients: (R,); ill: the classes that call for action."""
+class _Reference(NamedTuple):
+    """y: class numbers (R,), UNKNOWN without a label; patients: (R,); positive: the positive classes."""
 
-    numbers: IntArray
+    y: IntArray
     patients: npt.NDArray[Any]
-    ill: list[int]
+    positive: list[int]
 
     @classmethod
-    def of(cls, facts: pd.DataFrame, classes: Sequence[str], positive: Sequence[str]) -> _Truth:
-        numbers = [UNKNOWN if pd.isna(label) else classes.index(str(label)) for label in facts["label"]]
-        ill = [classes.index(str(name)) for name in positive if str(name) in classes]
-        return cls(np.array(numbers), facts["patient"].astype(str).to_numpy(), ill)
+    def of(cls, facts: pd.DataFrame, classes: Sequence[str], positive: Sequence[str]) -> _Reference:
+        y = [UNKNOWN if pd.isna(label) else classes.index(str(label)) for label in facts["label"]]
+        positive_numbers = [classes.index(str(name)) for name in positive if str(name) in classes]
+        return cls(np.array(y), facts["patient"].astype(str).to_numpy(), positive_numbers)
 
 
-def _add_probability_scores(summary: dict[str, Any], models: Mapping[str, ModelPredictions], truth: _Truth) -> None:
-    """Add what the probabilities of calibrated models are worth before and after calibration, and their sets."""
-    known = truth.numbers != UNKNOWN
-    numbers, patients = truth.numbers[known], truth.patients[known].tolist()
+def _add_probability_scores(
+    summary: dict[str, Any], models: Mapping[str, ModelPredictions], reference: _Reference
+) -> None:
+    """Add scores of calibrated models' probabilities, before and after calibration, and of their prediction sets."""
+    known = reference.y != UNKNOWN
+    y, patients = reference.y[known], reference.patients[known].tolist()
     summary["reliability"] = {}
     for name, model in models.items():
         assert model.sets is not None
         calibrated = model.probabilities[known]
-        scores = probability_metrics(calibrated, numbers, patients, truth.ill)
+        scores = probability_metrics(calibrated, y, patients, reference.positive)
         if model.uncalibrated is not None:
-            before = probability_metrics(model.uncalibrated[known].astype(np.float64), numbers, patients)
+            before = probability_metrics(model.uncalibrated[known].astype(np.float64), y, patients)
             scores |= {f"{key}_before": before[key] for key in ("nll", "brier", "ece", "ece_classwise")}
-        sets = prediction_set_metrics(model.sets[known], numbers, patients)
+        sets = prediction_set_metrics(model.sets[known], y, patients)
         summary["models"][name] |= scores | {f"set_{key}": value for key, value in sets.items()}
-        summary["reliability"][name] = reliability(calibrated, numbers)
+        summary["reliability"][name] = reliability(calibrated, y)
 
 
 def evaluate_forecast(predictions: Predictions, horizon: Horizon, sees_the_future: bool) -> dict[str, Any]:
-    """nRMSE of each forecast against the true signal so much later, a mean over cases; guessing the mean gives 1."""
-    parts = [part for _, part in predictions.by_case()]
-    errors = pd.DataFrame([forecast_errors(part, horizon) for part in parts])
-    patients = [part.facts["patient"].iloc[0] for part in parts]
-    why = "no sequence with times that is longer than the past that is read"
-    judged = {str(name): mean_with_ci(errors[name], patients, why) for name in errors}
-    return {**forecast_facts(horizon, sees_the_future), **judged}
+    """nRMSE of each forecast against the true signal at the horizon, mean over cases; predicting the mean scores 1."""
+    cases = [case_predictions for _, case_predictions in predictions.by_case()]
+    errors = pd.DataFrame([forecast_errors(case, horizon) for case in cases])
+    patients = [case.facts["patient"].iloc[0] for case in cases]
+    reason = "no sequence with times is longer than the past that a forecast reads"
+    scores = {str(name): mean_with_ci(errors[name], patients, reason) for name in errors}
+    return {**forecast_facts(horizon, sees_the_future), **scores}

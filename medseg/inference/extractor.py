@@ -37,11 +37,11 @@ class LabelPresence(NamedTuple):
 
     label: str
     absent: str  # class of slices without it
-    there: str
+    present: str
 
 
 class ExtractionContext(NamedTuple):
-    """What a case reads besides its images, and what is noted and drawn of it."""
+    """What accompanies the extraction of a case: further files it reads, quality checks, image statistics, overlays."""
 
     reads: Callable[[Case], list[Path]] = Case.truth_files
     review: ReviewReasons | None = None
@@ -49,65 +49,65 @@ class ExtractionContext(NamedTuple):
     overlays: OverlayFolder | None = None
 
     def check(self, case: Case, image: sitk.Image) -> None:
-        """Judge an image before anything is measured; `ImageError` where it is refused."""
+        """Check an image before extraction; `ImageError` if it is refused."""
         if self.review is not None:
             self.review.check_image(case, image)
         if self.stats is not None:
             self.stats.add(case, image)
 
     def check_mask(self, case: Case, mask: sitk.Image) -> None:
-        """Judge a mask."""
+        """Check a mask."""
         if self.review is not None:
             self.review.check_mask(case, mask)
 
     def draw(self, case: Case, image: sitk.Image, mask: sitk.Image | None) -> None:
-        """Keep a picture of what was measured."""
+        """Write the overlay figure of a case."""
         if self.overlays is not None:
             self.overlays.draw(case, image, mask)
 
 
 class Extractor:
-    """The measures of `features`: inside masks by frame and by slice, or of a whole sequence without masks."""
+    """Extract the features of the settings: inside masks by frame and profile, or of a whole sequence without masks."""
 
     def __init__(
         self,
         features: FeatureSettings,
         labels: Labels,
         time_axis: int | None = None,
-        present: LabelPresence | None = None,
+        slice_labels: LabelPresence | None = None,
         encoder: DeepFeatures | None = None,
     ) -> None:
-        self.labels, self.time_axis, self.present, self.encoder = labels, time_axis, present, encoder
-        self.each_slice, self.longest = features.per_slice, features.max_side_px
+        self.labels, self.time_axis, self.slice_labels, self.encoder = labels, time_axis, slice_labels, encoder
+        self.per_slice, self.max_side_px = features.per_slice, features.max_side_px
         self.pixel_mm = features.pixel_mm
-        self.frame, self.step, self.sequence = (
+        self.frame, self.profile, self.sequence = (
             [build(node) for node in group.values()] for group in (features.frame, features.profile, features.sequence)
         )
         if not (self.frame or self.sequence):
-            raise ConfigError("these features measure nothing; choose others, e.g. features=breathing")
+            raise ConfigError("these features are empty; choose others, e.g. features=breathing")
 
     @property
     def needs_masks(self) -> bool:
-        """Whether any measure looks inside a mask."""
-        return bool(self.frame or self.step)
+        """Whether any feature needs a mask."""
+        return bool(self.frame or self.profile)
 
     def units(self) -> dict[str, str]:
-        """Unit and definition of every measure, by the last part of its name."""
-        found: dict[str, str] = {}
-        for partial in [*self.frame, *self.step, *self.sequence]:
-            found |= sys.modules[partial.func.__module__].UNITS
+        """Unit and definition of every feature, by the last part of its name."""
+        units: dict[str, str] = {}
+        for partial in [*self.frame, *self.profile, *self.sequence]:
+            units |= sys.modules[partial.func.__module__].UNITS
         if self.encoder is not None:
-            found |= self.encoder.units()
-        return found
+            units |= self.encoder.units()
+        return units
 
     def __call__(self, rows: list[Case], mask_of: MaskOf | None, context: ExtractionContext | None = None) -> Tables:
-        """Measure one sequence, the rows of one case in order; raises `ImageError` where a frame cannot be used.
+        """Extract the features of one sequence, its rows in order; raises `ImageError` if a frame cannot be used.
 
-        Each image is checked, its mask is found, it is measured, and it is drawn: in this order.
+        Order: check the image, read the mask, extract, draw the overlay.
         """
         context = context or ExtractionContext()
-        found: list[dict[str, Any]] = []
-        steps: list[pd.DataFrame] = []
+        frame_rows: list[dict[str, Any]] = []
+        profiles: list[pd.DataFrame] = []
         images: list[sitk.Image] = []
         for row in rows:
             image = read_image(row.image)
@@ -115,92 +115,96 @@ class Extractor:
             mask = mask_of(row, image) if mask_of is not None and self.needs_masks else None
             if mask is not None:
                 context.check_mask(row, mask)
-            parts = self._parts(image)
-            masks = self._parts(mask) if mask is not None else [None] * len(parts)
-            classes = self._classes(row, image, len(parts))
-            seen = self.encoder.frames_of(row, image, self.each_slice) if self.encoder is not None else None
-            for place, (part, inside, label) in enumerate(zip(parts, masks, classes, strict=True)):
-                number = len(found) if row.frame is None else row.frame
-                scaled = self._scaled(part, inside)
-                found.append({**_facts(row), "label": label, "frame": number, **self._of_frame(*scaled)})
-                if seen is not None:
-                    found[-1] |= seen.of_frame(place, inside)
-                if self.step:
-                    table = self._of_steps(*scaled).assign(case=row.id, frame=number)
-                    if seen is not None:
-                        table = table.join(seen.of_steps(place, self._regions(part, inside), table.index))
-                    steps.append(table)
+            frame_images = self._split_frames(image)
+            masks = self._split_frames(mask) if mask is not None else [None] * len(frame_images)
+            classes = self._classes(row, image, len(frame_images))
+            encoded = self.encoder.encode_case(row, image, self.per_slice) if self.encoder is not None else None
+            for index, (frame_image, frame_mask, label) in enumerate(zip(frame_images, masks, classes, strict=True)):
+                number = len(frame_rows) if row.frame is None else row.frame
+                scaled = self._scaled(frame_image, frame_mask)
+                frame_rows.append({**_facts(row), "label": label, "frame": number, **self._of_frame(*scaled)})
+                if encoded is not None:
+                    frame_rows[-1] |= encoded.of_frame(index, frame_mask)
+                if self.profile:
+                    table = self._of_profile(*scaled).assign(case=row.id, frame=number)
+                    if encoded is not None:
+                        table = table.join(
+                            encoded.of_profile(index, self._regions(frame_image, frame_mask), table.index)
+                        )
+                    profiles.append(table)
             context.draw(row, image, mask)
-            images += parts if self.sequence else []
-        table = pd.DataFrame(found)
+            images += frame_images if self.sequence else []
+        table = pd.DataFrame(frame_rows)
         table, retrospective = self._of_sequence(table, images)
-        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None, {}, retrospective)
+        return Tables(table, pd.concat(profiles, ignore_index=True) if profiles else None, {}, retrospective)
 
     def of_image(self, image: sitk.Image, mask: sitk.Image | None) -> Tables:
-        """Features of one image or sequence in memory inside `mask`, which features of a sequence do without."""
+        """Features of one image or sequence in memory inside `mask`; None for features of a whole sequence."""
         rows: list[dict[str, Any]] = []
-        steps: list[pd.DataFrame] = []
-        parts = self._parts(image)
-        masks = self._parts(mask) if mask is not None else [None] * len(parts)
-        for number, (part, inside) in enumerate(zip(parts, masks, strict=True)):
-            scaled = self._scaled(part, inside)
+        profiles: list[pd.DataFrame] = []
+        frame_images = self._split_frames(image)
+        masks = self._split_frames(mask) if mask is not None else [None] * len(frame_images)
+        for number, (frame_image, frame_mask) in enumerate(zip(frame_images, masks, strict=True)):
+            scaled = self._scaled(frame_image, frame_mask)
             facts = {"case": "image", "patient": "image", "label": None, "frame": number}
             rows.append({**facts, **self._of_frame(*scaled)})
-            if self.step:
-                steps.append(self._of_steps(*scaled).assign(case="image", frame=number))
+            if self.profile:
+                profiles.append(self._of_profile(*scaled).assign(case="image", frame=number))
         table = pd.DataFrame(rows)
-        table, retrospective = self._of_sequence(table, parts)
-        return Tables(table, pd.concat(steps, ignore_index=True) if steps else None, {}, retrospective)
+        table, retrospective = self._of_sequence(table, frame_images)
+        return Tables(table, pd.concat(profiles, ignore_index=True) if profiles else None, {}, retrospective)
 
-    def _parts(self, image: sitk.Image) -> list[sitk.Image]:
+    def _split_frames(self, image: sitk.Image) -> list[sitk.Image]:
         """The frames of a sequence, or the axial slices of a volume from the lowest to the highest."""
-        return axial_slices(image) if self.each_slice else frames(image, self.time_axis)
+        return axial_slices(image) if self.per_slice else frames(image, self.time_axis)
 
     def _scaled(self, image: sitk.Image, mask: sitk.Image | None) -> tuple[sitk.Image, sitk.Image | None]:
-        """A picture at the scale and the size it is measured at; without those, as it is."""
+        """Apply pixel_mm and max_side_px to a 2D image and its mask, if they are set."""
         if self.pixel_mm and has_no_scale(image):
             image = with_spacing(image, self.pixel_mm)
             mask = None if mask is None else with_spacing(mask, self.pixel_mm)
-        return at_long_side(image, mask, self.longest) if self.longest and mask is not None else (image, mask)
+        return at_long_side(image, mask, self.max_side_px) if self.max_side_px and mask is not None else (image, mask)
 
     def _classes(self, row: Case, image: sitk.Image, count: int) -> list[str | None]:
-        """The class of each frame: the row's; of slices, whether the true mask shows the label `present` there."""
-        if not self.each_slice or self.present is None:
+        """The class of each frame: the row's; of slices, whether the ground truth has the label there."""
+        if not self.per_slice or self.slice_labels is None:
             return [row.label] * count
         if not row.annotated:
             return [None] * count
-        shown = map(sitk.GetArrayViewFromImage, self._parts(read_ground_truth(row, image, self.labels).mask))
-        there = [self.labels.layer(part, self.present.label).any() for part in shown]
-        return [self.present.there if one else self.present.absent for one in there]
+        slice_masks = map(
+            sitk.GetArrayViewFromImage, self._split_frames(read_ground_truth(row, image, self.labels).mask)
+        )
+        present = [self.labels.layer(slice_mask, self.slice_labels.label).any() for slice_mask in slice_masks]
+        return [self.slice_labels.present if has_label else self.slice_labels.absent for has_label in present]
 
     def _regions(self, image: sitk.Image, mask: sitk.Image | None) -> sitk.Image:
-        """Where each step of a frame lies, as the module of its first measure says; else its axial slices."""
-        module = sys.modules[self.step[0].func.__module__]
+        """Regions of a frame's profile, by the module of its first feature function; by default axial slices."""
+        module = sys.modules[self.profile[0].func.__module__]
         regions: sitk.Image = getattr(module, "step_regions", step_regions)(image, mask)
         return regions
 
     def _of_frame(self, image: sitk.Image, mask: sitk.Image | None) -> dict[str, float]:
         values: dict[str, float] = {}
-        for measure in self.frame:
-            values |= measure(image, mask, self.labels)
+        for function in self.frame:
+            values |= function(image, mask, self.labels)
         return values
 
     def _of_sequence(self, table: pd.DataFrame, images: list[sitk.Image]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-        """The table with the measures of a whole sequence, and the names of those that hang on later frames."""
+        """Add the features of a whole sequence to the table; also returns the names of retrospective ones."""
         names: list[str] = []
-        for measure in self.sequence:
-            features = measure(images)
-            names += map(str, features.columns) if is_retrospective(measure) else ()
+        for function in self.sequence:
+            features = function(images)
+            names += map(str, features.columns) if is_retrospective(function) else ()
             table = pd.concat([table, features], axis=1)
         return table, tuple(names)
 
-    def _of_steps(self, image: sitk.Image, mask: sitk.Image | None) -> pd.DataFrame:
-        whole: pd.DataFrame | None = None
-        for measure in self.step:
-            table = measure(image, mask, self.labels)
-            whole = table if whole is None else whole.merge(table, on=["step", "position_mm"])
-        assert whole is not None
-        return whole
+    def _of_profile(self, image: sitk.Image, mask: sitk.Image | None) -> pd.DataFrame:
+        profile: pd.DataFrame | None = None
+        for function in self.profile:
+            table = function(image, mask, self.labels)
+            profile = table if profile is None else profile.merge(table, on=["step", "position_mm"])
+        assert profile is not None
+        return profile
 
 
 def extract_cases(
@@ -208,48 +212,50 @@ def extract_cases(
     extractor: Extractor,
     mask_of: MaskOf | None,
     log: CaseLog,
-    around: ExtractionContext | None = None,
+    context: ExtractionContext | None = None,
 ) -> Tables:
-    """Measure every sequence among `cases`; one that fails is named in the ledger and left out.
+    """Extract the features of every sequence in `cases`; a failed one is logged and skipped.
 
-    Raises `ImageError` (nothing) where nothing could be measured.
+    Raises `ImageError` (no-usable-case) if all fail.
     """
     if extractor.needs_masks and mask_of is None:
-        raise ConfigError("these features look inside masks: give masks, or a model that segments")
+        raise ConfigError("these features need masks: give masks, or a segmentation model")
     groups: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda case: case.frame or 0):
         groups.setdefault(case.id, []).append(case)
-    around = around or ExtractionContext()
+    context = context or ExtractionContext()
 
-    def measure(job: Job) -> CaseResult:
-        found = extractor(job.work, mask_of, around)
-        doubt = around.review.reasons.get(job.name, "") if around.review else ""
-        drawn = [file for file in [around.overlays.file(job.name)] if file.is_file()] if around.overlays else []
-        rows = {**_to_rows(found), "doubt": doubt}
-        return CaseResult(rows, drawn, *(("review", "review", doubt) if doubt else ("ok",)))
+    def extract(job: Job) -> CaseResult:
+        tables = extractor(job.work, mask_of, context)
+        reasons = context.review.reasons.get(job.name, "") if context.review else ""
+        overlays = [file for file in [context.overlays.file(job.name)] if file.is_file()] if context.overlays else []
+        rows = {**_to_rows(tables), "doubt": reasons}
+        return CaseResult(rows, overlays, *(("review", "review", reasons) if reasons else ("ok",)))
 
     order = list(dict.fromkeys(case.id for case in cases))
-    done: list[Tables] = []
-    for name, rows in run_serial([_job(groups[n], around) for n in order], measure, log, "measure"):
-        done.append(_from_rows(rows))
-        if around.review:
-            around.review.restore(name, rows["doubt"])
-    if not done:
-        raise ImageError(f"nothing could be measured; see {log.file} for the reason of each", code="no-usable-case")
-    return _concatenate(done)._replace(units=extractor.units())
+    tables_by_case: list[Tables] = []
+    for name, rows in run_serial([_job(groups[n], context) for n in order], extract, log, "extract"):
+        tables_by_case.append(_from_rows(rows))
+        if context.review:
+            context.review.restore(name, rows["doubt"])
+    if not tables_by_case:
+        raise ImageError(
+            f"no features could be extracted; see {log.file} for the reason of each case", code="no-usable-case"
+        )
+    return _concatenate(tables_by_case)._replace(units=extractor.units())
 
 
 def _concatenate(tables: list[Tables]) -> Tables:
-    steps = [one.steps for one in tables if one.steps is not None]
+    steps = [table.steps for table in tables if table.steps is not None]
     return Tables(
-        pd.concat([one.frames for one in tables], ignore_index=True),
+        pd.concat([table.frames for table in tables], ignore_index=True),
         pd.concat(steps, ignore_index=True) if steps else None,
-        retrospective=tuple(dict.fromkeys(name for one in tables for name in one.retrospective)),
+        retrospective=tuple(dict.fromkeys(name for table in tables for name in table.retrospective)),
     )
 
 
-def _job(rows: list[Case], around: ExtractionContext) -> Job:
-    files = [file for row in rows for file in [*row.images.values(), *around.reads(row)]]
+def _job(rows: list[Case], context: ExtractionContext) -> Job:
+    files = [file for row in rows for file in [*row.images.values(), *context.reads(row)]]
     facts = [
         [
             _facts(row),
@@ -263,7 +269,7 @@ def _job(rows: list[Case], around: ExtractionContext) -> Job:
 
 
 def _to_rows(tables: Tables) -> dict[str, Any]:
-    """One case's tables as values for JSON, exactly."""
+    """One case's tables as lossless JSON values."""
     steps = None if tables.steps is None else _plain(tables.steps)
     return {"frames": _plain(tables.frames), "steps": steps, "retrospective": list(tables.retrospective)}
 

@@ -1,4 +1,4 @@
-"""What a classifier reads of feature tables: names, scales, missing values."""
+"""The input of a classifier from features tables: names, scales, missing values."""
 
 from __future__ import annotations
 
@@ -31,43 +31,45 @@ from medseg.runs.run import Run
 from medseg.utils.console import say, warn
 from medseg.utils.json import finite_or_none
 
-UNDEFINED = "more than half of the measures are undefined"
+UNDEFINED = "more than half of the features are undefined"
 
-MAX_UNDEFINED = 0.5  # a case with fewer of the measures than this share is for a person to look at
+MIN_DEFINED = 0.5  # a case needs review if a smaller fraction of its features is defined
 
 
 @dataclass(frozen=True)
 class FeatureSchema:
-    """What a diagnoser reads: features by name, as they were in training; kept as feature_schema.json in the run."""
+    """The input features of a classifier, by name, as in training; stored as feature_schema.json in the run."""
 
     classes: tuple[str, ...]
     names: tuple[str, ...]
     step_names: tuple[str, ...]
-    levels: int  # number of steps
+    levels: int  # length of a profile
     slopes: Literal["", "central", "backward"]
     per: Literal["frame", "sequence"]
     signal: bool
     moments: Normalisation | None  # None: each case is its own reference
-    resample: bool = True  # whether steps are slices, which are brought to that number
-    telling: tuple[str, ...] = ()  # labels whose absence, which leaves most of their measures undefined, tells a class
-    retrospective: tuple[str, ...] = ()  # names of features that hang on later frames, too
+    resample: bool = True  # whether profiles are resampled to that length
+    telling: tuple[
+        str, ...
+    ] = ()  # labels whose absence is informative: their undefined features are not missing at random
+    retrospective: tuple[str, ...] = ()  # names of features that depend on later frames
 
     def prepare(self, tables: Tables) -> list[FeatureSequence]:
-        """Normalised sequences with these features; `DataError` names features that are missing."""
+        """Normalised sequences with these features; `DataError` names missing features."""
         return self.normalise(self.raw(tables))
 
     def raw(self, tables: Tables) -> list[FeatureSequence]:
-        """The sequences with these features as they were measured; NaN where one is undefined."""
-        found = sequences(tables.frames, tables.steps if self.step_names else None, self.levels, self.resample)
-        return [self._sloped(select(sequence, self.names, self.step_names)) for sequence in found]
+        """Sequences with these features, not normalised; NaN if undefined."""
+        all_features = sequences(tables.frames, tables.steps if self.step_names else None, self.levels, self.resample)
+        return [self._sloped(select(sequence, self.names, self.step_names)) for sequence in all_features]
 
     def normalise(self, raw: Sequence[FeatureSequence]) -> list[FeatureSequence]:
-        """What `raw` gave, on one scale."""
+        """Normalise sequences of `raw`."""
         return [self._normalised(sequence) for sequence in raw]
 
     def until(self, tables: Tables, ends: Sequence[int], seconds: float) -> Iterator[FeatureSequence]:
-        """One case as it can be read at each of `ends`, places of frames in order of time, rising: filled, sloped and
-        normalised over the last `seconds` until then, whatever comes after.
+        """One case as known at each of `ends` (increasing frame indices): filled, with slopes and normalised over the
+        last `seconds` before it, without later frames.
         """
         steps = tables.steps if self.step_names else None
         for sequence in iter_prefixes(tables.frames, steps, (self.levels, self.resample), ends):
@@ -83,7 +85,7 @@ class FeatureSchema:
 
     @property
     def sees_the_future(self) -> bool:
-        """Whether features of a frame hang on later ones, so that nothing said of it could have been said then."""
+        """Whether features of a frame depend on later ones, so that its prediction is impossible in real time."""
         return bool(set(self.retrospective) & set(self.names))
 
     def task(self) -> Task:
@@ -93,7 +95,7 @@ class FeatureSchema:
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> FeatureSchema:
-        """From feature_schema.json."""
+        """Read the content of feature_schema.json."""
         moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
         tuples = {
             name: tuple(content.get(name, ()))
@@ -103,44 +105,44 @@ class FeatureSchema:
 
 
 def build_rule(config: Settings, names: Sequence[str], kinds: tuple[type, ...]) -> Any:
-    """The organ's rule of the clinic, where it has one of these kinds and the measures hold what it reads."""
+    """The organ's clinical rule, if it has one of these kinds and the features that it reads exist."""
     if config.organ.clinical_rule is None:
         return None
     rule: ScoreThreshold | RetinopathyGrade | VolumeSlope = build(config.organ.clinical_rule)
     if not isinstance(rule, kinds):
-        judged = "sequences" if isinstance(rule, VolumeSlope) else "single cases"
-        say(f"organ.clinical_rule is left out: it applies to {judged}")
+        target = "sequences" if isinstance(rule, VolumeSlope) else "single cases"
+        say(f"organ.clinical_rule is not used: it applies to {target}")
         return None
     missing = [name for name in rule.reads if name not in names]
     if missing:
-        warn(f"organ.clinical_rule is left out: these features have no {', '.join(missing)}")
+        warn(f"organ.clinical_rule is not used: these features have no {', '.join(missing)}")
     return None if missing else rule
 
 
 def training_moments(schema: FeatureSchema) -> dict[str, dict[str, float | None]]:
-    """Mean and standard deviation of each feature over the training cases, by name; None where none are kept."""
+    """Mean and standard deviation of each feature over the training cases, by name; None if they are not stored."""
     if schema.moments is None:
         return {name: {"mean": None, "sd": None} for name in schema.names}
-    both = zip(schema.names, schema.moments.mean, schema.moments.sd, strict=False)
-    return {name: {"mean": finite_or_none(mean), "sd": finite_or_none(sd)} for name, mean, sd in both}
+    moments = zip(schema.names, schema.moments.mean, schema.moments.sd, strict=False)
+    return {name: {"mean": finite_or_none(mean), "sd": finite_or_none(sd)} for name, mean, sd in moments}
 
 
 def require_diagnosis(run: Run, config: Settings) -> None:
-    """`ConfigError` where the run holds a model for something else."""
+    """`ConfigError` if the run's model is not a classifier."""
     if config.task != "diagnosis":
         raise ConfigError(f"{run.named}: a model for task={config.task}; a diagnosis needs one of task=diagnosis")
 
 
-def to_json(inputs: FeatureSchema) -> dict[str, Any]:
-    """feature_schema.json."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(inputs)))
+def to_json(schema: FeatureSchema) -> dict[str, Any]:
+    """The content of feature_schema.json."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(schema)))
     return content
 
 
-def as_item(sequence: FeatureSequence, inputs: FeatureSchema) -> Item:
+def as_item(sequence: FeatureSequence, schema: FeatureSchema) -> Item:
     """A training item: states as class numbers, the signal with mean 0 and standard deviation 1 in each case."""
-    known = {name: number for number, name in enumerate(inputs.classes)}
-    labels = sequence.labels if inputs.per == "frame" else sequence.labels[:1]
+    known = {name: number for number, name in enumerate(schema.classes)}
+    labels = sequence.labels if schema.per == "frame" else sequence.labels[:1]
     state = np.array([UNKNOWN if label is None else known[label] for label in labels], dtype=np.int64)
-    has_signal = inputs.signal and np.isfinite(sequence.signal).any()
+    has_signal = schema.signal and np.isfinite(sequence.signal).any()
     return Item(sequence.x, sequence.steps, state, normalise(sequence.signal) if has_signal else None)

@@ -1,4 +1,4 @@
-"""What models take and give, by their settings alone: before any of them is loaded."""
+"""Channels and labels of models from their settings, before any is loaded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from medseg.segmentation.label_fusion import merge_names
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The name of each model, the channels that they read together, the labels of their masks, and where those go.
+    """Names of the models, all channels that they read, labels of their masks, and output folders of the masks.
 
-    folders: below the output folder, one for each of several models that are compared, else "" alone.
+    folders: below the output folder, one for each model if several are compared, else only "".
     """
 
     names: list[str]
@@ -28,28 +28,30 @@ class ModelFacts:
 
 
 def ensemble_facts(runs: Sequence[Run]) -> ModelFacts:
-    """Of models side by side: those of the same labels are compared, those of others make up one label map."""
-    each, names = [_channels_and_labels(run) for run in runs], _names(runs)
-    channels = list(dict.fromkeys(channel for own, _ in each for channel in own))
-    first = each[0][1]
-    if all(labels == first for _, labels in each):
+    """Facts of several models: models with the same labels are compared, different labels are merged into one mask."""
+    facts, names = [_channels_and_labels(run) for run in runs], _names(runs)
+    channels = list(dict.fromkeys(channel for channels, _ in facts for channel in channels))
+    first = facts[0][1]
+    if all(labels == first for _, labels in facts):
         return ModelFacts(names, channels, first, names if len(runs) > 1 else [""])
-    codes = {name: code for _, labels in each for name, code in labels.codes.items()}
-    return ModelFacts(names, channels, Labels(merge_names([labels.numbers for _, labels in each]), codes=codes), [""])
+    codes = {name: code for _, labels in facts for name, code in labels.codes.items()}
+    return ModelFacts(names, channels, Labels(merge_names([labels.numbers for _, labels in facts]), codes=codes), [""])
 
 
 def fold_facts(runs: Sequence[Run]) -> ModelFacts:
-    """Of models of folds, of which each case goes to one; `ConfigError` where they are not of one recipe."""
+    """Facts of cross-validation models; `ConfigError` if their channels or labels differ."""
     names, first = [str(run.named) for run in runs], _channels_and_labels(runs[0])
     for name, run in zip(names, runs, strict=True):
         if _channels_and_labels(run) != first:
-            raise ConfigError(f"{name}: other labels or channels than {runs[0].named}; give folds of one recipe")
+            raise ConfigError(
+                f"{name}: other labels or channels than {runs[0].named}; give the folds of one cross-validation"
+            )
     channels, labels = first
     return ModelFacts(names, channels, labels, [""])
 
 
 def segmentation_settings(run: Run) -> Settings:
-    """The settings of a run; `ConfigError` where its model is for something else."""
+    """The settings of a run; `ConfigError` if its model is not a segmenter."""
     config = load(run.file("config.yaml"))
     if config.task != "segmentation":
         raise ConfigError(
@@ -65,10 +67,10 @@ def _channels_and_labels(run: Run) -> tuple[list[str], Labels]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: its folder's, with those above where two share one."""
+    """A name for each run: its folder's, with parent folders if two are equal."""
     paths = [run.named.resolve().with_suffix("") if run.package else run.path.resolve() for run in runs]
     for depth in range(1, 20):
         names = ["_".join(path.parts[-depth:]) for path in paths]
         if max(Counter(names).values()) == 1:
             return names
-    return [f"{path.name}_{number}" for number, path in enumerate(paths, start=1)]  # one run named twice
+    return [f"{path.name}_{number}" for number, path in enumerate(paths, start=1)]  # one run given twice

@@ -1,4 +1,4 @@
-"""Several models on the same images: label maps merged by priority, or masks of the same labels compared."""
+"""Several models on the same images: merge masks of different labels by priority, or compare the same labels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from medseg.typing import Images
 class ModelEnsemble:
     """One model, or several.
 
-    Models of the same labels are compared: each writes a folder of its own, and the Dice of each pair is told, which
-    needs no truth. Models of other labels make up one label map: where two claim a voxel, the one named first has it.
+    Models with the same labels are compared: each has its own output folder, and the Dice of each pair is computed,
+    which needs no ground truth. Masks of different labels are merged: the first model has priority in each voxel.
     """
 
     def __init__(self, runs: list[Run], device: str = "auto") -> None:
@@ -31,18 +31,20 @@ class ModelEnsemble:
         self.models = {name: load_segmenter(run, device) for name, run in zip(facts.names, runs, strict=True)}
         self.channels, self.labels, self.folders = facts.channels, facts.labels, facts.folders
 
-    def predict(  # as `Predictor` has it
+    def predict(  # the signature of `Predictor`
         self,
-        case: Case,  # noqa: ARG002  # every case goes through the same models
+        case: Case,  # noqa: ARG002  # all models segment every case
         images: Images,
         tiles: int | None = None,
     ) -> SegmentationResult:
-        """Channels of a case → its masks; no more than `tiles` tiles of a network at once."""
+        """Segment a case from its channels, with at most `tiles` tiles at once."""
         masks, candidates = {}, []
         for name, model in self.models.items():
-            masks[name], found = model.segment({channel: images[channel] for channel in model.channels}, tiles)
-            for frame, regions in enumerate(found):
-                facts = {"model": name, "frame": frame if len(found) > 1 else None}
+            masks[name], frame_candidates = model.segment(
+                {channel: images[channel] for channel in model.channels}, tiles
+            )
+            for frame, regions in enumerate(frame_candidates):
+                facts = {"model": name, "frame": frame if len(frame_candidates) > 1 else None}
                 candidates += [facts | row for row in candidate_rows(regions)]
         if len(masks) == 1:
             return SegmentationResult({"": next(iter(masks.values()))}, [], candidates)
@@ -50,12 +52,17 @@ class ModelEnsemble:
             return SegmentationResult(masks, inter_model_dice(masks, self.labels), candidates)
         return SegmentationResult({"": merge_maps(self._maps(masks))[0]}, [], candidates)
 
-    def doubts(self, images: Images) -> list[str]:
-        """What the quality gates say against the images: once what all say, else with the model's name."""
-        found = {name: model.doubts({c: images[c] for c in model.channels}) for name, model in self.models.items()}
-        shared = [doubt for doubt in next(iter(found.values())) if all(doubt in said for said in found.values())]
-        own = [f"{name}: {doubt}" for name, said in found.items() for doubt in said if doubt not in shared]
-        return [*shared, *own]
+    def quality_warnings(self, images: Images) -> list[str]:
+        """Warnings of the models' quality gates: shared ones once, others with the model's name."""
+        warnings = {
+            name: model.quality_warnings({channel: images[channel] for channel in model.channels})
+            for name, model in self.models.items()
+        }
+        shared = [text for text in next(iter(warnings.values())) if all(text in texts for texts in warnings.values())]
+        return [
+            *shared,
+            *(f"{name}: {text}" for name, texts in warnings.items() for text in texts if text not in shared),
+        ]
 
     def _maps(self, masks: dict[str, sitk.Image]) -> list[tuple[sitk.Image, dict[str, int]]]:
         models = self.models
@@ -63,18 +70,18 @@ class ModelEnsemble:
 
 
 def load_segmenter(run: Run, device: str) -> Segmenter:
-    """The segmenter of a run; `ModelError` where its files do not fit together."""
+    """The segmenter of a run; `ModelError` if its files are inconsistent."""
     with run.reading():
         return Segmenter.from_run(run, device)
 
 
 def inter_model_dice(masks: dict[str, sitk.Image], labels: Labels) -> list[dict[str, Any]]:
-    """Dice of each pair of masks for each label; None where both lack it."""
+    """Dice of each pair of masks for each label; None if both lack it."""
     arrays = {name: sitk.GetArrayViewFromImage(mask) for name, mask in masks.items()}
     rows = []
-    for (one, first), (other, second) in itertools.combinations(arrays.items(), 2):
+    for (name_a, array_a), (name_b, array_b) in itertools.combinations(arrays.items(), 2):
         for label in labels.numbers:
-            a, b = labels.layer(first, label), labels.layer(second, label)
+            a, b = labels.layer(array_a, label), labels.layer(array_b, label)
             value = dice(a, b) if a.any() or b.any() else None
-            rows.append({"label": label, "model_a": one, "model_b": other, "dice": value})
+            rows.append({"label": label, "model_a": name_a, "model_b": name_b, "dice": value})
     return rows

@@ -1,4 +1,4 @@
-"""The classifier of a finished run, of whichever kind it is."""
+"""Open the classifier of a finished run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medseg.runs.run import Run
 
 
 def open_classifier(run: Run, config: Settings) -> CaseClassifier:
-    """What a finished run diagnoses with; `ConfigError` where it holds a model for something else."""
+    """The classifier of a finished run; `ConfigError` if its model is not a classifier."""
     kind = StackedClassifier if isinstance(config.classifier, StackingSettings) else SequenceClassifier
     with run.reading():
         return kind.from_run(run)

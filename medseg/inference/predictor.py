@@ -1,4 +1,4 @@
-"""The face of what segments a case, be it one model, several, or the fold that never saw it."""
+"""The interface of predictors of a case: one model, several, or out-of-fold models."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from medseg.typing import Images
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """Coded masks of a case by their folder ("" for the only one), how far models agree, and candidates."""
+    """Coded masks of a case by output folder ("" for a single one), agreement between models, and candidates."""
 
     masks: dict[str, sitk.Image]
     agreement: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[dict[str, Any]] = field(default_factory=list)
-    provenance: list[dict[str, Any]] = field(default_factory=list)  # which model, and whether it saw the case
+    provenance: list[dict[str, Any]] = field(default_factory=list)  # the model, and whether it is out of fold
 
 
 class Predictor(Protocol):
-    """Models by name, the channels they read and the labels they find; folders: as in `ModelFacts`."""
+    """Models by name, the channels they read and the labels they segment; folders: as in `ModelFacts`."""
 
     models: dict[str, Segmenter]
     channels: list[str]
@@ -32,7 +32,7 @@ class Predictor(Protocol):
     folders: list[str]
 
     def predict(self, case: Case, images: Images, tiles: int | None = None) -> SegmentationResult:
-        """Channels of a case → its masks; no more than `tiles` tiles of a network at once."""
+        """Segment a case from its channels, with at most `tiles` tiles at once."""
 
-    def doubts(self, images: Images) -> list[str]:
-        """What the quality gates say against the raw channels of a case; nothing where all is well."""
+    def quality_warnings(self, images: Images) -> list[str]:
+        """Warnings of the quality gates on the raw channels of a case."""

@@ -1,4 +1,4 @@
-"""Why a person should look at a case that was measured: its image failed the quality gate, or its mask is empty."""
+"""Reasons for a review of a case: its image failed the quality gate, or its mask is empty."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from medseg.inference.quality_gate import Check
 EMPTY = "its mask is empty"
 
 
-def quality_error(case: Case, doubts: Sequence[str]) -> ImageError:
-    """That an image is refused for what its quality gate says."""
-    text = f"{case.image}: refused: {'; '.join(doubts)}; look at it, or let such images pass"
+def quality_error(case: Case, warnings: Sequence[str]) -> ImageError:
+    """The error for an image refused by its quality gate."""
+    text = f"{case.image}: failed a quality check: {'; '.join(warnings)}; check the image, or accept such images"
     return ImageError(text, code="quality", hint="fail_on_quality=False")
 
 
 class ReviewReasons:
-    """Judges the images and masks of cases; `reasons` holds what there is to say of each, by case.
+    """Check the images and masks of cases; `reasons`: reasons for a review, by case.
 
-    With `strict` an image that a check doubts is an `ImageError` (quality).
+    With `strict` an image that fails a check is an `ImageError` (quality).
     """
 
     def __init__(self, *checks: Check, strict: bool = False) -> None:
@@ -30,25 +30,25 @@ class ReviewReasons:
         self.reasons: dict[str, str] = {}
 
     def check_image(self, case: Case, image: sitk.Image) -> None:
-        """Note what the quality gates say against an image."""
-        # a diagnoser's gate and a segmenter's say much the same
-        said = list(dict.fromkeys(doubt for check in self.checks for doubt in check(image)))
-        if said and self.strict:
-            raise quality_error(case, said)
-        for doubt in said:
-            self._note(case.id, doubt)
+        """Add the warnings of the quality gates on an image."""
+        # a classifier's and a segmenter's gate share most warnings
+        warnings = list(dict.fromkeys(warning for check in self.checks for warning in check(image)))
+        if warnings and self.strict:
+            raise quality_error(case, warnings)
+        for warning in warnings:
+            self._add(case.id, warning)
 
     def check_mask(self, case: Case, mask: sitk.Image) -> None:
-        """Note that a mask is empty."""
+        """Add a reason if a mask is empty."""
         if not sitk.GetArrayViewFromImage(mask).any():
-            self._note(case.id, EMPTY)
+            self._add(case.id, EMPTY)
 
     def restore(self, case: str, reasons: str) -> None:
-        """Note what an earlier run noted of a case."""
+        """Restore an earlier run's reasons of a case."""
         if reasons:
             self.reasons[case] = reasons
 
-    def _note(self, case: str, doubt: str) -> None:
-        known = self.reasons.get(case, "")
-        if doubt not in known:
-            self.reasons[case] = f"{known}; {doubt}" if known else doubt
+    def _add(self, case: str, reason: str) -> None:
+        reasons = self.reasons.get(case, "")
+        if reason not in reasons:
+            self.reasons[case] = f"{reasons}; {reason}" if reasons else reason

@@ -1,4 +1,4 @@
-"""A model with everything around it, from the images of one case to its mask."""
+"""From the images of a case to its mask: preprocessing, model, resampling, post-processing."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ AXES = ("x", "y", "z")
 
 
 class Model(Protocol):
-    """What finds labels: a network with its tiles, or a segmenter that needs no training."""
+    """A segmentation model: a network with its tiles, or a classical method."""
 
     def predict(self, images: Images) -> Float32Array:
-        """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first where exclusive."""
+        """Preprocessed channels on one grid → probabilities (K, Z, Y, X), background first if exclusive."""
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A case's coded mask; probabilities by label on the same grid where asked for; candidates on the network's."""
+    """A case's coded mask; probabilities by label on the same grid if requested; candidates on the network's grid."""
 
     mask: sitk.Image
     probabilities: dict[str, Float32Array]
-    grid: sitk.Image | None  # the network's, where there are candidates
+    grid: sitk.Image | None  # the network's, if there are candidates
     candidates: Mapping[str, Regions] = field(default_factory=dict)
 
 
 class Segmenter:
-    """A model with everything around it: preprocessing, the way back to the input's grid, rules after it."""
+    """A model with its preprocessing, resampling to the input's grid and post-processing."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Segmenter:
 
     @classmethod
     def from_run(cls, run: Run, device: str = "auto") -> Segmenter:
-        """The segmenter that a finished run holds, on `device` auto, cpu or cuda."""
+        """The segmenter of a finished run, on `device` auto, cpu or cuda."""
         config = with_values(segmentation_settings(run), {"compute.accelerator": device})
         set_num_threads(config.compute.num_threads)
         state = run.read_json("preprocess.json")
@@ -88,37 +88,39 @@ class Segmenter:
         return self.segment(images)[0]
 
     def segment(self, images: Images, tiles: int | None = None) -> tuple[sitk.Image, list[Mapping[str, Regions]]]:
-        """As a call, with the candidates of each frame; no more than `tiles` tiles at once."""
+        """As a call, with the candidates of each frame; at most `tiles` tiles at once."""
         sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
-        steps = zip(*sequences.values(), strict=True)
-        done = [self.scored(dict(zip(sequences, step, strict=True)), tiles=tiles) for step in steps]
-        masks, first = [one.mask for one in done], next(iter(images.values()))
+        frame_channels = (dict(zip(sequences, frame, strict=True)) for frame in zip(*sequences.values(), strict=True))
+        results = [self.scored(channels, tiles=tiles) for channels in frame_channels]
+        masks, first = [result.mask for result in results], next(iter(images.values()))
         joined = join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
-        return joined, [one.candidates for one in done]
+        return joined, [result.candidates for result in results]
 
-    def doubts(self, images: Images) -> list[str]:
-        """What the quality gate says against the raw images of a case."""
+    def quality_warnings(self, images: Images) -> list[str]:
+        """Warnings of the quality gate on the raw images of a case."""
         return self.gate(images)
 
-    def look(self, images: Images) -> tuple[Images, Float32Array]:
-        """Preprocessed channels, and what the model says of them: probabilities (K, Z, Y, X)."""
+    def probabilities(self, images: Images) -> tuple[Images, Float32Array]:
+        """Preprocessed channels, and the model's probabilities (K, Z, Y, X)."""
         ready = self.prepare(images)
         return ready, self.model.predict(ready)
 
     def scored(self, images: Images, keep: bool = False, tiles: int | None = None) -> Segmentation:
-        """One image's coded mask, and with `keep` the probability of each label, both on the input's own grid."""
+        """Segment one image: its coded mask, and with `keep` the probability of each label, on the input's grid."""
         reference = next(iter(images.values()))
         ready = self.prepare(images)
         planes, regions = self._planes(ready, tiles)
         grid = next(iter(ready.values()))
-        coded, kept = resample_to_input(planes, grid, reference, OutputLabels(self.labels, self.threshold), keep)
+        coded, probabilities = resample_to_input(
+            planes, grid, reference, OutputLabels(self.labels, self.threshold), keep
+        )
         mask = from_array(coded, reference)
         grid = grid if regions else None
-        del planes, ready, coded  # large, and the rules need room
-        return Segmentation(postprocess(mask, self.after, self.labels), kept, grid, regions)
+        del planes, ready, coded  # large, and post-processing needs memory
+        return Segmentation(postprocess(mask, self.after, self.labels), probabilities, grid, regions)
 
     def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Float32Array], Mapping[str, Regions]]:
-        """Probabilities (K, Y, X) plane by plane along Z, and candidates; only where those are ranked all at once."""
+        """Probabilities (K, Y, X) plane by plane along Z, and candidates; all at once only if candidates are ranked."""
         if isinstance(self.model, TiledNetwork) and not self.select.ranks:
             return self.model.planes(ready, tiles), {}
         probability, regions = self.select(self.model.predict(ready), ready)
@@ -126,26 +128,26 @@ class Segmenter:
 
 
 def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
-    """A coded mask after the rules of post-processing; labels that may overlap go one by one, or two by two."""
+    """Apply post-processing to a coded mask; overlapping labels are processed one by one, or in pairs."""
     if not rules:
         return coded
     if labels.exclusive:
         return apply_steps(rules, coded)
     names = {number: name for name, number in labels.numbers.items()}
-    parts = labels.split(coded)
+    masks = labels.split(coded)
     for rule in rules:
         if isinstance(rule, Inside):
-            parts[names[rule.inner]] = rule.between(parts[names[rule.inner]], parts[names[rule.outer]])
+            masks[names[rule.inner]] = rule.between(masks[names[rule.inner]], masks[names[rule.outer]])
             continue
-        parts = {name: rule(part * labels.numbers[name]) > 0 for name, part in parts.items()}
-    return labels.join_images(parts, coded)
+        masks = {name: rule(mask * labels.numbers[name]) > 0 for name, mask in masks.items()}
+    return labels.join_images(masks, coded)
 
 
 def input_channels(config: Settings) -> int:
-    """Of the network: every channel's colours, of slices those around as well."""
+    """Number of the network's input channels: colour channels of every channel and of context slices."""
     unet = config.unet()
-    around = unet.context_slices if unet.network.dimensions == 2 else 0
-    return len(config.organ.channels) * config.organ.colour_channels * (2 * around + 1)
+    context = unet.context_slices if unet.network.dimensions == 2 else 0
+    return len(config.organ.channels) * config.organ.colour_channels * (2 * context + 1)
 
 
 def make_network(config: Settings) -> torch.nn.Module:
@@ -160,7 +162,7 @@ def make_network(config: Settings) -> torch.nn.Module:
 
 
 def tiled_network(config: Settings, network: torch.nn.Module) -> TiledNetwork:
-    """A network with the tiles, device and precision that the settings say."""
+    """A network with the tiles, device and precision of the settings."""
     settings = config.unet()
     sizes = settings.planned()
     patch = tuple(reversed(sizes.patch))  # (y, x) or (z, y, x)

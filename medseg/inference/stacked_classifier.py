@@ -1,4 +1,4 @@
-"""Several diagnosers of one case or frame as one model: selected measures, members, stack, calibration, reasons."""
+"""Stacked classifier of cases or frames: selected features, members, stack, calibration, explanations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from medseg.inference.attribution import FeatureRef, describe_effects, occlude, 
 from medseg.inference.case_classifier import CaseClassifier, Json
 from medseg.inference.case_results import case_records, shown_units
 from medseg.inference.feature_inputs import (
-    MAX_UNDEFINED,
+    MIN_DEFINED,
     UNDEFINED,
     FeatureSchema,
     build_rule,
@@ -39,14 +39,14 @@ from medseg.utils.files import atomic_write_bytes, write_json
 
 MEMBERS = ("logistic", "ensemble", "lstm")
 STACK, RULE = "stack", "rule"
-RULES = (ScoreThreshold, RetinopathyGrade)  # which judge cases one by one
-N_TOP_FEATURES = 3  # said of each case, the weightiest
-MAX_BATCH = 256  # sequences the LSTM sees at once
+RULES = (ScoreThreshold, RetinopathyGrade)  # that apply to single cases
+N_TOP_FEATURES = 3  # with the largest effects, listed for each case
+MAX_BATCH = 256  # sequences in one pass of the LSTM
 
 
 @dataclass(frozen=True)
 class StackMembers:
-    """What was learnt from the same training rows: `selected` columns, and a model of each kind."""
+    """Models fitted to the same training rows, and their `selected` columns."""
 
     selected: tuple[int, ...]
     weights: FloatArray  # (K, len(selected) + 1), logistic regression
@@ -55,33 +55,38 @@ class StackMembers:
 
     def predict(self, rows: Rows) -> dict[str, FloatArray]:
         """Probabilities (R, K) by member."""
-        said = self.of_table(rows.x)
-        return {**said, "lstm": self.of_sequences(rows.items)}
+        return {**self.of_table(rows.x), "lstm": self.of_sequences(rows.items)}
 
     def of_table(self, x: FloatArray) -> dict[str, FloatArray]:
         """Probabilities (R, K) of the members that read rows (R, F)."""
-        z = x[:, self.selected]
-        full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
-        return {"logistic": softmax(full @ self.weights.T, axis=1), "ensemble": self.ensemble.predict(z)}
+        x_selected = x[:, self.selected]
+        with_intercept = np.concatenate([x_selected, np.ones((len(x_selected), 1))], axis=1)
+        return {
+            "logistic": softmax(with_intercept @ self.weights.T, axis=1),
+            "ensemble": self.ensemble.predict(x_selected),
+        }
 
     @torch.inference_mode()
     def of_sequences(self, items: Sequence[Item]) -> FloatArray:
-        """Probabilities (R, K) of the LSTM, rows of all sequences one after the other."""
+        """Probabilities (R, K) of the LSTM, the rows of all sequences concatenated."""
         self.network.eval()
-        found = []
+        rows = []
         for start in range(0, len(items), MAX_BATCH):
             batch = collate(items[start : start + MAX_BATCH])
-            said = self.network(batch).logits.softmax(dim=2)  # (B, T or 1, K)
-            found += [one[: length if len(one) > 1 else 1] for one, length in zip(said, batch.lengths, strict=True)]
-        return np.asarray(torch.cat(found).double().numpy())  # (R, K)
+            probabilities = self.network(batch).logits.softmax(dim=2)  # (B, T or 1, K)
+            rows += [
+                sequence[: length if len(sequence) > 1 else 1]
+                for sequence, length in zip(probabilities, batch.lengths, strict=True)
+            ]
+        return np.asarray(torch.cat(rows).double().numpy())  # (R, K)
 
 
 @dataclass(frozen=True)
 class StackedClassifier(CaseClassifier):
-    """Members, the stack on top of them, and what makes their probabilities honest.
+    """Members, the stack on top of them, and their calibrations.
 
-    final_model: logistic, ensemble, lstm, stack or rule. The rule learnt nothing; what it says is calibrated like the
-    rest, and the same chance is given to each class where it is undefined.
+    final_model: logistic, ensemble, lstm, stack or rule. The clinical rule is not trained; its scores are calibrated
+    like the others, and all classes get the same probability if it is undefined.
     """
 
     schema: FeatureSchema
@@ -93,7 +98,7 @@ class StackedClassifier(CaseClassifier):
 
     @classmethod
     def from_run(cls, run: Run) -> StackedClassifier:
-        """The classifier that `save` wrote; `ModelError` where a part is missing or broken."""
+        """The classifier that `save` wrote; `ModelError` if a file is missing or broken."""
         config = load(run.file("config.yaml"))
         require_diagnosis(run, config)
         schema = FeatureSchema.read(run.read_json("feature_schema.json"))
@@ -105,39 +110,39 @@ class StackedClassifier(CaseClassifier):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The members, the stack, and the rule where there is one."""
+        """The members, the stack, and the rule if there is one."""
         return (*MEMBERS, STACK, *([RULE] if self.rule is not None else []))
 
     def selected_features(self, columns: Sequence[FeatureRef]) -> list[FeatureRef]:
-        """What the members read of the columns of a table."""
-        return [columns[place] for place in self.members.selected]
+        """The columns of a table that the members read."""
+        return [columns[index] for index in self.members.selected]
 
     def rows(self, tables: Tables) -> Rows:
-        """What a table means to this model; `DataError` names measures that are missing."""
+        """The rows of a table for this model; `DataError` names missing features."""
         raw = self.schema.raw(tables)
         return rows_of(self.schema.normalise(raw), raw, self.schema)
 
     def predict_proba(self, tables: Tables) -> dict[str, FloatArray]:
-        """Uncalibrated probabilities (R, K) by member, the stack's, and the rule's where there is one."""
+        """Uncalibrated probabilities (R, K) of the members, the stack, and the rule if there is one."""
         return self._predict_rows(self.rows(tables))
 
     def predict(self, tables: Tables) -> Predictions:
-        """Of each case or frame, with what moved the answer."""
+        """Predictions of each case or frame, with explanations."""
         rows = self.rows(tables)
         probabilities, undefined = self._predict_rows(rows), self._undefined(rows)
-        doubts = self.rule.doubts(rows.measures) if self.rule is not None else [""] * len(undefined)
+        reasons = self.rule.review_reasons(rows.features) if self.rule is not None else [""] * len(undefined)
         return Predictions(
             classes=self.classes,
             final_model=self.final_model,
             facts=rows.facts.assign(signal=np.nan),
-            models={name: self.calibrate(name, own, undefined) for name, own in probabilities.items()},
-            review=tuple(UNDEFINED if gap else text for gap, text in zip(undefined, doubts, strict=True)),
+            models={name: self.calibrate(name, values, undefined) for name, values in probabilities.items()},
+            review=tuple(UNDEFINED if gap else text for gap, text in zip(undefined, reasons, strict=True)),
             undefined=undefined,
             explanations=tuple(self._explain(rows, probabilities)),
         )
 
     def to_records(self, tables: Tables, predictions: Predictions) -> Json:
-        """The content of OUT.json. units: unit and definition of each measure it shows."""
+        """The content of OUT.json. units: unit and definition of each listed feature."""
         rows = self.rows(tables)
         selected = [ref.name for ref in self.selected_features(rows.columns)]
         records = case_records(predictions.withheld(), rows, selected, training_moments(self.schema), self.rule)
@@ -154,15 +159,15 @@ class StackedClassifier(CaseClassifier):
         return probabilities if self.rule is None else {**probabilities, RULE: rule_probabilities(self.rule, rows)}
 
     def _undefined(self, rows: Rows) -> BoolArray:
-        """Rows (R,) of which too little was measured for a diagnosis."""
-        gaps = rows.known < MAX_UNDEFINED
+        """Rows (R,) with too few defined features for a diagnosis."""
+        undefined = rows.known < MIN_DEFINED
         if self.final_model == RULE and self.rule is not None:
-            gaps = gaps | ~np.isfinite(self.rule.margins(rows.measures)).all(axis=1)
-        return gaps
+            undefined = undefined | ~np.isfinite(self.rule.margins(rows.features)).all(axis=1)
+        return undefined
 
     def _explain(self, rows: Rows, probabilities: Mapping[str, FloatArray]) -> list[str]:
-        """What moved each row's answer most: the log-odds of the predicted class lost when a measure, or a step, is
-        replaced by the training mean: ``lesion.area_px +0.80, step 3 of 8 +0.40``.
+        """Largest occlusion effects of each row: the change in log-odds of the predicted class when a feature, or a
+        profile position, is set to the training mean: ``lesion.area_px +0.80, step 3 of 8 +0.40``.
         """
         refs = self.selected_features(rows.columns)
         refs += step_refs(rows.items[0]) if self.schema.per == "sequence" else []
@@ -171,13 +176,13 @@ class StackedClassifier(CaseClassifier):
             return self._predict_without(rows, probabilities, changed)
 
         effects = occlusion_effects(probabilities[self.final_model], {ref.name: [ref] for ref in refs}, without)
-        rest = range(len(rows.facts))
-        return [describe_effects({name: e[row] for name, e in effects.items()}, N_TOP_FEATURES) for row in rest]
+        indices = range(len(rows.facts))
+        return [describe_effects({name: e[row] for name, e in effects.items()}, N_TOP_FEATURES) for row in indices]
 
     def _predict_without(
         self, rows: Rows, probabilities: Mapping[str, FloatArray], refs: Sequence[FeatureRef]
     ) -> FloatArray:
-        """Probabilities (R, K) of the final model where some features are set to the mean of the training cases."""
+        """Probabilities (R, K) of the final model with some features set to the mean of the training cases."""
         changed = dict(probabilities)
         if columns := [rows.columns.index(ref) for ref in refs if ref in rows.columns]:
             x = rows.x.copy()
@@ -189,7 +194,7 @@ class StackedClassifier(CaseClassifier):
         return changed[self.final_model]
 
     def save(self, run: Run) -> None:
-        """stacking.json, ensemble.skops and the arrays of model.safetensors; nothing is pickled."""
+        """Write stacking.json, ensemble.skops and model.safetensors; nothing is pickled."""
         state = {
             "final_model": self.final_model,
             "selected": list(self.members.selected),
@@ -204,7 +209,7 @@ class StackedClassifier(CaseClassifier):
 
 def rule_probabilities(rule: ScoreThreshold | RetinopathyGrade, rows: Rows) -> FloatArray:
     """The rule's probabilities (R, K), before calibration."""
-    return np.asarray(softmax(np.nan_to_num(rule.margins(rows.measures)), axis=1))
+    return np.asarray(softmax(np.nan_to_num(rule.margins(rows.features)), axis=1))
 
 
 def _load_members(run: Run, config: Settings, schema: FeatureSchema, selected: tuple[int, ...]) -> StackMembers:

@@ -1,4 +1,4 @@
-"""Headers whose pixels lie in another file."""
+"""Headers whose pixels are in another file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def detached(path: Path) -> list[Path]:
-    """The pixel files that the header of a .mhd or .nrrd names; others have none."""
+    """List the pixel files that the header of a .mhd or .nrrd names; empty for other files."""
     if path.suffix.lower() not in (".mhd", ".nrrd") or not path.is_file():
         return []
     with path.open("rb") as file:

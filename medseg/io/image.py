@@ -2,7 +2,7 @@
 
 Everything is a `SimpleITK.Image` in 2D, 3D or 4D (time last). Photographs (PNG, JPEG, TIFF, BMP) carry a printing
 resolution, not a physical pixel size: they are always read with spacing 1, so that a JPEG and its PNG mask agree, and
-upright, as their EXIF orientation says and every viewer shows them.
+upright (EXIF orientation applied), as viewers show them.
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ from medseg.io.integrity import verify as payload
 from medseg.utils.files import sync
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def image_suffix(path: Path) -> str:
-    """The supported suffix that `path` ends with, in lower case; empty where there is none."""
+    """Return the supported suffix of `path` in lower case, or "" if it has none."""
     name = path.name.lower()
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
 
 def stem(path: Path) -> str:
-    """File name without its image suffix (`a.nii.gz` gives `a`); other names stay whole (a DICOM folder's)."""
+    """File name without its image suffix (`a.nii.gz` gives `a`); other names (DICOM folders) stay unchanged."""
     suffix = image_suffix(path)
     return path.name[: -len(suffix)] if suffix else path.name
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name says that this is an image: a supported suffix in any case, and not hidden."""
+    """Return whether the name has a supported suffix (in any case) and is not hidden."""
     return bool(image_suffix(path)) and not path.name.startswith(".")
 
 
 def find_images(root: Path, pattern: str | None = None) -> list[Path]:
-    """All images below `root`, sorted, without hidden ones; the DICOM files of a folder are one entry: that folder.
+    """Find all images below `root`, sorted, without hidden ones; a folder of DICOM files is one entry: the folder.
 
     `pattern` is a glob that the name, or the path relative to `root`, must match (`*` also crosses folders).
-    A file given as `root` is the only entry. Raises DataError where `root` does not exist.
+    If `root` is a file, it is the only entry. Raises DataError if `root` does not exist.
     """
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such file or folder; check the path", code="data-missing")
+        raise DataError(f"{root}: no such file or folder; check the path", code="data-missing")
     return sorted(path for path in _walk(root) if pattern is None or _matches(path, root, pattern))
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every image and DICOM folder below `root`; a folder that links make reachable twice is entered once.
+    """Every image and DICOM folder below `root`; a folder that links reach twice is entered once.
 
-    A folder that may not be opened, or that is empty and named like an image, is there too: reading it says so.
+    Folders that cannot be opened, and empty folders named like an image, are included: reading them gives an error.
     """
     seen: set[str] = set()
     closed: list[Path] = []
@@ -108,42 +108,41 @@ def read_image(path: Path, series: str | None = None) -> sitk.Image:
             suffix = _known_suffix(path)
             payload.verify(path, suffix)
             image = photo.read(path, suffix) if suffix in photo.PIXELS else itk.read(path, suffix)
-        elif path.exists():  # reading a pipe waits for ever, a device never ends
-            raise ImageError(f"{path}: is a pipe or a device; give a regular file", code="image-unreadable")
+        elif path.exists():  # reading a pipe or a device may never end
+            raise ImageError(f"{path}: is a pipe or a device; use a regular file", code="image-unreadable")
         else:
-            raise ImageError(f"{path}: there is no such file or folder; check the path", code="image-missing")
+            raise ImageError(f"{path}: no such file or folder; check the path", code="image-missing")
     except (RuntimeError, OSError, MemoryError) as error:  # ITK raises RuntimeError
-        why = f"{path}: cannot be read: {itk.first_line(error)}; copy or export it again"
-        raise ImageError(why, code="image-unreadable") from error
+        message = f"{path}: cannot be read: {itk.first_line(error)}; copy or export it again"
+        raise ImageError(message, code="image-unreadable") from error
     if image.GetDimension() > 4:
-        why = f"{path}: has {image.GetDimension()} axes {image.GetSize()}; split it into volumes or sequences"
-        raise ImageError(why, code="image-dimension")
+        message = f"{path}: has {image.GetDimension()} axes {image.GetSize()}; split it into volumes or sequences"
+        raise ImageError(message, code="image-dimension")
     require_valid_geometry(image, path)
     _require_finite(image, path)
     return _without_headers(image)
 
 
 def printable(text: object) -> str:
-    """A name as a person can read it: line breaks, other control characters and bytes that are no UTF-8 as escapes."""
-    return UNSPEAKABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
+    """Escape line breaks, other control characters and bytes that are not UTF-8."""
+    return UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
 def require_name(path: Path) -> None:
-    """ITK ends the whole process at a name that is not UTF-8; a line break would make two lines of one in tables.
-
-    A tab does no harm.
+    """Raise ImageError image-name for a line break (it would split a row of a table) or bytes that are not UTF-8 (ITK
+    would end the process). Tabs are allowed.
     """
-    if UNSPEAKABLE.search(str(path).replace("\t", " ")):
-        why = f"{printable(path)}: the name holds a line break or bytes that are no UTF-8; rename the file"
-        raise ImageError(why, code="image-name")
+    if UNPRINTABLE.search(str(path).replace("\t", " ")):
+        message = f"{printable(path)}: the name has a line break or bytes that are not UTF-8; rename the file"
+        raise ImageError(message, code="image-name")
 
 
 def _without_headers(image: sitk.Image) -> sitk.Image:
-    """The image without its header entries: they may name a patient and must not travel into what is written later."""
+    """Remove header entries: they may hold patient data and must not reach any output."""
     try:
         for key in image.GetMetaDataKeys():
             image.EraseMetaData(key)
-    except TypeError:  # a key that is not UTF-8 cannot be erased; a filter leaves all behind
+    except TypeError:  # a key that is not UTF-8 cannot be erased; a filter drops all keys
         return sitk.Cast(image, image.GetPixelID())
     return image
 
@@ -162,38 +161,38 @@ def _known_suffix(path: Path) -> str:
 def _require_finite(image: sitk.Image, path: Path) -> None:
     view = sitk.GetArrayViewFromImage(image)
     if np.iscomplexobj(view):
-        raise ImageError(f"{path}: holds complex numbers; save its magnitude instead", code="image-unreadable")
-    # NaN and infinity both show in the extremes: no mask of the whole volume is needed unless there are some
+        raise ImageError(f"{path}: has complex numbers; save its magnitude instead", code="image-unreadable")
+    # NaN and infinity show in the extremes: a mask of the volume is needed only then
     if np.issubdtype(view.dtype, np.integer) or np.isfinite([view.min(), view.max()]).all():
         return
     payload_nifti.not_finite(path, int(np.isnan(view).sum()), int(np.isinf(view).sum()), view.size)
 
 
 def read_mask(path: Path) -> sitk.Image:
-    """Read integer labels 0..255 as uint8: grey (stored as RGB(A) or in 16 bits, too) or the indices of a palette.
+    """Read integer labels 0..255 as uint8: grey values (also stored as RGB(A) or 16 bits) or palette indices.
 
-    Raises ImageError as `read_image` does, mask-colour for real colours, mask-values for other values.
+    Raises ImageError as `read_image`, mask-colour for colour images, mask-values for other values.
     """
     image = photo.as_mask(path, read_image(path))
     view = sitk.GetArrayViewFromImage(image)
-    wrong = np.issubdtype(view.dtype, np.floating) and bool((view != np.rint(view)).any())
-    if wrong or view.min() < 0 or view.max() > 255:
-        bad = np.unique(view[(view != np.rint(view)) | (view < 0) | (view > 255)])
-        shown = ", ".join(f"{value:g}" for value in bad[:5]) + (", …" if len(bad) > 5 else "")
+    fractional = np.issubdtype(view.dtype, np.floating) and bool((view != np.rint(view)).any())
+    if fractional or view.min() < 0 or view.max() > 255:
+        invalid = np.unique(view[(view != np.rint(view)) | (view < 0) | (view > 255)])
+        examples = ", ".join(f"{value:g}" for value in invalid[:5]) + (", …" if len(invalid) > 5 else "")
         raise ImageError(
-            f"{path}: a mask holds whole numbers from 0 to 255, this one also {shown}; save it as label numbers",
+            f"{path}: a mask must have integers from 0 to 255, this one has {examples}; save it as label numbers",
             code="mask-values",
         )
-    if image.GetDimension() == 4:  # ITK casts no more than three dimensions
+    if image.GetDimension() == 4:  # ITK casts at most three dimensions
         return join_frames([sitk.Cast(frame, sitk.sitkUInt8) for frame in frames(image)], image)
     return sitk.Cast(image, sitk.sitkUInt8)
 
 
 def write_image(image: sitk.Image, path: Path) -> None:
-    """Write `image` in the format of the suffix; the file appears whole or not at all, and folders are made.
+    """Write `image` in the format of the suffix; atomic; missing folders are created.
 
-    It is written, checked and flushed in a hidden folder beside its place, then moved (the pixels of an .mhd first).
-    Raises ImageError: image-suffix, image-dimension, image-pixels where the format cannot hold it, image-write.
+    The file is written, checked and flushed in a hidden folder next to `path`, then moved (an .mhd's pixels first).
+    Raises ImageError: image-suffix, image-dimension, image-pixels if the format cannot store it, image-write.
     """
     path = Path(path)
     suffix = _known_suffix(path)
@@ -206,20 +205,20 @@ def write_image(image: sitk.Image, path: Path) -> None:
             # an .mhd stays uncompressed so that its data file has one name, .raw
             with itk.quiet():
                 sitk.WriteImage(image, str(draft), useCompression=suffix in (".nii.gz", ".mha", ".nrrd"))
-            payload.verify(draft, suffix)  # a full disk does not always raise
-            for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
-                sync(part)
-                part.replace(path if part == draft else path.parent / part.name)
+            payload.verify(draft, suffix)  # a full disk does not always raise an error
+            for file in sorted(draft.parent.iterdir(), key=lambda file: file == draft):
+                sync(file)
+                file.replace(path if file == draft else path.parent / file.name)
     except (RuntimeError, OSError, ImageError) as error:
-        why = f"could not be written: {itk.first_line(error)}; check the free space and the rights"
-        raise ImageError(f"{path}: {why}", code="image-write") from error
+        message = f"could not be written: {itk.first_line(error)}; check free space and permissions"
+        raise ImageError(f"{path}: {message}", code="image-write") from error
 
 
 def frames(image: sitk.Image, time_axis: int | None = None) -> list[sitk.Image]:
-    """The time points of a sequence, each with the geometry of its remaining axes.
+    """Split a sequence into its time points, each with the geometry of the remaining axes.
 
     A 4D image gives 3D frames; any other image with a `time_axis` (index into its size) gives frames along it,
-    such as 2D frames of an x·y·t image with `time_axis=2`; without one it is its own only frame.
+    such as 2D frames of an x·y·t image with `time_axis=2`; without one the image is the only frame.
     """
     axis = 3 if image.GetDimension() == 4 and time_axis is None else time_axis
     if axis is None:
@@ -228,7 +227,7 @@ def frames(image: sitk.Image, time_axis: int | None = None) -> list[sitk.Image]:
     if not 0 <= axis < len(size):
         raise ImageError(f"time axis {axis}: the image has the axes 0 to {len(size) - 1}", code="image-dimension")
     steps, size[axis] = size[axis], 0
-    # GUESS: where the remaining axes do not span their own subspace (a sagittal film), the direction becomes identity
+    # GUESS: where the remaining axes do not span their own subspace (a sagittal cine), the direction becomes identity
     strategy = sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOGUESS
     starts = ([step if i == axis else 0 for i in range(len(size))] for step in range(steps))
     return [sitk.Extract(image, size, start, strategy) for start in starts]
@@ -237,15 +236,13 @@ def frames(image: sitk.Image, time_axis: int | None = None) -> list[sitk.Image]:
 def join_frames(images: Sequence[sitk.Image], like: sitk.Image | None = None) -> sitk.Image:
     """Stack frames along a new last axis, 3D to 4D; the inverse of `frames`.
 
-    Frames do not know their time: `like`, the sequence they came from, gives back its grid (else time 0, 1, 2, …).
+    Frames store no time: `like`, the sequence they came from, gives the grid (else time 0, 1, 2, …).
     """
     for number, image in enumerate(images):
-        require_same_grid(
-            images[0], image, f"frame {number} does not lie on the grid of frame 0", "", code="image-frames"
-        )
+        require_same_grid(images[0], image, f"frame {number} is not on the grid of frame 0", "", code="image-frames")
     aligned = [sitk.Image(image) for image in images]
     for image in aligned:
-        image.CopyInformation(images[0])  # the filter refuses even rounding differences
+        image.CopyInformation(images[0])  # the filter rejects even rounding differences
     joined = sitk.JoinSeries(aligned)
     if like is not None:
         joined.CopyInformation(like)
@@ -258,9 +255,11 @@ def to_array(image: sitk.Image) -> npt.NDArray[np.float32]:
 
 
 def array_view(image: sitk.Image) -> npt.NDArray[Any]:
-    """The pixels themselves (C, Z, Y, X), not a copy: only for as long as the image is there."""
+    """View of the pixels (C, Z, Y, X), not a copy: valid only while the image exists."""
     if image.GetDimension() > 3:
-        raise ImageError(f"an image of size {image.GetSize()}: take its frames first", code="image-dimension")
+        raise ImageError(
+            f"an image of size {image.GetSize()} is a sequence; split it with frames() first", code="image-dimension"
+        )
     view: npt.NDArray[Any] = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() == 1:
         view = view[..., None]  # ([Z,] Y, X, C)

@@ -1,4 +1,4 @@
-"""ITK's manners: what it and its libraries print stays off the terminal, and its errors become one line."""
+"""SimpleITK wrapper: suppresses the console output of ITK and shortens its errors to one line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DAMAGE = re.compile(
     ".*(premature end|bad huffman|not enough data|lack of data|uncompress failed|fail after read).*", re.IGNORECASE
 )
 _SPACE = re.compile(r"spacing is not supported|Bad direction|orthonormal", re.IGNORECASE)
-# by suffix, as `payload` looks at them: left alone, ITK asks all of its readers, and knows few suffixes in capitals
+# by suffix, as in `verify`: otherwise ITK tries all its readers, and knows few suffixes in capitals
 READERS = {".nii.gz": "NiftiImageIO", ".nii": "NiftiImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 READERS |= {".nrrd": "NrrdImageIO", ".png": "PNGImageIO", ".jpg": "JPEGImageIO", ".jpeg": "JPEGImageIO"}
 READERS |= {".tif": "TIFFImageIO", ".tiff": "TIFFImageIO", ".bmp": "BMPImageIO"}
@@ -36,12 +36,12 @@ _C = ctypes.CDLL(None) if os.name != "nt" else ctypes.CDLL("ucrtbase")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what C libraries print inside the block off the terminal.
+    """Keep the output of C libraries in the block off the terminal.
 
-    Raises RuntimeError, as ITK does, where they print that pixels are damaged.
+    Raises RuntimeError, as ITK does, if the output reports damaged pixels.
     """
     with _LOCK, tempfile.TemporaryFile() as file:
-        _C.fflush(None)  # what waits in C's buffers belongs to the terminal before the block, and to us after it
+        _C.fflush(None)  # C buffers filled before the block go to the terminal, those filled in it to the file
         terminals = [os.dup(stream) for stream in _STREAMS]
         for stream in _STREAMS:
             os.dup2(file.fileno(), stream)
@@ -59,9 +59,9 @@ def quiet() -> Iterator[None]:
 
 
 def read(path: Path, suffix: str) -> sitk.Image:
-    """The image of a file of the lower-case `suffix`, without a word on the terminal; RuntimeError as ITK raises it.
+    """Read a file of the lower-case `suffix` without console output; RuntimeError as ITK raises it.
 
-    Raises ImageError image-memory where it is larger than the free memory, image-space where ITK refuses its place.
+    Raises ImageError image-memory if it is larger than the free memory, image-space if ITK rejects its geometry.
     """
     reader = sitk.ImageFileReader()
     reader.SetImageIO(READERS[suffix])
@@ -75,8 +75,7 @@ def read(path: Path, suffix: str) -> sitk.Image:
         if not _SPACE.search(str(error)):
             raise
         raise ImageError(
-            f"{path}: its header does not say where its pixels lie: {first_line(error)}; correct the header, or "
-            "export it again",
+            f"{path}: its header has an invalid geometry: {first_line(error)}; correct the header, or export it again",
             code="image-space",
         ) from error
 
@@ -87,7 +86,7 @@ def _require_memory(reader: sitk.ImageFileReader, path: Path) -> None:
 
 
 def require_memory(path: Path, size: Sequence[int], voxel: int) -> None:
-    """Raise ImageError image-memory where `size` voxels of `voxel` bytes are more than is free, before anyone tries."""
+    """Raise ImageError image-memory if `size` voxels of `voxel` bytes exceed the free memory."""
     needed, free = math.prod(size) * voxel, psutil.virtual_memory().available
     if needed > free:
         raise ImageError(
@@ -98,6 +97,6 @@ def require_memory(path: Path, size: Sequence[int], voxel: int) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What ITK or the system complained of, in one line without C++ paths and addresses."""
+    """Message of an ITK or system error in one line, without C++ paths and addresses."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(_NOISE.sub("", text).split()) or type(error).__name__

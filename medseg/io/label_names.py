@@ -1,4 +1,4 @@
-"""What the numbers in a folder of masks mean, without the settings that made them."""
+"""Label names of a folder of masks, from labels.json or from the values in the masks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import SimpleITK as sitk
 from medseg.errors import DataError, ImageError
 from medseg.io.image import read_mask
 
-ABOVE = 3  # folders: the one of the masks, and two above it
+SEARCHED_FOLDERS = 3  # the folder of the masks and two parents
 
 
 def read_label_names(masks: Path) -> dict[str, int] | None:
-    """Names and values from labels.json in the folder of masks or close above it; None where there is none."""
-    folders = [masks, *masks.resolve().parents][:ABOVE]
+    """Read names and values from labels.json in the folder of masks or a parent; None without such a file."""
+    folders = [masks, *masks.resolve().parents][:SEARCHED_FOLDERS]
     file = next((file for folder in folders if (file := folder / "labels.json").is_file()), None)
     if file is None:
         return None
@@ -29,18 +29,18 @@ def read_label_names(masks: Path) -> dict[str, int] | None:
 
 
 def infer_labels(paths: Iterable[Path]) -> dict[str, int]:
-    """A label named after each value in any readable mask; the unreadable ones are told of when they are used."""
-    found: set[int] = set()
+    """Name a label after each value in the readable masks; unreadable masks raise their error when they are used."""
+    values: set[int] = set()
     for path in paths:
         try:
-            found |= values_of(read_mask(path))
+            values |= values_of(read_mask(path))
         except ImageError:
             continue
-    if not found:
+    if not values:
         raise DataError("no mask with a label was found")
-    return {f"label_{value}": value for value in sorted(found)}
+    return {f"label_{value}": value for value in sorted(values)}
 
 
 def values_of(mask: sitk.Image) -> set[int]:
-    """The label values in a mask, background left out."""
+    """Return the label values in a mask, without background."""
     return set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) - {0}

@@ -15,9 +15,9 @@ from medseg.io.geometry import from_array
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of an organ, in the order of their numbers 1..K; not `exclusive` ones may overlap.
+    """The labels of an organ, in the order of their numbers 1..K; they may overlap unless `exclusive`.
 
-    `codes` are of a label's category and of the label itself, where they are known.
+    `codes`: SNOMED CT codes of a label's category and of the label, if known.
     """
 
     numbers: Mapping[str, int]
@@ -25,17 +25,17 @@ class Labels:
     codes: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False)  # "number meaning" in SNOMED CT
 
     def code(self, name: str) -> int:
-        """What stands for the label in a coded mask: its number, or its bit."""
+        """The label's value in a coded mask: its number, or its bit."""
         return self.numbers[name] if self.exclusive else 1 << (self.numbers[name] - 1)
 
     def layer(self, coded: npt.NDArray[np.uint8], name: str) -> npt.NDArray[np.bool_]:
-        """Where a coded mask shows the label."""
+        """Binary mask of the label in a coded mask."""
         code = self.code(name)
-        found: npt.NDArray[np.bool_] = coded == code if self.exclusive else (coded & code) > 0
-        return found
+        layer: npt.NDArray[np.bool_] = coded == code if self.exclusive else (coded & code) > 0
+        return layer
 
     def join(self, layers: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.uint8]:
-        """The coded mask of layers of one shape; of exclusive labels the later one wins."""
+        """Combine layers of one shape into a coded mask; exclusive labels overwrite earlier ones."""
         coded = np.zeros(next(iter(layers.values())).shape, np.uint8)
         for name in self.numbers:
             if name in layers and self.exclusive:
@@ -44,17 +44,19 @@ class Labels:
                 coded |= layers[name].astype(np.uint8) * np.uint8(self.code(name))
         return coded
 
-    def join_images(self, parts: Mapping[str, sitk.Image], like: sitk.Image) -> sitk.Image:
+    def join_images(self, layers: Mapping[str, sitk.Image], like: sitk.Image) -> sitk.Image:
         """`join` of binary images, on the grid of `like`."""
-        return from_array(self.join({name: sitk.GetArrayViewFromImage(part) > 0 for name, part in parts.items()}), like)
+        return from_array(
+            self.join({name: sitk.GetArrayViewFromImage(layer) > 0 for name, layer in layers.items()}), like
+        )
 
     def split(self, coded: sitk.Image) -> dict[str, sitk.Image]:
-        """A binary image for each label."""
+        """Split a coded mask into one binary image per label."""
         array = sitk.GetArrayViewFromImage(coded)
         return {name: from_array(self.layer(array, name).astype(np.uint8), coded) for name in self.numbers}
 
     def flatten(self, coded: sitk.Image) -> sitk.Image:
-        """A label map of a coded mask; where labels overlap the later one."""
+        """Convert a coded mask to a label map; later labels overwrite earlier ones."""
         if self.exclusive:
             return coded
         array = sitk.GetArrayViewFromImage(coded)
@@ -65,5 +67,5 @@ class Labels:
 
 
 def normalize_name(name: str) -> str:
-    """A label's name as datasets spell it in one way: ``Left Lung`` and ``left-lung`` are left_lung."""
+    """Normalise the spelling of a label's name: ``Left Lung`` and ``left-lung`` become left_lung."""
     return re.sub(r"[\s\-]+", "_", name.strip().lower())

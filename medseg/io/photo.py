@@ -1,4 +1,4 @@
-"""What is particular to photographs: PNG, JPEG, TIFF and BMP."""
+"""Read and convert photographs: PNG, JPEG, TIFF and BMP."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from medseg.io import itk
 from medseg.io.geometry import from_array
 from medseg.io.integrity.photo import bmp_kind
 
-Image.MAX_IMAGE_PIXELS = None  # large pictures are no attack: `payload` and `itk.read` look at sizes
+Image.MAX_IMAGE_PIXELS = None  # large images are allowed: `verify` and `itk.read` check sizes
 ORIENTATION, UPRIGHT = 274, 1  # EXIF 2.32, 4.6.4
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 8
 BMP_GREY = (8, 0)  # bits a pixel, compression
-BMP_OF_ITK = (BMP_GREY, (24, 0), (32, 0))  # it writes past its memory where runs are wrong, and ends the process
-PILLOW_BYTES = 16  # a pixel: 4 as opened, turned, converted and as an array
-WHITE_16 = 65535  # of 16 bits
+BMP_OF_ITK = (BMP_GREY, (24, 0), (32, 0))  # with invalid runs ITK writes out of bounds and crashes
+PILLOW_BYTES = 16  # per pixel: 4 each for the opened, rotated and converted image and the array
+WHITE_16 = 65535  # in 16 bits
 GREY_ALPHA = 4  # colour type in a PNG header
 PLAIN_MODES = {"P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "1": "L", "PA": "RGBA"}  # of Pillow, as SimpleITK holds them
 # what Pillow raises on garbage
@@ -37,17 +37,17 @@ PIXELS |= dict.fromkeys((".tif", ".tiff"), ("uint8", "uint16", "int16", "float32
 
 
 def read(path: Path, suffix: str) -> sitk.Image:
-    """A photograph of spacing 1, upright; grey again where ITK makes RGB of an 8-bit BMP. ITK's errors pass through."""
+    """Read a photograph upright with spacing 1; 8-bit BMPs stay grey. ITK's errors pass through."""
     orientation, white_is_zero = _tags(path) if suffix in (".jpg", ".jpeg", ".tif", ".tiff") else (UPRIGHT, False)
     bitmap = bmp_kind(path) if suffix == ".bmp" else BMP_GREY
-    strange = bitmap not in BMP_OF_ITK or (suffix == ".png" and _png_kind(path) == GREY_ALPHA)
-    if orientation != UPRIGHT or strange:
+    unsupported = bitmap not in BMP_OF_ITK or (suffix == ".png" and _png_kind(path) == GREY_ALPHA)
+    if orientation != UPRIGHT or unsupported:
         image = _by_pillow(path)
     else:
         image = itk.read(path, suffix)
-        kind = sitk.GetArrayViewFromImage(image).dtype
-        if white_is_zero and kind.kind == "u" and image.GetNumberOfComponentsPerPixel() == 1:
-            image = sitk.InvertIntensity(image, float(np.iinfo(kind).max))  # ITK hands the numbers on as they are
+        dtype = sitk.GetArrayViewFromImage(image).dtype
+        if white_is_zero and dtype.kind == "u" and image.GetNumberOfComponentsPerPixel() == 1:
+            image = sitk.InvertIntensity(image, float(np.iinfo(dtype).max))  # ITK does not invert the values
     image.SetSpacing([1.0] * image.GetDimension())
     image.SetOrigin([0.0] * image.GetDimension())
     if suffix == ".bmp" and bitmap == BMP_GREY:
@@ -63,26 +63,26 @@ def _png_kind(path: Path) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """As Pillow opens it, which talks about entries that it cannot use."""
+    """Open a file with Pillow without its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # by its name Pillow would map a grey TIFF that lies on its side with height and width exchanged
+        # given a name, Pillow would memory-map a rotated grey TIFF with height and width swapped
         with path.open("rb") as file, Image.open(file) as opened:
             yield opened
 
 
 def _tags(path: Path) -> tuple[int, bool]:
-    """EXIF orientation, and whether a TIFF's grey 0 is white."""
+    """EXIF orientation, and whether grey 0 of a TIFF is white."""
     try:
         with _opened(path) as opened:
             pages = getattr(opened, "tag_v2", {})
             return int(opened.getexif().get(ORIENTATION, UPRIGHT)), pages.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    except BROKEN:  # a kind that Pillow does not know, or an entry that makes no sense
+    except BROKEN:  # a format that Pillow does not know, or an invalid entry
         return UPRIGHT, False
 
 
 def _by_pillow(path: Path) -> sitk.Image:
-    """What ITK cannot hand on, or turns by half: grey with alpha, and pictures that are not upright."""
+    """Read with Pillow what ITK reads wrongly: grey with alpha, and images that are not upright."""
     try:
         with _opened(path) as opened:
             itk.require_memory(path, opened.size, PILLOW_BYTES)
@@ -94,7 +94,7 @@ def _by_pillow(path: Path) -> sitk.Image:
 
 
 def one_channel(image: sitk.Image) -> sitk.Image | None:
-    """The grey image behind 1, 2 (grey, alpha), 3 or 4 (RGB, alpha) components; None where the colours differ."""
+    """The grey image behind 1, 2 (grey, alpha), 3 or 4 (RGB, alpha) components; None if the colours differ."""
     channels = image.GetNumberOfComponentsPerPixel()
     if channels == 1:
         return image
@@ -105,9 +105,9 @@ def one_channel(image: sitk.Image) -> sitk.Image | None:
 
 
 def as_mask(path: Path, image: sitk.Image) -> sitk.Image:
-    """What `image`, as it was read from `path`, says as a mask: one component, black and white of 16 bits as 0 and 255.
+    """Convert `image`, read from `path`, to a mask of one component; 16-bit black and white becomes 0 and 255.
 
-    Of a palette with colours its indices are the label numbers, as in Pascal VOC; one of greys alone means its greys.
+    With a colour palette the indices are the label numbers, as in Pascal VOC; with a grey palette the grey values are.
     Raises ImageError mask-colour for other colours.
     """
     numbers = _palette_numbers(path, image) if path.suffix.lower() in PIXELS else None
@@ -129,7 +129,7 @@ def as_mask(path: Path, image: sitk.Image) -> sitk.Image:
 
 
 def _palette_numbers(path: Path, image: sitk.Image) -> npt.NDArray[np.uint8] | None:
-    """Label numbers ([Z,] Y, X) of a file with a palette, upright as `image` is; None of other files."""
+    """Label numbers ([Z,] Y, X) of a file with a palette, upright as `image`; None for other files."""
     try:
         with _opened(path) as opened:
             if opened.mode not in ("P", "PA"):
@@ -137,7 +137,7 @@ def _palette_numbers(path: Path, image: sitk.Image) -> npt.NDArray[np.uint8] | N
             pages = []
             for page in range(image.GetDepth() or 1):
                 opened.seek(page)
-                # ITK does not turn a PNG
+                # ITK does not rotate a PNG
                 upright = opened if path.suffix.lower() == ".png" else ImageOps.exif_transpose(opened)
                 indices = np.array(upright.getchannel(0))  # (Y, X)
                 colours = np.reshape(upright.getpalette("RGB") or [], (-1, 3)).astype(np.uint8)
@@ -149,11 +149,11 @@ def _palette_numbers(path: Path, image: sitk.Image) -> npt.NDArray[np.uint8] | N
 
 
 def fitted(image: sitk.Image, path: Path, suffix: str) -> sitk.Image:
-    """The image as its format can hold it, without loss; ITK alone would drop all slices but the first of a PNG."""
+    """Convert an image without loss to a pixel type of its format; ITK would drop all but the first slice of a PNG."""
     if suffix not in PIXELS:
         return image
     if image.GetDimension() > (3 if suffix in (".tif", ".tiff") else 2):
-        raise ImageError(f"{path}: {suffix} cannot hold {image.GetSize()}; use .nii.gz", code="image-dimension")
+        raise ImageError(f"{path}: {suffix} cannot store {image.GetSize()}; use .nii.gz", code="image-dimension")
     view = sitk.GetArrayViewFromImage(image)
     types = PIXELS[suffix]
     if view.dtype.name in types:
@@ -166,7 +166,7 @@ def fitted(image: sitk.Image, path: Path, suffix: str) -> sitk.Image:
         if high <= 65535 and "uint16" in types:
             return sitk.Cast(image, sitk.sitkVectorUInt16 if colour else sitk.sitkUInt16)
     raise ImageError(
-        f"{path}: {suffix} holds {' or '.join(types)}, not {view.dtype.name} from {low:g} to {high:g}; "
+        f"{path}: {suffix} stores {' or '.join(types)}, not {view.dtype.name} from {low:g} to {high:g}; "
         "rescale it or write it as .nii.gz",
         code="image-pixels",
     )

@@ -1,1 +1,1 @@
-"""Images made comparable: axes, grid, intensity. Every step takes and returns a SimpleITK image."""
+"""Preprocessing steps: axes, grid, intensity. Every step takes and returns a SimpleITK image."""

@@ -1,4 +1,4 @@
-"""The smooth brightness field that MRI coils leave, found and divided out."""
+"""Correction of the smooth bias field of MRI coils."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from medseg.errors import ImageError
 from medseg.io.geometry import from_array
 from medseg.preprocess.intensity import Field, inside_field
 
-NEGATIVE = 0.01  # share of the field's voxels below zero that interpolation may leave; more is no raw image
+NEGATIVE = 0.01  # maximum fraction of negative voxels in the field (interpolation); above, the image is not raw
 
 
 class N4:
     """Nonparametric bias field correction (N4, Tustison 2010).
 
-    The field is estimated inside `field` (None: where Otsu finds the image bright) on every `shrink`-th voxel, with
+    The field is estimated inside `field` (None: by Otsu's threshold) on every `shrink`-th voxel, with
     `levels` levels of B-splines, each twice as fine as the one before, of at most `iterations` iterations. Its
-    logarithm is interpolated to the image's own voxels and has mean 0 inside, so that the brightness keeps its level.
+    logarithm is interpolated to the image's voxels and has mean 0 inside, so that the mean brightness is unchanged.
     """
 
     def __init__(self, field: Field | None = None, shrink: int = 4, levels: int = 4, iterations: int = 50) -> None:
@@ -26,7 +26,7 @@ class N4:
         self.field, self.shrink, self.levels, self.iterations = field, shrink, levels, iterations
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """MRI of one channel, 2D or 3D, values from 0 → 32-bit image of the same grid; a blank image stays blank.
+        """MRI of one channel, 2D or 3D, values from 0 → 32-bit image of the same grid; a constant image is unchanged.
 
         Raises ImageError: image-channels; image-negative; bias-failed; and those of the field.
         """
@@ -40,34 +40,34 @@ class N4:
         negative = float((array < 0).mean(where=sitk.GetArrayViewFromImage(inside) > 0))
         if negative > NEGATIVE:
             raise ImageError(
-                f"{negative:.0%} of its voxels are below 0; N4 needs the scanner's own intensities: leave it out "
-                "(~preprocess.bias) where images are already normalised",
+                f"{negative:.0%} of its voxels are below 0; N4 needs raw scanner intensities: disable it "
+                "(~preprocess.bias) if images are already normalised",
                 code="image-negative",
             )
         correction = sitk.Exp(sitk.Resample(-self._log_field(image, inside), image, *_TO_EDGES))
         return image * sitk.Cast(correction, sitk.sitkFloat32)
 
     def _log_field(self, image: sitk.Image, inside: sitk.Image) -> sitk.Image:
-        """Logarithm of the field on a coarse grid that reaches as far as the image, mean 0 inside."""
+        """Logarithm of the field on a coarse grid with the image's extent, mean 0 inside."""
         steps = [_step(size, self.shrink) for size in image.GetSize()]
         image, inside = sitk.Shrink(sitk.Clamp(image, lowerBound=0.0), steps), sitk.Shrink(inside, steps)
         padding = _thin_axes(image)
-        image, inside = (sitk.ConstantPad(each, padding, padding, 0.0) for each in (image, inside))
+        image, inside = (sitk.ConstantPad(volume, padding, padding, 0.0) for volume in (image, inside))
         n4 = sitk.N4BiasFieldCorrectionImageFilter()
         n4.SetMaximumNumberOfIterations([self.iterations] * self.levels)
         try:
             n4.Execute(image, inside)
-            log = n4.GetLogBiasFieldAsImage(image)  # on the grid it was estimated on: ITK maps grids by index
+            log = n4.GetLogBiasFieldAsImage(image)  # on the estimation grid: ITK maps grids by index
         except RuntimeError as error:
             raise ImageError(
-                f"N4 found no bias field: {error}; leave it out (~preprocess.bias)", code="bias-failed"
+                f"N4 failed to estimate a bias field: {error}; disable it (~preprocess.bias)", code="bias-failed"
             ) from error
         log = sitk.Crop(log, padding, padding)
         inside = sitk.Crop(inside, padding, padding)
         return log - float(sitk.GetArrayViewFromImage(log).mean(where=sitk.GetArrayViewFromImage(inside) > 0))
 
 
-_TO_EDGES = (sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)  # beyond the outer centres as they are
+_TO_EDGES = (sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)  # constant beyond the outer centres
 
 
 def _bright(image: sitk.Image) -> sitk.Image:
@@ -75,19 +75,19 @@ def _bright(image: sitk.Image) -> sitk.Image:
 
 
 def _step(size: int, shrink: int) -> int:
-    """Voxels to step over along an axis: at most `shrink`, and at least 8 stay where there are as many."""
+    """Voxels to step over along an axis: at most `shrink`, keeping at least 8 if there are as many."""
     return max(1, min(shrink, size // 8))
 
 
 def _thin_axes(image: sitk.Image) -> list[int]:
     """Voxels to add on both sides of each axis that is shorter than half of the longest.
 
-    Splines divide each axis into as many pieces: without this, a slab 18 mm thick would get pieces of 2 mm along it,
+    Splines divide each axis into the same number of intervals: a slab 18 mm thick would get intervals of 2 mm,
     and the field would follow tissue. Added voxels lie outside the mask.
     """
     lengths = [size * spacing for size, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True)]
-    wanted = max(lengths) / 2
+    min_length = max(lengths) / 2
     gaps = [
-        max(0.0, wanted - length) / 2 / spacing for length, spacing in zip(lengths, image.GetSpacing(), strict=True)
+        max(0.0, min_length - length) / 2 / spacing for length, spacing in zip(lengths, image.GetSpacing(), strict=True)
     ]
     return [int(np.ceil(gap)) for gap in gaps]

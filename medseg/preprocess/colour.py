@@ -1,4 +1,4 @@
-"""Colour of photographs: the cast of the light taken out, one channel or the lightness picked, CIE Lab.
+"""Colour of photographs: colour constancy, selection of a channel or grey, CIE Lab.
 
 Images are RGB in 0..1, 32-bit float, of three components.
 """
@@ -15,14 +15,14 @@ from medseg.errors import ImageError
 from medseg.preprocess.intensity import like_image
 from medseg.typing import Float32Array
 
-cv2.setNumThreads(0)  # its pool would fight with torch's
+cv2.setNumThreads(0)  # its pool conflicts with torch's
 
 CHANNELS = ("red", "green", "blue")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the grey of JPEG
 
 
 class ShadesOfGrey:
-    """Colour constancy: each channel divided by the light's share of it, so that a grey object is grey under any lamp.
+    """Colour constancy: divides each channel by its share of the light, so that grey objects are grey under any lamp.
 
     The light is the Minkowski mean of each channel inside the field, (mean Iᵖ)^(1/p): p = 1 is grey world, a large p
     white patch; 6 was best on photographs (Finlayson and Trezzi 2004) and helps on dermoscopy (Barata et al. 2015).
@@ -34,7 +34,7 @@ class ShadesOfGrey:
         self.p, self.field = float(p), field
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """RGB in 0..1 → RGB in 0..1 of the same overall brightness; what would be brighter than 1 is clipped."""
+        """RGB in 0..1 → RGB in 0..1 of the same overall brightness; values above 1 are clipped."""
         values = rgb(image, "ShadesOfGrey")
         inside = values.reshape(-1, 3)  # (N, 3)
         if self.field is not None:
@@ -55,18 +55,18 @@ class Channel:
         self.index = CHANNELS.index(channel) if isinstance(channel, str) else int(channel)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Vector image → scalar image of one component; raises `ImageError` where there is no such component."""
+        """Vector image → scalar image of one component; raises `ImageError` if it has no such component."""
         count = image.GetNumberOfComponentsPerPixel()
         if count == 1 or self.index >= count:
             raise ImageError(
-                f"channel {self.index} was asked for, this image has {count}: read it in colour, or take the step out",
+                f"has {count} channels, this step needs channel {self.index}: read it in colour, or remove the step",
                 code="image-channels",
             )
         return sitk.VectorIndexSelectionCast(image, self.index)
 
 
 class ToGrey:
-    """Grey from colour by the weights of the eye (ITU-R BT.601); grey stays as it is."""
+    """Luma of a colour image (ITU-R BT.601); grey is unchanged."""
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """RGB or grey → 32-bit float scalar image."""
@@ -75,12 +75,12 @@ class ToGrey:
         return like_image(rgb(image, "ToGrey") @ np.array(LUMA, np.float32), image)
 
 
-def rgb(image: sitk.Image, who: str) -> Float32Array:
-    """Values (…, 3) of a colour image; raises `ImageError` where it has not three components."""
+def rgb(image: sitk.Image, step: str) -> Float32Array:
+    """Values (…, 3) of a colour image; raises `ImageError` unless it has three components."""
     count = image.GetNumberOfComponentsPerPixel()
     if count != 3:
         raise ImageError(
-            f"{who} needs 3 components of colour, this image has {count}: read it in colour, or take the step out",
+            f"{step} needs 3 colour components, this image has {count}: read it in colour, or remove the step",
             code="image-channels",
         )
     return np.asarray(sitk.GetArrayFromImage(image), np.float32)

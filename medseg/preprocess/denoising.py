@@ -1,7 +1,7 @@
 """Noise filters: median, non-local means, and two for speckle, which grows with the signal: Lee's and SRAD.
 
-Images may be grey or colour, of any range; the slices of a volume are filtered one by one unless a step says otherwise.
-What lies beyond the border is as the nearest pixel.
+Images may be grey or colour, of any range; slices of a volume are filtered one by one unless a step states otherwise.
+Beyond the border the nearest pixel is repeated.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NEIGHBOURS = 2.2  # median q² of speckle whose pixels are independent, over its
 
 
 class Median:
-    """The median of a square of 2·`radius` + 1 pixels in plane, with `across` of a cube (Tukey 1977): takes out single
-    wrong pixels and leaves straight edges. Colour channels one by one."""
+    """The median of a square of 2·`radius` + 1 pixels in plane, with `across` of a cube (Tukey 1977): removes
+    outlier pixels and keeps straight edges. Colour channels are filtered one by one."""
 
     def __init__(self, radius: int = 1, across: bool = False) -> None:
         if radius < 1:
@@ -36,12 +36,12 @@ class Median:
         count = image.GetNumberOfComponentsPerPixel()
         if count == 1:
             return sitk.Median(image, radius)
-        parts = [sitk.Median(sitk.VectorIndexSelectionCast(image, part), radius) for part in range(count)]
-        return sitk.Compose(parts)
+        channels = [sitk.Median(sitk.VectorIndexSelectionCast(image, channel), radius) for channel in range(count)]
+        return sitk.Compose(channels)
 
 
 class NonLocalMeans:
-    """Means over pixels whose surroundings look alike (Buades, Coll and Morel 2005), for noise that is added.
+    """Means over pixels with similar neighbourhoods (Buades, Coll and Morel 2005), for additive noise.
 
     A pixel weighs exp(−(d² − 2σ²)₊ / h²), where d² is the mean squared difference of two squares of `patch` pixels and
     h = `strength` · σ; pixels up to `distance` away are compared. σ is estimated for each plane from its diagonal Haar
@@ -58,22 +58,22 @@ class NonLocalMeans:
         self.strength, self.patch, self.distance = float(strength), int(patch), int(distance)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image of any range → 32-bit image of the same grid and range; a plane without noise stays."""
+        """Image of any range → 32-bit image of the same grid and range; a plane without noise is unchanged."""
         return _by_plane(image, self._filter)
 
     def _filter(self, plane: FloatArray) -> FloatArray:
         sigma = noise_level(plane)
         if sigma == 0:
             return plane
-        found = denoise_nl_means(
+        denoised = denoise_nl_means(
             plane, patch_size=self.patch, patch_distance=self.distance, h=self.strength * sigma, sigma=sigma,
             fast_mode=True, preserve_range=True, channel_axis=-1,
         )  # fmt: skip
-        return np.asarray(found).reshape(plane.shape)  # a single channel loses its axis
+        return np.asarray(denoised).reshape(plane.shape)  # the axis of a single channel is dropped
 
 
 class Lee:
-    """Lee's filter for speckle (Lee 1980, IEEE PAMI 2(2):165): towards the local mean as far as speckle explains it.
+    """Lee's filter for speckle (Lee 1980, IEEE PAMI 2(2):165): shrinks to the local mean where speckle dominates.
 
     z = x·v with mean(v) = 1 and var(v) = 1 / `looks`. With the mean m and variance s² of a square of 2·`radius` + 1
     pixels, Q = (s² + m²) / (1 + var(v)) − m² is the variance of x, and x̂ = m + Q / (Q + m²·var(v)) · (z − m). Without
@@ -105,10 +105,10 @@ class Srad:
 
     I ← I + `rate`/4 · div(c(q) ∇I), `steps` times. q² = (½ g − l²/16) / (1 + l/4)² is the instantaneous coefficient of
     variation, g the sum of the squared and l that of the differences to the four neighbours, over I² and I.
-    c = 1 / (1 + (q² − q₀²) / (q₀² (1 + q₀²))), at most 1, is small where the picture varies more than its speckle:
+    c = 1 / (1 + (q² − q₀²) / (q₀² (1 + q₀²))), at most 1, is small where the image varies more than its speckle:
     q₀ = `speckle`·exp(−t/6), t = step · `rate`. `speckle` is standard deviation over mean in even tissue; null: the
     root of median(q²) / 2.2, since the median of q² is 2.2 times that squared where pixels are independent (the paper
-    has it measured in a region drawn by hand).
+    measures it in a manual region).
     """
 
     DECAY = 1 / 6  # of q₀ per unit of t: the paper's ρ
@@ -127,7 +127,7 @@ class Srad:
         return _by_plane(image, _by_channel(self._diffuse))
 
     def _diffuse(self, plane: FloatArray) -> FloatArray:
-        floor = 1e-3 * float(plane.mean())  # black is divided by as well
+        floor = 1e-3 * float(plane.mean())  # avoids division by 0 in black
         if floor == 0:
             return plane
         values, start = plane + floor, None if self.speckle is None else self.speckle**2
@@ -139,55 +139,55 @@ class Srad:
             start = _typical(varied, np.ones_like(varied)) / NEIGHBOURS if start is None else start
             level = max(start * np.exp(-2 * self.DECAY * step * self.rate), 1e-12)  # q₀²
             allowed = 1 / (1 + np.maximum(varied - level, 0) / (level * (1 + level)))  # c
-            below, right = np.roll(allowed, -1, 0), np.roll(allowed, -1, 1)  # what wraps meets a difference of 0
+            below, right = np.roll(allowed, -1, 0), np.roll(allowed, -1, 1)  # wrapped values meet a difference of 0
             values = values + self.rate / 4 * (allowed * (north + west) + below * south + right * east)
         return np.asarray(values - floor)
 
 
 def noise_level(plane: FloatArray) -> float:
-    """Standard deviation of noise in values (Y, X, C), the mean over channels; 0 where neighbours hardly differ."""
+    """Standard deviation of noise in values (Y, X, C), the mean over channels; 0 if neighbours are nearly equal."""
     rows, columns = (size // 2 * 2 for size in plane.shape[:2])
     block = plane[:rows, :columns]
     detail = (block[::2, ::2] - block[1::2, ::2] - block[::2, 1::2] + block[1::2, 1::2]) / 2  # (Y/2, X/2, C)
     flat = 1e-9 * max(float(np.abs(plane).max()), 1e-30)
-    found = [values[np.abs(values) > flat] for values in np.moveaxis(detail, -1, 0)]
-    return float(np.mean([np.median(np.abs(values)) / NORMAL if values.size else 0.0 for values in found]))
+    details = [values[np.abs(values) > flat] for values in np.moveaxis(detail, -1, 0)]
+    return float(np.mean([np.median(np.abs(values)) / NORMAL if values.size else 0.0 for values in details]))
 
 
-def _typical(above: FloatArray, below: FloatArray) -> float:
-    """Median of a ratio where both are above 0; 0 where nowhere."""
-    usable = (above > 1e-12 * below) & (below > 0)
-    return float(np.median(above[usable] / below[usable])) if usable.any() else 0.0
+def _typical(numerator: FloatArray, denominator: FloatArray) -> float:
+    """Median of the ratio where both are above 0; 0 if they never are."""
+    usable = (numerator > 1e-12 * denominator) & (denominator > 0)
+    return float(np.median(numerator[usable] / denominator[usable])) if usable.any() else 0.0
 
 
 def _differences(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """To the neighbours above, below, left and right (Y, X); 0 at the border."""
+    """Differences to the neighbours above, below, left and right (Y, X); 0 at the border."""
     down, right = np.zeros_like(values), np.zeros_like(values)
     down[:-1], right[:, :-1] = np.diff(values, axis=0), np.diff(values, axis=1)
     return -np.roll(down, 1, 0), down, -np.roll(right, 1, 1), right
 
 
 def _by_channel(change: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray], FloatArray]:
-    """A change of (Y, X) done to each channel of (Y, X, C)."""
+    """Apply a function of (Y, X) to each channel of (Y, X, C)."""
     return lambda plane: np.stack([change(plane[..., channel]) for channel in range(plane.shape[-1])], axis=-1)
 
 
 def _by_plane(image: sitk.Image, change: Callable[[FloatArray], FloatArray]) -> sitk.Image:
-    """Each plane (Y, X, C) of an image changed, as a 32-bit image on its grid."""
+    """Apply `change` to each plane (Y, X, C) of an image; a 32-bit image on its grid."""
     values = sitk.GetArrayViewFromImage(image)  # ([Z,] Y, X[, C])
     colours = image.GetNumberOfComponentsPerPixel()
     planes = values.reshape(-1, *image.GetSize()[1::-1], colours)  # (Z, Y, X, C)
     changed = np.empty(planes.shape, np.float32)
-    for place, plane in zip(changed, planes, strict=True):
-        place[:] = change(plane.astype(np.float64))
+    for target, plane in zip(changed, planes, strict=True):
+        target[:] = change(plane.astype(np.float64))
     return like_image(changed.reshape(values.shape), image)
 
 
-def _need_positive(image: sitk.Image, who: str) -> None:
+def _need_positive(image: sitk.Image, step: str) -> None:
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     if lowest < 0:
         raise ImageError(
-            f"holds values down to {lowest:g}; {who} is for speckle, which multiplies values from 0: "
-            "put Photo or Percentiles before this step, or take it out",
+            f"has negative values ({lowest:g}); {step} is for multiplicative speckle of values from 0: "
+            "put Photo or Percentiles before this step, or remove it",
             code="image-negative",
         )

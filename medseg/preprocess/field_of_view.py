@@ -1,7 +1,7 @@
-"""Which part of a picture was imaged at all: finders of the field of view, and steps that cut or scale to it.
+"""Find the field of view of an image, and crop or scale the image to it.
 
-A finder is `image → uint8 mask` (1 inside) on the image's grid. It works on a shrunken copy, so that its time does not
-grow with the camera. Where no field stands out, the whole image is the field.
+A finder is `image → uint8 mask` (1 inside) on the image's grid. It works on a downscaled copy, so that its time does
+not depend on the camera. Without a visible field, the whole image is the field.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from medseg.preprocess.foreground import (
     fill_slices,
     hull,
     hull_slices,
+    large_components,
     largest,
     opened,
-    pieces,
     rounded,
     thumbnail,
 )
@@ -32,12 +32,12 @@ Finder = Callable[[sitk.Image], sitk.Image]
 
 
 class Fundus:
-    """The illuminated disc of a fundus photograph, also where it is clipped; the surround may be black, grey or white.
+    """The illuminated disc of a fundus photograph, also if it is clipped; the surround may be black, grey or white.
 
-    `contrast` is how far a pixel must differ from the surround, as a share of how far the middle of the disc does.
+    `contrast`: minimum difference of a pixel from the surround, as a fraction of the difference of the disc's middle.
     """
 
-    SIDE = 512  # pixels of the shrunken copy: the edge is found to a thousandth of its width
+    SIDE = 512  # pixels of the downscaled copy: the edge is exact to a thousandth of its width
 
     def __init__(self, contrast: float = 0.12) -> None:
         if not 0 < contrast < 1:
@@ -45,8 +45,8 @@ class Fundus:
         self.contrast = float(contrast)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Photograph (2D, grey or colour) → mask; the whole image where its corners show no surround."""
-        values, steps = _picture(image, self.SIDE)
+        """Photograph (2D, grey or colour) → mask; the whole image if its corners show no surround."""
+        values, steps = _photo_thumbnail(image, self.SIDE)
         values = ndimage.median_filter(values, (3, 3, 1))
         height, width = values.shape[:2]
         corners = _corners(values, max(1, min(height, width) // 25))  # (N, C)
@@ -62,15 +62,14 @@ class Fundus:
 
 
 class Dermoscope:
-    """The picture without the black corners or ring of a round dermoscope; the whole image where there are none.
+    """The image without the black corners or ring of a round dermoscope; the whole image if there are none.
 
-    `dark` is how bright, as a share of the skin, a pixel may be to count as black. Black must reach two corners at
-    least, and the field is round or convex: a dark lesion at its edge therefore stays inside. Coloured stickers that
-    reach in from the border are left out.
+    `dark`: maximum brightness of black, as a fraction of the skin's. Black must reach at least two corners, and the
+    field is round or convex, so a dark lesion at its edge stays inside. Coloured stickers at the border are excluded.
     """
 
     SIDE = 256
-    LEAST = 0.2  # of the picture: a smaller field is none
+    MIN_FRACTION = 0.2  # of the image: smaller fields are ignored
 
     def __init__(self, dark: float = 0.35) -> None:
         if not 0 < dark < 1:
@@ -79,7 +78,7 @@ class Dermoscope:
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Photograph (2D, grey or colour) → mask."""
-        values, steps = _picture(image, self.SIDE)
+        values, steps = _photo_thumbnail(image, self.SIDE)
         foreign = _stickers(values) if values.shape[-1] >= 3 else np.zeros(values.shape[:2], bool)
         return enlarge(self._round(values) & ~foreign, image, steps)
 
@@ -88,26 +87,26 @@ class Dermoscope:
         bright = ndimage.median_filter(values.max(-1), 3)  # the strongest channel: brown is not black
         skin = float(np.percentile(bright, 75))
         black = bright < self.dark * skin
-        parts, _ = ndimage.label(opened(black, 3))  # hair is thinner
+        components, _ = ndimage.label(opened(black, 3))  # hair is thinner
         corner = max(1, min(bright.shape) // 50)
-        found = [set(np.unique(part[part > 0])) for part in _corner_blocks(parts, corner)]
-        whole = np.ones(bright.shape, bool)
-        if sum(map(bool, found)) < 2:
-            return whole
-        lit = largest(opened(~np.isin(parts, list(set().union(*found))), 2))
-        # hair that covers the picture is no ring: a ring leaves a field, and what lies outside it is black
-        inside = rounded(lit) if lit.mean() > self.LEAST else whole
-        return inside if inside.all() or black[~inside].mean() > 0.5 else whole
+        corner_labels = [set(np.unique(block[block > 0])) for block in _corner_blocks(components, corner)]
+        everything = np.ones(bright.shape, bool)
+        if sum(map(bool, corner_labels)) < 2:
+            return everything
+        lit = largest(opened(~np.isin(components, list(set().union(*corner_labels))), 2))
+        # hair over the whole image is not a ring: a ring has a field inside and black outside
+        inside = rounded(lit) if lit.mean() > self.MIN_FRACTION else everything
+        return inside if inside.all() or black[~inside].mean() > 0.5 else everything
 
 
 class Sector:
-    """The echo area of an ultrasound picture without black margins, text and scales beside it.
+    """The echo area of an ultrasound image without black margins, text and scales.
 
-    `black` is the brightest a margin may be, in shares of the full range: echo-poor tissue still holds noise above it.
+    `black`: maximum brightness of a margin, as a fraction of the full range; hypoechoic tissue has brighter noise.
     """
 
     SIDE = 256
-    PIECE = 0.1  # of the largest area
+    MIN_COMPONENT = 0.1  # of the largest area
 
     def __init__(self, black: float = 0.016) -> None:
         if not 0 <= black < 1:
@@ -115,22 +114,22 @@ class Sector:
         self.black = float(black)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """B-mode picture (2D, grey or colour) → mask: convex hull of the large areas that are not black."""
-        values, steps = _picture(image, self.SIDE)
+        """B-mode image (2D, grey or colour) → mask: convex hull of the large areas that are not black."""
+        values, steps = _photo_thumbnail(image, self.SIDE)
         grey = values.max(-1)
         lit = ndimage.maximum_filter(grey, 3) > self.black * full_range(image)
         lit = ndimage.binary_fill_holes(lit)
-        # text and scales are thin; a black cyst may part the echoes in two
-        lit = pieces(opened(lit, max(1, min(lit.shape) // 40)), self.PIECE)
+        # text and scales are thin; a black cyst may split the echoes in two
+        lit = large_components(opened(lit, max(1, min(lit.shape) // 40)), self.MIN_COMPONENT)
         return enlarge(hull(lit) if lit.any() else ~lit, image, steps)
 
 
 class Head:
-    """MRI: the head without the air around it; of a volume whose background is one constant value, what is not that."""
+    """MRI: the head without the air around it, or all voxels that differ from a constant background."""
 
     SIDE = 128
-    CONSTANT = 0.2  # share of equal voxels from which a background was blanked rather than measured
-    PIECE = 0.02  # of the largest piece: smaller ones are noise
+    CONSTANT = 0.2  # minimum fraction of equal voxels for a blanked background
+    MIN_COMPONENT = 0.02  # fraction of the largest component; smaller ones are noise
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Volume (or 2D slice) of any range → mask, holes filled slice by slice."""
@@ -142,8 +141,8 @@ class Head:
         faint = np.mean(values[inside] < low + 0.1 * (high - low)) if inside.any() else 0.0
         if (~inside).mean() < self.CONSTANT or faint > 0.2:
             inside = values > 0.6 * threshold_otsu(np.clip(values, None, high))
-            # the hull holds the fluid and bone that are as dark as air
-            inside = hull_slices(pieces(inside, self.PIECE))
+            # the hull includes fluid and bone that are as dark as air
+            inside = hull_slices(large_components(inside, self.MIN_COMPONENT))
         inside = largest(fill_slices(inside))
         return enlarge(inside if inside.any() else ~inside, image, steps)
 
@@ -172,7 +171,7 @@ class Body:
 
 
 class CropToFieldOfView:
-    """Cut to the bounding box of the field, wider by `margin` (a share of the box) on every side."""
+    """Crop to the bounding box of the field, wider by `margin` (a fraction of the box) on every side."""
 
     def __init__(self, field: Finder, margin: float = 0.0) -> None:
         if margin < 0:
@@ -180,7 +179,7 @@ class CropToFieldOfView:
         self.field, self.margin = field, float(margin)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image → the part of it that holds the field; pixels and physical coordinates stay."""
+        """Image → crop with the field; pixels and physical coordinates are unchanged."""
         starts, ends = field_box(self.field(image))
         wider = [round(self.margin * (end - start)) for start, end in zip(starts, ends, strict=True)]
         starts = [max(0, start - more) for start, more in zip(starts, wider, strict=True)]
@@ -189,7 +188,7 @@ class CropToFieldOfView:
 
 
 class FitFieldOfView:
-    """Cut to the field's bounding box and resample it so that its longer side in plane has `diameter` pixels.
+    """Crop to the field's bounding box and resample it so that its longer side in plane has `diameter` pixels.
 
     The longer side of a clipped disc is its true diameter, so structures get one size for every camera.
     """
@@ -201,47 +200,47 @@ class FitFieldOfView:
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image → 32-bit float image of square pixels; slices of a volume stay."""
-        part = self.crop(image)
-        sides = [size * step for size, step in zip(part.GetSize()[:2], part.GetSpacing()[:2], strict=True)]
+        cropped = self.crop(image)
+        sides = [size * step for size, step in zip(cropped.GetSize()[:2], cropped.GetSpacing()[:2], strict=True)]
         plane = [max(1, round(self.diameter * side / max(sides))) for side in sides]
-        return to_size(part, (*plane, *part.GetSize()[2:]))
+        return to_size(cropped, (*plane, *cropped.GetSize()[2:]))
 
 
 def field_box(mask: sitk.Image) -> tuple[list[int], list[int]]:
-    """First index, and index after the last, per axis x, y(, z) of a mask; ImageError where it is empty."""
+    """First index, and index after the last, per axis x, y(, z) of a mask; ImageError if it is empty."""
     inside = sitk.GetArrayViewFromImage(mask) > 0
     if not inside.any():
         raise ImageError(
-            "the field of view found in this image is empty: look at the image, or take the step out",
+            "the field of view of this image is empty: check the image, or remove this step",
             code="image-field",
         )
     starts, ends = [], []
     for axis in reversed(range(inside.ndim)):
-        where = np.flatnonzero(inside.any(tuple(other for other in range(inside.ndim) if other != axis)))
+        where = np.flatnonzero(inside.any(tuple(i for i in range(inside.ndim) if i != axis)))
         starts.append(int(where[0]))
         ends.append(int(where[-1]) + 1)
     return starts, ends
 
 
 def full_range(image: sitk.Image) -> float:
-    """Brightest value a picture can hold: 1 for floating point up to 1, 255 for 8 bits, else the largest value seen."""
+    """Largest possible value of an image: 1 for floats up to 1, 255 for 8 bits, else the maximum of the image."""
     top = float(sitk.GetArrayViewFromImage(image).max())
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkVectorFloat32, sitk.sitkFloat64, sitk.sitkVectorFloat64):
         return 1.0 if top <= 1.01 else max(top, 255.0)
     return max(top, 255.0)
 
 
-def _picture(image: sitk.Image, side: int) -> tuple[Float32Array, list[int]]:
-    """Thumbnail (Y, X, C) of a 2D picture; grey has C = 1."""
+def _photo_thumbnail(image: sitk.Image, side: int) -> tuple[Float32Array, list[int]]:
+    """Thumbnail (Y, X, C) of a 2D image; grey has C = 1."""
     if image.GetDimension() != 2:
-        raise ImageError(f"a picture is needed here, this is a volume of {image.GetSize()}", code="image-dimension")
+        raise ImageError(f"needs a 2D image, this is a volume of {image.GetSize()}", code="image-dimension")
     values, steps = thumbnail(image, side)
     return values.reshape(*values.shape[:2], -1), steps
 
 
-def _need_scalar(image: sitk.Image, who: str) -> None:
+def _need_scalar(image: sitk.Image, step: str) -> None:
     if image.GetNumberOfComponentsPerPixel() > 1:
-        raise ImageError(f"{who} needs one value per pixel, this image has colour", code="image-components")
+        raise ImageError(f"{step} needs one value per pixel, this image has colour", code="image-components")
 
 
 def _corner_blocks(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], size: int) -> list[Float32Array]:
@@ -260,18 +259,18 @@ def _corner_voxels(values: Float32Array) -> Float32Array:
 
 def _stickers(values: Float32Array) -> BoolArray:
     """Coloured stickers (Y, X) of a colour thumbnail: convex, touching its border, and bright, with far more or far
-    less blue beside their red than the picture's usual colour (a colour cast is no sticker, a dark lesion neither)."""
+    less blue relative to red than the image's usual colour (colour casts and dark lesions are not stickers)."""
     smooth = ndimage.gaussian_filter(values[..., :3], (1.5, 1.5, 0))
     ratio, light = smooth[..., 2] / np.maximum(smooth[..., 0], 1e-6), smooth.max(-1)
     usual, skin = float(np.median(ratio)), float(np.percentile(light, 75))
     blue = (ratio > max(1.08, 1.25 * usual)) & (light > 0.5 * skin)
     yellow = (ratio < min(0.35, 0.6 * usual)) & (light > 0.9 * skin)  # a brown lesion is darker than skin
-    parts, _ = ndimage.label(ndimage.binary_opening(blue | yellow))
-    found = np.zeros(ratio.shape, bool)
-    for number in np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])):
-        piece = ndimage.binary_fill_holes(parts == number)
-        if number and 0.01 < piece.mean() < 0.5:
-            around = hull(piece)
-            if piece.sum() > 0.8 * around.sum():
-                found |= around
-    return np.asarray(ndimage.binary_dilation(found, iterations=3) if found.any() else found)
+    components, _ = ndimage.label(ndimage.binary_opening(blue | yellow))
+    stickers = np.zeros(ratio.shape, bool)
+    for number in np.unique(np.concatenate([components[0], components[-1], components[:, 0], components[:, -1]])):
+        component = ndimage.binary_fill_holes(components == number)
+        if number and 0.01 < component.mean() < 0.5:
+            around = hull(component)
+            if component.sum() > 0.8 * around.sum():
+                stickers |= around
+    return np.asarray(ndimage.binary_dilation(stickers, iterations=3) if stickers.any() else stickers)

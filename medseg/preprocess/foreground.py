@@ -1,4 +1,4 @@
-"""Outlines found on a shrunken copy of an image: what every field finder is built from."""
+"""Foreground masks on a downscaled copy of an image: tools of all field finders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medseg.typing import BoolArray, Float32Array
 def thumbnail(image: sitk.Image, side: int) -> tuple[Float32Array, list[int]]:
     """Every n-th pixel of an image, so that no axis is much longer than `side` pixels, and n per axis x, y(, z).
 
-    Array (Y, X), (Y, X, C), (Z, Y, X) or (Z, Y, X, C). In plane both axes are thinned alike, so that shapes stay.
+    Array (Y, X), (Y, X, C), (Z, Y, X) or (Z, Y, X, C). In plane both axes have the same step, so that shapes stay.
     """
     size = image.GetSize()
     plane = max(1, max(size[:2]) // side)
@@ -24,14 +24,14 @@ def thumbnail(image: sitk.Image, side: int) -> tuple[Float32Array, list[int]]:
 
 
 def enlarge(mask: BoolArray, image: sitk.Image, steps: list[int]) -> sitk.Image:
-    """A mask of the thumbnail as uint8 mask (1 inside) on the image's own grid, its edge smoothed."""
+    """Resample a mask of the thumbnail to a uint8 mask (1 inside) on the image's grid, with a smoothed edge."""
     if mask.all() or max(steps) == 1:
         full = sitk.GetImageFromArray(mask.astype(np.uint8)) if max(steps) == 1 else sitk.Image(image.GetSize(), 1) + 1
         full.CopyInformation(image)
         return full
     sigma = [0.7 if step > 1 else 0.0 for step in reversed(steps)]
     small = sitk.GetImageFromArray(ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="nearest"))
-    small.SetSpacing([own * step for own, step in zip(image.GetSpacing(), steps, strict=True)])
+    small.SetSpacing([spacing * step for spacing, step in zip(image.GetSpacing(), steps, strict=True)])
     small.SetOrigin(image.GetOrigin())  # pixel i of the thumbnail is pixel n·i of the image
     small.SetDirection(image.GetDirection())
     full = sitk.Resample(small, image, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
@@ -39,31 +39,31 @@ def enlarge(mask: BoolArray, image: sitk.Image, steps: list[int]) -> sitk.Image:
 
 
 def largest(mask: BoolArray) -> BoolArray:
-    """The largest connected part (faces touching); an empty mask stays empty."""
-    parts, count = ndimage.label(mask)
+    """The largest connected component (face connectivity); an empty mask stays empty."""
+    components, count = ndimage.label(mask)
     if count <= 1:
         return mask
-    sizes = np.bincount(parts.ravel())
+    sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
+    return np.asarray(components == sizes.argmax())
 
 
-def pieces(mask: BoolArray, share: float) -> BoolArray:
-    """The connected parts of at least `share` of the largest one's size."""
-    parts, count = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+def large_components(mask: BoolArray, share: float) -> BoolArray:
+    """The connected components of at least `share` of the largest one's size."""
+    components, count = ndimage.label(mask)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
     sizes[0] = 0
-    return np.asarray((sizes >= share * sizes.max())[parts] & mask)
+    return np.asarray((sizes >= share * sizes.max())[components] & mask)
 
 
 def opened(mask: BoolArray, radius: int) -> BoolArray:
-    """Opening of a mask (Y, X) that goes on beyond the border, so that its corners stay."""
+    """Opening of a mask (Y, X) with edge padding, so that its corners stay."""
     wider = np.pad(mask, radius, mode="edge")
     return np.asarray(ndimage.binary_opening(wider, iterations=radius)[radius:-radius, radius:-radius])
 
 
 def fill_slices(mask: BoolArray) -> BoolArray:
-    """Holes filled in plane, (Y, X) or each slice of (Z, Y, X)."""
+    """Fill holes in plane, of (Y, X) or each slice of (Z, Y, X)."""
     planes = mask.reshape(-1, *mask.shape[-2:])  # (Z, Y, X)
     return np.stack([ndimage.binary_fill_holes(plane) for plane in planes]).reshape(mask.shape)
 
@@ -83,10 +83,10 @@ def hull(mask: BoolArray) -> BoolArray:
 
 
 def rounded(lit: BoolArray) -> BoolArray:
-    """The round field (Y, X) of a lit part: a circle or upright ellipse where its edge fits one, else the hull.
+    """The round field (Y, X) of a lit area: a circle or upright ellipse if its edge fits one, else the hull.
 
-    The edge of the image and straight cuts (a disc clipped above or below) are no part of the fit; they cut the result.
-    A dark piece at the edge, such as a lesion, is then inside.
+    The edge of the image and straight cuts (a disc clipped above or below) are excluded from the fit; they cut the
+    result. A dark area at the edge, such as a lesion, is then inside.
     """
     around = hull(lit)
     rows, columns = np.flatnonzero(around.any(1)), np.flatnonzero(around.any(0))
@@ -104,7 +104,7 @@ def rounded(lit: BoolArray) -> BoolArray:
 
 
 def _flat_sides(around: BoolArray, box: tuple[int, int, int, int]) -> BoolArray:
-    """The two outermost pixels of each side of the box that a straight cut follows for a third of its length."""
+    """The two outermost pixels of each side of the box that has a straight cut over a third of its length."""
     flat = np.zeros_like(around)
     top, bottom, left, right = box
     for lines, length in (
@@ -113,7 +113,7 @@ def _flat_sides(around: BoolArray, box: tuple[int, int, int, int]) -> BoolArray:
         ((slice(None), slice(left, left + 2)), bottom - top),
         ((slice(None), slice(right - 1, right + 1)), bottom - top),
     ):
-        # a whole circle of radius r is within two pixels of its box over 4 √r pixels only
+        # a full circle of radius r is within two pixels of its box over 4 √r pixels only
         if around[lines].any(int(np.argmin(around[lines].shape))).sum() > max(length / 3, 3 * np.sqrt(length)):
             flat[lines] = True
     return flat
@@ -122,17 +122,17 @@ def _flat_sides(around: BoolArray, box: tuple[int, int, int, int]) -> BoolArray:
 def _ellipse(
     x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], shape: tuple[int, ...], circle: bool
 ) -> BoolArray | None:
-    """Circle or upright ellipse through most of the edge points, by trimmed least squares; None where none fits."""
+    """Circle or upright ellipse through most of the edge points, by trimmed least squares; None if none fits."""
     if len(x) < 12:
         return None
     middle = np.array([shape[1], shape[0]]) / 2
     scale = max(shape) / 2
     u, v = (x - middle[0]) / scale, (y - middle[1]) / scale
-    kept = np.ones(len(u), bool)
+    inliers = np.ones(len(u), bool)
     columns = [u * u + v * v, u, v] if circle else [u * u, v * v, u, v]
     design = np.stack(columns, 1)  # (N, 3 or 4)
     for _ in range(8):
-        factors = np.linalg.lstsq(design[kept], np.ones(int(kept.sum())), rcond=None)[0]
+        factors = np.linalg.lstsq(design[inliers], np.ones(int(inliers.sum())), rcond=None)[0]
         a, b, c, d = (factors[0], *factors) if circle else factors
         if min(a, b) <= 0:
             return None
@@ -141,7 +141,7 @@ def _ellipse(
         radii = np.sqrt(reach / a), np.sqrt(reach / b)
         away = np.hypot((u - centre[0]) / radii[0], (v - centre[1]) / radii[1])
         misses = np.abs(away - 1) * min(radii) * scale  # pixels
-        kept = misses <= max(1.5, 2 * float(np.median(misses)))
+        inliers = misses <= max(1.5, 2 * float(np.median(misses)))
     if np.mean(misses <= 2.5) < 0.7 or not 0.5 < radii[0] / radii[1] < 2 or max(map(abs, centre)) > 0.35:
         return None
     rows, cols = np.ogrid[: shape[0], : shape[1]]

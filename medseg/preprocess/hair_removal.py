@@ -1,7 +1,7 @@
-"""Hair in dermoscopy: thin lines, darker or lighter than the skin on both sides, found and filled from beside them.
+"""Hair in dermoscopy: detects thin lines darker or lighter than the skin on both sides, and fills them from the sides.
 
-Lengths are shares of the image's longer side, so that one setting fits every camera; images longer than `WORK`
-pixels are looked at on a copy of that size.
+Lengths are fractions of the image's longer side, so that a setting fits every camera; images longer than `WORK`
+pixels are processed on a copy of that size.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from medseg.preprocess.intensity import Photo
 from medseg.preprocess.ruler_detection import ANGLES, detect_rulers
 from medseg.typing import BoolArray, ByteArray, Float32Array
 
-cv2.setNumThreads(0)  # its pool would fight with other threads
+cv2.setNumThreads(0)  # its pool conflicts with other threads
 
 WORK = 1024  # pixels of the longer side
-LINE = 0.022  # length over which a hair is straight enough for one of them
-SHORTEST = (0.03, 0.06)  # dark, light: a light line must be longer, because creases and reflections are light as well
+SEGMENT_LENGTH = 0.022  # length over which a hair is nearly straight
+SHORTEST = (0.03, 0.06)  # dark, light: light lines must be longer, because creases and reflections are light too
 
 
 class RemoveHair:
-    """Fill dark and light hair from the skin beside it; an image with hardly any comes out as it is.
+    """Fill dark and light hair from the skin beside it; an image with hardly any is unchanged.
 
-    `width` (share of the longer side) is that of the thickest hair. A hair is at least `contrast` (of 0..1) darker or
-    lighter than both its sides, and length × mean contrast is at least `strength`. Below a share `least` of hair pixels
-    nothing is changed.
+    `width` (fraction of the longer side) is that of the thickest hair. A hair is at least `contrast` (of 0..1) darker
+    or lighter than both its sides, and length × mean contrast is at least `strength`. The image is unchanged if the
+    fraction of hair pixels is below `least`.
     """
 
     def __init__(
@@ -63,44 +63,46 @@ class RemoveHair:
     def mask(self, image: sitk.Image) -> sitk.Image:
         """2D photograph → uint8 mask on its grid, 1 where hair is."""
         hair = self._find(_colours(_shrunk(image)))
-        found = _enlarged(hair.astype(np.float32), image.GetSize()[::-1]) > 0.5
-        return from_array(found.astype(np.uint8), image)
+        inside = _enlarged(hair.astype(np.float32), image.GetSize()[::-1]) > 0.5
+        return from_array(inside.astype(np.uint8), image)
 
     def _find(self, colours: Float32Array) -> BoolArray:
         """Colours (Y, X, 3) in 0..1 → hair with its soft edges (Y, X)."""
         side = max(colours.shape[:2])
         smooth = cv2.GaussianBlur(colours, (0, 0), max(0.5, side / WORK))
         grey = np.rint(smooth.mean(axis=-1) * 255).astype(np.uint8)
-        found = np.zeros(grey.shape, np.bool_)
+        hair = np.zeros(grey.shape, np.bool_)
         if min(grey.shape) < 3:
-            return found
-        (dark, angle), (bright, turned) = _lines(grey, self.width), _lines(255 - grey, self.width)
-        least = max(1, round(self.contrast * 255))
+            return hair
+        (dark, angle), (bright, turned) = _line_response(grey, self.width), _line_response(255 - grey, self.width)
+        min_contrast = max(1, round(self.contrast * 255))
         if self.dark:
-            lines = (dark >= least) & ~detect_rulers(dark >= least, angle, grey)
+            lines = (dark >= min_contrast) & ~detect_rulers(dark >= min_contrast, angle, grey)
             hairs = self._hairs(_alone(lines, dark, angle, bright, self.width), dark, smooth, light=False)
-            found |= _whole(hairs, grey, least, self.width)
+            hair |= _with_soft_edges(hairs, grey, min_contrast, self.width)
         if self.light:
-            lines = _alone(bright >= least, bright, turned, dark, self.width)
-            found |= _whole(self._hairs(lines, bright, smooth, light=True), 255 - grey, least, self.width)
-        return found
+            lines = _alone(bright >= min_contrast, bright, turned, dark, self.width)
+            hair |= _with_soft_edges(
+                self._hairs(lines, bright, smooth, light=True), 255 - grey, min_contrast, self.width
+            )
+        return hair
 
     def _hairs(self, lines: BoolArray, response: ByteArray, smooth: Float32Array, light: bool) -> BoolArray:
         """The connected lines that are long, strong and coloured like hair, and not the dermoscope's rim."""
         side = max(lines.shape)
-        count, parts = cv2.connectedComponents(lines.astype(np.uint8), connectivity=8)
+        count, components = cv2.connectedComponents(lines.astype(np.uint8), connectivity=8)
         ridge = skeletonize(lines)
-        label = parts[ridge]
+        label = components[ridge]
         pixels = np.bincount(label, minlength=count)
         length = 1.1 * pixels / side  # a step along a diagonal is longer: 1.1 on average over directions
         contrast = np.bincount(label, response[ridge] / 255, minlength=count) / np.maximum(pixels, 1)
         keep = (length >= max(SHORTEST[light], 12 / side)) & (length * contrast >= self.strength * (1 + light))
         if not light:
-            keep &= _hair_coloured(smooth, lines, ridge, parts)
+            keep &= _hair_coloured(smooth, lines, ridge, components)
         keep[0] = False
         for number in np.flatnonzero(keep & (length > 0.06)):
-            keep[number] = not _on_rim(np.argwhere((parts == number) & ridge), lines.shape)
-        return np.asarray(keep[parts])
+            keep[number] = not _on_rim(np.argwhere((components == number) & ridge), lines.shape)
+        return np.asarray(keep[components])
 
 
 def hair_mask(image: sitk.Image) -> sitk.Image:
@@ -116,7 +118,7 @@ def _shrunk(image: sitk.Image) -> sitk.Image:
     """The image, or a copy whose longer side is `WORK` pixels, averaged."""
     if image.GetDimension() != 2:
         raise ImageError(
-            f"has {image.GetDimension()} dimensions; hair is removed from 2D photographs: leave the step out",
+            f"has {image.GetDimension()} dimensions; hair is removed from 2D photographs only: remove this step",
             code="hair-dimension",
         )
     side = max(image.GetSize())
@@ -130,32 +132,32 @@ def _shrunk(image: sitk.Image) -> sitk.Image:
 
 
 def _enlarged(array: Float32Array, shape: tuple[int, ...]) -> Float32Array:
-    """An array (y, x[, C]) on the grid (Y, X) that it was shrunk from."""
+    """Resize an array (y, x[, C]) to the original grid (Y, X)."""
     if array.shape[:2] == tuple(shape[:2]):
         return array
     large = cv2.resize(array, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(large, np.float32).reshape(*shape[:2], *array.shape[2:])
 
 
-def _lines(grey: ByteArray, width: float) -> tuple[ByteArray, ByteArray]:
-    """How much darker a pixel is than both its sides along a straight piece of line, and the line's direction.
+def _line_response(grey: ByteArray, width: float) -> tuple[ByteArray, ByteArray]:
+    """Difference of a pixel to the brighter sides along a straight line segment, and the line's direction.
 
-    Each direction compares the grey with what lies `apart` pixels to both sides, less half of how these differ (an
-    edge is no line), and opens the result along the line: dots, mesh and weave are shorter.
+    Each direction compares the grey with the pixels at `distance` on both sides, less half of their difference (an edge
+    is not a line), and opens the result along the line: dots, mesh and weave are shorter.
     """
     side = max(grey.shape)
     widest = _widest(side, width)
-    length = max(9, 2 * round(LINE * side / 2) + 1)
+    length = max(9, 2 * round(SEGMENT_LENGTH * side / 2) + 1)
     margin = widest + 1
     padded = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     strongest, direction = np.zeros_like(grey), np.zeros_like(grey)
     for number in range(ANGLES):
         angle = np.pi * number / ANGLES
         response = np.zeros_like(grey)
-        for apart in {max(2, round(widest / 2)), widest}:
-            one, other = _sides(padded, margin, number, apart)
-            uneven = np.right_shift(cv2.absdiff(one, other), 1)
-            response = cv2.max(response, cv2.subtract(cv2.subtract(cv2.min(one, other), grey), uneven))
+        for distance in {max(2, round(widest / 2)), widest}:
+            left, right = _sides(padded, margin, number, distance)
+            uneven = np.right_shift(cv2.absdiff(left, right), 1)
+            response = cv2.max(response, cv2.subtract(cv2.subtract(cv2.min(left, right), grey), uneven))
         response = cv2.morphologyEx(response, cv2.MORPH_CLOSE, _bar(3, angle))
         response = cv2.morphologyEx(response, cv2.MORPH_OPEN, _bar(length, angle))
         response = cv2.morphologyEx(response, cv2.MORPH_CLOSE, _bar(2 * widest + 1, angle))  # where hairs cross
@@ -165,12 +167,12 @@ def _lines(grey: ByteArray, width: float) -> tuple[ByteArray, ByteArray]:
 
 
 def _widest(side: int, width: float) -> int:
-    """Pixels from the middle of the thickest hair to where the skin beside it is seen."""
+    """Distance in pixels from the middle of the thickest hair to the skin at its side."""
     return max(2, round(0.6 * width * side))
 
 
 def _alone(lines: BoolArray, response: ByteArray, angle: ByteArray, opposite: ByteArray, width: float) -> BoolArray:
-    """Lines without those of a mesh or weave: on both sides of these lie lines of the opposite kind, half as strong."""
+    """Lines without those of a mesh or weave, which have opposite lines of half the strength on both sides."""
     side = max(lines.shape)
     widest = _widest(side, width)
     near = cv2.dilate(opposite, _disc(widest))
@@ -178,29 +180,29 @@ def _alone(lines: BoolArray, response: ByteArray, angle: ByteArray, opposite: By
     padded = cv2.copyMakeBorder(near, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
     between = np.zeros_like(response)
     for number in range(ANGLES):
-        here = angle == number
-        between[here] = cv2.min(*_sides(padded, widest + 1, number, widest))[here]
-    window = (2 * max(2, round(LINE * side / 2)) + 1,) * 2
+        selected = angle == number
+        between[selected] = cv2.min(*_sides(padded, widest + 1, number, widest))[selected]
+    window = (2 * max(2, round(SEGMENT_LENGTH * side / 2)) + 1,) * 2
     mesh = cv2.blur(np.float32(lines & (between > response // 2)), window)
     return np.asarray(lines & (mesh <= 0.5 * cv2.blur(np.float32(lines), window)))
 
 
-def _whole(hairs: BoolArray, grey: ByteArray, least: int, width: float) -> BoolArray:
-    """Hair found by its middle with its soft edges: a little more all round, and farther where it is dark yet."""
+def _with_soft_edges(hairs: BoolArray, grey: ByteArray, min_contrast: int, width: float) -> BoolArray:
+    """Extend detected hair to its soft edges: slightly all around, and further where it is still dark."""
     side = max(hairs.shape)
-    dark = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, _disc(_widest(side, width))) >= least
+    dark = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, _disc(_widest(side, width))) >= min_contrast
     middle = hairs.astype(np.uint8)
     near, far = (cv2.dilate(middle, _disc(max(1, round(share * side)))) > 0 for share in (0.001, 0.003))
     return np.asarray(near | (far & dark))
 
 
-def _sides(padded: ByteArray, margin: int, number: int, apart: float) -> tuple[ByteArray, ByteArray]:
-    """What lies `apart` pixels to both sides of a line of direction `number`; `padded` is wider by `margin`."""
+def _sides(padded: ByteArray, margin: int, number: int, distance: float) -> tuple[ByteArray, ByteArray]:
+    """Values at `distance` pixels on both sides of a line of direction `number`; `padded` is wider by `margin`."""
     angle = np.pi * number / ANGLES
-    dy, dx = round(np.cos(angle) * apart), round(-np.sin(angle) * apart)
+    dy, dx = round(np.cos(angle) * distance), round(-np.sin(angle) * distance)
     height, width = padded.shape[0] - 2 * margin, padded.shape[1] - 2 * margin
-    one, other = ((margin + sign * dy, margin + sign * dx) for sign in (1, -1))
-    return padded[one[0] :, one[1] :][:height, :width], padded[other[0] :, other[1] :][:height, :width]
+    left, right = ((margin + sign * dy, margin + sign * dx) for sign in (1, -1))
+    return padded[left[0] :, left[1] :][:height, :width], padded[right[0] :, right[1] :][:height, :width]
 
 
 def _bar(length: int, angle: float) -> ByteArray:
@@ -216,33 +218,35 @@ def _disc(radius: int) -> ByteArray:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
 
 
-def _hair_coloured(smooth: Float32Array, lines: BoolArray, ridge: BoolArray, parts: npt.NDArray[np.int32]) -> BoolArray:
-    """For each connected part whether it absorbs every colour, as pigment does (ink lets blue pass, blood red)."""
+def _hair_coloured(
+    smooth: Float32Array, lines: BoolArray, ridge: BoolArray, components: npt.NDArray[np.int32]
+) -> BoolArray:
+    """For each component whether it absorbs every colour, like pigment (ink transmits blue, blood red)."""
     side = 2 * max(3, round(0.012 * max(lines.shape))) + 1
     free = 1 - cv2.dilate(lines.astype(np.uint8), _disc(1)).astype(np.float32)
     around = cv2.blur(smooth * free[..., None], (side, side)) / (cv2.blur(free, (side, side))[..., None] + 1e-6)
     density = np.log((around[ridge] + 0.02) / (smooth[ridge] + 0.02))  # (N, 3)
-    label, count = parts[ridge], int(parts.max()) + 1
+    label, count = components[ridge], int(components.max()) + 1
     red, green, blue = (np.bincount(label, density[:, channel], minlength=count) for channel in range(3))
-    most = np.maximum(np.maximum(red, green), blue)
-    return np.asarray((red >= 0.2 * most) & (blue >= 0.7 * np.maximum(red, green)) & (most > 0))
+    highest = np.maximum(np.maximum(red, green), blue)
+    return np.asarray((red >= 0.2 * highest) & (blue >= 0.7 * np.maximum(red, green)) & (highest > 0))
 
 
 def _on_rim(points: npt.NDArray[np.int64], shape: tuple[int, ...]) -> bool:
-    """Whether points (N, 2) lie on a large circle about the middle of the image, as the dermoscope's rim does."""
+    """Return whether points (N, 2) lie on a large circle about the image's middle, like the dermoscope's rim."""
     side = max(shape)
     relative = (points - (np.array(shape[:2]) - 1) / 2) / side
     ones = np.ones(len(points))
-    (y, x, rest), *_ = np.linalg.lstsq(np.column_stack([2 * relative, ones]), (relative**2).sum(axis=1), rcond=None)
-    radius = np.sqrt(max(0.0, rest + y**2 + x**2))
+    (y, x, offset), *_ = np.linalg.lstsq(np.column_stack([2 * relative, ones]), (relative**2).sum(axis=1), rcond=None)
+    radius = np.sqrt(max(0.0, offset + y**2 + x**2))
     off = np.hypot(relative[:, 0] - y, relative[:, 1] - x) - radius
     return bool(0.35 < radius < 0.8 and np.hypot(y, x) < 0.15 and np.sqrt((off**2).mean()) < 0.004)
 
 
 def _fill(pixels: Float32Array, hair: BoolArray) -> Float32Array:
-    """Pixels (Y, X, C) with hair replaced by the mean of what is free beside it, weighted by a Gaussian.
+    """Pixels (Y, X, C) with hair replaced by the Gaussian-weighted mean of the skin around it.
 
-    The Gaussian grows until a tenth of its weight is free: the middle of a crossing takes its colour from farther away.
+    The Gaussian grows until a tenth of its weight is free: the middle of a crossing takes its colour from further away.
     """
     filled, missing = pixels.copy(), hair.copy()
     free = (~hair).astype(np.float32)

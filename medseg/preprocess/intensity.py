@@ -1,4 +1,4 @@
-"""Intensities brought to 0..1, the range augmentation and networks work in."""
+"""Scale intensities to 0..1, the range of augmentation and networks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Window:
         channels = image.GetNumberOfComponentsPerPixel()
         if channels > 1:
             raise ImageError(
-                f"has {channels} values a pixel where an intensity window takes one; save one channel of it",
+                f"has {channels} values per pixel, an intensity window needs one; save one channel",
                 code="image-channels",
             )
         return sitk.IntensityWindowing(as_float(image), self.low, self.high, 0.0, 1.0)
@@ -55,8 +55,8 @@ class Percentiles:
 class ZScore:
     """Mean 0 and standard deviation 1 inside `field` (None: the whole image), then −clip..clip scaled to 0..1.
 
-    The mean becomes 0.5 and outside the field everything is 0. Components of a vector image go one by one, a constant
-    one becomes 0.5. `clip` is in standard deviations: 5, because a bright tumour lies at 4 to 5 in FLAIR.
+    The mean becomes 0.5 and outside the field everything is 0. Components of a vector image are scaled one by one, a
+    constant one becomes 0.5. `clip` is in standard deviations: 5, because a bright tumour lies at 4 to 5 in FLAIR.
     """
 
     def __init__(self, field: Field | None = None, clip: float = 5.0) -> None:
@@ -65,7 +65,7 @@ class ZScore:
         self.field, self.clip = field, float(clip)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """Image of any intensity → 32-bit image in 0..1; ImageError (field-empty) where the field is empty."""
+        """Image of any intensity → 32-bit image in 0..1; ImageError (field-empty) if the field is empty."""
         array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)  # ([Z,] Y, X[, C]), our own
         inside = inside_field(image, self.field)  # ([Z,] Y, X)
         values = array[inside]  # (N,) or (N, C)
@@ -82,12 +82,12 @@ class ZScore:
 
 
 class Photo:
-    """Photographs and screenshots of any pixel type → 0..1 by the type's range; 3 components where `colour`, else 1.
+    """Photographs and screenshots of any pixel type → 0..1 by the type's range; 3 components if `colour`, else 1.
 
-    uint8 is divided by 255; other whole numbers by the largest of 8, 12 or 16 bits that holds their maximum, because
-    12-bit cameras write 16-bit files; floats within 0..1 stay, others are scaled by their own range. Alpha is laid
-    onto black. Grey is repeated where colour is wanted; colours whose components agree within 3 of 255 (what JPEG
-    adds to grey) become their mean where grey is wanted.
+    uint8 is divided by 255; other integers by the maximum of the smallest of 8, 12 or 16 bits that fits, because 12-bit
+    cameras write 16-bit files; floats within 0..1 stay, others are scaled by their own range. Alpha is blended with
+    black. With `colour` grey is repeated; without it, colours whose components agree within 3 of 255 (JPEG artefacts
+    of grey) become their mean.
     """
 
     def __init__(self, colour: bool) -> None:
@@ -103,48 +103,48 @@ class Photo:
             )
         array = sitk.GetArrayViewFromImage(image)
         array = array[..., None] if channels == 1 else array  # ([Z,] Y, X, C)
-        shown = _unit_range(array[..., :-1] if channels in (2, 4) else array)
+        values = _unit_range(array[..., :-1] if channels in (2, 4) else array)
         if channels in (2, 4):
-            shown = shown * _unit_alpha(array[..., -1:])
+            values = values * _unit_alpha(array[..., -1:])
         if self.colour:
-            return like_image(np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown, image)
-        return like_image(_grey(shown), image)
+            return like_image(np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values, image)
+        return like_image(_grey(values), image)
 
 
 class Nyul:
-    """Histogram landmarks of every image moved to those of the training images (Nyúl and Udupa 1999).
+    """Map the histogram landmarks of an image to those of the training images (Nyúl and Udupa 1999).
 
-    The outermost percentiles of `percentiles` inside `field` are put at 0.1 and 0.9; the landmarks between lie where
-    they lie on average in the training images. Between landmarks the map is linear; beyond, it goes on with the slope
-    of the last piece and is clipped to 0..1. Outside the field everything is 0. Needs fitting.
+    The outermost `percentiles` inside `field` are mapped to 0.1 and 0.9, the landmarks between to their mean
+    positions in the training images. Between landmarks the map is linear; beyond, it continues with the slope of the
+    last interval and is clipped to 0..1. Outside the field everything is 0. Needs fitting.
     """
 
     def __init__(
         self, field: Field | None = None, percentiles: Sequence[float] = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99)
     ) -> None:
-        given = [float(value) for value in percentiles]
-        if len(given) < 2 or sorted(set(given)) != given or given[0] < 0 or given[-1] > 100:
-            raise ValueError(f"percentiles {given}: need at least two, rising, within 0..100")
-        self.field, self.percentiles = field, given
+        rising = [float(value) for value in percentiles]
+        if len(rising) < 2 or sorted(set(rising)) != rising or rising[0] < 0 or rising[-1] > 100:
+            raise ValueError(f"percentiles {rising}: need at least two, rising, within 0..100")
+        self.field, self.percentiles = field, rising
         self.standard: Float32Array | None = None  # of each percentile, 0.1..0.9
 
     def fit(self, images: Iterable[sitk.Image]) -> dict[str, Any]:
-        """Training images, one at a time → {"landmarks": [...]}; DataError (nyul-constant) where all are constant."""
-        found = []
+        """Training images, one at a time → {"landmarks": [...]}; DataError (nyul-constant) if all are constant."""
+        standardised = []
         for image in images:
             marks = self._landmarks(image)[1]
             if marks[-1] > marks[0]:
-                found.append(0.1 + 0.8 * (marks - marks[0]) / (marks[-1] - marks[0]))
-        if not found:
-            raise DataError("no training image has different intensities to take landmarks from", code="nyul-constant")
-        return {"landmarks": [float(value) for value in np.mean(found, axis=0)]}
+                standardised.append(0.1 + 0.8 * (marks - marks[0]) / (marks[-1] - marks[0]))
+        if not standardised:
+            raise DataError("all training images are constant, so there are no landmarks", code="nyul-constant")
+        return {"landmarks": [float(value) for value in np.mean(standardised, axis=0)]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take what `fit` returned; MedsegError (step-state) where it was learnt with other percentiles."""
+        """Restore the result of `fit`; MedsegError (step-state) if it was fitted with other percentiles."""
         landmarks = np.asarray(state["landmarks"], np.float32)
         if len(landmarks) != len(self.percentiles):
             raise MedsegError(
-                f"{len(landmarks)} landmarks were learnt, but the step has {len(self.percentiles)} percentiles; "
+                f"{len(landmarks)} landmarks were fitted, but the step has {len(self.percentiles)} percentiles; "
                 "use the percentiles it was trained with",
                 code="step-state",
             )
@@ -153,22 +153,22 @@ class Nyul:
     def __call__(self, image: sitk.Image) -> sitk.Image:
         """Image of one channel → 32-bit image in 0..1; a constant image becomes 0."""
         if self.standard is None:
-            raise MedsegError("Nyul has learnt no landmarks yet; fit it on training images first", code="step-unfitted")
+            raise MedsegError("Nyul is not fitted; fit it on training images first", code="step-unfitted")
         inside, marks = self._landmarks(image)
         array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
         result = np.zeros_like(array)
         if marks[-1] > marks[0]:
-            # equal landmarks (many voxels of one value) are parted by next to nothing
+            # equal landmarks (many voxels of one value) are separated by a tiny step
             tiny = (marks[-1] - marks[0]) * 1e-6 * np.arange(len(marks))
             result[inside] = np.clip(_piecewise(array[inside], marks + tiny, self.standard), 0, 1)
         return like_image(result, image)
 
     def _landmarks(self, image: sitk.Image) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-        """Where the field is, and the intensities at the percentiles there."""
+        """Mask of the field, and the intensities at its percentiles."""
         channels = image.GetNumberOfComponentsPerPixel()
         if channels > 1:
             raise ImageError(
-                f"has {channels} channels; landmarks are for one: use ZScore for colour", code="image-channels"
+                f"has {channels} channels; landmarks need one: use ZScore for colour", code="image-channels"
             )
         inside = inside_field(image, self.field)
         marks = np.percentile(sitk.GetArrayViewFromImage(image)[inside], self.percentiles)
@@ -176,15 +176,15 @@ class Nyul:
 
 
 def inside_field(image: sitk.Image, field: Field | None) -> npt.NDArray[np.bool_]:
-    """Where the field is, ([Z,] Y, X); everywhere without one. ImageError: field-empty, field-grid."""
+    """Mask of the field, ([Z,] Y, X); all True without one. ImageError: field-empty, field-grid."""
     if field is None:
         return np.ones(image.GetSize()[::-1], np.bool_)
     mask = field(image)
-    require_same_grid(mask, image, "the field does not lie on the image's grid", "", code="field-grid")
+    require_same_grid(mask, image, "the field is not on the image's grid", "", code="field-grid")
     inside: npt.NDArray[np.bool_] = sitk.GetArrayFromImage(mask) > 0
     if not inside.any():
         raise ImageError(
-            "the field holds no voxel: the image is blank or its object was not found; look at the image, "
+            "the field has no voxel: the image is blank or its object was not detected; check the image, "
             "or use the step without a field",
             code="field-empty",
         )
@@ -197,7 +197,7 @@ def like_image(array: npt.NDArray[np.floating], image: sitk.Image) -> sitk.Image
 
 
 def _piecewise(values: Float32Array, marks: npt.NDArray[np.float64], standard: Float32Array) -> Float32Array:
-    """Linear between landmarks; beyond, the slope of the last piece."""
+    """Map linearly between landmarks; beyond, with the slope of the last interval."""
     slopes = np.diff(standard) / np.diff(marks)
     moved = np.interp(values, marks, standard)
     moved += np.minimum(values - marks[0], 0) * slopes[0] + np.maximum(values - marks[-1], 0) * slopes[-1]
@@ -205,7 +205,7 @@ def _piecewise(values: Float32Array, marks: npt.NDArray[np.float64], standard: F
 
 
 def _unit_range(array: npt.NDArray[Any]) -> Float32Array:
-    """Colours of any type in 0..1, all components by one range so that hues stay."""
+    """Colours of any type in 0..1, all components with the same range, so that hues stay."""
     low, high = float(array.min()), float(array.max())
     if low >= 0 and (array.dtype == np.uint8 or (np.issubdtype(array.dtype, np.integer) and high <= 65535)):
         return np.asarray(array.astype(np.float32) / np.float32(_full_scale(array.dtype, high)), np.float32)
@@ -225,15 +225,15 @@ def _full_scale(dtype: np.dtype[Any], high: float) -> float:
     return 255.0 if dtype == np.uint8 else next((full for full in (255.0, 4095.0, 65535.0) if high <= full), high)
 
 
-def _grey(shown: Float32Array) -> Float32Array:
-    """Colours ([Z,] Y, X, C) as one component ([Z,] Y, X), where they are grey."""
-    if shown.shape[-1] == 1:
-        return shown[..., 0]
-    difference = float(np.ptp(shown, axis=-1).max())
+def _grey(values: Float32Array) -> Float32Array:
+    """Colours ([Z,] Y, X, C) as one component ([Z,] Y, X), if they are grey."""
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    difference = float(np.ptp(values, axis=-1).max())
     if difference > 3.5 / 255:
         raise ImageError(
-            f"is a colour image (components differ by up to {difference * 255:.0f} of 255) where grey is wanted; "
+            f"is a colour image (components differ by up to {difference * 255:.0f} of 255), but grey is needed; "
             "save it as grey, or train a model for colour with organ.colour_channels=3",
             code="image-channels",
         )
-    return np.asarray(shown.mean(axis=-1), np.float32)
+    return np.asarray(values.mean(axis=-1), np.float32)

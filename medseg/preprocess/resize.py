@@ -1,4 +1,4 @@
-"""Images brought to a size in pixels. What shrinks is averaged; physical coordinates bring a mask back."""
+"""Resize images to a size in pixels: shrinking averages, physical coordinates are kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Resize:
 
 
 class LongSide:
-    """Shrink or enlarge an image, or each slice of a volume, until its longer side has `pixels` pixels; aspect kept."""
+    """Shrink or enlarge an image, or each slice of a volume, until its longer side has `pixels` pixels."""
 
     def __init__(self, pixels: int) -> None:
         if pixels < 1:
@@ -40,7 +40,7 @@ class LongSide:
 
 
 def has_no_scale(image: sitk.Image) -> bool:
-    """Whether a picture's spacing is 1, as that of files that do not say it."""
+    """Return whether a 2D image has no physical scale (spacing 1)."""
     return image.GetDimension() == 2 and set(image.GetSpacing()) == {1.0}
 
 
@@ -52,36 +52,35 @@ def with_spacing(image: sitk.Image, mm: float) -> sitk.Image:
 
 
 def at_long_side(image: sitk.Image, mask: sitk.Image, pixels: int) -> tuple[sitk.Image, sitk.Image]:
-    """A picture and its mask with `pixels` along the longer side, its pixel type kept; a volume stays as it is.
+    """Resize a 2D image and its mask to `pixels` along the longer side, same pixel type; volumes are unchanged.
 
-    A photograph has no scale, its spacing is 1: it has that afterwards too, so that a measure in pixels is the same
-    whatever the camera.
+    A photograph without a scale keeps spacing 1, so that features in pixels do not depend on the camera.
     """
     if image.GetDimension() != 2 or max(image.GetSize()) == pixels:
         return image, mask
     grid = LongSide(pixels)(image)
     flat = match_mask(mask, grid)
-    kind = sitk.GetArrayViewFromImage(image).dtype
+    dtype = sitk.GetArrayViewFromImage(image).dtype
     array = sitk.GetArrayFromImage(grid)
-    array = (np.rint(array) if kind.kind in "iu" else array).astype(kind)
+    array = (np.rint(array) if dtype.kind in "iu" else array).astype(dtype)
     values = from_array(array, grid)
     if has_no_scale(image):
-        for part in (values, flat):
-            part.SetSpacing((1.0, 1.0))
-            part.SetOrigin(image.GetOrigin())
+        for resized in (values, flat):
+            resized.SetSpacing((1.0, 1.0))
+            resized.SetOrigin(image.GetOrigin())
     return values, flat
 
 
 def to_size(image: sitk.Image, size: Sequence[int]) -> sitk.Image:
-    """The image at `size` pixels per axis: same extent, 32-bit float, linear; twofold or more shrinking averages."""
+    """The image at `size` pixels per axis: same extent, 32-bit float, linear; shrinking twofold or more averages."""
     colour = image.GetNumberOfComponentsPerPixel() > 1
     if tuple(size) == image.GetSize():
         return sitk.Cast(image, sitk.sitkVectorFloat32 if colour else sitk.sitkFloat32)
-    spacing = [own * old / new for own, old, new in zip(image.GetSpacing(), image.GetSize(), size, strict=True)]
+    spacing = [step * old / new for step, old, new in zip(image.GetSpacing(), image.GetSize(), size, strict=True)]
     grid = grid_of(image, spacing)
     shrink = [max(1, old // new) for old, new in zip(image.GetSize(), size, strict=True)]
     small = sitk.Cast(image, sitk.sitkVectorFloat32 if colour else sitk.sitkFloat32)
     if max(shrink) > 1:
         small = sitk.BinShrink(small, shrink)
-    # bins cover whole multiples only: the last pixels of the grid may lie outside, and take the nearest value
+    # bins cover whole multiples only: the last pixels of the grid may be outside, and take the nearest value
     return sitk.Resample(small, grid, sitk.Transform(), sitk.sitkLinear, 0.0, small.GetPixelID(), True)

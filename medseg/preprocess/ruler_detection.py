@@ -1,4 +1,4 @@
-"""Rulers in dermoscopy: straight lines with evenly spaced teeth, which are neither hair nor lesion."""
+"""Rulers in dermoscopy: straight lines with evenly spaced teeth, which are not hair."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANGLES = 12  # directions of a line, 15 degrees apart
 
 
 def detect_rulers(lines: BoolArray, angle: ByteArray, grey: ByteArray) -> BoolArray:
-    """Lines (Y, X) that belong to a ruler: long, straight and with evenly spaced teeth beside them; its teeth, too."""
+    """Lines (Y, X) of a ruler (long, straight, with evenly spaced teeth at the side) and its teeth."""
     side = max(lines.shape)
     ends = cv2.HoughLinesP(
         lines.astype(np.uint8) * 255, 1, np.pi / 360, max(8, round(0.08 * side)),
@@ -31,29 +31,29 @@ def detect_rulers(lines: BoolArray, angle: ByteArray, grey: ByteArray) -> BoolAr
 
 
 def _toothed(grey: ByteArray, start: tuple[int, int], end: tuple[int, int]) -> bool:
-    """Whether dark teeth stand evenly beside the line, on one side more than on the other (unlike a mesh's)."""
+    """Return whether dark teeth are evenly spaced along the line, stronger on one side (unlike a mesh)."""
     side = max(grey.shape)
-    way = np.subtract(end, start).astype(np.float64)
-    count = int(np.hypot(*way))
-    along, across = way / count, np.array([-way[1], way[0]]) / count
-    best = []  # of each side: how even, how deep
+    direction = np.subtract(end, start).astype(np.float64)
+    count = int(np.hypot(*direction))
+    along, across = direction / count, np.array([-direction[1], direction[0]]) / count
+    best = []  # of each side: evenness and depth
     for sign in (-1, 1):
-        found = []
-        for apart in (0.006, 0.009, 0.012, 0.016):
-            x, y = np.add(start, sign * apart * side * across)[:, None] + along[:, None] * np.arange(count)
-            where = [np.asarray(part, np.float32)[None] for part in (x, y)]
-            found.append(_teeth(cv2.remap(grey, where[0], where[1], cv2.INTER_LINEAR)[0], side))
-        best.append(max(found))
+        scores = []
+        for distance in (0.006, 0.009, 0.012, 0.016):
+            x, y = np.add(start, sign * distance * side * across)[:, None] + along[:, None] * np.arange(count)
+            coordinates = [np.asarray(axis, np.float32)[None] for axis in (x, y)]
+            scores.append(_teeth(cv2.remap(grey, coordinates[0], coordinates[1], cv2.INTER_LINEAR)[0], side))
+        best.append(max(scores))
     (_, lower), (even, deeper) = sorted(best)
     return even >= 0.6 and deeper >= max(3.0, 1.6 * lower)
 
 
 def _teeth(profile: ByteArray, side: int) -> tuple[float, float]:
-    """How evenly narrow dark teeth recur in a profile (N), as the peak of their autocorrelation, and their depth."""
+    """Evenness of narrow dark teeth in a profile (N), the peak of their autocorrelation, and their depth."""
     teeth = ndimage.grey_closing(profile.astype(np.float64), (max(3, round(0.008 * side) | 1),)) - profile
     depth = float(np.percentile(teeth, 90))
     teeth -= teeth.mean()
-    if depth < 1:  # of 255: nothing but noise
+    if depth < 1:  # of 255: only noise
         return 0.0, depth
     alike = np.correlate(teeth, teeth, "full")[len(teeth) - 1 :] / (teeth @ teeth)
     first, last = max(4, round(0.005 * side)), min(round(0.08 * side), len(teeth) // 4)

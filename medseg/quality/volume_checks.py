@@ -1,4 +1,4 @@
-"""Checks of raw volumes whose values have a unit: CT is in HU, MRI is not. Faces and limits as in `quality`."""
+"""Quality checks of raw volumes with units: CT is in HU, MRI is not. Interface and limits as in `image_checks`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import SimpleITK as sitk
 
 from medseg.quality.image_checks import shrunk
 
-UNSIGNED = 60000.0  # −1000 read as a whole number of 16 bits without sign is 64536
-OFFSET = 1000.0  # between HU and the numbers that scanners store; 1024 in some
+UNSIGNED = 60000.0  # −1000 read as unsigned 16-bit integer is 64536
+OFFSET = 1000.0  # between HU and stored values; 1024 in some scanners
 
 
 class Hounsfield:
-    """Values that CT in HU cannot have, or misses: air below `air` HU in at least `air_share` of the voxels, soft
+    """Values that are impossible or missing in CT in HU: air below `air` HU in at least `air_share` of the voxels, soft
     tissue within `soft` (low, high) in at least `soft_share`, nothing beyond `limits` (lowest value, 99th percentile).
     """
 
@@ -35,19 +35,19 @@ class Hounsfield:
         values = _values(image)
         low, high = float(values.min()), float(np.percentile(values, 99))
         if np.mean(values > UNSIGNED) >= self.air_share:
-            return f"holds values up to {values.max():g}: HU below 0 seem to be stored as numbers without sign"
+            return f"has values up to {values.max():g}: HU below 0 seem to be stored as unsigned integers"
         if self._shifted(values):
             return (
-                f"holds values from {low:g} to {high:g} that look like HU + {OFFSET:g} (or are no CT): "
+                f"has values from {low:g} to {high:g} that look like HU + {OFFSET:g} (or not like CT): "
                 f"subtract {OFFSET:g}, or read it from DICOM"
             )
         if low < self.limits[0] or high > self.limits[1]:
-            return f"holds values from {low:g} to {high:g}; in HU, {self.limits[0]:g} to {self.limits[1]:g} are usual"
+            return f"has values from {low:g} to {high:g}; in HU, {self.limits[0]:g} to {self.limits[1]:g} are usual"
         air, soft = float(np.mean(values < self.air)), float(np.mean(_within(values, *self.soft)))
         if air < self.air_share:
             return (
-                f"is no CT in HU: {air:.1%} of its voxels are air below {self.air:g} HU, usual is {self.air_share:.0%} "
-                f"or more (its values go from {low:g} to {high:g})"
+                f"is not CT in HU: {air:.1%} of its voxels are air below {self.air:g} HU; usual: {self.air_share:.0%} "
+                f"or more (its values are {low:g} to {high:g})"
             )
         if soft < self.soft_share:
             return (
@@ -57,14 +57,14 @@ class Hounsfield:
         return None
 
     def _shifted(self, values: npt.NDArray[np.float32]) -> bool:
-        """Whether soft tissue and air lie where HU + 1000 has them; little bone is as dense as soft tissue is then."""
+        """Return whether soft tissue and air have values of HU + 1000; bone has few voxels in that range."""
         tissue = np.mean(_within(values, self.soft[0] + OFFSET, self.soft[1] + OFFSET))
         air = np.mean(_within(values, -OFFSET / 10, self.air + OFFSET))
         return bool(tissue >= self.soft_share and air >= self.air_share)
 
 
 class NotHounsfield:
-    """CT where MRI is expected: `share` of the voxels or more lie below `lowest`, as air in HU does, z-scores not."""
+    """CT where MRI is expected: `share` of the voxels or more are below `lowest`, like air in HU, unlike z-scores."""
 
     def __init__(self, lowest: float, share: float) -> None:
         if not (lowest < 0 < share < 1):
@@ -74,11 +74,11 @@ class NotHounsfield:
     def __call__(self, image: sitk.Image) -> str | None:
         """MRI, 2D, 3D or 4D, of any range."""
         values = _values(image)
-        found = float(np.mean(values < self.lowest))
-        if found < self.share:
+        share = float(np.mean(values < self.lowest))
+        if share < self.share:
             return None
         return (
-            f"looks like CT, not MRI: {found:.1%} of its voxels lie below {self.lowest:g}, as air in HU does; "
+            f"looks like CT, not MRI: {share:.1%} of its voxels are below {self.lowest:g}, like air in HU; "
             f"usual is less than {self.share:.1%}"
         )
 

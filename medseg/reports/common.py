@@ -1,4 +1,4 @@
-"""What the sections of a report share."""
+"""Shared code of the sections of a report."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Json = dict[str, Any]
 
 
 def table_of(run: Run, name: str) -> pd.DataFrame | None:
-    """One of the run's tables as text with NaN for blanks, None where the run has none."""
+    """Read one of the run's tables as text with NaN for blanks; None if the run lacks it."""
     return read_table(run.file(name)).replace("", np.nan) if run.file(name).is_file() else None
 
 
 def png_data_uri(png: bytes) -> str:
-    """A picture inside the page."""
+    """Data URI of a PNG image for embedding in the page."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def best_median_worst(ranked: pd.Series[float]) -> Iterator[tuple[str, str]]:
     """(title, case) of the best, median and worst of cases in rising order; each case once."""
     names = list(ranked.index)
-    places = {"Best case": len(names) - 1, "Median case": (len(names) - 1) // 2, "Worst case": 0}
+    ranks = {"Best case": len(names) - 1, "Median case": (len(names) - 1) // 2, "Worst case": 0}
     seen: set[int] = set()
-    for title, place in places.items():
-        if 0 <= place < len(names) and place not in seen:
-            seen.add(place)
-            yield title, str(names[place])
+    for title, rank in ranks.items():
+        if 0 <= rank < len(names) and rank not in seen:
+            seen.add(rank)
+            yield title, str(names[rank])

@@ -1,4 +1,4 @@
-"""The part of a report that tells of a diagnosis: scores, curves, confusion, reliability, signals."""
+"""Diagnosis section of a report: scores, curves, confusion, reliability, signals."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MODEL_NAMES = {
     "lstm": "LSTM",
     "linear": "linear baseline",
     "logistic": "logistic regression",
-    "rule": "rule of the clinic",
+    "rule": "clinical rule",
 }
-PAGES = 40  # cases shown one by one
+PAGES = 40  # maximum cases with a page
 QUADRANTS = [["superior_temporal", "superior_nasal"], ["inferior_temporal", "inferior_nasal"]]
 SCORES = {
     "accuracy": "Accuracy",
@@ -33,7 +33,7 @@ SCORES = {
     "auc_positive": "AUC of the positive classes",
     "average_precision_positive": "Average precision of the positive classes",
     "sensitivity": "Sensitivity (positive classes together, at one half)",
-    "specificity": "Specificity (likewise)",
+    "specificity": "Specificity (same threshold)",
     "qwk": "Weighted kappa",
     "nll_before": "NLL before calibration",
     "nll": "NLL",
@@ -43,8 +43,8 @@ SCORES = {
     "ece": "Calibration error",
     "ece_classwise_before": "Calibration error by class, before",
     "ece_classwise": "Calibration error by class",
-    "set_coverage": "Sets that hold the truth",
-    "set_abstains": "Share that abstains",
+    "set_coverage": "Coverage of prediction sets",
+    "set_abstains": "Fraction that abstains",
     "signal_correlation": "Correlation of the signal",
     "signal_nrmse": "nRMSE of the signal",
     "period_error_s": "Error of the period (s)",
@@ -53,11 +53,11 @@ OF_SIGNAL = ("signal_correlation", "signal_nrmse", "period_error_s")
 
 
 def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
-    """Scores beside the baseline, confusion and per class, and the signal of the best, median and worst case."""
+    """Scores of model and baseline, confusion matrix, and the signal of the best, median and worst case."""
     classes, models = metrics["classes"], list(metrics["models"])
     table = table_of(run, "predictions.csv")
-    shown = _shown(list(metrics["models"].values()))
-    section: Json = {"scores": shown, "model_names": MODEL_NAMES, "signals": [], "figures": []}
+    scores = _common_scores(list(metrics["models"].values()))
+    section: Json = {"scores": scores, "model_names": MODEL_NAMES, "signals": [], "figures": []}
     section |= {"confusion": metrics["confusion"]} if "confusion" in metrics else {}
     section["of"] = "cases" if metrics["n_frames"] == metrics["n_cases"] else "frames"
     if run.file("diagnoses.json").is_file():
@@ -70,19 +70,21 @@ def diagnosis_section(run: Run, metrics: Json, settings: Json) -> Json:
         section["confusion"] = confusions(predictions)
     section["figures"] = _figures(predictions, metrics, settings)
     order = np.argsort(predictions.facts["frame"].to_numpy(), kind="stable")
-    sequences = {case: part for case, part in predictions.rows(order).by_case() if len(part) > 1}
-    ranked = pd.Series({case: _agreement(part) for case, part in sequences.items()}, dtype=float).dropna().sort_values()
+    sequences = {case: case_rows for case, case_rows in predictions.rows(order).by_case() if len(case_rows) > 1}
+    agreement = {case: _agreement(case_rows) for case, case_rows in sequences.items()}
+    ranked = pd.Series(agreement, dtype=float).dropna().sort_values()
     for title, case in best_median_worst(ranked):
-        whole = sequences[case]
-        part = whole.rows(np.arange(min(len(whole), LONG)))
-        text = f"frames 1 to {LONG} of {len(whole)}" if len(part) < len(whole) else f"{len(part)} frames"
-        picture = png_data_uri(plots.breathing(part, MODEL_NAMES))
-        section["signals"].append({"title": title, "case": case, "frames": text, "image": picture})
+        sequence = sequences[case]
+        case_rows = sequence.rows(np.arange(min(len(sequence), LONG)))
+        shown = len(case_rows)
+        text = f"frames 1 to {LONG} of {len(sequence)}" if shown < len(sequence) else f"{shown} frames"
+        figure = png_data_uri(plots.breathing(case_rows, MODEL_NAMES))
+        section["signals"].append({"title": title, "case": case, "frames": text, "image": figure})
     return section
 
 
-def _shown(models: Sequence[Json]) -> dict[str, str]:
-    """Scores that every model has; those of a signal where there is one."""
+def _common_scores(models: Sequence[Json]) -> dict[str, str]:
+    """Scores that every model has; scores of the signal only if there is one."""
     signal = any(scores[key]["mean"] is not None for scores in models for key in OF_SIGNAL if key in scores)
     return {
         key: title
@@ -92,43 +94,44 @@ def _shown(models: Sequence[Json]) -> dict[str, str]:
 
 
 def diagnosis_report_section(file: Path, number: int) -> Json:
-    """The section of OUT.json that `medseg diagnose` wrote: a page a case."""
+    """The section of OUT.json by `medseg diagnose`: one page per case."""
     content = _content(file)
     cases = len({case["case"] for case in content["cases"]})
     known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "warnings": []}
     known["synthetic"] = bool(content.get("synthetic"))
     by = MODEL_NAMES.get(content["use"], str(content["use"]))
-    lost = content.get("not_diagnosed", [])
-    count = f"{cases}, and {len(lost)} not diagnosed" if lost else str(cases)
+    not_diagnosed = content.get("not_diagnosed", [])
+    count = f"{cases}, and {len(not_diagnosed)} not diagnosed" if not_diagnosed else str(cases)
     facts = {"Model": content.get("model", ""), "Cases": count, "Diagnosis by": by}
-    rest: Json = {"facts": facts, "metrics": {"task": "diagnosis"}, "curves": None, "settings": None, "manifest": None}
-    pictures = file.with_name(file.stem + "_pictures")
-    shown = {**pages(content, pictures), **sequence_pages(content, pictures)}
-    return {**known, **rest, "model_names": MODEL_NAMES, "signals": [], "not_diagnosed": lost, **shown}
+    section: Json = {"facts": facts, "metrics": {"task": "diagnosis"}}
+    section |= {"curves": None, "settings": None, "manifest": None}
+    folder = file.with_name(file.stem + "_pictures")
+    pages_ = {**pages(content, folder), **sequence_pages(content, folder)}
+    return {**known, **section, "model_names": MODEL_NAMES, "signals": [], "not_diagnosed": not_diagnosed, **pages_}
 
 
-def pages(content: Json, pictures: Path) -> Json:
-    """At most `PAGES` cases one by one, first those that a person should look at: for review, undecided, wrong.
+def pages(content: Json, folder: Path) -> Json:
+    """Pages of at most `PAGES` cases, first those that need attention: for review, undecided, wrong.
 
-    Also what the measures are, as far as it is known.
+    Also units of the features, as far as known.
     """
     cases = [case for case in content["cases"] if "models" in case]
     order = sorted(cases, key=lambda c: (not c["review"], not c["abstain"], c["label"] in (None, c["diagnosis"])))
-    found = []
+    pages_ = []
     for case in order[:PAGES]:
-        picture = pictures / f"{case['case']}.png"
-        image = png_data_uri(picture.read_bytes()) if picture.is_file() else None
+        file = folder / f"{case['case']}.png"
+        image = png_data_uri(file.read_bytes()) if file.is_file() else None
         values = {row["what"]: row["value"] for row in case["rule"] or []}
-        found.append({**case, "image": image, "maps": _maps(values)})
+        pages_.append({**case, "image": image, "maps": _maps(values)})
     units = {name: text for name, text in content.get("units", {}).items() if text}
-    return {"pages": found, "pages_left": len(order) - len(found), "units": units}
+    return {"pages": pages_, "pages_left": len(order) - len(pages_), "units": units}
 
 
 def _maps(values: dict[str, float | None]) -> list[Json]:
-    """Counts by quadrant, as two by two, of each label that the rule's sheet counts so."""
+    """Counts by quadrant, two by two, of each label with such counts in the rule's breakdown."""
     labels = dict.fromkeys(name.split(".")[0] for name in values if name.endswith("." + "count_" + QUADRANTS[0][0]))
     return [
-        {"label": label, "rows": [[values.get(f"{label}.count_{place}") for place in row] for row in QUADRANTS]}
+        {"label": label, "rows": [[values.get(f"{label}.count_{quadrant}") for quadrant in row] for row in QUADRANTS]}
         for label in labels
     ]
 
@@ -137,37 +140,35 @@ def _content(file: Path) -> Json:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{file}: cannot be read as the JSON that medseg diagnose writes ({error}); it ends in .json"
-        ) from error
+        raise DataError(f"{file}: is not the JSON of medseg diagnose ({error}); give its OUT.json") from error
     if not isinstance(content, dict) or "cases" not in content or "use" not in content:
-        raise DataError(f"{file}: is not what medseg diagnose writes; give OUT.json of medseg diagnose")
+        raise DataError(f"{file}: is not the JSON of medseg diagnose; give its OUT.json")
     return content
 
 
-def _agreement(part: Predictions) -> float:
-    """How well a case went: correlation of the signal, else accuracy of the state; NaN where truth is unknown."""
-    truth, predicted = part.facts["signal"].to_numpy(), part.final.signal
-    if predicted is not None and np.isfinite(truth).any():
-        both = np.isfinite(truth) & np.isfinite(predicted)
-        return correlation(truth[both], predicted[both]) if both.sum() > 1 else float("nan")
-    known = part.facts["label"].notna().to_numpy()
-    right = (part.facts["label"].to_numpy() == part.final.predicted)[known]
-    return float(right.mean()) if len(right) else float("nan")
+def _agreement(case_rows: Predictions) -> float:
+    """Score of a case: correlation of the signal, else accuracy of the state; NaN without reference."""
+    signal, predicted = case_rows.facts["signal"].to_numpy(), case_rows.final.signal
+    if predicted is not None and np.isfinite(signal).any():
+        known_signal = np.isfinite(signal) & np.isfinite(predicted)
+        return correlation(signal[known_signal], predicted[known_signal]) if known_signal.sum() > 1 else float("nan")
+    known = case_rows.facts["label"].notna().to_numpy()
+    correct = (case_rows.facts["label"].to_numpy() == case_rows.final.predicted)[known]
+    return float(correct.mean()) if len(correct) else float("nan")
 
 
 def _figures(predictions: Predictions, metrics: Json, settings: Json) -> list[Json]:
-    """ROC, precision–recall and reliability, where the model's probabilities are calibrated."""
+    """ROC, precision–recall and reliability curves, if the model's probabilities are calibrated."""
     labels = predictions.facts["label"].dropna()
     if "reliability" not in metrics or labels.empty:
         return []
-    found = []
+    figures = []
     positive = [str(name) for name in (settings.get("organ") or {}).get("positive_classes") or []]
     known = set(labels)
     if known & set(positive) and known - set(positive):
-        picture = plots_diagnosis.plot_roc_pr(predictions, positive)
-        text = "ROC and precision–recall curves on the held-out cases; dotted: what a guess gives."
-        found.append({"image": png_data_uri(picture), "text": text})
-    text = "How often each model is right where it says it is so sure, after calibration; dots by number of cases."
+        figure = plots_diagnosis.plot_roc_pr(predictions, positive)
+        text = "ROC and precision–recall curves on the held-out cases; dotted: random guessing."
+        figures.append({"image": png_data_uri(figure), "text": text})
+    text = "Accuracy by predicted probability after calibration; dots by number of cases."
     bins = {name: metrics["reliability"][name] for name in metrics["models"] if name in metrics["reliability"]}
-    return [*found, {"image": png_data_uri(plots_diagnosis.plot_reliability(bins)), "text": text}]
+    return [*figures, {"image": png_data_uri(plots_diagnosis.plot_reliability(bins)), "text": text}]

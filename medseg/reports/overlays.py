@@ -1,4 +1,4 @@
-"""PNG pictures of an image with the outline of its mask, where it has one."""
+"""PNG images with the outline of the mask, if there is one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medseg.io.image import frames
 from medseg.io.labels import Labels
 from medseg.utils.files import atomic_write_bytes
 
-SIDE = 480  # pixels of the longer side of a picture
+SIDE = 480  # pixels of the longer side of the PNG
 
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66))  # of outlines, sRGB
 
@@ -43,11 +43,11 @@ def overlay_png(image: sitk.Image, mask: sitk.Image | None, labels: Labels, wind
     size = tuple(max(1, round(side * scale)) for side in canvas.shape[1::-1])
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     canvas = np.ascontiguousarray(cv2.resize(canvas, size, interpolation=smooth))
-    for place, name in enumerate(labels.numbers if mask is not None else ()):
+    for i, name in enumerate(labels.numbers if mask is not None else ()):
         coded = sitk.GetArrayViewFromImage(mask)
         layer = cv2.resize(labels.layer(coded, name).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         curves, _ = cv2.findContours(layer, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, curves, -1, COLOURS[place % len(COLOURS)], 1)
+        cv2.drawContours(canvas, curves, -1, COLOURS[i % len(COLOURS)], 1)
     return _png(canvas)
 
 
@@ -59,7 +59,7 @@ def _png(canvas: npt.NDArray[np.uint8]) -> bytes:
 
 @dataclass(frozen=True)
 class OverlayFolder:
-    """Pictures of cases: folder/<case>.png, of those that are wanted (None: all); of a sequence its first frame."""
+    """Overlay images folder/<case>.png of the `wanted` cases (None: all); of a sequence its first frame."""
 
     folder: Path
     labels: Labels
@@ -67,11 +67,11 @@ class OverlayFolder:
     wanted: Container[str] | None = None
 
     def file(self, case: str) -> Path:
-        """The picture of a case."""
+        """Path of a case's overlay."""
         return self.folder / f"{case}.png"
 
     def draw(self, case: Case, image: sitk.Image, mask: sitk.Image | None) -> None:
-        """Write the picture of a case, if it is wanted."""
+        """Write the overlay of a case, if it is wanted."""
         if (case.frame or 0) == 0 and (self.wanted is None or case.id in self.wanted):
-            first, inside = (None if part is None else frames(part, self.time_axis)[0] for part in (image, mask))
+            first, inside = (None if volume is None else frames(volume, self.time_axis)[0] for volume in (image, mask))
             atomic_write_bytes(self.file(case.id), overlay_png(first, inside, self.labels))

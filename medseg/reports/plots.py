@@ -36,8 +36,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 WIDTH = 7.4  # inches: a report's column
-MAX_PIXELS = 1000  # along an axis of an overlay; larger pictures are thinned
-THIN = 8  # slices: a stack with fewer shows no second plane
+MAX_PIXELS = 1000  # along an axis of an overlay; larger images are subsampled
+THIN = 8  # slices: stacks with fewer have no coronal view
 
 
 def curves(history: pd.DataFrame, path: Path) -> None:
@@ -74,16 +74,16 @@ def strip(rows: pd.DataFrame, labels: Sequence[str], means: Mapping[str, Mapping
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.7 + 0.55 * len(labels)), layout="constrained")
         axes = figure.add_subplot()
-        for place, name in enumerate(labels):
+        for row, name in enumerate(labels):
             dice = rows.loc[rows["label"] == name, "dice"].dropna().to_numpy(dtype=np.float64)
             # dots side by side in a fixed order: equal values stay visible, the figure is the same every time
             offsets = np.resize([0.0, 0.12, -0.12, 0.2, -0.2], dice.size)
-            axes.scatter(np.sort(dice), place + offsets, s=22, color=BLUE, alpha=0.65, linewidths=0)
+            axes.scatter(np.sort(dice), row + offsets, s=22, color=BLUE, alpha=0.65, linewidths=0)
             mean, interval = means[name].get("mean"), means[name].get("ci95")
             if isinstance(interval, list):
-                axes.plot(interval, [place + 0.34] * 2, color=RED, lw=2.5, solid_capstyle="butt")
+                axes.plot(interval, [row + 0.34] * 2, color=RED, lw=2.5, solid_capstyle="butt")
             if isinstance(mean, float):
-                axes.plot([mean], [place + 0.34], "D", color=RED, ms=5)
+                axes.plot([mean], [row + 0.34], "D", color=RED, ms=5)
         axes.set_yticks(range(len(labels)), [_words(name) for name in labels])
         axes.set_ylim(len(labels) - 0.45, -0.45)
         axes.set_xlabel("Dice  (dots: cases; diamond and bar: mean and 95 % interval)")
@@ -94,10 +94,10 @@ def strip(rows: pd.DataFrame, labels: Sequence[str], means: Mapping[str, Mapping
 
 @dataclass(frozen=True)
 class Plane:
-    """One slice to draw: the picture (rows, columns[, 3]), the two masks on it and its width and height in mm."""
+    """One slice to draw: image (rows, columns[, 3]), two masks, width and height in mm."""
 
     title: str
-    picture: AnyArray
+    image: AnyArray
     truth: AnyArray
     pred: AnyArray
     extent: tuple[float, float]
@@ -110,32 +110,32 @@ def overlay(
     labels: Mapping[str, int] | None = None,
     window: Sequence[float] | None = None,
 ) -> bytes:
-    """Outlines of truth and prediction over the image: axial and coronal in 3D, the picture itself in 2D.
+    """Outlines of ground truth and prediction over the image: axial and coronal in 3D, the image itself in 2D.
 
     All on one 2D or 3D grid. The planes shown are those with the most foreground; radiological sides (patient's
-    right on the left). `labels` are the values outlined; None: all. `window` is (low, high) of the display; None: the
+    right on the left). `labels`: values to outline; None: all. `window` is (low, high) of the display; None: the
     0.5th to 99.5th percentile.
     """
-    solid = image.GetDimension() == 3
-    if solid:
-        image, truth, pred = (sitk.DICOMOrient(part, "LPS") for part in (image, truth, pred))
-    pixels, *masks = (sitk.GetArrayFromImage(part) for part in (image, truth, pred))
+    is_volume = image.GetDimension() == 3
+    if is_volume:
+        image, truth, pred = (sitk.DICOMOrient(volume, "LPS") for volume in (image, truth, pred))
+    pixels, *masks = (sitk.GetArrayFromImage(volume) for volume in (image, truth, pred))
     if labels:
         masks = [np.where(np.isin(mask, list(labels.values())), mask, 0) for mask in masks]
     low, high = window or np.percentile(pixels, [0.5, 99.5])
-    if image.GetNumberOfComponentsPerPixel() > 1:  # matplotlib windows grey pictures only
+    if image.GetNumberOfComponentsPerPixel() > 1:  # matplotlib windows grey images only
         pixels = np.clip((pixels - low) / max(high - low, 1e-9), 0, 1)
     spacing = image.GetSpacing()[::-1]
-    # a stack of a few slices shows no second plane
-    axes_cut = ([0, 1] if pixels.shape[0] >= THIN else [0]) if solid else []
+    # stacks of a few slices have no coronal view
+    axes_cut = ([0, 1] if pixels.shape[0] >= THIN else [0]) if is_volume else []
     planes = [_slice([pixels, *masks], axis, spacing) for axis in axes_cut] or [_plane("", [pixels, *masks], spacing)]
     ratios = [plane.extent[0] / plane.extent[1] for plane in planes]
     height = min(4.2, WIDTH / sum(ratios))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(height * sum(ratios), height + 0.65), layout="constrained")
         for axes, plane in zip(_row(figure, len(planes), ratios), planes, strict=True):
-            axes.imshow(plane.picture, cmap="gray", vmin=low, vmax=high, extent=(0, *plane.extent, 0))
-            _draw_outlines(axes, plane, sides=solid)
+            axes.imshow(plane.image, cmap="gray", vmin=low, vmax=high, extent=(0, *plane.extent, 0))
+            _draw_outlines(axes, plane, sides=is_volume)
         lines = [Line2D([], [], color=SKY, lw=2.2), Line2D([], [], color=ORANGE, lw=1.2, ls="--")]
         figure.legend(lines, ["truth", "prediction"], loc="outside lower center", ncols=2)
         return png(figure)
@@ -143,37 +143,37 @@ def overlay(
 
 def _slice(volumes: list[AnyArray], axis: int, spacing: Sequence[float]) -> Plane:
     """The slice across `axis` (0 axial, 1 coronal) with the most foreground; superior is up. Volumes (Z, Y, X)."""
-    others = [k for k in range(3) if k != axis]
-    index = int(((volumes[1] > 0) | (volumes[2] > 0)).sum(axis=tuple(others)).argmax())
+    in_plane = [k for k in range(3) if k != axis]
+    index = int(((volumes[1] > 0) | (volumes[2] > 0)).sum(axis=tuple(in_plane)).argmax())
     title = f"{('axial', 'coronal')[axis]}, slice {index + 1} of {volumes[0].shape[axis]}"
-    parts = [volume[index] if axis == 0 else volume[::-1, index] for volume in volumes]
-    return _plane(title, parts, [spacing[k] for k in others])
+    layers = [volume[index] if axis == 0 else volume[::-1, index] for volume in volumes]
+    return _plane(title, layers, [spacing[k] for k in in_plane])
 
 
-def _plane(title: str, parts: list[AnyArray], spacing: Sequence[float]) -> Plane:
-    """Image, truth and prediction (rows, columns) cut to the foreground, and thinned where they are very large."""
-    foreground = (parts[1] > 0) | (parts[2] > 0)
+def _plane(title: str, layers: list[AnyArray], spacing: Sequence[float]) -> Plane:
+    """Image, ground truth and prediction (rows, columns) cropped to the foreground, subsampled if very large."""
+    foreground = (layers[1] > 0) | (layers[2] > 0)
     rows, columns = (_around(np.asarray(foreground.any(axis=1 - k))) for k in (0, 1))
     step = 1 + max(rows.stop - rows.start, columns.stop - columns.start) // MAX_PIXELS
-    picture, truth, pred = (part[rows, columns][::step, ::step] for part in parts)
+    image_, truth, pred = (layer[rows, columns][::step, ::step] for layer in layers)
     extent = (columns.stop - columns.start) * spacing[1], (rows.stop - rows.start) * spacing[0]
-    return Plane(title, picture, truth, pred, extent)
+    return Plane(title, image_, truth, pred, extent)
 
 
 def _around(used: AnyArray) -> slice:
-    """From the first to the last True with a margin of a fifth (at least 10), or everything where none is True."""
-    found = np.flatnonzero(used)
-    if not found.size:
+    """From the first to the last True with a margin of a fifth (at least 10), or everything if none is True."""
+    indices = np.flatnonzero(used)
+    if not indices.size:
         return slice(0, used.size)
-    margin = max(10, int(0.2 * (found[-1] - found[0])))
-    return slice(max(0, int(found[0]) - margin), min(used.size, int(found[-1]) + margin + 1))
+    margin = max(10, int(0.2 * (indices[-1] - indices[0])))
+    return slice(max(0, int(indices[0]) - margin), min(used.size, int(indices[-1]) + margin + 1))
 
 
 def _draw_outlines(axes: Axes, plane: Plane, sides: bool) -> None:
     width, height = plane.extent
     for mask, colour, weight, style in ((plane.truth, SKY, 2.2, "-"), (plane.pred, ORANGE, 1.2, "--")):
         rows, columns = mask.shape
-        # a border of background closes outlines that run into the edge of the picture
+        # a border of background closes outlines at the edge of the image
         y = (np.arange(rows + 2) - 0.5) * height / rows
         x = (np.arange(columns + 2) - 0.5) * width / columns
         for value in set(np.unique(mask).tolist()) - {0}:
@@ -182,17 +182,19 @@ def _draw_outlines(axes: Axes, plane: Plane, sides: bool) -> None:
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axes.set_title(plane.title, loc="left", color=GREY)
     axes.spines[:].set_visible(False)
-    for place, letter in ((0.03, "R"), (0.97, "L")) if sides else ():
-        axes.text(place, 0.97, letter, transform=axes.transAxes, color="white", va="top", ha="center", weight="bold")
+    for x_position, letter in ((0.03, "R"), (0.97, "L")) if sides else ():
+        axes.text(
+            x_position, 0.97, letter, transform=axes.transAxes, color="white", va="top", ha="center", weight="bold"
+        )
 
 
-def breathing(part: Predictions, titles: Mapping[str, str]) -> bytes:
+def breathing(case: Predictions, titles: Mapping[str, str]) -> bytes:
     """True and predicted signal over time, each in its own standard deviations, and bars of the states below.
 
-    `part`: one case's rows in order; `titles`: of the models that are not called by their names. Without a signal the
-    probabilities of the last class take its place.
+    `case`: one case's rows in order; `titles`: display names of models. Without a signal the probabilities of the last
+    class are plotted.
     """
-    facts, models = part.facts, {titles.get(name, name): part.models[name] for name in part.model_order}
+    facts, models = case.facts, {titles.get(name, name): case.models[name] for name in case.model_order}
     timed = bool(facts["time"].notna().all())
     time = facts["time" if timed else "frame"].to_numpy(dtype=np.float64)
     bars = {"truth": facts["label"].to_numpy()} | {title: model.predicted for title, model in models.items()}
@@ -200,18 +202,20 @@ def breathing(part: Predictions, titles: Mapping[str, str]) -> bytes:
     lines = {"truth": facts["signal"].to_numpy(np.float64)}
     lines |= {title: model.signal for title, model in models.items() if model.signal is not None}
     lines = {title: values for title, values in lines.items() if np.isfinite(values).any()}
-    chances = {f"p({part.classes[-1]})": part.final.probabilities[:, -1]}
+    probabilities = {f"p({case.classes[-1]})": case.final.probabilities[:, -1]}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.5 + 0.22 * len(bars)), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.1, 0.24 * len(bars)])
-        for title, values in (lines or chances).items():
+        for title, values in (lines or probabilities).items():
             order = list(models).index(title) if title in models else 0
-            look = {"color": "black", "lw": 1.8} if title == "truth" else {"color": (BLUE, RED, GREEN)[order % 3]}
+            colour_style = (
+                {"color": "black", "lw": 1.8} if title == "truth" else {"color": (BLUE, RED, GREEN)[order % 3]}
+            )
             style = "-" if title == "truth" else ("--", ":")[order % 2]
-            upper.plot(time, _standardised(values) if lines else values, label=title, ls=style, **look)
+            upper.plot(time, _standardised(values) if lines else values, label=title, ls=style, **colour_style)
         upper.set_ylabel("signal (SD)" if lines else "probability")
         upper.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(lines) or 1)
-        _draw_states(lower, time, bars, part.classes)
+        _draw_states(lower, time, bars, case.classes)
         lower.set_xlabel("time (s)" if timed else "frame")
         return png(figure)
 
@@ -229,12 +233,12 @@ def _draw_states(axes: Axes, time: AnyArray, bars: Mapping[str, AnyArray], class
         (time[0] * 2 - middles[0], time[-1] * 2 - middles[-1]) if len(time) > 1 else (time[0] - 0.5, time[0] + 0.5)
     )
     edges = np.concatenate([[first], middles, [last]])
-    codes = np.array([[_place(classes, state) for state in states] for states in bars.values()])
+    codes = np.array([[_class_index(classes, state) for state in states] for states in bars.values()])
     colours = ListedColormap([_state_colour(k) for k in range(len(classes))])
     rows = np.arange(len(bars) + 1) - 0.5
     axes.pcolormesh(edges, rows, np.ma.masked_less(codes, 0), cmap=colours, vmin=-0.5, vmax=len(classes) - 0.5)
-    for place in range(1, len(bars)):
-        axes.axhline(place - 0.5, color="white", lw=2)
+    for row in range(1, len(bars)):
+        axes.axhline(row - 0.5, color="white", lw=2)
     axes.set_yticks(range(len(bars)), list(bars))
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.grid(visible=False)
@@ -242,12 +246,12 @@ def _draw_states(axes: Axes, time: AnyArray, bars: Mapping[str, AnyArray], class
     axes.legend(keys, list(classes), loc="upper left", bbox_to_anchor=(1.0, 1.1), handlelength=1)
 
 
-def _state_colour(place: int) -> str:
-    """Pale and dark in turn, so that two states also differ in grey print."""
-    return ("#F3D58A", BLUE, GREEN, PURPLE, SKY, RED)[place % 6]
+def _state_colour(index: int) -> str:
+    """Alternating pale and dark colours, so that two states also differ in grey print."""
+    return ("#F3D58A", BLUE, GREEN, PURPLE, SKY, RED)[index % 6]
 
 
-def _place(classes: Sequence[str], state: object) -> int:
+def _class_index(classes: Sequence[str], state: object) -> int:
     return list(classes).index(str(state)) if str(state) in classes else -1
 
 

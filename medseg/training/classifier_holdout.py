@@ -1,4 +1,4 @@
-"""Evaluate a classifier on held-out cases as a user would run it: its files in the run, the screen, the card."""
+"""Evaluate a classifier on held-out cases, as in use: files of the run, printed scores, model card."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ Json = dict[str, Any]
 
 
 def evaluate_classifier(config: Settings, run: Run, classifier: CaseClassifier, splits: FeatureSplits) -> Json | None:
-    """Write predictions.csv, diagnoses.json and metrics.json, every model beside the one that answers; None where no
-    held-out case has a label.
-    """
-    held = splits.held
-    if held.frames.empty or "label" not in held.frames or held.frames["label"].isna().all():
+    """Write predictions.csv, diagnoses.json and metrics.json with all models; None if no held-out case has a label."""
+    held_out = splits.held_out
+    if held_out.frames.empty or "label" not in held_out.frames or held_out.frames["label"].isna().all():
         write_json(run.file("metrics.json"), {"task": "diagnosis", "report_split": None, "reason": NO_HOLDOUT})
         return None
-    predictions = classifier.predict(held)
+    predictions = classifier.predict(held_out)
     atomic_write_text(run.file("predictions.csv"), to_table(predictions, others=True).to_csv(index=False))
-    write_json(run.file("diagnoses.json"), classifier.to_records(held, predictions))
+    write_json(run.file("diagnoses.json"), classifier.to_records(held_out, predictions))
     scores = evaluate_predictions(predictions, list(map(str, config.organ.positive_classes)))
-    summary = {"report_split": splits.reported, "masks": splits.masks, **scores}
+    summary = {"report_split": splits.split_name, "masks": splits.masks, **scores}
     if classifier.calibrations:
         summary["alpha"] = config.classifier.alpha
     if predictions.forecasts:
@@ -42,7 +40,7 @@ def evaluate_classifier(config: Settings, run: Run, classifier: CaseClassifier, 
 
 
 def show_scores(summary: Json, keys: Sequence[str] = ()) -> None:
-    """The scores on the screen, and which classes a model never predicts; `keys`: only these."""
+    """Print the scores, only those in `keys` if given, and warn of classes that a model never predicts."""
     for model, names in summary["never_predicted"].items():
         if names:
             warn(f"{model} never predicts {', '.join(names)}")
@@ -53,13 +51,13 @@ def show_scores(summary: Json, keys: Sequence[str] = ()) -> None:
 
 
 def card_lines(summary: Json | None, keys: Sequence[str] = ()) -> list[str]:
-    """Lines for the card."""
+    """Lines of the model card."""
     if summary is None:
-        return [f"Not measured: {NO_HOLDOUT}."]
+        return [f"Not evaluated: {NO_HOLDOUT}."]
     models = summary["models"]
     lines = [
-        f"Measured on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} patients. "
-        f"The diagnosis is that of `{summary['use']}`. Masks: {summary['masks']}.",
+        f"Evaluated on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} "
+        f"patients. The diagnosis is that of `{summary['use']}`. Masks: {summary['masks']}.",
         "",
         f"| score | {' | '.join(models)} |",
         f"|---|{'---|' * len(models)}",
@@ -70,7 +68,7 @@ def card_lines(summary: Json | None, keys: Sequence[str] = ()) -> list[str]:
 
 
 def _means(summary: Json, keys: Sequence[str]) -> list[tuple[str, list[float | None]]]:
-    """Means of each score that every model has."""
+    """Each score that all models have, with its means."""
     models = list(summary["models"].values())
     shared = [key for key in keys or models[0] if all(key in model for model in models)]
     return [(key, [model[key]["mean"] for model in models]) for key in shared]

@@ -32,41 +32,43 @@ from medseg.runs.run import Run
 from medseg.utils.console import warn
 from medseg.utils.files import write_json
 
-PICTURES = 60  # held-out cases that the run keeps a picture of, for its report
+MAX_OVERLAYS = 60  # held-out cases with an overlay figure in the run, for its report
 
 
 class FeatureSplits(NamedTuple):
-    """What a diagnoser learns from and is judged by. reported: the split of `held`; masks: where theirs came from."""
+    """Features of training and held-out cases. split_name: the split of `held_out`; masks: text on their source."""
 
-    ledger: CaseLog
+    log: CaseLog
     train: Tables
-    held: Tables
-    inputs: FeatureSchema
-    reported: str | None
+    held_out: Tables
+    schema: FeatureSchema
+    split_name: str | None
     masks: str
 
 
 def prepare_features(config: Settings, run: Run, cases: list[Case], synthetic: bool) -> FeatureSplits:
-    """Measure all cases; what they are read as and what they look like is kept in the run."""
-    ledger = CaseLog(run.file("cases.csv"))
-    looks, masks = TrainingImageStats(config), describe_mask_source(config, cases)
-    tables = extract_tables(config, run, cases, ledger, looks)
-    reported = evaluation_split(cases)
+    """Extract the features of all cases; write the feature schema and the image statistics to the run."""
+    log = CaseLog(run.file("cases.csv"))
+    stats, masks = TrainingImageStats(config), describe_mask_source(config, cases)
+    tables = extract_tables(config, run, cases, log, stats)
+    split_name = evaluation_split(cases)
     train = select_cases(tables, [case.id for case in cases if case.split == "train"])
-    held = select_cases(tables, [case.id for case in cases if case.split == reported != "train"])
-    check_labels(train.frames, held.frames, list(config.organ.classes))
-    inputs = build_feature_schema(config, train)
-    write_json(run.file("feature_schema.json"), to_json(inputs))
-    write_json(run.file("fingerprint.json"), feature_fingerprint(config, train, synthetic) | looks.summary())
-    return FeatureSplits(ledger, train, held, inputs, reported, masks)
+    held_out = select_cases(tables, [case.id for case in cases if case.split == split_name != "train"])
+    check_labels(train.frames, held_out.frames, list(config.organ.classes))
+    schema = build_feature_schema(config, train)
+    write_json(run.file("feature_schema.json"), to_json(schema))
+    write_json(run.file("fingerprint.json"), feature_fingerprint(config, train, synthetic) | stats.summary())
+    return FeatureSplits(log, train, held_out, schema, split_name, masks)
 
 
-def extract_tables(config: Settings, run: Run, cases: list[Case], ledger: CaseLog, looks: TrainingImageStats) -> Tables:
-    """features.csv of the dataset where it has one, else measured now, with `looks` of the images; kept in the run."""
+def extract_tables(config: Settings, run: Run, cases: list[Case], log: CaseLog, stats: TrainingImageStats) -> Tables:
+    """Read the dataset's features.csv, or extract features and collect `stats` of the images; write them to the run."""
     root = Path(config.data.root) if config.data.root is not None else None
     if root is not None and (root / FEATURES).is_file():
         if config.data.encoder is not None:
-            raise ConfigError(f"data.encoder sees images, but {root / FEATURES} is measured already; name their folder")
+            raise ConfigError(
+                f"data.encoder needs images, but {root / FEATURES} has extracted features; use their folder"
+            )
         tables = read_tables(root / FEATURES)
     else:
         labels = get_labels(config)
@@ -74,69 +76,72 @@ def extract_tables(config: Settings, run: Run, cases: list[Case], ledger: CaseLo
         masks = ground_truth_masks(labels) if any(case.annotated for case in cases) else None
         if config.data.masks is not None and root is not None:
             masks = MaskFolder(root, Path(config.data.masks), labels)
-        side = evaluation_split(cases)
-        wanted = sorted({case.id for case in cases if case.split == side})[:PICTURES]
-        overlays = OverlayFolder(run.file("pictures"), labels, config.data.time_axis, wanted)
-        context = ExtractionContext(stats=looks, overlays=overlays)
-        tables = extract_cases(cases, extractor, masks, ledger, context)
+        split_name = evaluation_split(cases)
+        names = sorted({case.id for case in cases if case.split == split_name})[:MAX_OVERLAYS]
+        overlays = OverlayFolder(run.file("pictures"), labels, config.data.time_axis, names)
+        context = ExtractionContext(stats=stats, overlays=overlays)
+        tables = extract_cases(cases, extractor, masks, log, context)
     write_tables(tables, run.file(FEATURES))
     return tables
 
 
 def build_extractor(config: Settings, run: Run, cases: list[Case]) -> Extractor:
-    """What measures as the settings say, and which class a slice has."""
-    organ, side = config.organ, evaluation_split(cases)
-    present = (
+    """Build the extractor of the settings, with the class of a slice if it comes from its mask."""
+    organ, split_name = config.organ, evaluation_split(cases)
+    slice_labels = (
         LabelPresence(str(organ.slice_label_from), *map(str, organ.classes))
         if organ.slice_label_from is not None
         else None
     )
-    reported = sorted({str(case.patient) for case in cases if case.split == side and side != "train"})
-    encoder = load_encoder(config, run, reported)
-    return Extractor(config.features, get_labels(config), config.data.time_axis, present, encoder)
+    held_out_patients = sorted(
+        {str(case.patient) for case in cases if case.split == split_name and split_name != "train"}
+    )
+    encoder = load_encoder(config, run, held_out_patients)
+    return Extractor(config.features, get_labels(config), config.data.time_axis, slice_labels, encoder)
 
 
 def select_cases(tables: Tables, names: list[str]) -> Tables:
-    """The rows of some cases."""
+    """The rows of the cases in `names`."""
     frames = tables.frames[tables.frames["case"].isin(names)]
     steps = None if tables.steps is None else tables.steps[tables.steps["case"].isin(names)]
     return tables._replace(frames=frames, steps=steps)
 
 
-def check_labels(train: pd.DataFrame, held: pd.DataFrame, classes: list[str]) -> None:
-    """Raises `DataError` for a label that is no class, or where fewer than two classes are to be learnt from."""
-    labels, judged = (
-        frames["label"].dropna().astype(str) if "label" in frames else pd.Series(dtype=str) for frames in (train, held)
+def check_labels(train: pd.DataFrame, held_out: pd.DataFrame, classes: list[str]) -> None:
+    """Raises `DataError` for a label that is not a class, or if there are fewer than two training classes."""
+    labels, held_out_labels = (
+        frames["label"].dropna().astype(str) if "label" in frames else pd.Series(dtype=str)
+        for frames in (train, held_out)
     )
-    unknown = sorted({*labels, *judged} - set(classes))
+    unknown = sorted({*labels, *held_out_labels} - set(classes))
     if unknown:
-        both = pd.concat([train, held])
+        both = pd.concat([train, held_out])
         first = both.loc[both["label"].astype(str) == unknown[0], "case"].iloc[0]
         raise DataError(
             f"{first}: label {unknown[0]!r} is not one of organ.classes {classes}{did_you_mean(unknown[0], classes)}; "
-            "name them all: 'organ.classes=[…]', or the right column with data.label_column=…"
+            "list all classes: 'organ.classes=[…]', or set the label column: data.label_column=…"
         )
     if labels.nunique() < 2:
         raise DataError(
-            f"the training cases show {sorted(set(labels)) or 'no label'}; at least two of {classes} are needed"
+            f"the training cases have {sorted(set(labels)) or 'no label'}; at least two of {classes} are needed"
         )
     if absent := [name for name in classes if name not in set(labels)]:
         rest = ",".join(name for name in classes if name not in absent)
-        warn(f"no training case is {' or '.join(absent)}: never diagnosed; without it: 'organ.classes=[{rest}]'")
+        warn(f"no training case is {' or '.join(absent)}: never predicted; to remove it: 'organ.classes=[{rest}]'")
 
 
 def build_feature_schema(config: Settings, train: Tables) -> FeatureSchema:
-    """What a diagnoser will read: the measures of the training table, and their moments where they are compared."""
+    """The schema of a classifier: the features of the training table, and their moments for normalisation by cohort."""
     settings, names = config.classifier, feature_columns(train.frames)
     labelled = train.frames.dropna(subset="label")
     slopes: Literal["", "central", "backward"] = ""
     if settings.slopes:
         slopes = "central" if settings.network.bidirectional else "backward"
-    inputs = FeatureSchema(
+    schema = FeatureSchema(
         classes=tuple(config.organ.classes),
         names=names,
         step_names=() if train.steps is None else feature_columns(train.steps),
-        levels=settings.profile_length or _most_steps(train),
+        levels=settings.profile_length or _profile_length(train),
         resample=settings.profile_length > 0,
         slopes=slopes,
         per="frame" if config.organ.target_level == "frame" else "sequence",
@@ -148,17 +153,17 @@ def build_feature_schema(config: Settings, train: Tables) -> FeatureSchema:
         retrospective=tuple(name for name in names if name in train.retrospective),
     )
     if settings.normalise == "case":
-        return inputs
-    return replace(inputs, moments=cohort(inputs.raw(train)))
+        return schema
+    return replace(schema, moments=cohort(schema.raw(train)))
 
 
-def _most_steps(train: Tables) -> int:
-    """How many sectors or quadrants a frame has."""
+def _profile_length(train: Tables) -> int:
+    """Number of slices, sectors or quadrants of a profile."""
     return 0 if train.steps is None else int(train.steps["step"].max()) + 1
 
 
 def feature_fingerprint(config: Settings, train: Tables, synthetic: bool) -> dict[str, Any]:
-    """What the model was trained on, in numbers, and whether its masks were made out of fold."""
+    """Facts on the training cases, and whether their masks were made out of fold."""
     return {
         "synthetic": synthetic,
         "cases": int(train.frames["case"].nunique()),
@@ -171,7 +176,7 @@ def feature_fingerprint(config: Settings, train: Tables, synthetic: bool) -> dic
 
 
 def class_counts(train: Tables) -> str:
-    """How many rows of each class taught, and how much each class counts: for the card."""
+    """A line of the model card on the number of training rows by class."""
     counts = train.frames["label"].value_counts()
-    taught = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return f"Taught by {taught}; each class has the same weight in the loss, however rare it is."
+    text = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"Training rows: {text}; the loss is class-balanced."

@@ -1,4 +1,4 @@
-"""`medseg plan`: what a dataset is like, and the settings that suit it and this machine, each with its reason."""
+"""`medseg plan`: describe a dataset, and propose settings for it and this machine, each with its reason."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ from medseg.utils.console import progress, say, table, warn
 from medseg.utils.devices import select_device, set_num_threads
 from medseg.utils.files import atomic_write_text, write_json
 
-MAX_CASES = 60  # cases: more do not change a median
-MEMORY = 0.25  # of what is free may be one batch
+MAX_CASES = 60  # more do not change a median
+MEMORY_FRACTION = 0.25  # of the free memory for one batch
 
 
 def plan_dataset(config: Settings, cases: list[Case], out: Path) -> dict[str, Decision]:
     """Write fingerprint.json and plan.yaml into `out` and print the decisions."""
-    found = survey_dataset(config, cases)
-    write_json(out / "fingerprint.json", found)
-    plan = _decisions(config, found)
-    plan |= _costs(config, plan, found)
+    facts = survey_dataset(config, cases)
+    write_json(out / "fingerprint.json", facts)
+    plan = _decisions(config, facts)
+    plan |= _costs(config, plan, facts)
     lines = [
-        f"# Plan for organ={config.organ.name} on {found['cases']} cases; edit it as you like, and train with",
+        f"# Plan for organ={config.organ.name} on {facts['cases']} cases; you can edit it; train with",
         f"# medseg train organ={config.organ.name} plan={out / 'plan.yaml'} segmenter=auto preprocess=auto",
     ]
     for key, decision in plan.items():
         value = yaml.safe_dump(decision.value, default_flow_style=True, width=10_000).replace("\n...", "").strip()
         lines += [f"# {decision.reason}", f"{key}: {value}"]
     atomic_write_text(out / "plan.yaml", "\n".join(lines) + "\n")
-    table("plan", ["setting", "value", "why"], [[key, str(d.value), d.reason] for key, d in plan.items()])
+    table("plan", ["setting", "value", "reason"], [[key, str(d.value), d.reason] for key, d in plan.items()])
     say(f"written: {out / 'fingerprint.json'}, {out / 'plan.yaml'}")
     return plan
 
 
 def resolve_plan(config: Settings, cases: list[Case]) -> Settings:
-    """The settings with every `auto` value from the plan that they name, or from one made now."""
-    wanted = auto_keys(config)
-    if not wanted:
+    """Replace every `auto` value with that of the plan in the settings, or of a new plan."""
+    keys = auto_keys(config)
+    if not keys:
         if config.plan is not None:
-            warn(f"plan={config.plan}: no setting is auto, so nothing is taken; add segmenter=auto preprocess=auto")
+            warn(f"plan={config.plan}: no setting is auto, so the plan is not used; add segmenter=auto preprocess=auto")
         return config
     if config.plan is not None:
         values = _read(Path(config.plan))
     else:
-        say("planning from the data, since settings are auto")
+        say("planning from the data, because settings are auto")
         values = {key: decision.value for key, decision in _decisions(config, survey_dataset(config, cases)).items()}
-    missing = [key for key in wanted if key not in values]
+    missing = [key for key in keys if key not in values]
     if missing:
         raise ConfigError(f"{missing[0]}=auto: the plan has no value for it; set it, or plan again with medseg plan")
-    return with_values(config, {key: values[key] for key in wanted})
+    return with_values(config, {key: values[key] for key in keys})
 
 
 def survey_dataset(config: Settings, cases: list[Case]) -> dict[str, Any]:
-    """The fingerprint of raw training cases, at most `MANY`, evenly chosen; broken ones are named and left out."""
-    learning = [case for case in cases if case.split == "train" and case.annotated]
-    chosen = learning[:: max(1, -(-len(learning) // MAX_CASES))]
+    """The fingerprint of at most `MAX_CASES` raw training cases, evenly chosen; unreadable ones are skipped."""
+    annotated = [case for case in cases if case.split == "train" and case.annotated]
+    chosen = annotated[:: max(1, -(-len(annotated) // MAX_CASES))]
     labels = get_labels(config)
     orient, slices = Orient(), SliceAxis()
 
@@ -88,35 +88,39 @@ def survey_dataset(config: Settings, cases: list[Case]) -> dict[str, Any]:
                 truth = replace(truth, mask=turn(truth.mask))
                 facts.append(case_facts(images, truth, labels) | {"diameter_mm": diameters(truth.mask, labels)})
             except MedsegError as error:
-                warn(f"{case.name} is left out: {error}")
+                warn(f"{case.name} is skipped: {error}")
             bar.advance(1, case.name)
     if not facts:
-        raise DataError("no case of split train could be read with its mask: there is nothing to plan from")
-    found = summarise_facts(facts, labels.numbers)
-    known = {name: [f["diameter_mm"][name] for f in facts if name in f["diameter_mm"]] for name in labels.numbers}
-    return found | {"diameter_mm": {name: float(np.median(values)) for name, values in known.items() if values}}
+        raise DataError("no training case could be read with its mask, so nothing can be planned")
+    summary = summarise_facts(facts, labels.numbers)
+    diameters_mm = {
+        name: [f["diameter_mm"][name] for f in facts if name in f["diameter_mm"]] for name in labels.numbers
+    }
+    return summary | {
+        "diameter_mm": {name: float(np.median(values)) for name, values in diameters_mm.items() if values}
+    }
 
 
 def diameters(coded: sitk.Image, labels: Any) -> dict[str, float]:
-    """Median diameter (mm) of each label's connected pieces, as of a disc or ball of their size."""
+    """Median diameter (mm) of each label's connected components, as of a disc or ball of the same size."""
     result = {}
-    for name, part in labels.split(coded).items():
+    for name, mask in labels.split(coded).items():
         stats = sitk.LabelShapeStatisticsImageFilter()
-        stats.Execute(sitk.ConnectedComponent(part))
-        sizes = [stats.GetEquivalentSphericalRadius(piece) * 2 for piece in stats.GetLabels()]
+        stats.Execute(sitk.ConnectedComponent(mask))
+        sizes = [stats.GetEquivalentSphericalRadius(component) * 2 for component in stats.GetLabels()]
         if sizes:
             result[name] = float(np.median(sizes))
     return result
 
 
-def _decisions(config: Settings, found: dict[str, Any]) -> dict[str, Decision]:
+def _decisions(config: Settings, facts: dict[str, Any]) -> dict[str, Decision]:
     device = select_device(config.compute.accelerator)
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return decide(found, device.type, MEMORY * free)
+    return decide(facts, device.type, MEMORY_FRACTION * free)
 
 
-def _costs(config: Settings, plan: dict[str, Decision], found: dict[str, Any]) -> dict[str, Decision]:
-    """Memory by counting what a training step keeps, time by making one step here."""
+def _costs(config: Settings, plan: dict[str, Decision], facts: dict[str, Any]) -> dict[str, Decision]:
+    """Estimate memory from the activations of a training step, and time by running steps on this machine."""
     from medseg.segmentation.losses import DiceCrossEntropy
 
     device = select_device(config.compute.accelerator)
@@ -127,10 +131,10 @@ def _costs(config: Settings, plan: dict[str, Decision], found: dict[str, Any]) -
     shape = {key: value for key, value in base.items() if value != "auto"}
     shape |= {key: plan[f"segmenter.network.{key}"].value for key in ("dimensions", "depth", "encoder", "norm")}
     count = len(config.organ.labels) + config.organ.exclusive_labels
-    around = unet.context_slices if unet and shape["dimensions"] == 2 else 0
-    channels = len(config.organ.channels) * found["components"] * (2 * around + 1)
+    context = unet.context_slices if unet and shape["dimensions"] == 2 else 0
+    channels = len(config.organ.channels) * facts["components"] * (2 * context + 1)
     network = build(shape, in_channels=channels, classes=count).to(device)
-    kept = _kept_bytes(network)
+    activations = _activation_bytes(network)
     image = torch.rand(batch, channels, *reversed(patch), device=device)
     target = torch.zeros(batch, *reversed(patch), dtype=torch.long, device=device)
     loss = DiceCrossEntropy(exclusive=config.organ.exclusive_labels)
@@ -142,26 +146,26 @@ def _costs(config: Settings, plan: dict[str, Decision], found: dict[str, Any]) -
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - started)
     weights = sum(p.numel() for p in network.parameters())
-    memory = (sum(kept) + weights * 16) / 1e9  # weights, gradients and two moments of AdamW, 4 bytes each
+    memory = (sum(activations) + weights * 16) / 1e9  # weights, gradients and two moments of AdamW, 4 bytes each
     samples = unet.max_samples if unet else config.organ.max_samples
     minutes = min(seconds) * samples / batch / 60
-    where = f"{device.type}, {threads} threads" if device.type == "cpu" else device.type
+    device_text = f"{device.type}, {threads} threads" if device.type == "cpu" else device.type
     return {
-        "estimate.memory_gb": Decision(round(memory, 2), f"{weights} weights and what a step of batch {batch} keeps"),
+        "estimate.memory_gb": Decision(round(memory, 2), f"{weights} weights and the activations of batch {batch}"),
         "estimate.minutes": Decision(
-            round(minutes, 1), f"{samples} samples; a step takes {min(seconds):.2f} s ({where})"
+            round(minutes, 1), f"{samples} samples; a step takes {min(seconds):.2f} s ({device_text})"
         ),
     }
 
 
-def _kept_bytes(network: torch.nn.Module) -> list[int]:
-    """Bytes of each layer's output in the next forward pass; they fill up as it runs."""
-    kept: list[int] = []
-    seen = [True]
+def _activation_bytes(network: torch.nn.Module) -> list[int]:
+    """Bytes of each layer's output; the list is filled during the next forward pass."""
+    sizes: list[int] = []
+    active = [True]
 
     def count(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
-        if seen and isinstance(output, torch.Tensor):
-            kept.append(output.numel() * output.element_size())
+        if active and isinstance(output, torch.Tensor):
+            sizes.append(output.numel() * output.element_size())
 
     leaves = [module for module in network.modules() if not list(module.children())]
     handles = [leaf.register_forward_hook(count) for leaf in leaves]
@@ -169,10 +173,10 @@ def _kept_bytes(network: torch.nn.Module) -> list[int]:
     def stop(_module: torch.nn.Module, _inputs: Any, _output: Any) -> None:
         for handle in handles:
             handle.remove()
-        seen.clear()
+        active.clear()
 
     network.register_forward_hook(stop)
-    return kept
+    return sizes
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -181,5 +185,5 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"plan={file}: cannot be read ({error}); make one with medseg plan") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"plan={file}: must hold lines such as segmenter.batch_size: 8")
+        raise ConfigError(f"plan={file}: must have lines such as segmenter.batch_size: 8")
     return {str(key): value for key, value in content.items()}

@@ -1,4 +1,4 @@
-"""Train a segmenter on cached patches and measure it on patients it never saw."""
+"""Train a segmenter on cached patches and evaluate it on held-out patients."""
 
 from __future__ import annotations
 
@@ -52,26 +52,26 @@ from medseg.utils.files import write_json
 
 
 class PreparedData(NamedTuple):
-    """Cases to learn from and held-out cases, as they are and preprocessed, and what preprocessing learnt."""
+    """Training and held-out cases, raw and preprocessed, and the state of the fitted preprocessing."""
 
-    learning: list[Case]
-    held_out: list[Case]
+    train_cases: list[Case]
+    held_out_cases: list[Case]
     train: list[CachedCase]
-    held: list[CachedCase]
+    held_out: list[CachedCase]
     state: State
 
 
 def train_segmenter(config: Settings, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
     """Fill the run folder: weights, fingerprint, history, predictions and metrics of held-out cases.
 
-    Returns lines for the card, and what happened to each case.
+    Returns lines of the model card, and the case log.
     """
     method: Model | None = None
     if isinstance(config.segmenter, ClassicalSettings):
-        method = build(config.segmenter.model)  # says at once where it makes no sense
+        method = build(config.segmenter.model)  # raises before any work if it is unsuitable
     log = CaseLog(run.file("cases.csv"))
     data = _prepare_data(config, run, cases, method is None, log)
-    facts = _facts(config, data.train or data.held, synthetic)
+    facts = _facts(config, data.train or data.held_out, synthetic)
     if method is None:
         require_labels_present(facts, list(config.organ.labels))
     write_json(run.file("fingerprint.json"), facts if data.train else facts | collect_image_stats(config, cases))
@@ -79,68 +79,70 @@ def train_segmenter(config: Settings, run: Run, cases: list[Case], synthetic: bo
     if method is not None:
         lines, segmenter = ["Classical segmentation: nothing is trained."], Segmenter(config, method, data.state)
     else:
-        lines, segmenter = _learn(config, run, (data.train, data.held), data.state)
+        lines, segmenter = _train_unet(config, run, (data.train, data.held_out), data.state)
         segmenter = _with_rankers(config, run, segmenter, data)
-    summary = evaluate_holdout(config, run, segmenter, data.held_out, log)
+    summary = evaluate_holdout(config, run, segmenter, data.held_out_cases, log)
     return [*lines, "", *results(summary)], log
 
 
 def _prepare_data(config: Settings, run: Run, cases: list[Case], trained: bool, log: CaseLog) -> PreparedData:
-    """Fit the preprocessing and fill the cache; `DataError` where no case is left to learn from or to evaluate on."""
-    reported = evaluation_split(cases)
+    """Fit the preprocessing and fill the cache; `DataError` without usable training or held-out cases."""
+    split_name = evaluation_split(cases)
     steps = [build(step) for step in config.preprocess.values() if step]
     fitted = trained or any(hasattr(step, "fit") for step in steps)
-    learning = [case for case in cases if case.split == "train"] if fitted else []
+    train_cases = [case for case in cases if case.split == "train"] if fitted else []
     prepare = Preprocessor(config)
-    if learning:
-        prepare.fit(lambda: _readable(learning))
+    if train_cases:
+        prepare.fit(lambda: _readable(train_cases))
     write_json(run.file("preprocess.json"), prepare.state)
     recipe = CacheRecipe(prepare, match_mask, get_labels(config), prepare.settings, image_stats)
-    train = _prepare(config, learning, recipe, log)
+    train = _prepare(config, train_cases, recipe, log)
     if not train and trained:
-        raise _nothing("no training case can be used", log)
-    held = _prepare(config, [case for case in cases if case.split == reported and case.annotated], recipe, log)
-    if not train and not held:
-        raise _nothing("classical segmentation learns nothing, and no case with a mask is held out", log)
-    _tell_cut([*train, *held])
-    usable = {case.name for case in held}
-    held_out = [case for case in cases if case.split == reported and case.name in usable]
-    return PreparedData(learning, held_out, train, held, prepare.state)
+        raise _no_cases_error("no training case can be used", log)
+    held_out = _prepare(config, [case for case in cases if case.split == split_name and case.annotated], recipe, log)
+    if not train and not held_out:
+        raise _no_cases_error("nothing is trained, and no held-out case has a mask", log)
+    _warn_soft_masks([*train, *held_out])
+    usable = {case.name for case in held_out}
+    held_out_cases = [case for case in cases if case.split == split_name and case.name in usable]
+    return PreparedData(train_cases, held_out_cases, train, held_out, prepare.state)
 
 
 def _with_rankers(config: Settings, run: Run, segmenter: Segmenter, data: PreparedData) -> Segmenter:
-    """The segmenter with rankers of its candidates, where the recipe has a finder."""
-    annotated = [case for case in data.learning if case.annotated]
-    rankers = fit_rankers(config, segmenter.select, annotated, segmenter.look)
+    """The segmenter with rankers of its candidates, if the settings have a candidate finder."""
+    annotated = [case for case in data.train_cases if case.annotated]
+    rankers = fit_rankers(config, segmenter.select, annotated, segmenter.probabilities)
     if not rankers:
         return segmenter
     write_json(run.file("candidates.json"), rankers)
     return Segmenter(config, segmenter.model, data.state, rankers)
 
 
-def _facts(config: Settings, shown: list[CachedCase], synthetic: bool) -> dict[str, Any]:
+def _facts(config: Settings, cases: list[CachedCase], synthetic: bool) -> dict[str, Any]:
     """The dataset's fingerprint."""
-    patients = len({case.patient for case in shown})
-    return fingerprint([case.facts() for case in shown], patients, list(config.organ.labels), synthetic)
+    patients = len({case.patient for case in cases})
+    return fingerprint([case.facts() for case in cases], patients, list(config.organ.labels), synthetic)
 
 
-def _tell_cut(cases: list[CachedCase]) -> None:
-    """Say once that masks are neither black nor white everywhere."""
+def _warn_soft_masks(cases: list[CachedCase]) -> None:
+    """Warn once that masks have intermediate values and are thresholded."""
     if cut := [path for case in cases for path in case.facts().get("cut", ())]:
-        warn(f"soft masks, or blurred by JPEG, are cut at half (128 of 255): {len(cut)} files, the first {cut[0]}")
+        warn(
+            f"soft masks, or masks blurred by JPEG, are thresholded at 128 of 255: {len(cut)} files, the first {cut[0]}"
+        )
 
 
-def _nothing(what: str, ledger: CaseLog) -> DataError:
-    """That there is no case to work with, and why."""
-    if not ledger.entries:
-        return DataError(f"{what}; data.test_fraction=1 measures it on every case of the dataset that has a mask")
-    return DataError(f"{what}; see {ledger.file} for the reason of each; the first: {ledger.entries[0].message}")
+def _no_cases_error(problem: str, log: CaseLog) -> DataError:
+    """The error for a dataset without usable cases, with the first reason."""
+    if not log.entries:
+        return DataError(f"{problem}; data.test_fraction=1 evaluates it on every case of the dataset that has a mask")
+    return DataError(f"{problem}; see {log.file} for the reason of each; the first: {log.entries[0].message}")
 
 
-def _learn(
+def _train_unet(
     config: Settings, run: Run, data: tuple[list[CachedCase], list[CachedCase]], state: State
 ) -> tuple[list[str], Segmenter]:
-    """The segmenter, trained and saved; and what to say of it in the card."""
+    """Train and save a network; return lines of the model card and the segmenter."""
     network = make_network(config)
     if isinstance(network, UNet):
         network.encoder.load_pretrained()
@@ -156,7 +158,7 @@ def _learn(
 
 
 def _readable(cases: list[Case]) -> Iterator[Images]:
-    """The images of the cases that can be read; the others are named when they are prepared."""
+    """Yield the images of readable cases; the others are reported by `_prepare`."""
     for case in cases:
         try:
             yield {channel: read_image(path) for channel, path in case.images.items()}
@@ -164,53 +166,53 @@ def _readable(cases: list[Case]) -> Iterator[Images]:
             continue
 
 
-def _prepare(config: Settings, cases: list[Case], recipe: CacheRecipe, ledger: CaseLog) -> list[CachedCase]:
-    """Cases preprocessed into the cache; one that cannot be used is named and left out."""
-    ready = []
+def _prepare(config: Settings, cases: list[Case], recipe: CacheRecipe, log: CaseLog) -> list[CachedCase]:
+    """Preprocess cases into the cache; unusable ones are logged and skipped."""
+    prepared = []
     with progress("prepare", len(cases)) as bar:
         for case in cases:
-            with case_errors(ledger, case.name, case.image, "is left out"):
-                ready.append(load_or_prepare(case, Path(config.data.cache), recipe))
+            with case_errors(log, case.name, case.image, "is left out"):
+                prepared.append(load_or_prepare(case, Path(config.data.cache), recipe))
             bar.advance(1, case.name)
-    return ready
+    return prepared
 
 
 def _fit(
     config: Settings, run: Run, network: nn.Module, data: tuple[list[CachedCase], list[CachedCase]]
 ) -> tuple[float, int]:
-    """Train `network` in place; seconds and steps it took."""
+    """Train `network` in place; return seconds and steps."""
     settings = config.unet()
     batch = settings.planned().batch
-    budget = training_schedule(
+    schedule = training_schedule(
         config, settings.max_samples, batch, config.trainer.n_validations, progress_before(config, run)
     )
-    clock = TimeBudget(parse_duration(config.trainer.max_time), budget.done.seconds)
+    clock = TimeBudget(parse_duration(config.trainer.max_time), schedule.done.seconds)
     optimizer = settings.optimizer.model_dump()
-    module = SegmentationModule(network, build(settings.loss), optimizer, budget.steps, clock.share)
-    train, valid = _loaders(config, data, budget)
+    module = SegmentationModule(network, build(settings.loss), optimizer, schedule.steps, clock.used_fraction)
+    train, valid = _loaders(config, data, schedule)
     patches: Any = train.dataset
-    with progress("train", budget.steps) as bar:
-        extra: list[pl.Callback] = [
+    with progress("train", schedule.steps) as bar:
+        callbacks: list[pl.Callback] = [
             ProgressCallback(bar),
-            NonFiniteLossGuard(patches.named, budget.batch, run.checkpoint),
+            NonFiniteLossGuard(patches.named, schedule.batch, run.checkpoint),
         ]
         if settings.ema_decay:
-            extra.append(AveragedWeights(settings.ema_decay, select_device(config.compute.accelerator)))
-        trainer = make_trainer(config, run, budget, clock, extra)
+            callbacks.append(AveragedWeights(settings.ema_decay, select_device(config.compute.accelerator)))
+        trainer = make_trainer(config, run, schedule, clock, callbacks)
         fit(trainer, module, train, valid)
     return clock.seconds(), trainer.global_step
 
 
 def _loaders(
-    config: Settings, data: tuple[list[CachedCase], list[CachedCase]], budget: TrainingSchedule
+    config: Settings, data: tuple[list[CachedCase], list[CachedCase]], schedule: TrainingSchedule
 ) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
-    """Training patches, epoch by epoch, and held-out patches, always the same ones."""
+    """Loaders of training patches, and of held-out patches, which are the same in every epoch."""
     settings = config.unet()
     sizes = settings.planned()
     patch = tuple(reversed(sizes.patch))
     labels = config.organ.labels
-    code = get_labels(config)
-    pairs = [(labels[one], labels[other]) for one, other in config.organ.lateral_pairs]
+    label_codes = get_labels(config)
+    pairs = [(labels[first], labels[second]) for first, second in config.organ.lateral_pairs]
     augment = Augment(
         config.augment.mirror,
         config.augment.transforms,
@@ -222,11 +224,11 @@ def _loaders(
     shared: dict[str, Any] = {"batch_size": sizes.batch, "num_workers": workers, "persistent_workers": workers > 0}
     shared["worker_init_fn"] = ignore_interrupts
     train: Any = PatchDataset(
-        data[0], code, patch, PatchSampling(settings.foreground_fraction, augment, config.seed, context)
+        data[0], label_codes, patch, PatchSampling(settings.foreground_fraction, augment, config.seed, context)
     )
-    sampler = ResumableSampler(budget.length * budget.batch, budget.seen)
+    sampler = ResumableSampler(schedule.length * schedule.batch, schedule.samples_done)
     loader: DataLoader[Any] = DataLoader(train, sampler=sampler, **shared)
     if not data[1] or config.trainer.n_validations == 0:
         return loader, None
-    held: Any = PatchDataset(data[1], code, patch, PatchSampling(0.5, None, config.seed + 1, context))
-    return loader, DataLoader(held, sampler=ResumableSampler(8 * sizes.batch), **shared)
+    valid: Any = PatchDataset(data[1], label_codes, patch, PatchSampling(0.5, None, config.seed + 1, context))
+    return loader, DataLoader(valid, sampler=ResumableSampler(8 * sizes.batch), **shared)

@@ -1,4 +1,4 @@
-"""Train a diagnoser on measured features and compare it with a linear baseline on patients it never saw."""
+"""Train a sequence classifier on features and compare it with a linear baseline on held-out patients."""
 
 from __future__ import annotations
 
@@ -43,62 +43,66 @@ def train_sequence_classifier(
 ) -> tuple[list[str], CaseLog]:
     """Fill the run folder: features, weights, history, predictions and metrics of held-out cases.
 
-    Returns lines for the card, and what happened to each case.
+    Returns lines of the model card, and the case log.
     """
     splits = prepare_features(config, run, cases, synthetic)
-    train, inputs = splits.train, splits.inputs
+    train, schema = splits.train, splits.schema
     pl.seed_everything(config.seed, verbose=False)
-    network = SequenceLSTM(inputs.task(), **config.classifier.network.model_dump())
-    items = {s.case: (s.patient, as_item(s, inputs)) for s in inputs.prepare(train)}
+    network = SequenceLSTM(schema.task(), **config.classifier.network.model_dump())
+    items = {sequence.case: (sequence.patient, as_item(sequence, schema)) for sequence in schema.prepare(train)}
     folds = split_in_folds(config, items)
     seconds, steps = fit_lstm(config, run, network, items, 1 / (len(folds) + 1))
     baseline = LinearBaseline.fit(
-        [item for _, item in items.values()], len(inputs.classes), **config.classifier.baseline.model_dump()
+        [item for _, item in items.values()], len(schema.classes), **config.classifier.baseline.model_dump()
     )
-    forecast = _forecast(config, inputs, train)
+    forecast = _forecast(config, schema, train)
     weights = {f"lstm.{k}": v for k, v in network.state_dict().items()}
     weights |= {f"linear.{k}": torch.from_numpy(v) for k, v in baseline.arrays().items()}
     run.save_weights(weights | {f"forecast.{k}": v for k, v in (forecast.arrays() if forecast else {}).items()})
     curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
-    cohort = cohort_statistics(train.frames, inputs.names)
-    rule = build_slope_rule(config, inputs)
-    unseen = out_of_fold(config, run, inputs.task(), items, folds) if folds else {}
-    calibrations = _calibrations(config, inputs, train, items, unseen, rule)
-    write_json(run.file(CALIBRATION), {name: one._asdict() for name, one in calibrations.items()})
-    classifier = SequenceClassifier(inputs, network, baseline, forecast, rule, cohort, calibrations)
+    cohort = cohort_statistics(train.frames, schema.names)
+    rule = build_slope_rule(config, schema)
+    held_out_predictions = out_of_fold(config, run, schema.task(), items, folds) if folds else {}
+    calibrations = _calibrations(config, schema, train, items, held_out_predictions, rule)
+    write_json(run.file(CALIBRATION), {name: calibration._asdict() for name, calibration in calibrations.items()})
+    classifier = SequenceClassifier(schema, network, baseline, forecast, rule, cohort, calibrations)
     summary = evaluate_classifier(config, run, classifier, splits)
     if summary is not None:
         show_scores(summary)
     shutil.rmtree(run.file(FOLDS), ignore_errors=True)
     samples = steps * config.classifier.batch_size
-    taught = f"{samples} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
-    return [taught, "", *card_lines(summary)], splits.ledger
+    line = f"{samples} sequences in {seconds:.0f} s, {len(items)} cases. {class_counts(train)}"
+    return [line, "", *card_lines(summary)], splits.log
 
 
 def _calibrations(
     config: Settings, schema: FeatureSchema, train: Tables, items: Items,
-    unseen: Mapping[str, FoldPredictions], rule: VolumeSlope | None,
+    fold_predictions: Mapping[str, FoldPredictions], rule: VolumeSlope | None,
 ) -> dict[str, Calibration]:  # fmt: skip
-    """Of each model, from what it says of patients that it did not see; the rule has seen none."""
-    if not unseen:
+    """Calibrate each model on its out-of-fold predictions; the clinical rule needs no folds."""
+    if not fold_predictions:
         return {}
-    said = {model: np.concatenate([by_case[case] for case in items]) for model, by_case in unseen.items()}
+    predictions = {
+        model: np.concatenate([by_case[case] for case in items]) for model, by_case in fold_predictions.items()
+    }
     if rule is not None:
-        said["rule"] = np.concatenate([slope_prediction(rule, one).probabilities for one in schema.raw(train)])
-    truth = np.concatenate([item.state for _, item in items.values() if item.state is not None])
-    known = truth != UNKNOWN
+        predictions["rule"] = np.concatenate(
+            [slope_prediction(rule, sequence).probabilities for sequence in schema.raw(train)]
+        )
+    y = np.concatenate([item.state for _, item in items.values() if item.state is not None])
+    known = y != UNKNOWN
     settings = config.classifier
     return {
-        name: calibrate(chances[known].astype(np.float64), truth[known], settings.alpha, settings.match_prevalence)
-        for name, chances in said.items()
+        name: calibrate(probabilities[known].astype(np.float64), y[known], settings.alpha, settings.match_prevalence)
+        for name, probabilities in predictions.items()
     }
 
 
-def _forecast(config: Settings, inputs: FeatureSchema, train: Tables) -> Forecast | None:
-    """Learnt from the true signals of the training sequences, each with mean 0 and standard deviation 1."""
-    if not inputs.signal:
+def _forecast(config: Settings, schema: FeatureSchema, train: Tables) -> Forecast | None:
+    """Fit a forecast to the signals of the training sequences, each with mean 0 and standard deviation 1."""
+    if not schema.signal:
         return None
-    known = [item for item in inputs.raw(train) if np.isfinite(item.signal).any()]
+    sequences = [sequence for sequence in schema.raw(train) if np.isfinite(sequence.signal).any()]
     settings = config.classifier.forecast
-    traces = [(normalise(item.signal), item.times) for item in known]
+    traces = [(normalise(sequence.signal), sequence.times) for sequence in sequences]
     return Forecast.fit(traces, forecast_horizon(config), settings.hidden, settings.max_samples, config.seed)

@@ -1,4 +1,4 @@
-"""Train logistic regression, ensemble, LSTM and their stack on the same folds, calibrate them and measure all."""
+"""Train logistic regression, ensemble, LSTM and their stack on the same folds, calibrate and evaluate all."""
 
 from __future__ import annotations
 
@@ -40,38 +40,40 @@ from medseg.training.lstm import FOLDS, fit_lstm, split_fold
 from medseg.typing import IntArray
 from medseg.utils.console import say
 
-SHOWN = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece")
+SCORES = ("auc", "auc_positive", "balanced_accuracy", "qwk", "nll", "brier", "ece")
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows to learn from with their class numbers, UNKNOWN where unlabelled, and the sequence each belongs to."""
+    """Training rows with their class numbers, UNKNOWN if unlabelled, and the index of each row's sequence."""
 
     rows: Rows
-    truth: IntArray  # (R,)
-    owner: IntArray  # (R,)
+    y: IntArray  # (R,)
+    sequence: IntArray  # (R,)
 
     @property
     def patients(self) -> npt.NDArray[Any]:
-        """Of each row (R,)."""
+        """Patient of each row (R,)."""
         return self.rows.facts["patient"].astype(str).to_numpy()
 
-    def of(self, rows: npt.NDArray[np.intp]) -> TrainingRows:
-        """Some rows, which are whole sequences."""
-        sequences = list(dict.fromkeys(self.owner[rows].tolist()))
-        place = {old: new for new, old in enumerate(sequences)}
+    def subset(self, rows: npt.NDArray[np.intp]) -> TrainingRows:
+        """A subset of rows, which must be complete sequences."""
+        sequences = list(dict.fromkeys(self.sequence[rows].tolist()))
+        new_index = {old: new for new, old in enumerate(sequences)}
         return TrainingRows(
-            self.rows.part(rows, sequences), self.truth[rows], np.array([place[s] for s in self.owner[rows].tolist()])
+            self.rows.subset(rows, sequences),
+            self.y[rows],
+            np.array([new_index[old] for old in self.sequence[rows].tolist()]),
         )
 
     def items(self) -> dict[str, tuple[str, Item]]:
-        """Sequences with their class numbers, by case, with their patient."""
-        found = {}
+        """Patient and sequence, with its class numbers, by case."""
+        items_by_case = {}
         for number, item in enumerate(self.rows.items):
-            mine = self.owner == number
-            facts = self.rows.facts[mine].iloc[0]
-            found[str(facts["case"])] = (str(facts["patient"]), item._replace(state=self.truth[mine]))
-        return found
+            row_mask = self.sequence == number
+            facts = self.rows.facts[row_mask].iloc[0]
+            items_by_case[str(facts["case"])] = (str(facts["patient"]), item._replace(state=self.y[row_mask]))
+        return items_by_case
 
 
 def train_stacked_classifier(
@@ -79,83 +81,83 @@ def train_stacked_classifier(
 ) -> tuple[list[str], CaseLog]:
     """Fill the run folder: features, members, stack, calibration, predictions and metrics of held-out cases.
 
-    Returns lines for the card, and what happened to each case.
+    Returns lines of the model card, and the case log.
     """
     splits = prepare_features(config, run, cases, synthetic)
-    classifier = learn(config, run, splits.inputs, learning(splits.inputs, splits.train))
+    classifier = fit_stack(config, run, splits.schema, training_rows(splits.schema, splits.train))
     classifier.save(run)
     summary = evaluate_classifier(config, run, classifier, splits)
     if summary is not None:
-        show_scores(summary, SHOWN)
+        show_scores(summary, SCORES)
     shutil.rmtree(run.file(FOLDS))
     columns = classifier.rows(splits.train).columns
     selected = ", ".join(ref.name for ref in classifier.selected_features(columns))
-    lines = [class_counts(splits.train), "", f"Measures that were selected: {selected}.", ""]
-    return [*lines, *card_lines(summary, SHOWN)], splits.ledger
+    lines = [class_counts(splits.train), "", f"Selected features: {selected}.", ""]
+    return [*lines, *card_lines(summary, SCORES)], splits.log
 
 
-def learning(inputs: FeatureSchema, tables: Tables) -> TrainingRows:
-    """What a table teaches."""
-    raw = inputs.raw(tables)
-    sequences = inputs.normalise(raw)
-    rows = rows_of(sequences, raw, inputs)
-    known = {name: number for number, name in enumerate(inputs.classes)}
+def training_rows(schema: FeatureSchema, tables: Tables) -> TrainingRows:
+    """The training rows of features tables."""
+    raw = schema.raw(tables)
+    sequences = schema.normalise(raw)
+    rows = rows_of(sequences, raw, schema)
+    known = {name: number for number, name in enumerate(schema.classes)}
     labels = rows.facts["label"]
-    truth = np.array([UNKNOWN if label is None else known[label] for label in labels], np.int64)
-    counts = [len(s.x) if inputs.per == "frame" else 1 for s in sequences]
-    return TrainingRows(rows, truth, np.repeat(np.arange(len(sequences)), counts))
+    y = np.array([UNKNOWN if label is None else known[label] for label in labels], np.int64)
+    counts = [len(sequence.x) if schema.per == "frame" else 1 for sequence in sequences]
+    return TrainingRows(rows, y, np.repeat(np.arange(len(sequences)), counts))
 
 
-def learn(config: Settings, run: Run, inputs: FeatureSchema, seen: TrainingRows) -> StackedClassifier:
-    """Members on all rows; the stack and every calibration from folds in which no member saw the patient judged."""
-    folds = patient_folds(seen.truth, seen.patients, config.classifier.n_folds, config.seed)
-    classes, share = len(inputs.classes), 1 / (len(folds) + 1)
+def fit_stack(config: Settings, run: Run, schema: FeatureSchema, data: TrainingRows) -> StackedClassifier:
+    """Fit the members on all rows, the stack and the calibrations on out-of-fold predictions of the members."""
+    folds = patient_folds(data.y, data.patients, config.classifier.n_folds, config.seed)
+    classes, time_fraction = len(schema.classes), 1 / (len(folds) + 1)
     seeds = np.random.SeedSequence(config.seed).generate_state(len(folds) + 1).tolist()
-    said = {name: np.full((len(seen.truth), classes), np.nan) for name in (*MEMBERS, STACK)}
+    predictions = {name: np.full((len(data.y), classes), np.nan) for name in (*MEMBERS, STACK)}
     for number, fold in enumerate(folds):
-        rest = np.setdiff1d(np.arange(len(seen.truth)), fold)
-        say(f"fold {number + 1} of {len(folds)}: {len(rest)} rows to learn from, {len(fold)} to judge")
-        pl.seed_everything(seeds[number], verbose=False)  # so that it does not matter what was trained before
-        rows = seen.of(rest)
-        part = split_fold(run, number, rows.rows.facts["case"].astype(str).unique().tolist())
-        members = fit_members(config, part, inputs, rows, share)
-        for name, found in members.predict(seen.of(fold).rows).items():
-            said[name][fold] = found
-    known = seen.truth != UNKNOWN
-    judged = {name: said[name] for name in MEMBERS}
-    for (
-        fold
-    ) in folds:  # the stack is judged where it did not learn either; what it learns from, members of other folds said
+        rest = np.setdiff1d(np.arange(len(data.y)), fold)
+        say(f"fold {number + 1} of {len(folds)}: {len(rest)} training rows, {len(fold)} held out")
+        pl.seed_everything(seeds[number], verbose=False)  # independent of earlier trainings
+        rows = data.subset(rest)
+        fold_run = split_fold(run, number, rows.rows.facts["case"].astype(str).unique().tolist())
+        members = fit_members(config, fold_run, schema, rows, time_fraction)
+        for name, probabilities in members.predict(data.subset(fold).rows).items():
+            predictions[name][fold] = probabilities
+    known = data.y != UNKNOWN
+    member_predictions = {name: predictions[name] for name in MEMBERS}
+    for fold in folds:  # the stack's own out-of-fold predictions: fitted to the members' in the other folds
         rest = np.setdiff1d(np.flatnonzero(known), fold)
-        over = Stacking.fit({name: p[rest] for name, p in judged.items()}, seen.truth[rest])
-        said[STACK][fold] = over.predict({name: p[fold] for name, p in judged.items()})
-    over = Stacking.fit({name: p[known] for name, p in judged.items()}, seen.truth[known])
-    rule = build_rule(config, inputs.names, RULES)
+        stack = Stacking.fit({name: p[rest] for name, p in member_predictions.items()}, data.y[rest])
+        predictions[STACK][fold] = stack.predict({name: p[fold] for name, p in member_predictions.items()})
+    stack = Stacking.fit({name: p[known] for name, p in member_predictions.items()}, data.y[known])
+    rule = build_rule(config, schema.names, RULES)
     if rule is not None:
-        said[RULE] = rule_probabilities(rule, seen.rows)
+        predictions[RULE] = rule_probabilities(rule, data.rows)
     alpha, prevalence = config.classifier.alpha, config.classifier.match_prevalence
     calibrations: dict[str, Calibration] = {
-        name: calibrate(p[known], seen.truth[known], alpha, prevalence) for name, p in said.items()
+        name: calibrate(p[known], data.y[known], alpha, prevalence) for name, p in predictions.items()
     }
     pl.seed_everything(seeds[-1], verbose=False)
-    members = fit_members(config, run, inputs, seen, share)
-    return StackedClassifier(inputs, members, over, calibrations, config.stacking().final_model, rule)
+    members = fit_members(config, run, schema, data, time_fraction)
+    return StackedClassifier(schema, members, stack, calibrations, config.stacking().final_model, rule)
 
 
-def fit_members(config: Settings, run: Run, inputs: FeatureSchema, seen: TrainingRows, share: float) -> StackMembers:
-    """One model of each kind from the same rows, measures selected on them; `run` keeps the LSTM's training.
+def fit_members(
+    config: Settings, run: Run, schema: FeatureSchema, data: TrainingRows, time_fraction: float
+) -> StackMembers:
+    """Fit one model of each kind to the same rows and the features selected on them; `run` stores the LSTM's training.
 
-    share: of `trainer.max_time`.
+    time_fraction: fraction of `trainer.max_time`.
     """
-    settings, known = config.stacking(), seen.truth != UNKNOWN
-    x, y = seen.rows.x[known], seen.truth[known]
-    kept = select_features(x, y, **settings.feature_selection.model_dump(), seed=config.seed)
-    z = x[:, kept]
-    full = np.concatenate([z, np.ones((len(z), 1))], axis=1)
-    classes = len(inputs.classes)
-    network = SequenceLSTM(inputs.task(), **settings.network.model_dump())
+    settings, known = config.stacking(), data.y != UNKNOWN
+    x, y = data.rows.x[known], data.y[known]
+    selected = select_features(x, y, **settings.feature_selection.model_dump(), seed=config.seed)
+    x_selected = x[:, selected]
+    with_intercept = np.concatenate([x_selected, np.ones((len(x_selected), 1))], axis=1)
+    classes = len(schema.classes)
+    network = SequenceLSTM(schema.task(), **settings.network.model_dump())
     run.path.mkdir(parents=True, exist_ok=True)
-    fit_lstm(config, run, network, seen.items(), share)
-    weights = logistic_weights(full, y, classes, settings.logistic.c)
-    voting = VotingEnsemble.fit(z, y, classes, settings.ensemble.n_trees, config.seed, seen.patients[known])
-    return StackMembers(tuple(kept), weights, voting, network)
+    fit_lstm(config, run, network, data.items(), time_fraction)
+    weights = logistic_weights(with_intercept, y, classes, settings.logistic.c)
+    voting = VotingEnsemble.fit(x_selected, y, classes, settings.ensemble.n_trees, config.seed, data.patients[known])
+    return StackMembers(tuple(selected), weights, voting, network)

@@ -1,4 +1,4 @@
-"""Train a model: the run folder from first to last."""
+"""Train a model and write its run folder."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from medseg.utils.devices import describe_machine
 from medseg.utils.files import atomic_write_text, write_json
 from medseg.utils.locks import lock_output
 
-SMALL = 0.2  # of a recipe's training samples: below, numbers say nothing of what the recipe can do
+MIN_FRACTION = 0.2  # of the organ's training samples: below, a model is a demonstration
 
 
 class TrainingResult(NamedTuple):
-    """A finished run, and 0, or 3 where cases had to be left out."""
+    """A finished run, and the exit status: 0, or 3 if cases failed."""
 
     run: Run
     exit_status: int
 
 
 def train(config: Settings, like: Run | None = None) -> TrainingResult:
-    """Train what `config.task` says on the cases it names, in a new run folder or the one to resume.
+    """Train a model for `config.task`, in a new run folder or the one to resume.
 
-    like: a run whose split is taken. A SIGINT or SIGTERM ends with status 130 and says how to go on.
+    like: a run whose split is reused. A SIGINT or SIGTERM ends with status 130 and a hint how to resume.
     """
     started = datetime.now(UTC)
     check_components(config)
@@ -54,12 +54,12 @@ def train(config: Settings, like: Run | None = None) -> TrainingResult:
         try:
             return _train(config, run, cases, DataSource(root, synthetic, started))
         except SystemExit:
-            warn(f"interrupted; go on with: medseg train resume={run.path}")
+            warn(f"interrupted; resume with: medseg train resume={run.path}")
             raise
 
 
 class DataSource(NamedTuple):
-    """Where the cases come from, whether they are phantoms, and when the training was started."""
+    """The dataset folder, whether it has phantoms, and the start time of the training."""
 
     root: Path
     synthetic: bool
@@ -67,33 +67,33 @@ class DataSource(NamedTuple):
 
 
 def _train(config: Settings, run: Run, cases: list[Case], source: DataSource) -> TrainingResult:
-    if config.trainer.fraction < SMALL:
-        say(f"trainer.fraction={config.trainer.fraction}: a try that shows everything works, not a model to use")
-    run.file("manifest.json").unlink(missing_ok=True)  # what is trained further is no finished model meanwhile
-    atomic_write_text(run.file("split.csv"), split_table(cases).to_csv(index=False))  # first, for a resume reads it
+    if config.trainer.fraction < MIN_FRACTION:
+        say(f"trainer.fraction={config.trainer.fraction}: a quick test run, not a model to use")
+    run.file("manifest.json").unlink(missing_ok=True)  # a run in training is not a finished model
+    atomic_write_text(run.file("split.csv"), split_table(cases).to_csv(index=False))  # first, because a resume reads it
     atomic_write_text(run.file("config.yaml"), to_yaml(with_values(config, {"resume": None})))
     say(f"run folder {run.path}")
     if config.task == "segmentation":
         from medseg.training.segmenter import train_segmenter
 
         write_json(run.file("labels.json"), dict(config.organ.labels))
-        lines, ledger = train_segmenter(config, run, cases, source.synthetic)
+        lines, log = train_segmenter(config, run, cases, source.synthetic)
     else:
         write_json(run.file("labels.json"), {name: n for n, name in enumerate(config.organ.classes)})
-        lines, ledger = _train_diagnosis(config, run, cases, source.synthetic)
+        lines, log = _train_diagnosis(config, run, cases, source.synthetic)
     runs.write_card(run, _card(config, cases, source.root, source.synthetic) + lines)
     run.seal(source.started, describe_machine(config.compute.accelerator, config.compute.precision))
     say(f"finished: {run.path}  (medseg report {run.path})")
-    return TrainingResult(run, ledger.exit_status())
+    return TrainingResult(run, log.exit_status())
 
 
 def _train_diagnosis(config: Settings, run: Run, cases: list[Case], synthetic: bool) -> tuple[list[str], CaseLog]:
-    """A recipe that says whose answer is used has several diagnosers; else it is the LSTM alone, with its baseline."""
+    """Train the stacked classifier, or the LSTM with its baseline, as the settings of `classifier` say."""
     from medseg.training.sequence_classifier import train_sequence_classifier
     from medseg.training.stacked_classifier import train_stacked_classifier
 
-    way = train_stacked_classifier if isinstance(config.classifier, StackingSettings) else train_sequence_classifier
-    return way(config, run, cases, synthetic)
+    task = train_stacked_classifier if isinstance(config.classifier, StackingSettings) else train_sequence_classifier
+    return task(config, run, cases, synthetic)
 
 
 def _card(config: Settings, cases: list[Case], root: Path, synthetic: bool) -> list[str]:

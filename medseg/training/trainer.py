@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up from settings: averaged weights, history, checkpoints, time bound."""
+"""Lightning's trainer, built from settings: averaged weights, history, checkpoints, time limit."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def parse_duration(max_time: str | None) -> float | None:
 
 
 class TrainingSchedule(NamedTuple):
-    """How long to train: `epochs` of `length` optimiser steps of `batch` samples, the loss of held-out ones taken each
-    `every` epochs; `done` of it already.
+    """How long to train: `epochs` of `length` optimiser steps of `batch` samples, with a validation every `every`
+    epochs; `done`: progress before a resume.
     """
 
     epochs: int
@@ -47,32 +47,32 @@ class TrainingSchedule(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps in all."""
+        """Total number of optimiser steps."""
         return self.epochs * self.length
 
     @property
-    def seen(self) -> int:
-        """Samples that were seen before a resume."""
+    def samples_done(self) -> int:
+        """Number of samples before a resume."""
         return self.done.step * self.batch
 
 
 def progress_before(config: Settings, run: Run) -> TrainingProgress:
-    """What of a training need not be done again: nothing, but where it is resumed."""
+    """Progress of the training to resume; zero for a new one."""
     return read_progress(run) if config.resume is not None else TrainingProgress()
 
 
 def training_schedule(
     config: Settings, samples: int, batch: int, validations: int, done: TrainingProgress
 ) -> TrainingSchedule:
-    """`trainer.fraction` of the recipe's samples, in epochs as far apart as checkpoints or validations shall be.
+    """Schedule `trainer.fraction` of `samples`, in epochs that end at checkpoints and validations.
 
-    A training that goes on keeps its epochs, so that a larger budget only adds some. `ConfigError` for a smaller one.
+    A resumed training keeps its epoch length, so that a larger budget adds epochs. `ConfigError` for a smaller one.
     """
     steps = max(1, math.ceil(samples * config.trainer.fraction / batch))
     if done.length:
         if math.ceil(steps / done.length) * done.length < done.step:
             raise ConfigError(
-                f"the run has had {done.step * batch} samples, more than the {steps * batch} that are asked for; "
+                f"the run was trained on {done.step * batch} samples, more than the {steps * batch} requested; "
                 "a schedule can only grow"
             )
         return TrainingSchedule(math.ceil(steps / done.length), done.length, batch, done.every, done)
@@ -82,17 +82,17 @@ def training_schedule(
 
 
 def make_trainer(
-    config: Settings, run: Run, budget: TrainingSchedule, clock: TimeBudget, extra: list[Callback]
+    config: Settings, run: Run, schedule: TrainingSchedule, clock: TimeBudget, extra_callbacks: list[Callback]
 ) -> pl.Trainer:
-    """A trainer that writes history, and a checkpoint after each epoch, into the run."""
+    """A trainer that writes the history, and a checkpoint after each epoch, to the run."""
     quiet_libraries()
     set_num_threads(config.compute.num_threads)
     device = select_device(config.compute.accelerator)
-    done = budget.done._replace(length=budget.length, every=budget.every)
+    done = schedule.done._replace(length=schedule.length, every=schedule.every)
     callbacks: list[Callback] = [
-        History(run.file("history.csv"), budget.batch, every=max(1, budget.steps // 100)),
+        History(run.file("history.csv"), schedule.batch, every=max(1, schedule.steps // 100)),
         StepSeeding(config.seed),
-        *extra,
+        *extra_callbacks,
         Checkpoints(run.checkpoint, clock, done),
     ]
     logger = build(config.logger, LOGGERS, save_dir=str(run.path)) if config.logger.get("_target_") else False
@@ -100,8 +100,8 @@ def make_trainer(
         accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=config.compute.devices,
         precision=select_precision(config.compute.precision, device),
-        max_epochs=budget.epochs,  # not max_steps: only trainings counted in epochs resume at the right one
-        check_val_every_n_epoch=budget.every,
+        max_epochs=schedule.epochs,  # not max_steps: only trainings counted in epochs resume at the right one
+        check_val_every_n_epoch=schedule.every,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         logger=logger,
@@ -115,28 +115,27 @@ def make_trainer(
 
 
 def fit(trainer: pl.Trainer, module: pl.LightningModule, train: Any, valid: Any) -> None:
-    """Train, from where the checkpoint is if the budget has something done.
+    """Train, resuming from the checkpoint if the schedule has progress.
 
-    SIGINT and SIGTERM let the running step end, keep it and end the process with status 130.
+    On SIGINT and SIGTERM the current step is finished and saved, and the process ends with status 130.
     """
-    keeper = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
-    resume = keeper.file if keeper.done.step else None
-    with keeper.interrupts:
+    checkpoints = next(c for c in trainer.callbacks if isinstance(c, Checkpoints))  # type: ignore[attr-defined]
+    resume = checkpoints.file if checkpoints.done.step else None
+    with checkpoints.interrupts:
         try:
             trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True if resume else None)
         except TimeUpError:
             pass
         except torch.OutOfMemoryError as error:
             raise MedsegError(
-                "a training step does not fit into the GPU's free memory; end what else runs on it, or take a smaller "
-                "segmenter.batch_size or segmenter.patch_size (medseg plan suits them to this machine), or "
+                "a training step does not fit into the GPU's free memory; end other programs that use it, or choose a "
+                "smaller segmenter.batch_size or segmenter.patch_size (medseg plan suits them to this machine), or "
                 "compute.accelerator=cpu",
                 code="gpu-memory",
             ) from error
-        except SystemExit as end:  # Lightning has one of its own for SIGTERM
+        except SystemExit as end:  # Lightning raises its own for SIGTERM
             raise SystemExit(EXIT_INTERRUPTED) from end
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(
-            callback, History | AveragedWeights | BestWeights
-        ):  # Lightning skips this where all was done before
+        # Lightning skips this if nothing was left to train
+        if isinstance(callback, History | AveragedWeights | BestWeights):
             callback.on_train_end(trainer, module)

@@ -58,9 +58,9 @@ def _allowed_cores() -> list[int]:
 def select_device(accelerator: str) -> torch.device:
     """The device that `compute.accelerator` means here."""
     if accelerator not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device {accelerator!r}: must be auto, cpu or cuda")
+        raise ConfigError(f"compute.accelerator={accelerator!r}: must be auto, cpu or cuda")
     if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("cuda was asked for, but torch finds no GPU here (medseg doctor); use cpu or auto")
+        raise ConfigError("compute.accelerator=cuda: torch finds no GPU (medseg doctor); use cpu or auto")
     if accelerator == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")

@@ -21,25 +21,25 @@ from tests.conftest import posix
     ("statuses", "exit_status"),
     [(["ok", "ok"], 0), (["failed"], 1), (["ok", "failed"], 3), (["skipped", "review"], 0), ([], 0)],
 )
-def test_exit_status_tells_how_a_batch_went(tmp_path: Path, statuses: list[str], exit_status: int) -> None:
-    ledger = CaseLog(tmp_path / "cases.csv")
+def test_exit_status_follows_entry_statuses(tmp_path: Path, statuses: list[str], exit_status: int) -> None:
+    log = CaseLog(tmp_path / "cases.csv")
     for number, status in enumerate(statuses):
-        ledger.add(Entry(f"c{number}", status))
-    assert ledger.exit_status() == exit_status
-    assert ledger.summary()["cases"] == len(statuses)
+        log.add(Entry(f"c{number}", status))
+    assert log.exit_status() == exit_status
+    assert log.summary()["cases"] == len(statuses)
 
 
-def test_every_entry_is_on_disk_at_once(tmp_path: Path) -> None:
-    ledger = CaseLog(tmp_path / "deep" / "cases.csv")
+def test_case_log_add_writes_at_once(tmp_path: Path) -> None:
+    log = CaseLog(tmp_path / "deep" / "cases.csv")
     for number in range(3):
-        ledger.add(Entry(f"c{number}", "ok", message='a "quoted", text\nof two lines'))
-        with ledger.file.open(newline="") as file:
+        log.add(Entry(f"c{number}", "ok", message='a "quoted", text\nof two lines'))
+        with log.file.open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert [row["case"] for row in rows] == [f"c{n}" for n in range(number + 1)]
     assert rows[0]["message"] == 'a "quoted", text\nof two lines'
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atomic_write_failure_keeps_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a.txt"
     atomic_write_text(target, "old")
 
@@ -63,10 +63,10 @@ def test_sha256_is_the_known_one(tmp_path: Path) -> None:
     assert hash_path(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp_path: Path) -> None:
+def test_case_log_close_writes_json_and_finished(tmp_path: Path) -> None:
     file = tmp_path / "cases.csv"
-    with CaseLog(file) as ledger:
-        ledger.add(Entry("a", "ok", seconds=0.5))
+    with CaseLog(file) as log:
+        log.add(Entry("a", "ok", seconds=0.5))
         assert not file.with_suffix(".json").exists()
     content = json.loads(file.with_suffix(".json").read_text())
     assert (content["finished"], content["counts"], content["exit_status"]) == (True, {"ok": 1}, 0)
@@ -77,8 +77,8 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
     previous = PreviousRun(file, list("abc"))
 
     def interrupted() -> None:
-        with CaseLog(file, previous) as ledger:
-            ledger.add(Entry("b", "failed"))
+        with CaseLog(file, previous) as log:
+            log.add(Entry("b", "failed"))
             assert not file.with_suffix(".json").exists()  # the earlier one is no longer true
             raise SystemExit(130)
 
@@ -94,23 +94,23 @@ def test_at_the_end_the_same_stands_in_json_and_an_interrupted_batch_says_so(tmp
     ]
 
 
-def test_a_line_costs_as_much_at_the_end_as_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_log_add_cost_is_constant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     CaseLog(tmp_path / "cases.csv").add(Entry("c5", "ok"))
     previous = PreviousRun(tmp_path / "cases.csv", ["c5"])
     written = []
     monkeypatch.setattr("medseg.batch.case_log.append_text", lambda _, text: written.append(len(text)))
     whole = []
     monkeypatch.setattr("medseg.batch.case_log.atomic_write_text", lambda _, text: whole.append(len(text)))
-    ledger = CaseLog(tmp_path / "cases.csv", previous)
+    log = CaseLog(tmp_path / "cases.csv", previous)
     for number in range(10):
-        ledger.add(Entry(f"c{number}", "ok"))
+        log.add(Entry(f"c{number}", "ok"))
     assert len(whole) == 1
     assert len(set(written)) == 1
     assert len(written) == 8  # c5 is as it was
 
 
 @posix
-def test_what_cannot_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
+def test_append_text_failure_restores_file(tmp_path: Path) -> None:
     """The operating system itself refuses more than 5000 bytes; a line of 4096 goes in, the next is cut."""
     code = (
         "import resource, sys; from pathlib import Path; from medseg.batch.case_log import append_text\n"
@@ -126,7 +126,7 @@ def test_what_cannot_be_appended_whole_is_taken_back(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atomic_write_flushes_file_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed = []
     sync = os.fsync
 
@@ -139,20 +139,20 @@ def test_a_file_and_the_folder_that_names_it_are_flushed(tmp_path: Path, monkeyp
     assert flushed == [False, True]
 
 
-def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_log_without_file_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with CaseLog(None) as ledger:
-        ledger.add(Entry("a", "failed"))
-        ledger.review({"a": "no"})
-    assert ledger.exit_status() == 1
-    assert ledger.summary()["ledger"] is None
+    with CaseLog(None) as log:
+        log.add(Entry("a", "failed"))
+        log.review({"a": "no"})
+    assert log.exit_status() == 1
+    assert log.summary()["ledger"] is None
     assert list(tmp_path.iterdir()) == []
 
 
 @posix
-def test_a_name_that_is_not_utf8_stands_in_the_ledger_with_an_escape(tmp_path: Path) -> None:
-    ledger = CaseLog(tmp_path / "cases.csv")
-    ledger.add(Entry("a", "failed", "image-name", "rename it", input=os.fsdecode(b"in/\xe9.png")))
+def test_case_log_escapes_names_that_are_not_utf8(tmp_path: Path) -> None:
+    log = CaseLog(tmp_path / "cases.csv")
+    log.add(Entry("a", "failed", "image-name", "rename it", input=os.fsdecode(b"in/\xe9.png")))
     assert "in/\\udce9.png" in (tmp_path / "cases.csv").read_text(encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ main(work)
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_library_at_work_does_not_hold_it_up(number: signal.Signals) -> None:
+def test_force_exit_after_ends_a_busy_library_call(number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "-c", LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
@@ -56,7 +56,7 @@ main(work)
 
 @posix
 @pytest.mark.parametrize("work", ["time.sleep(60)", "sitk.Median(volume, [4, 4, 4])"])
-def test_it_is_said_while_the_streams_are_kept_off_the_terminal(work: str) -> None:
+def test_force_exit_after_writes_to_redirected_stderr(work: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", READING.replace("WORK", work)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -70,7 +70,7 @@ def test_it_is_said_while_the_streams_are_kept_off_the_terminal(work: str) -> No
     assert err == "interrupted\n"
 
 
-def test_work_that_ends_by_itself_is_left_alone() -> None:
+def test_force_exit_after_finished_work_does_nothing() -> None:
     """A handler of one's own comes to its turn, and the process lives on."""
     came = []
     before = signal.signal(signal.SIGTERM, lambda *_: came.append(time.monotonic()))

@@ -33,68 +33,68 @@ def photos(tmp_path: Path) -> Path:
     y, x = np.mgrid[:96, :96]
     for number in range(10):
         disc = np.hypot(y - 40 - number, x - 48) < 20
-        picture = np.where(disc[..., None], (120, 70, 50), (220, 180, 160)).astype(np.uint8)
-        sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(folder / f"p{number}.png"))
+        image = np.where(disc[..., None], (120, 70, 50), (220, 180, 160)).astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(image, isVector=True), str(folder / f"p{number}.png"))
     return folder
 
 
-def made(out: Path) -> dict[str, int]:
+def modification_times(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
 
 
-def test_only_what_changed_is_made_again(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_repeated_redoes_changed_cases_only(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
-    before = made(out)
+    before = modification_times(out)
     assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
-    assert made(out) == before
+    assert modification_times(out) == before
     shutil.copy(photos / "p3.png", photos / "p7.png")
     result = medseg("segment", photos, out, "--model", rule)
     assert result.status == 0
-    assert "(9 as an earlier run left them)" in result.err
-    after = made(out)
+    assert "(9 unchanged since an earlier run)" in result.err
+    after = modification_times(out)
     assert {name for name in before if before[name] != after[name]} == {"p7.png"}
     (out / "p2.png").write_bytes(b"altered")
     assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
-    assert {name for name, when in made(out).items() if after[name] != when} == {"p2.png"}
+    assert {name for name, when in modification_times(out).items() if after[name] != when} == {"p2.png"}
     with (out / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
     assert all(row["output_hash"] == hash_content([out / row["outputs"]]) for row in rows)
 
 
-def test_masks_of_other_settings_are_not_replaced_without_a_word(
+def test_segment_with_other_settings_warns_before_replacing(
     medseg: Command, photos: Path, rule: Path, tmp_path: Path
 ) -> None:
     words = ("segment", photos, tmp_path / "out", "--model", rule, "-q")
-    said = [" ".join(medseg(*words, *more).err.split()) for more in ((), (), ("--output-format", "nifti"), ())]
-    assert ["10 results of another model" in text for text in said] == [False, False, True, True]
+    messages = [" ".join(medseg(*words, *more).err.split()) for more in ((), (), ("--output-format", "nifti"), ())]
+    assert ["10 results of another model" in text for text in messages] == [False, False, True, True]
 
 
-def test_another_working_directory_knows_what_is_done(
+def test_segment_resumes_from_another_working_directory(
     medseg: Command, photos: Path, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--model", rule, "-q", "--glob", "p[0-3].png"]
     monkeypatch.chdir(tmp_path)
     assert medseg("segment", "photos", "out", *words).status == 0
-    before = made(tmp_path / "out")
+    before = modification_times(tmp_path / "out")
     monkeypatch.chdir(photos)
     for out in ("../out", tmp_path / "out"):
         assert medseg("segment", photos, out, *words).status == 0
-        assert made(tmp_path / "out") == before
+        assert modification_times(tmp_path / "out") == before
     (photos / "p3.png").write_bytes(b"broken")
     assert medseg("segment", photos, "../out", *words).status == 3
-    assert set(made(tmp_path / "out")) == {"p0.png", "p1.png", "p2.png"}  # no older mask beside a failure
+    assert set(modification_times(tmp_path / "out")) == {"p0.png", "p1.png", "p2.png"}  # no older mask beside a failure
 
 
-def test_an_entry_without_hashes_of_what_was_made_is_not_done(tmp_path: Path) -> None:
-    ledger = tmp_path / "cases.csv"
-    with CaseLog(ledger) as book:
+def test_reusable_without_output_hash_is_none(tmp_path: Path) -> None:
+    log = tmp_path / "cases.csv"
+    with CaseLog(log) as book:
         book.add(Entry("gone", "ok", input_hash="i", key="k", outputs="gone.png"))
         book.add(Entry("nothing", "ok", input_hash="i", key="k"))
-    before = PreviousRun(ledger, ["gone", "nothing"])
-    assert before.kept("gone", "i", "k") is None
-    assert before.kept("nothing", "i", "k") is None
+    before = PreviousRun(log, ["gone", "nothing"])
+    assert before.reusable("gone", "i", "k") is None
+    assert before.reusable("nothing", "i", "k") is None
 
 
 def test_a_failed_case_is_tried_again_and_fail_fast_skips(
@@ -110,10 +110,10 @@ def test_a_failed_case_is_tried_again_and_fail_fast_skips(
     assert statuses["p9"] == "skipped"
     (photos / "p4.png").write_bytes(whole)
     assert medseg("segment", photos, out, "--model", rule, "-q").status == 0
-    assert len(made(out)) == 10
+    assert len(modification_times(out)) == 10
 
 
-def test_another_cohort_is_not_mixed_in(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_of_other_cases_is_refused(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     medseg("segment", photos, out, "--model", rule, "-q")
     other = tmp_path / "other"
@@ -122,12 +122,14 @@ def test_another_cohort_is_not_mixed_in(medseg: Command, photos: Path, rule: Pat
     result = medseg("segment", other, out, "--model", rule, "-q")
     assert result.status == 2
     assert "10 other cases" in result.err
-    assert len(made(out)) == 10
+    assert len(modification_times(out)) == 10
     assert medseg("segment", other, out, "--model", rule, "-q", "--overwrite").status == 0
-    assert set(made(out)) == {"new.png"}
+    assert set(modification_times(out)) == {"new.png"}
 
 
-def test_strict_refuses_what_is_otherwise_for_review(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_fail_on_quality_fails_reviewed_cases(
+    medseg: Command, photos: Path, rule: Path, tmp_path: Path
+) -> None:
     grey = sitk.GetImageFromArray(np.full((96, 96, 3), 128, np.uint8), isVector=True)
     sitk.WriteImage(grey, str(photos / "p0.png"))
     for words, status, expected in (([], "review", 0), (["--fail-on-quality"], "failed", 3)):
@@ -136,7 +138,7 @@ def test_strict_refuses_what_is_otherwise_for_review(medseg: Command, photos: Pa
         with (out / "cases.csv").open(newline="") as file:
             row = next(csv.DictReader(file))
         assert (row["status"], row["code"]) == (status, "quality")
-        assert bool(made(out)) == (status == "review")
+        assert bool(modification_times(out)) == (status == "review")
 
 
 def test_a_second_process_is_refused(medseg: Command, photos: Path, rule: Path, tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_a_second_process_is_refused(medseg: Command, photos: Path, rule: Path, 
         result = medseg("segment", photos, out, "--model", rule, "-q")
     assert result.status == 2
     assert "another medseg" in result.err
-    assert not made(out)
+    assert not modification_times(out)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -186,8 +188,8 @@ def test_a_killed_batch_goes_on_to_the_same_masks(
     assert not list(out.rglob(".writing-*"))
 
 
-def test_only_files_below_the_ledger_are_removed_with_a_strange_case(tmp_path: Path) -> None:
-    """The ledger names files as the command line did: from another folder the same name may be somebody else's."""
+def test_discard_removes_only_files_below_the_case_log(tmp_path: Path) -> None:
+    """The case log has paths as on the command line: from another folder the same path may be another file."""
     out, mine = tmp_path / "out", tmp_path / "mine.png"
     out.mkdir()
     mine.write_bytes(b"mine")
@@ -202,14 +204,14 @@ def test_only_files_below_the_ledger_are_removed_with_a_strange_case(tmp_path: P
     assert not (out / "old.png").exists()
 
 
-def test_the_later_line_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
+def test_previous_run_reads_later_line_and_ignores_incomplete_one(tmp_path: Path) -> None:
     older = CaseLog(tmp_path / "cases.csv")
     for name in "ab":
         older.add(Entry(name, "ok", key="old"))
-    ledger = CaseLog(tmp_path / "cases.csv", PreviousRun(tmp_path / "cases.csv", ["a", "b"]))
-    ledger.add(Entry("c", "ok", key="new"))
-    ledger.add(Entry("a", "failed", key="new"))
-    with ledger.file.open("a") as file:  # type: ignore[union-attr]
+    log = CaseLog(tmp_path / "cases.csv", PreviousRun(tmp_path / "cases.csv", ["a", "b"]))
+    log.add(Entry("c", "ok", key="new"))
+    log.add(Entry("a", "failed", key="new"))
+    with log.file.open("a") as file:  # type: ignore[union-attr]
         file.write("b,failed,im")
     entries = PreviousRun(tmp_path / "cases.csv", ["a", "b", "c"]).entries
     assert {name: (entry.status, entry.key) for name, entry in entries.items()} == {

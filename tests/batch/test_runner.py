@@ -53,41 +53,43 @@ def words(data: Path, out: Path) -> list[str]:
 
 
 def entries(out: Path) -> dict[str, dict[str, str]]:
-    ledger = out.with_name(f"{out.stem}_cases.csv")
-    rows = csv.DictReader(ledger.read_text().splitlines()) if ledger.is_file() else []
+    log_file = out.with_name(f"{out.stem}_cases.csv")
+    rows = csv.DictReader(log_file.read_text().splitlines()) if log_file.is_file() else []
     return {row["case"]: row for row in rows}
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Every file; of ledgers all but the times and places, of kept rows what they say."""
-    found: dict[str, Any] = {}
+    """The content of every file: case logs without times and paths, the hidden file of rows by case."""
+    content: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         if path.name.endswith("_cases.csv"):
-            found[path.name] = pd.read_csv(path).drop(columns="seconds").to_csv()
+            content[path.name] = pd.read_csv(path).drop(columns="seconds").to_csv()
         elif path.name.endswith("_cases.json"):
-            found[path.name] = [e | {"seconds": 0} for e in json.loads(path.read_text())["entries"]]
+            content[path.name] = [e | {"seconds": 0} for e in json.loads(path.read_text())["entries"]]
         elif path.suffix == ".jsonl":
-            found[path.name] = sorted(path.read_text().splitlines())
+            content[path.name] = sorted(path.read_text().splitlines())
         else:
-            found[path.name] = path.read_bytes()
-    return found
+            content[path.name] = path.read_bytes()
+    return content
 
 
-def test_one_of_ten_that_changed_is_measured_again(medseg: Command, data: Path, measured: list[str]) -> None:
+def test_extract_features_repeated_extracts_changed_case_only(
+    medseg: Command, data: Path, extracted: list[str]
+) -> None:
     out = data / "out" / "f.csv"
     assert medseg(*words(data, out)).status == 0
-    assert measured == CASES
+    assert extracted == CASES
     before = contents(out.parent)
     assert medseg(*words(data, out)).status == 0
-    assert measured == CASES
+    assert extracted == CASES
     assert contents(out.parent) == before
     shutil.copy(data / "images" / "c2.nii.gz", data / "images" / "c6.nii.gz")
     assert medseg(*words(data, out)).status == 0
-    assert measured[10:] == ["c6"]
+    assert extracted[10:] == ["c6"]
     _, mask = volume(3)
     sitk.WriteImage(mask, str(data / "masks" / "c8.nii.gz"))
     assert medseg(*words(data, out)).status == 0
-    assert measured[11:] == ["c8"]
+    assert extracted[11:] == ["c8"]
     table = pd.read_csv(out).set_index("case")
     assert list(table.index) == CASES
     assert table.loc["c8", "label_1.volume_ml"] == table.loc["c3", "label_1.volume_ml"]
@@ -96,8 +98,8 @@ def test_one_of_ten_that_changed_is_measured_again(medseg: Command, data: Path, 
     assert out.read_bytes() == fresh.read_bytes()
 
 
-def test_other_measures_and_versions_are_measured_anew(
-    medseg: Command, data: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+def test_extract_features_with_other_settings_extracts_all(
+    medseg: Command, data: Path, extracted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
@@ -105,36 +107,38 @@ def test_other_measures_and_versions_are_measured_anew(
     result = medseg(*words(data, out), "--features", "radiomics")
     assert result.status == 0
     assert "10 results of another model, other settings" in " ".join(result.err.split())
-    assert measured == 2 * CASES
+    assert extracted == 2 * CASES
     assert not (out.parent / "f_steps.csv").exists()  # it would be read with the new table
     monkeypatch.setattr("medseg.__version__", "99")
     assert medseg(*words(data, out), "--features", "radiomics").status == 0
-    assert len(measured) == 30
+    assert len(extracted) == 30
     out.unlink()
     assert medseg(*words(data, out), "--features", "radiomics").status == 0
-    assert len(measured) == 30
+    assert len(extracted) == 30
     assert len(pd.read_csv(out)) == 10
 
 
-def test_failed_ones_are_tried_again_and_fail_fast_ends(medseg: Command, data: Path, measured: list[str]) -> None:
+def test_extract_features_retries_failed_cases_and_fail_fast_stops(
+    medseg: Command, data: Path, extracted: list[str]
+) -> None:
     out, broken = data / "out" / "f.csv", data / "images" / "c4.nii.gz"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:-40])
     assert medseg(*words(data, out), "--fail-fast").status == 3
-    found = entries(out)
-    assert [found[name]["status"] for name in CASES] == 4 * ["ok"] + ["failed"] + 5 * ["skipped"]
-    assert found["c4"]["code"] == "image-truncated"
-    assert found["c9"]["code"] == "fail-fast"
+    rows = entries(out)
+    assert [rows[name]["status"] for name in CASES] == 4 * ["ok"] + ["failed"] + 5 * ["skipped"]
+    assert rows["c4"]["code"] == "image-truncated"
+    assert rows["c9"]["code"] == "fail-fast"
     assert len(pd.read_csv(out)) == 4
     broken.write_bytes(whole)
     assert medseg(*words(data, out)).status == 0
-    assert measured == CASES[:5] + CASES[4:]
+    assert extracted == CASES[:5] + CASES[4:]
     broken.write_bytes(whole[:-40])
     assert medseg(*words(data, out), "--fail-fast").status == 3
     assert len(pd.read_csv(out)) == 9  # what was done before is not skipped
 
 
-def test_another_cohort_is_refused_and_replaced_on_demand(medseg: Command, data: Path, measured: list[str]) -> None:
+def test_extract_features_of_other_cases_needs_overwrite(medseg: Command, data: Path, extracted: list[str]) -> None:
     out, other = data / "out" / "f.csv", data / "other"
     medseg(*words(data, out))
     before = contents(out.parent)
@@ -153,19 +157,19 @@ def test_another_cohort_is_refused_and_replaced_on_demand(medseg: Command, data:
     assert medseg(*words(data, out.with_name("g.csv"))).status == 0  # another table of the folder
 
 
-def test_what_lies_there_and_is_no_ledger_is_left_alone(medseg: Command, data: Path) -> None:
+def test_extract_features_keeps_a_table_that_is_no_case_log(medseg: Command, data: Path) -> None:
     out = data / "mine.csv"
     (data / "mine_cases.csv").write_text("case,image\nc1,images/c1.nii.gz\n")
     result = medseg(*words(data, out))
     assert result.status == 2
-    assert "no ledger" in result.err
+    assert "is not a case log" in result.err
     assert not out.exists()
-    ledger = ["data", "check", data, "organ=lung", "--out", data / "mine_cases.csv"]
-    assert medseg(*ledger).status == 2
+    log = ["data", "check", data, "organ=lung", "--out", data / "mine_cases.csv"]
+    assert medseg(*log).status == 2
     assert (data / "mine_cases.csv").read_text() == "case,image\nc1,images/c1.nii.gz\n"
 
 
-def test_a_ledger_of_an_older_version_names_its_cases(tmp_path: Path) -> None:
+def test_case_log_of_older_version_gives_its_cases(tmp_path: Path) -> None:
     (tmp_path / "f_cases.csv").write_text("case,status,code\nold,ok,\n")
     with (
         pytest.raises(ConfigError, match="other cases"),
@@ -177,7 +181,7 @@ def test_a_ledger_of_an_older_version_names_its_cases(tmp_path: Path) -> None:
         assert book.previous.entries == {}
 
 
-def test_where_nothing_can_be_measured_no_older_table_stays(medseg: Command, data: Path) -> None:
+def test_extract_features_with_no_usable_case_removes_old_tables(medseg: Command, data: Path) -> None:
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
     for path in (data / "images").iterdir():
@@ -191,8 +195,8 @@ def test_where_nothing_can_be_measured_no_older_table_stays(medseg: Command, dat
 
 @posix
 @pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.torture)])
-def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
-    medseg: Command, data: Path, measured: list[str], kills: int
+def test_extract_features_killed_at_random_resumes_to_the_same_tables(
+    medseg: Command, data: Path, extracted: list[str], kills: int
 ) -> None:
     whole, out = data / "whole" / "f.csv", data / "out" / "f.csv"
     assert medseg(*words(data, whole)).status == 0
@@ -203,9 +207,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
             shutil.rmtree(out.parent, ignore_errors=True)
         journal, size = out.parent / ".f.rows.jsonl", len(CASES)
         done = journal.read_text().count("\n") if journal.is_file() else 0
-        wanted = done + int(random.integers(1, max(2, size - done)))
+        size_at_kill = done + int(random.integers(1, max(2, size - done)))
         process = subprocess.Popen([sys.executable, "-m", "medseg", *words(data, out)], stderr=subprocess.DEVNULL)
-        while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") < wanted):
+        while process.poll() is None and (not journal.is_file() or journal.read_text().count("\n") < size_at_kill):
             time.sleep(0.005)
         time.sleep(random.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
@@ -216,14 +220,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_tables(
         assert {entry["status"] for entry in entries(out).values()} <= {"ok"}
     assert amid > 0
     known = len(entries(out))
-    measured.clear()
+    extracted.clear()
     assert medseg(*words(data, out)).status == 0
-    assert measured == CASES[known:]
+    assert extracted == CASES[known:]
     assert contents(out.parent) == contents(whole.parent)
 
 
 @posix
-def test_an_interrupt_leaves_a_whole_ledger_that_says_so(data: Path) -> None:
+def test_extract_features_interrupted_writes_complete_case_log(data: Path) -> None:
     out = data / "out" / "f.csv"
     process = subprocess.Popen([sys.executable, "-m", "medseg", *words(data, out)], stderr=subprocess.DEVNULL)
     while process.poll() is None and not out.with_name("f_cases.csv").is_file():
@@ -266,15 +270,15 @@ def test_a_full_disk_is_one_error_and_earlier_results_stay(medseg: Command, data
     assert pd.read_csv(out)["label_1.volume_ml"].notna().all()
 
 
-def test_where_nothing_can_be_written_it_is_one_error(medseg: Command, data: Path, measured: list[str]) -> None:
+def test_extract_features_without_write_access_is_one_error(medseg: Command, data: Path, extracted: list[str]) -> None:
     (data / "file").write_text("no folder")
     result = medseg(*words(data, data / "file" / "f.csv"))
     assert result.status == 2
     assert result.err.count("cannot be written") == 1
-    assert measured == []
+    assert extracted == []
 
 
-def test_a_read_only_folder_keeps_what_it_holds(medseg: Command, data: Path) -> None:
+def test_extract_features_in_read_only_folder_keeps_results(medseg: Command, data: Path) -> None:
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
     before = contents(out.parent)
@@ -290,7 +294,7 @@ def test_a_read_only_folder_keeps_what_it_holds(medseg: Command, data: Path) -> 
     assert contents(out.parent) == before
 
 
-def test_a_second_process_is_refused_and_a_neighbour_is_not(medseg: Command, data: Path) -> None:
+def test_lock_table_refuses_second_process_of_same_table(medseg: Command, data: Path) -> None:
     out = data / "out" / "f.csv"
     out.parent.mkdir()
     with FileLock(out.parent / ".f.lock"):
@@ -306,34 +310,34 @@ def test_a_second_process_is_refused_and_a_neighbour_is_not(medseg: Command, dat
     assert not draft.exists()
 
 
-def test_two_processes_at_once_leave_one_whole_result(medseg: Command, data: Path) -> None:
+def test_extract_features_twice_at_once_leaves_one_complete_result(medseg: Command, data: Path) -> None:
     out, whole = data / "out" / "f.csv", data / "whole" / "f.csv"
     command = [sys.executable, "-m", "medseg", *words(data, out)]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate()[1] for process in both]
+    errors = [process.communicate()[1] for process in both]
     statuses = sorted(process.returncode for process in both)
     assert statuses in ([0, 0], [0, 2])  # the second came too late to meet the first, or was refused
     if statuses == [0, 2]:
-        assert any("another medseg" in " ".join(text.split()) for text in said)
+        assert any("another medseg" in " ".join(text.split()) for text in errors)
     medseg(*words(data, whole))
     assert contents(out.parent) == contents(whole.parent)
 
 
-def test_half_a_line_of_a_killed_process_harms_nobody(medseg: Command, data: Path, measured: list[str]) -> None:
+def test_extract_features_ignores_incomplete_line(medseg: Command, data: Path, extracted: list[str]) -> None:
     out = data / "out" / "f.csv"
     medseg(*words(data, out))
     whole = contents(out.parent)
-    journal, ledger = out.with_name(".f.rows.jsonl"), out.with_name("f_cases.csv")
+    journal, log = out.with_name(".f.rows.jsonl"), out.with_name("f_cases.csv")
     journal.write_bytes(journal.read_bytes()[:-300])
-    ledger.write_bytes(ledger.read_bytes()[:-150])
-    measured.clear()
+    log.write_bytes(log.read_bytes()[:-150])
+    extracted.clear()
     medseg(*words(data, out))
-    assert measured == ["c9"]
+    assert extracted == ["c9"]
     assert contents(out.parent) == whole
 
 
-def test_rows_of_other_settings_do_not_stand_in(tmp_path: Path) -> None:
-    """A run with key two noted its row and was killed before its ledger: key one must not take that row."""
+def test_extract_features_does_not_reuse_rows_of_other_settings(tmp_path: Path) -> None:
+    """A run with key two recorded its row and was killed before its log entry: key one must not reuse that row."""
     out, image = tmp_path / "f.csv", tmp_path / "a.bin"
     image.write_bytes(b"a")
     jobs, ledgers = [Job("a", image, [image])], []
@@ -346,9 +350,7 @@ def test_rows_of_other_settings_do_not_stand_in(tmp_path: Path) -> None:
         assert list(run_serial(jobs, lambda _: CaseResult({"n": 1}), book, "count")) == [("a", {"n": 1})]
 
 
-def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_serial_logs_failures_and_prints_tracebacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def make(job: Job) -> CaseResult:
         if job.name == "image":
             raise ImageError("bad", code="image-nan")
@@ -361,26 +363,26 @@ def test_a_case_that_fails_is_an_entry_and_a_bug_is_not_hidden(
         return CaseResult({"n": 0}) if job.name == "good" else {}["bug"]
 
     def run(*names: str) -> tuple[list[str], CaseLog]:
-        ledger = CaseLog(tmp_path / "cases.csv", key="key")
+        log = CaseLog(tmp_path / "cases.csv", key="key")
         jobs = [Job(name, tmp_path / name, []) for name in names]
-        return [name for name, _ in run_serial(jobs, make, ledger, "try")], ledger
+        return [name for name, _ in run_serial(jobs, make, log, "try")], log
 
-    names, ledger = run("image", "good", "library", "look")
+    names, log = run("image", "good", "library", "look")
     assert names == ["good", "look"]
-    assert [entry.code for entry in ledger.entries] == ["image-nan", "", "case-error", "review"]
-    assert str(tmp_path / "library") in ledger.entries[2].message
-    assert all(len(entry.input_hash) == 64 for entry in ledger.entries)
-    assert [len(entry.output_hash) for entry in ledger.entries] == [0, 64, 0, 64]
+    assert [entry.code for entry in log.entries] == ["image-nan", "", "case-error", "review"]
+    assert str(tmp_path / "library") in log.entries[2].message
+    assert all(len(entry.input_hash) == 64 for entry in log.entries)
+    assert [len(entry.output_hash) for entry in log.entries] == [0, 64, 0, 64]
     with pytest.raises(OutputError):
         run("good", "disk", "look")
     assert "Traceback" not in capsys.readouterr().err
-    names, ledger = run("bug", "other bug", "good")
+    names, log = run("bug", "other bug", "good")
     assert names == ["good"]
-    assert [entry.code for entry in ledger.entries] == ["case-error", "case-error", ""]
-    assert ledger.entries[1].message == f"{tmp_path / 'other bug'}: KeyError: 'bug'"
-    shown = capsys.readouterr().err
-    assert shown.count("Traceback") == 1
-    assert "in make" in shown
+    assert [entry.code for entry in log.entries] == ["case-error", "case-error", ""]
+    assert log.entries[1].message == f"{tmp_path / 'other bug'}: KeyError: 'bug'"
+    printed = capsys.readouterr().err
+    assert printed.count("Traceback") == 1
+    assert "in make" in printed
 
 
 def test_case_errors_become_entries_and_the_next_case_goes_on(
@@ -397,8 +399,8 @@ def test_case_errors_become_entries_and_the_next_case_goes_on(
                 raise error
             done.append(name)
     assert done == ["good"]
-    found = {entry.case: (entry.status, entry.code, entry.message) for entry in log.entries}
-    assert found == {
+    outcomes = {entry.case: (entry.status, entry.code, entry.message) for entry in log.entries}
+    assert outcomes == {
         "good": ("ok", "", ""),
         "bad": ("failed", "image-truncated", f"{tmp_path / 'bad'}: cut off; and is not counted"),
         "bug": ("failed", "case-error", f"{tmp_path / 'bug'}: KeyError: 'x'; and is not counted"),
@@ -426,20 +428,20 @@ def test_run_serial_where_files_are_read_digests_each_once(tmp_path: Path, monke
     files = [tmp_path / "image", tmp_path / "mask"]
     for file in files:
         file.write_text(file.name)
-    seen: list[Job] = []
+    jobs_run: list[Job] = []
 
     def make(job: Job) -> CaseResult:
-        seen.append(job)
+        jobs_run.append(job)
         return CaseResult()
 
     log = CaseLog(tmp_path / "cases.csv", key="k")
     assert list(run_serial([Job("a", files[0], files)], make, log, "try")) == []
     assert read == ["image", "mask"]
-    assert seen[0].hashes == {file: hash_run_input(file) for file in files}
-    assert log.entries[0].input_hash == seen[0].input_hash == hash_content(files)
+    assert jobs_run[0].hashes == {file: hash_run_input(file) for file in files}
+    assert log.entries[0].input_hash == jobs_run[0].input_hash == hash_content(files)
 
 
-def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_relative_to_log_resolve_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     def draw(job: Job) -> CaseResult:
@@ -458,7 +460,7 @@ def test_files_are_found_again_from_another_folder(tmp_path: Path, monkeypatch: 
         assert not (tmp_path / "out/pictures/a.png").exists()
 
 
-def test_skipped_alone_is_no_success(tmp_path: Path) -> None:
+def test_exit_status_of_skipped_cases_is_no_success(tmp_path: Path) -> None:
     def fail(_: Job) -> CaseResult:
         raise ImageError("bad")
 
@@ -468,15 +470,13 @@ def test_skipped_alone_is_no_success(tmp_path: Path) -> None:
     assert book.exit_status() == 1
 
 
-def test_measuring_evaluating_and_checking_end_with_the_same_statuses(
-    medseg: Command, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_commands_share_exit_statuses(medseg: Command, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data)
     Path("set").mkdir()
     for kind in ("images", "masks"):
         shutil.copytree(kind, f"set/{kind}")
-    truth, masks = Path("truth"), Path("set/masks")
-    shutil.copytree(masks, truth)
+    references, masks = Path("truth"), Path("set/masks")
+    shutil.copytree(masks, references)
     commands: dict[str, tuple[list[str], Path]] = {
         "extract": (
             ["extract-features", "set/images", "set/masks", "f.csv", "--features", "breathing"],
@@ -488,12 +488,12 @@ def test_measuring_evaluating_and_checking_end_with_the_same_statuses(
     columns = [field.name for field in fields(Entry)]
 
     def all_end_with(status: int, code: str) -> None:
-        for name, (command, ledger) in commands.items():
+        for name, (command, log) in commands.items():
             result = medseg(*command, "--json")
             assert result.status == status, (name, result.err)
-            table = pd.read_csv(ledger, keep_default_na=False)
+            table = pd.read_csv(log, keep_default_na=False)
             assert list(table) == columns, name
-            content = json.loads(ledger.with_suffix(".json").read_text())
+            content = json.loads(log.with_suffix(".json").read_text())
             assert [entry["case"] for entry in content["entries"]] == table["case"].tolist()
             assert [list(entry) for entry in content["entries"]] == [columns] * len(table)
             assert set(table["status"]) <= {"ok", "failed", "skipped", "review"}

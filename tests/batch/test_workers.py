@@ -54,7 +54,7 @@ def nobody_is_left() -> Iterator[None]:
     assert not multiprocessing.active_children()
 
 
-def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
+def test_pool_returns_every_job_and_loads_once() -> None:
     taken: list[int] = []
 
     def jobs() -> Iterator[int]:
@@ -64,44 +64,49 @@ def test_every_job_comes_back_from_processes_that_loaded_once() -> None:
 
     with open_pool(2, load, "it") as pool:
         assert taken == []
-        found = []
+        completed = []
         for job, result in results(pool, jobs()):
-            found.append((job, result[0]))
-            assert len(taken) <= len(found) + 2  # handed out one by one
+            completed.append((job, result[0]))
+            assert len(taken) <= len(completed) + 2  # handed out one by one
             assert result[1] != os.getpid()
-    assert sorted(found) == [(number, number**2) for number in range(12)]
+    assert sorted(completed) == [(number, number**2) for number in range(12)]
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_one_is_this_process(count: int) -> None:
+def test_pool_of_one_is_this_process(count: int) -> None:
     with open_pool(count, load, "here") as pool:
         assert list(results(pool, [3, 4])) == [(3, (9, os.getpid())), (4, (16, os.getpid()))]
 
 
 @posix
-def test_a_process_that_dies_is_replaced_and_its_job_is_told_once() -> None:
+def test_pool_with_dead_process_replaces_it_and_returns_its_job_once() -> None:
     jobs = [1, 13, 2, 14, 3, 15, 13, 4]
     with open_pool(2, load, "it") as pool:
-        found = list(results(pool, jobs))
-    assert sorted(job for job, _ in found) == sorted(jobs)
-    reasons = [(job, result.reason) for job, result in found if isinstance(result, WorkerCrash)]
+        completed = list(results(pool, jobs))
+    assert sorted(job for job, _ in completed) == sorted(jobs)
+    reasons = [(job, result.reason) for job, result in completed if isinstance(result, WorkerCrash)]
     assert sorted(reasons) == [
         (13, "was ended by SIGKILL"),
         (13, "was ended by SIGKILL"),
         (14, "was ended by SIGSEGV"),
         (15, "ended with status 7"),
     ]
-    assert {job: result[0] for job, result in found if not isinstance(result, WorkerCrash)} == {1: 1, 2: 4, 3: 9, 4: 16}
+    assert {job: result[0] for job, result in completed if not isinstance(result, WorkerCrash)} == {
+        1: 1,
+        2: 4,
+        3: 9,
+        4: 16,
+    }
 
 
-def test_one_that_dies_while_idle_costs_no_job() -> None:
+def test_pool_with_process_dead_while_idle_loses_no_job() -> None:
     with open_pool(2, load, "it") as pool:
-        found: list[tuple[int, Any]] = []
+        completed: list[tuple[int, Any]] = []
 
         def jobs() -> Iterator[int]:
             yield 1
             yield 2
-            while len(found) < 2:
+            while len(completed) < 2:
                 yield 3
             for child in multiprocessing.active_children():
                 child.kill()
@@ -109,21 +114,21 @@ def test_one_that_dies_while_idle_costs_no_job() -> None:
             yield from (4, 5, 6)
 
         for job, result in results(pool, jobs()):
-            found.append((job, result))
-    assert {1, 2, 4, 5, 6} <= {job for job, result in found if not isinstance(result, WorkerCrash)}
-    assert {job for job, result in found if isinstance(result, WorkerCrash)} <= {
+            completed.append((job, result))
+    assert {1, 2, 4, 5, 6} <= {job for job, result in completed if not isinstance(result, WorkerCrash)}
+    assert {job for job, result in completed if isinstance(result, WorkerCrash)} <= {
         3
     }  # a process that had a job just then
 
 
-def test_an_error_of_loading_is_raised_here_as_it_was() -> None:
+def test_pool_with_error_in_load_raises_it() -> None:
     with pytest.raises(ConfigError, match="no such model") as caught, open_pool(2, load, "refuse"):
         pass
     assert caught.value.code == "model"
 
 
 @posix
-def test_processes_that_die_in_loading_are_not_started_for_ever() -> None:
+def test_pool_with_death_in_load_ends() -> None:
     with pytest.raises(MedsegError, match="no worker is left: the last one was ended by SIGKILL") as caught:  # noqa: SIM117
         with open_pool(2, load, "die"):
             pass
@@ -135,7 +140,7 @@ def test_pool_where_a_job_meets_an_error_that_ends_the_batch_raises_it() -> None
         list(results(pool, [1, 2, 16, 3]))
 
 
-def test_work_is_ended_where_the_batch_ends() -> None:
+def test_pool_exit_kills_processes() -> None:
     started = time.monotonic()
     with open_pool(2, load, "it") as pool:
         job, _ = next(results(pool, [99, 1, 2]))
@@ -153,7 +158,7 @@ with open_pool(2, load, "it") as pool:
 """
 
 
-def test_a_killed_parent_leaves_no_process() -> None:
+def test_pool_of_killed_parent_leaves_no_process() -> None:
     process = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout
     children = [int(word) for word in process.stdout.readline().split()]

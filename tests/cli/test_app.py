@@ -50,7 +50,7 @@ def test_a_misspelt_key_ends_in_two_seconds_with_status_2() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_show_prints_resolved_settings(medseg: Command) -> None:
+def test_config_prints_resolved_settings(medseg: Command) -> None:
     result = medseg("config", "organ=lung", "seed=5")
     assert result.status == 0
     assert "\nseed: 5\n" in result.out
@@ -80,7 +80,7 @@ def test_phantoms_are_made_and_checked(medseg: Command, tmp_path: Path, monkeypa
     assert json.loads(result.out)["counts"] == {"ok": 2}
 
 
-def test_check_lists_all_that_is_wrong_at_once(
+def test_data_check_lists_all_problems(
     medseg: Command, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil
@@ -96,8 +96,8 @@ def test_check_lists_all_that_is_wrong_at_once(
     masks[3].write_bytes(masks[3].read_bytes()[:-100])
     result = medseg("data", "check", "d", "organ=lung", "--json")
     assert result.status == 3
-    found = {entry["case"]: (entry["status"], entry["code"]) for entry in json.loads(result.out)["entries"]}
-    assert found == {
+    statuses = {entry["case"]: (entry["status"], entry["code"]) for entry in json.loads(result.out)["entries"]}
+    assert statuses == {
         "lung000": ("review", "review"),
         "lung001": ("failed", "mask-label"),
         "lung002": ("failed", "mask-grid"),
@@ -107,12 +107,12 @@ def test_check_lists_all_that_is_wrong_at_once(
 
 
 def test_report_and_evaluate_from_the_command_line(
-    medseg: Command, cohort: Path, segmenter: Path, diagnoser: Path, tmp_path: Path
+    medseg: Command, cohort: Path, segmenter: Path, classifier_run: Path, tmp_path: Path
 ) -> None:
     result = medseg("evaluate", cohort / "masks", cohort / "masks", "--out", tmp_path / "ev", "--json")
     assert result.status == 0
     assert json.loads(result.out)["macro"]["dice"]["mean"] == 1
-    result = medseg("report", segmenter, diagnoser, tmp_path / "ev", "--out", tmp_path / "r.html")
+    result = medseg("report", segmenter, classifier_run, tmp_path / "ev", "--out", tmp_path / "r.html")
     assert result.status == 0
     assert result.out.strip() == str(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
@@ -121,10 +121,10 @@ def test_report_and_evaluate_from_the_command_line(
     assert "https://" not in page
 
 
-def test_report_refuses_an_altered_run(medseg: Command, diagnoser: Path, tmp_path: Path) -> None:
+def test_report_refuses_an_altered_run(medseg: Command, classifier_run: Path, tmp_path: Path) -> None:
     import shutil
 
-    shutil.copytree(diagnoser, tmp_path / "run")
+    shutil.copytree(classifier_run, tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.json"
     metrics.write_text(metrics.read_text().replace("accuracy", "acuracy"))
     result = medseg("report", tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The command: a table and a picture, and errors that name the column or the cases."""
+"""medseg associate writes a table and a plot; errors name the column or the cases."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,17 +24,17 @@ def tables(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_row_a_measure_the_strongest_first_and_a_picture(medseg: Command, tables: Path) -> None:
+def test_associate_of_tables_writes_features_strongest_first_and_a_plot(medseg: Command, tables: Path) -> None:
     out = tables / "deep" / "associations.csv"
-    given = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive-from", "2"]
-    assert medseg("associate", *given).status == 0
-    found = pd.read_csv(out)
-    assert found["feature"].tolist() == ["lesions", "luck"]
-    assert found["rho"][0] > 0.8
+    arguments = [tables / "features.csv", tables / "labels.csv", out, "--label", "dr_grade", "--positive-from", "2"]
+    assert medseg("associate", *arguments).status == 0
+    associations = pd.read_csv(out)
+    assert associations["feature"].tolist() == ["lesions", "luck"]
+    assert associations["rho"][0] > 0.8
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_missing_column_and_cases_that_do_not_meet_are_named(medseg: Command, tables: Path) -> None:
+def test_associate_without_column_or_shared_cases_is_an_error(medseg: Command, tables: Path) -> None:
     features, labels, out = tables / "features.csv", tables / "labels.csv", tables / "out.csv"
     result = medseg("associate", features, labels, out, "--label", "grade")
     assert result.status == 2

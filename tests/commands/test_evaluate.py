@@ -25,7 +25,7 @@ def mask(*boxes: tuple[int, int], spacing: float = 2.0, shape: tuple[int, ...] =
     return image
 
 
-def test_trees_are_paired_by_name_whatever_the_format(tmp_path: Path) -> None:
+def test_evaluate_folders_pairs_files_by_name_in_any_format(tmp_path: Path) -> None:
     write_image(mask((1, 2)), tmp_path / "pred/site/a.nii.gz")
     write_image(mask((1, 3)), tmp_path / "truth/site/a.nrrd")
     (tmp_path / "pred/labels.json").write_text('{"organ": 1}')
@@ -37,7 +37,7 @@ def test_trees_are_paired_by_name_whatever_the_format(tmp_path: Path) -> None:
     assert problems == []
 
 
-def test_a_missing_mask_is_missed_and_a_surplus_one_is_named(tmp_path: Path) -> None:
+def test_evaluate_folders_counts_missing_masks_and_skips_unmatched(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_image(mask((1, 2), (2, 6)), tmp_path / f"truth/{name}.nii.gz")
     write_image(mask((1, 2), (2, 6)), tmp_path / "pred/a.nii.gz")
@@ -53,7 +53,7 @@ def test_a_missing_mask_is_missed_and_a_surplus_one_is_named(tmp_path: Path) -> 
     assert summary["n_failed"] == 0
 
 
-def test_another_grid_or_a_broken_file_fails_alone(tmp_path: Path) -> None:
+def test_evaluate_folders_with_faulty_pair_fails_only_that_case(tmp_path: Path) -> None:
     for name in ("good", "moved", "torn"):
         write_image(mask((1, 2)), tmp_path / f"truth/{name}.nii.gz")
         write_image(mask((1, 2), spacing=3.0 if name == "moved" else 2.0), tmp_path / f"pred/{name}.nii.gz")
@@ -76,7 +76,7 @@ def test_another_grid_or_a_broken_file_fails_alone(tmp_path: Path) -> None:
     assert caught.value.exit_status == 1
 
 
-def test_folders_that_share_no_name_are_a_mistake_of_the_user(tmp_path: Path) -> None:
+def test_evaluate_folders_without_shared_names_is_an_error(tmp_path: Path) -> None:
     write_image(mask((1, 2)), tmp_path / "truth/a.nii.gz")
     write_image(mask((1, 2)), tmp_path / "pred/a_mask.nii.gz")
     with pytest.raises(DataError, match=r"'a_mask'.*'a'"):
@@ -86,14 +86,14 @@ def test_folders_that_share_no_name_are_a_mistake_of_the_user(tmp_path: Path) ->
     assert rows["dice"].tolist() == [1.0]
 
 
-def test_black_and_white_masks_of_photographs(tmp_path: Path) -> None:
+def test_evaluate_folders_reads_binary_masks_of_2d_images(tmp_path: Path) -> None:
     write_image(mask((255, 2), spacing=1.0, shape=(8, 10)), tmp_path / "truth/a.png")
     write_image(mask((1, 2), spacing=1.0, shape=(8, 10)), tmp_path / "pred/a.png")
     rows, _, _ = evaluate_folders(tmp_path / "pred", tmp_path / "truth", {"lesion": 1}, 1.0)
     assert rows["dice"].tolist() == [1.0]
 
 
-def test_frames_of_a_sequence_are_rows_of_one_patient(tmp_path: Path) -> None:
+def test_evaluate_folders_of_4d_masks_has_rows_by_frame(tmp_path: Path) -> None:
     write_image(sitk.JoinSeries([mask((1, 2)), mask((1, 3))]), tmp_path / "truth/masks/a.nii.gz")
     write_image(sitk.JoinSeries([mask((1, 2)), mask((1, 2))]), tmp_path / "pred/a.nii.gz")
     pd.DataFrame({"case": ["a"], "patient": ["p7"], "mask": ["masks/a.nii.gz"]}).to_csv(
@@ -106,7 +106,7 @@ def test_frames_of_a_sequence_are_rows_of_one_patient(tmp_path: Path) -> None:
     assert "note" not in summary
 
 
-def test_written_files_hold_the_same_numbers(tmp_path: Path) -> None:
+def test_write_evaluation_files_equal_the_summary(tmp_path: Path) -> None:
     write_image(mask((1, 2)), tmp_path / "truth/a.nii.gz")
     write_image(mask((1, 3)), tmp_path / "pred/a.nii.gz")
     rows, summary, _ = evaluate_folders(tmp_path / "pred", tmp_path / "truth", {"organ": 1, "other": 2}, 1.0)
@@ -117,7 +117,7 @@ def test_written_files_hold_the_same_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", '{"organ": "one"}', "{"])
-def test_broken_label_names_are_an_error(tmp_path: Path, text: str) -> None:
+def test_evaluate_folders_with_invalid_label_names_is_an_error(tmp_path: Path, text: str) -> None:
     for folder in ("truth", "pred"):
         write_image(mask((1, 2)), tmp_path / folder / "a.nii.gz")
     (tmp_path / "pred/labels.json").write_text(text)
@@ -125,14 +125,16 @@ def test_broken_label_names_are_an_error(tmp_path: Path, text: str) -> None:
         evaluate_folders(tmp_path / "pred", tmp_path / "truth", None, 1.0)
 
 
-def test_masks_without_any_label_cannot_be_compared(tmp_path: Path) -> None:
+def test_evaluate_folders_of_empty_masks_is_an_error(tmp_path: Path) -> None:
     for folder in ("truth", "pred"):
         write_image(mask(), tmp_path / folder / "a.nii.gz")
     with pytest.raises(DataError, match="no mask with a label"):
         evaluate_folders(tmp_path / "pred", tmp_path / "truth", None, 1.0)
 
 
-def test_the_command_writes_tells_and_ends_with_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_and_write_reports_missed_masks_and_exit_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("a", "b"):
         write_image(mask((1, 2)), tmp_path / f"truth/{name}.nii.gz")
     write_image(mask((1, 2)), tmp_path / "pred/a.nii.gz")
@@ -145,7 +147,7 @@ def test_the_command_writes_tells_and_ends_with_its_status(tmp_path: Path, capsy
     assert evaluate_and_write(tmp_path / "pred", tmp_path / "truth", None, 1.0)[1] == 0
 
 
-def test_labels_with_files_of_their_own_make_one_case(tmp_path: Path) -> None:
+def test_evaluate_folders_joins_one_file_per_label(tmp_path: Path) -> None:
     (tmp_path / "pred").mkdir()
     (tmp_path / "pred/labels.json").write_text('{"dark": 1, "bright": 2}')
     for folder, start in (("pred", 2), ("truth", 3)):
@@ -156,9 +158,7 @@ def test_labels_with_files_of_their_own_make_one_case(tmp_path: Path) -> None:
     assert rows.set_index("label")["dice"].to_dict() == pytest.approx({"bright": 1.0, "dark": 0.75})
 
 
-def test_a_broken_mask_is_named_in_the_ledger_and_the_others_are_measured(
-    medseg: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_evaluate_with_broken_mask_logs_it_and_continues(medseg: Callable[..., Any], tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_image(mask((1, 2)), tmp_path / f"truth/{name}.nii.gz")
         write_image(mask((1, 2)), tmp_path / f"pred/{name}.nii.gz")
@@ -169,10 +169,10 @@ def test_a_broken_mask_is_named_in_the_ledger_and_the_others_are_measured(
     result = medseg(*command)
     assert result.status == 3
     assert str(torn) in result.err
-    ledger = pd.read_csv(out / "evaluation_cases.csv", keep_default_na=False).set_index("case")
-    assert ledger["status"].to_dict() == {"a": "ok", "b": "failed", "c": "ok", "d": "skipped"}
-    assert ledger["code"].to_dict() == {"a": "", "b": "image-truncated", "c": "", "d": "no-truth"}
-    assert str(torn) in ledger.loc["b", "message"]
+    log = pd.read_csv(out / "evaluation_cases.csv", keep_default_na=False).set_index("case")
+    assert log["status"].to_dict() == {"a": "ok", "b": "failed", "c": "ok", "d": "skipped"}
+    assert log["code"].to_dict() == {"a": "", "b": "image-truncated", "c": "", "d": "no-truth"}
+    assert str(torn) in log.loc["b", "message"]
     content = json.loads((out / "evaluation_cases.json").read_text())
     assert content["counts"] == {"ok": 2, "failed": 1, "skipped": 1}
     assert json.loads((out / "metrics.json").read_text())["n_failed"] == 1

@@ -13,35 +13,35 @@ SOURCES = list(Path(medseg.__file__).parent.rglob("*.py"))
 
 
 def used() -> set[str]:
-    """Every code that an error or a ledger's line can carry."""
+    """Every code that an error or an entry of a case log can have."""
     text = "\n".join(file.read_text(encoding="utf-8") for file in SOURCES if file.name != "explain.py")
-    found = set(re.findall(r'code(?:: str)?\s*[:=]\s*f?"([a-z0-9-]+)"', text))
+    codes = set(re.findall(r'code(?:: str)?\s*[:=]\s*f?"([a-z0-9-]+)"', text))
     return (
-        found
+        codes
         | set(re.findall(r'(?:Entry\([^"]*"\w+", |status, code = \("review", )"([a-z-]+)"', text))
         | {"case-error"}
     )
 
 
-def test_every_code_is_explained_and_every_explanation_has_a_code() -> None:
+def test_codes_are_those_used_in_the_source() -> None:
     assert used() - set(CODES) == set()
     assert set(CODES) - used() <= {"quality", "fail-fast", "review"}
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
-def test_an_explanation_has_a_meaning_and_a_way_out(code: str) -> None:
+def test_explain_code_gives_meaning_and_solution(code: str) -> None:
     first, second = explain_code(code).split("\n")
     assert first.startswith(f"{code}: ")
-    assert len(second) > len("Ways out: .") + 5
+    assert len(second) > len("What to do: .") + 5
 
 
-def test_without_a_code_all_are_listed(medseg: Callable[..., Any]) -> None:
+def test_explain_without_code_lists_all(medseg: Callable[..., Any]) -> None:
     lines = medseg("explain").out.splitlines()
     assert len(lines) == len(CODES)
-    assert any(line.startswith("image-blank: a sequence shows nothing") for line in lines)
+    assert any(line.startswith("image-blank: a sequence is blank") for line in lines)
 
 
-def test_a_misspelt_code_gets_the_nearest(medseg: Callable[..., Any]) -> None:
+def test_explain_misspelt_code_suggests_the_nearest(medseg: Callable[..., Any]) -> None:
     assert medseg("explain", "image-truncated").out.startswith("image-truncated: the file ends too early")
     result = medseg("explain", "image-truncted")
     assert result.status == 2

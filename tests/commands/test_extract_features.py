@@ -22,43 +22,41 @@ Command = Callable[..., Any]
 LUNGS = Labels({"right_lung": 1, "left_lung": 2})
 
 
-def test_a_dataset_is_measured_frame_by_frame_and_slice_by_slice(
-    medseg: Command, breathing: Path, tmp_path: Path
-) -> None:
+def test_extract_features_writes_rows_by_frame_and_slice(medseg: Command, breathing: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "features.csv"
     assert medseg("extract-features", breathing, breathing / "masks", out, "--features", "breathing").status == 0
     frames, steps, *_ = read_tables(out)
     assert steps is not None
     assert len(frames) == 5 * 8
     assert list(frames.columns[:6]) == ["case", "patient", "frame", "time", "label", "signal"]
-    one = sitk.ReadImage(str(breathing / "masks" / "lung000" / "frame_000.nii.gz"))
-    inside = sitk.GetArrayFromImage(one) == 1
-    volume = inside.sum() * one.GetSpacing()[0] * one.GetSpacing()[1] * one.GetSpacing()[2] / 1000
+    mask = sitk.ReadImage(str(breathing / "masks" / "lung000" / "frame_000.nii.gz"))
+    inside = sitk.GetArrayFromImage(mask) == 1
+    volume = inside.sum() * mask.GetSpacing()[0] * mask.GetSpacing()[1] * mask.GetSpacing()[2] / 1000
     assert frames["label_1.volume_ml"][0] == pytest.approx(volume)
-    assert len(steps) == 5 * 8 * one.GetSize()[2]
+    assert len(steps) == 5 * 8 * mask.GetSize()[2]
     units = json.loads((out.parent / "features_units.json").read_text())
     assert {column.split(".")[1] for column in frames if "." in column} <= set(units)
     assert json.loads(json.dumps(units))["volume_ml"].startswith("mL")
 
 
-def test_volume_follows_the_signal(medseg: Command, breathing: Path, tmp_path: Path) -> None:
+def test_extract_features_volume_correlates_with_signal(medseg: Command, breathing: Path, tmp_path: Path) -> None:
     medseg("extract-features", breathing, breathing / "masks", tmp_path / "f.csv", "--features", "breathing", "--quiet")
     frames = read_tables(tmp_path / "f.csv").frames
-    for _, part in frames.groupby("case"):
-        assert part["label_1.volume_ml"].corr(part["signal"]) > 0.95
+    for _, case_frames in frames.groupby("case"):
+        assert case_frames["label_1.volume_ml"].corr(case_frames["signal"]) > 0.95
 
 
-def test_a_missing_mask_and_a_wrong_grid_are_named_and_the_others_go_on(
+def test_extract_features_with_faulty_masks_logs_them_and_continues(
     medseg: Command, cohort: Path, tmp_path: Path
 ) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
-    found = sorted((cohort / "masks").glob("*.nii.gz"))
-    for path in found[:-1]:
+    mask_files = sorted((cohort / "masks").glob("*.nii.gz"))
+    for path in mask_files[:-1]:
         (masks / path.name).write_bytes(path.read_bytes())
-    moved = sitk.ReadImage(str(found[0]))
+    moved = sitk.ReadImage(str(mask_files[0]))
     moved.SetOrigin((1.0, 2.0, 3.0))
-    sitk.WriteImage(moved, str(masks / found[0].name))
+    sitk.WriteImage(moved, str(masks / mask_files[0].name))
     (masks / "labels.json").write_text('{"right_lung": 1, "left_lung": 2}')
     result = medseg("extract-features", cohort, masks, tmp_path / "f.csv", "--json")
     assert result.status == 3
@@ -69,15 +67,15 @@ def test_a_missing_mask_and_a_wrong_grid_are_named_and_the_others_go_on(
     assert "right_lung.mean_hu" in table
 
 
-def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_extract_features_with_no_usable_case_is_status_1(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     path = sorted((cohort / "masks").glob("*.nii.gz"))[0]
     (tmp_path / "masks" / "other.nii.gz").write_bytes(path.read_bytes())
-    own = ("--features", "breathing")
-    result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv", *own)
+    options = ("--features", "breathing")
+    result = medseg("extract-features", cohort / "images", tmp_path / "masks", tmp_path / "f.csv", *options)
     assert result.status == 1
-    assert "nothing could be measured" in result.err
-    assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv", *own).status == 2
+    assert "no features could be extracted" in result.err
+    assert medseg("extract-features", cohort, tmp_path / "no", tmp_path / "f.csv", *options).status == 2
     assert medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "x").status == 2
 
 
@@ -90,11 +88,11 @@ def test_nothing_measured_is_status_1(medseg: Command, cohort: Path, tmp_path: P
         (["csf", "gm", "wm"], "tissues"),
     ],
 )
-def test_an_organs_labels_are_measured_as_the_organ_does(labels: list[str], choice: str) -> None:
+def test_features_for_labels_of_an_organ_is_its_choice(labels: list[str], choice: str) -> None:
     assert features_for_labels(labels) == choice
 
 
-def test_labels_of_no_organ_ask_for_a_choice(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_extract_features_of_unknown_labels_needs_a_choice(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     result = medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv")
     assert result.status == 2
     for word in ("--features", "label_1, label_2", "dermoscopy", "skin: dermoscopy", "radiomics fits any"):
@@ -102,7 +100,7 @@ def test_labels_of_no_organ_ask_for_a_choice(medseg: Command, cohort: Path, tmp_
     assert not (tmp_path / "f.csv").exists()
 
 
-def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_path: Path) -> None:
+def test_extractor_of_4d_file_equals_its_frames(breathing: Path, tmp_path: Path) -> None:
     for kind in ("images", "masks"):
         files = sorted((breathing / kind / "lung000").glob("*.nii.gz"))
         (tmp_path / kind).mkdir()
@@ -112,46 +110,48 @@ def test_a_4d_file_and_its_frames_give_the_same_numbers(breathing: Path, tmp_pat
     extractor = Extractor(compose(["organ=lung"]).features, LUNGS)
     whole = extractor(read_cases(tmp_path, ["ct"]), MaskFolder(tmp_path, tmp_path / "masks", LUNGS)).frames
     rows = [case for case in read_cases(breathing, ["ct"]) if case.id == "lung000"]
-    parts = extractor(rows, read_case_mask).frames
-    assert whole["frame"].tolist() == parts["frame"].tolist()
-    assert whole["left_lung.volume_ml"].tolist() == pytest.approx(parts["left_lung.volume_ml"].tolist())
+    from_frames = extractor(rows, read_case_mask).frames
+    assert whole["frame"].tolist() == from_frames["frame"].tolist()
+    assert whole["left_lung.volume_ml"].tolist() == pytest.approx(from_frames["left_lung.volume_ml"].tolist())
 
 
-def test_the_ledger_lies_beside_the_table(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_extract_features_writes_case_log_next_to_table(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     medseg("extract-features", cohort, cohort / "masks", tmp_path / "f.csv", "--features", "breathing")
     with (tmp_path / "f_cases.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 5
 
 
-def test_each_slice_of_a_volume_can_be_a_frame_whose_class_is_what_it_shows(tmp_path: Path) -> None:
+def test_extractor_per_slice_labels_slices_by_mask(tmp_path: Path) -> None:
     values, inside = np.zeros((6, 20, 20)), np.zeros((6, 20, 20), np.uint8)
     values[:, 4:16, 4:16] = 100
     inside[2:4, 6:9, 6:9] = 1
     image, mask = sitk.GetImageFromArray(values), sitk.GetImageFromArray(inside)
-    for part in (image, mask):
-        part.SetDirection([1, 0, 0, 0, 1, 0, 0, 0, -1])  # the first slice in the file is the highest
+    for volume in (image, mask):
+        volume.SetDirection([1, 0, 0, 0, 1, 0, 0, 0, -1])  # the first slice in the file is the highest
     sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
     sitk.WriteImage(mask, str(tmp_path / "a_mask.nii.gz"))
     case = Case("a", "a", {"mri": tmp_path / "a.nii.gz"}, tmp_path / "a_mask.nii.gz")
     labels = Labels({"tumour": 1})
     extractor = Extractor(feature_settings("slices"), labels, None, LabelPresence("tumour", "healthy", "ill"))
-    found = extractor([case], ground_truth_masks(labels)).frames
-    assert found["frame"].tolist() == list(range(6))
-    assert found["label"].tolist() == ["healthy", "healthy", "ill", "ill", "healthy", "healthy"]
-    assert found["tumour.size"].tolist() == [0, 0, 9, 9, 0, 0]
+    frames = extractor([case], ground_truth_masks(labels)).frames
+    assert frames["frame"].tolist() == list(range(6))
+    assert frames["label"].tolist() == ["healthy", "healthy", "ill", "ill", "healthy", "healthy"]
+    assert frames["tumour.size"].tolist() == [0, 0, 9, 9, 0, 0]
 
 
 @pytest.mark.parametrize(("pixel_mm", "across"), [(0.025, 80 * 0.025), (None, None)])
-def test_a_stated_scale_gives_lengths_in_mm(tmp_path: Path, pixel_mm: float | None, across: float | None) -> None:
+def test_extractor_with_pixel_mm_gives_lengths_in_mm(
+    tmp_path: Path, pixel_mm: float | None, across: float | None
+) -> None:
     y, x = np.mgrid[:120, :160]
     inside = np.hypot(y - 60, x - 80) <= 40
     photo = np.where(inside[..., None], (90, 60, 50), (220, 180, 160)).astype(np.uint8)
     sitk.WriteImage(sitk.GetImageFromArray(photo, isVector=True), str(tmp_path / "a.png"))
     mask = sitk.GetImageFromArray(inside.astype(np.uint8))
     features = compose(["organ=skin"]).features
-    for longest in (0, 320):  # however many pixels it is measured with
-        scaled = features.model_copy(update={"max_side_px": longest, "pixel_mm": pixel_mm})
+    for max_side_px in (0, 320):  # at any resolution
+        scaled = features.model_copy(update={"max_side_px": max_side_px, "pixel_mm": pixel_mm})
         extractor = Extractor(scaled, Labels({"lesion": 1}))
         frame = extractor([Case("a", "a", {"photo": tmp_path / "a.png"})], lambda _case, _image: mask).frames.iloc[0]
-        found = frame[next(name for name in frame.index if name.endswith("diameter_mm"))]
-        assert found == pytest.approx(across, rel=0.03) if across else np.isnan(found)
+        diameter = frame[next(name for name in frame.index if name.endswith("diameter_mm"))]
+        assert diameter == pytest.approx(across, rel=0.03) if across else np.isnan(diameter)

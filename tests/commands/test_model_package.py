@@ -39,8 +39,14 @@ def rule(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image, mask = picture(number)
         write_image(image, folder / "images" / f"MUELLER_ANNA_{number}.png")
         write_image(mask, folder / "masks" / f"MUELLER_ANNA_{number}.png")
-    given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", f"data.cache={folder / 'c'}", "data.n_folds=2"]
-    train(compose([*given, f"run_dir={folder / 'run'}"]))
+    overrides = [
+        "organ=breast",
+        "segmenter=otsu",
+        f"data.root={folder}",
+        f"data.cache={folder / 'c'}",
+        "data.n_folds=2",
+    ]
+    train(compose([*overrides, f"run_dir={folder / 'run'}"]))
     return folder / "run"
 
 
@@ -65,14 +71,14 @@ def forged(file: Path, change: dict[str, bytes]) -> Path:
     return target
 
 
-def test_the_same_run_is_the_same_bytes_and_again_after_an_import(rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_export_repeated_or_after_import_gives_equal_bytes(rule: Path, packed: Path, tmp_path: Path) -> None:
     assert export_model(open_run(rule), tmp_path / "again.zip").read_bytes() == packed.read_bytes()
     run = import_model(packed, tmp_path / "deep" / "folder")
     assert export_model(run, tmp_path / "third.zip").read_bytes() == packed.read_bytes()
     assert set(contents(packed)) <= PACKAGE_FILES
 
 
-def test_nothing_of_the_patients_or_the_machine_travels(rule: Path, packed: Path) -> None:
+def test_export_contains_no_names_or_paths(rule: Path, packed: Path) -> None:
     folder = rule.parent
     assert b"MUELLER" in (rule / "split.csv").read_bytes()
     for name, content in contents(packed).items():
@@ -80,13 +86,13 @@ def test_nothing_of_the_patients_or_the_machine_travels(rule: Path, packed: Path
         assert b"ANNA" not in content, name
         assert str(folder).encode() not in content, name
     table = pd.read_csv(folder / "run" / "split.csv")
-    told = list(csv.DictReader(contents(packed)["split.csv"].decode().splitlines()))
-    assert {row["patient"] for row in told} == {f"patient_{n:04d}" for n in range(1, 7)}
+    rows = list(csv.DictReader(contents(packed)["split.csv"].decode().splitlines()))
+    assert {row["patient"] for row in rows} == {f"patient_{n:04d}" for n in range(1, 7)}
     sides = {hashlib.sha256(Path(p).read_bytes()).hexdigest(): s for p, s in zip(table.image, table.split, strict=True)}
-    assert {row["sha256"]: row["split"] for row in told} == sides
+    assert {row["sha256"]: row["split"] for row in rows} == sides
 
 
-def test_the_zip_and_the_folder_know_which_images_they_saw(rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_package_sides_equal_those_of_its_run(rule: Path, packed: Path, tmp_path: Path) -> None:
     assert open_run(packed).sides() == open_run(rule).sides() != {}
     moved = tmp_path / "moved"
     shutil.copytree(rule, moved)
@@ -96,7 +102,9 @@ def test_the_zip_and_the_folder_know_which_images_they_saw(rule: Path, packed: P
         type(open_run(packed))(moved).sides()
 
 
-def test_a_new_environment_gives_identical_masks(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_with_package_in_new_process_gives_equal_masks(
+    medseg: Command, packed: Path, rule: Path, tmp_path: Path
+) -> None:
     images = rule.parent / "images"
     assert medseg("segment", images, tmp_path / "here", "--model", rule).status == 0
     there = tmp_path / "elsewhere"
@@ -117,7 +125,7 @@ def test_a_new_environment_gives_identical_masks(medseg: Command, packed: Path, 
     assert not list(temporary.iterdir()), "the unpacked package was left behind"
 
 
-def test_networks_travel_with_identical_masks_from_zip_and_import(
+def test_segment_with_zip_and_import_gives_equal_masks(
     medseg: Command, segmenter: Path, cohort: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "unet.zip"
@@ -128,25 +136,27 @@ def test_networks_travel_with_identical_masks_from_zip_and_import(
         assert medseg("segment", image, tmp_path / name, "--model", model).status == 0
     first, *others = (read_image(next((tmp_path / name).glob("*.nii.gz"))) for name in "abc")
     assert sitk.GetArrayViewFromImage(first).any()
-    for other in others:
-        assert (sitk.GetArrayFromImage(other) == sitk.GetArrayFromImage(first)).all()
-        assert other.GetDirection() == first.GetDirection()
+    for other_folder in others:
+        assert (sitk.GetArrayFromImage(other_folder) == sitk.GetArrayFromImage(first)).all()
+        assert other_folder.GetDirection() == first.GetDirection()
     names = [path.name for path in (tmp_path / "imported").iterdir()]
     assert "checkpoints" not in names
     assert "predictions" not in names
 
 
-def test_a_diagnoser_travels(medseg: Command, diagnoser: Path, breathing: Path, tmp_path: Path) -> None:
+def test_diagnose_with_package_works(medseg: Command, classifier_run: Path, breathing: Path, tmp_path: Path) -> None:
     out = tmp_path / "breath.zip"
-    assert medseg("model", "export", diagnoser, out).status == 0
-    for name, model in {"a": diagnoser, "b": out}.items():
+    assert medseg("model", "export", classifier_run, out).status == 0
+    for name, model in {"a": classifier_run, "b": out}.items():
         assert medseg("diagnose", breathing, tmp_path / f"{name}.csv", "--model", model).status == 0
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert medseg("report", out).status == 0
     assert (tmp_path / "breath.html").is_file()
 
 
-def test_packages_side_by_side_and_out_of_fold(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
+def test_segment_with_packages_compared_and_out_of_fold(
+    medseg: Command, packed: Path, rule: Path, tmp_path: Path
+) -> None:
     twin = shutil.copy(packed, tmp_path / "twin.zip")
     images = rule.parent / "images"
     assert medseg("segment", images, tmp_path / "both", "--model", packed, "--model", twin).status == 0
@@ -158,14 +168,14 @@ def test_packages_side_by_side_and_out_of_fold(medseg: Command, packed: Path, ru
     assert str(packed) in (tmp_path / "fold" / "provenance.csv").read_text()
 
 
-def test_show_and_verify_tell_what_it_is(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
+def test_model_show_and_verify_describe_the_package(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("Use it well.\n")
     assert medseg("model", "export", rule, tmp_path / "l.zip", "--licence", tmp_path / "own.txt").status == 0
     assert contents(tmp_path / "l.zip")["LICENCE.txt"] == b"Use it well.\n"
     again = export_model(open_run(tmp_path / "l.zip"), tmp_path / "l2.zip")
     assert again.read_bytes() == (tmp_path / "l.zip").read_bytes()
-    shown = json.loads(medseg("model", "show", packed, "--json").out)
-    assert (shown["organ"], shown["licence"], shown["labels"]) == ("breast", "unspecified", {"tumour": 1})
+    facts = json.loads(medseg("model", "show", packed, "--json").out)
+    assert (facts["organ"], facts["licence"], facts["labels"]) == ("breast", "unspecified", {"tumour": 1})
     assert "licence: see LICENCE.txt" in medseg("model", "show", tmp_path / "l.zip").out
     assert "Research use only" in medseg("model", "show", packed).out
     for model in (packed, rule):
@@ -175,7 +185,7 @@ def test_show_and_verify_tell_what_it_is(medseg: Command, packed: Path, rule: Pa
     assert describe_model(open_run(packed))["scores"].keys() == {"tumour"}
 
 
-def test_refusals_before_anything_is_written(rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_export_and_import_refuse_before_writing(rule: Path, packed: Path, tmp_path: Path) -> None:
     run = open_run(rule)
     with pytest.raises(ConfigError, match=r"a package is a \.zip"):
         export_model(run, tmp_path / "model.tar")
@@ -185,12 +195,12 @@ def test_refusals_before_anything_is_written(rule: Path, packed: Path, tmp_path:
         import_model(tmp_path / "nowhere.zip", tmp_path / "x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(ConfigError, match="holds something already"):
+    with pytest.raises(ConfigError, match="is not empty"):
         import_model(packed, tmp_path / "full")
     assert not (tmp_path / "m.zip").exists()
 
 
-def test_a_changed_or_added_file_of_an_imported_package_is_refused(packed: Path, tmp_path: Path) -> None:
+def test_verify_of_altered_import_is_refused(packed: Path, tmp_path: Path) -> None:
     run = import_model(packed, tmp_path / "run")
     run.file("candidates.json").write_text("{}")
     with pytest.raises(ModelError, match="was added"):
@@ -203,7 +213,7 @@ def test_a_changed_or_added_file_of_an_imported_package_is_refused(packed: Path,
         open_run(run.path)
 
 
-def test_a_name_of_dots_stays_inside_the_folder_it_is_unpacked_to(packed: Path, tmp_path: Path) -> None:
+def test_import_with_dots_in_names_stays_in_folder(packed: Path, tmp_path: Path) -> None:
     odd = shutil.copy(packed, tmp_path / "...zip")
     assert open_run(odd).path.name == "model"
 
@@ -231,16 +241,16 @@ ATTACKS = {
 }  # fmt: skip
 
 
-def filled(value: Any, place: str) -> Any:
+def filled(value: Any, text: str) -> Any:
     if isinstance(value, dict):
-        return {key: filled(part, place) for key, part in value.items()}
+        return {key: filled(item, text) for key, item in value.items()}
     if isinstance(value, list):
-        return [filled(part, place) for part in value]
-    return value.format(place) if isinstance(value, str) else value
+        return [filled(item, text) for item in value]
+    return value.format(text) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_hostile_settings_with_right_hashes_run_nothing_and_read_nothing(
+def test_open_of_hostile_settings_runs_nothing(
     medseg: Command, packed: Path, rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
     monkeypatch.setenv("SECRET", "0.123456")
@@ -274,7 +284,7 @@ def test_hostile_settings_with_right_hashes_run_nothing_and_read_nothing(
         "\0",
     ],
 )
-def test_settings_that_are_none_are_refused_by_name(
+def test_open_of_invalid_settings_names_the_file(
     medseg: Command, packed: Path, rule: Path, tmp_path: Path, text: str
 ) -> None:
     model = forged(packed, {"config.yaml": text.encode()})
@@ -292,14 +302,12 @@ def test_settings_that_are_none_are_refused_by_name(
         ("fingerprint.json", b"[" * 100_000, "not JSON"),
     ],
 )
-def test_parts_that_are_not_what_their_names_say_are_refused(
-    packed: Path, name: str, content: bytes, words: str
-) -> None:
+def test_verify_of_mismatched_members_is_refused(packed: Path, name: str, content: bytes, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         verify_model(open_run(forged(packed, {name: content})))
 
 
-def test_an_ensemble_of_foreign_types_or_a_bomb_is_not_loaded(packed: Path, tmp_path: Path) -> None:
+def test_verify_of_hostile_ensemble_is_refused(packed: Path, tmp_path: Path) -> None:
     from skops.io import dumps
 
     class Foreign:
@@ -314,7 +322,7 @@ def test_an_ensemble_of_foreign_types_or_a_bomb_is_not_loaded(packed: Path, tmp_
         verify_model(open_run(forged(packed, {"ensemble.skops": bomb.read_bytes()})))
 
 
-def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path, packed: Path, tmp_path: Path) -> None:
+def test_segment_resumes_with_the_package_of_its_run(medseg: Command, rule: Path, packed: Path, tmp_path: Path) -> None:
     """The same model, whatever it is called; out of fold it is another, whose table names others."""
     images, out = rule.parent / "images", tmp_path / "out"
     assert medseg("segment", images, out, "--model", rule, "-q").status == 0
@@ -330,12 +338,12 @@ def test_a_batch_goes_on_with_the_package_of_its_run(medseg: Command, rule: Path
     for model in (rule, moved):
         words = ["--model", model, "--out-of-fold", "-q"]
         assert medseg("segment", tmp_path / "held", tmp_path / "held_out", *words).status == 0
-        told = pd.read_csv(tmp_path / "held_out" / "provenance.csv")
-        assert set(told["model"]) == {str(model)}
+        provenance = pd.read_csv(tmp_path / "held_out" / "provenance.csv")
+        assert set(provenance["model"]) == {str(model)}
 
 
 @posix
-def test_what_a_killed_process_left_unpacked_is_removed_by_the_next(packed: Path, tmp_path: Path) -> None:
+def test_open_run_removes_unpacked_folders_of_killed_processes(packed: Path, tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from pathlib import Path
@@ -352,20 +360,18 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert left.is_dir()
     tempfile.tempdir = str(tmp_path)
     try:
-        one = open_run(packed)
+        package = open_run(packed)
         two = open_run(packed)
     finally:
         tempfile.tempdir = None
     assert not left.parent.exists()
-    assert one.path.is_dir()  # it is held
-    folders = [one.path.parent, two.path.parent]
-    del one, two
+    assert package.path.is_dir()  # it is held
+    folders = [package.path.parent, two.path.parent]
+    del package, two
     assert not any(folder.exists() for folder in folders)
 
 
-def test_a_package_is_called_by_its_name_and_cannot_be_trained_again(
-    medseg: Command, packed: Path, rule: Path, tmp_path: Path
-) -> None:
+def test_reproduce_of_package_is_refused_by_name(medseg: Command, packed: Path, rule: Path, tmp_path: Path) -> None:
     result = medseg("diagnose", rule.parent / "images", tmp_path / "d.csv", "--model", packed)
     assert result.status == 2
     assert f"{packed}: a model for task=segmentation" in result.err
@@ -374,5 +380,5 @@ def test_a_package_is_called_by_its_name_and_cannot_be_trained_again(
     for model in (packed, folder):
         result = medseg("reproduce", model, f"data.root={rule.parent}", "--out", tmp_path / "again")
         assert result.status == 2
-        assert f"{model}: came as a package, which calls its cases by numbers" in result.err
+        assert f"{model}: is an imported package with anonymised cases" in result.err
         assert not (tmp_path / "again").exists()

@@ -23,8 +23,8 @@ from medseg.typing import ByteArray
 Command = Callable[..., Any]
 
 
-def picture(file: Path, seed: int, size: tuple[int, int] = (24, 32)) -> None:
-    """A photograph unlike any other."""
+def write_image_2d(file: Path, seed: int, size: tuple[int, int] = (24, 32)) -> None:
+    """A random 2D image, different for each seed."""
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3)).astype(np.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BILINEAR).save(file)
@@ -60,7 +60,7 @@ def text(file: Path, *lines: str) -> None:
 
 def isic2016(raw: Path) -> None:
     for split, number in (("Training", "0000000"), ("Test", "0000003")):
-        picture(raw / f"ISBI2016_ISIC_Part1_{split}_Data" / f"ISIC_{number}.jpg", int(number))
+        write_image_2d(raw / f"ISBI2016_ISIC_Part1_{split}_Data" / f"ISIC_{number}.jpg", int(number))
         square(raw / f"ISBI2016_ISIC_Part1_{split}_GroundTruth" / f"ISIC_{number}_Segmentation.png", 3, 5)
     text(raw / "ISBI2016_ISIC_Part3_Training_GroundTruth.csv", "ISIC_0000000,benign")
     text(raw / "ISBI2016_ISIC_Part3_Test_GroundTruth.csv", "ISIC_0000003,1.0")
@@ -68,7 +68,7 @@ def isic2016(raw: Path) -> None:
 
 def isic2017(raw: Path) -> None:
     for split, number in (("Training", "0000001"), ("Validation", "0000002"), ("Test_v2", "0000003")):
-        picture(raw / f"ISIC-2017_{split}_Data" / f"ISIC_{number}.jpg", int(number))
+        write_image_2d(raw / f"ISIC-2017_{split}_Data" / f"ISIC_{number}.jpg", int(number))
         square(raw / f"ISIC-2017_{split}_Part1_GroundTruth" / f"ISIC_{number}_segmentation.png", 3, 5)
         malignant = "1.0" if number.endswith("2") else "0.0"
         text(
@@ -76,17 +76,17 @@ def isic2017(raw: Path) -> None:
             "image_id,melanoma,seborrheic_keratosis",
             f"ISIC_{number},{malignant},0.0",
         )
-        picture(raw / f"ISIC-2017_{split}_Data" / f"ISIC_{number}_superpixels.png", 9)
+        write_image_2d(raw / f"ISIC-2017_{split}_Data" / f"ISIC_{number}_superpixels.png", 9)
 
 
 def isic2018(raw: Path) -> None:
-    picture(raw / "ISIC2018_Task1-2_Training_Input" / "ISIC_0000000.jpg", 50)
+    write_image_2d(raw / "ISIC2018_Task1-2_Training_Input" / "ISIC_0000000.jpg", 50)
     square(raw / "ISIC2018_Task1_Training_GroundTruth" / "ISIC_0000000_segmentation.png", 3, 5)
     square(raw / "ISIC2018_Task2_Training_GroundTruth_v3" / "ISIC_0000000_attribute_globules.png", 9, 9)
     kinds = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
     lines = ["image," + ",".join(kinds)]
     for number, kind in enumerate((*kinds, "NV")):
-        picture(raw / "ISIC2018_Task3_Training_Input" / f"ISIC_002430{number}.jpg", number)
+        write_image_2d(raw / "ISIC2018_Task3_Training_Input" / f"ISIC_002430{number}.jpg", number)
         lines.append(f"ISIC_002430{number}," + ",".join("1.0" if kind == other else "0.0" for other in kinds))
     text(raw / "ISIC2018_Task3_Training_GroundTruth" / "ISIC2018_Task3_Training_GroundTruth.csv", *lines)
     text(
@@ -101,7 +101,7 @@ def isic2018(raw: Path) -> None:
 def ph2(raw: Path) -> None:
     for name in ("IMD002", "IMD004"):
         folder = raw / "PH2 Dataset images" / name
-        picture(folder / f"{name}_Dermoscopic_Image" / f"{name}.bmp", int(name[3:]))
+        write_image_2d(folder / f"{name}_Dermoscopic_Image" / f"{name}.bmp", int(name[3:]))
         square(folder / f"{name}_lesion" / f"{name}_lesion.bmp", 3, 5)
     text(
         raw / "PH2_dataset.txt",
@@ -113,16 +113,16 @@ def ph2(raw: Path) -> None:
 
 def idrid_seg(raw: Path) -> None:
     for split, number in (("a. Training Set", "01"), ("b. Testing Set", "55")):
-        picture(raw / "1. Original Images" / split / f"IDRiD_{number}.jpg", int(number))
-        truth = raw / "2. All Segmentation Groundtruths" / split
-        square(truth / "3. Hard Exudates" / f"IDRiD_{number}_EX.tif", 3, 5, 76)
-        square(truth / "5. Optic Disc" / f"IDRiD_{number}_OD.tif", 10, 10, 76)
+        write_image_2d(raw / "1. Original Images" / split / f"IDRiD_{number}.jpg", int(number))
+        mask_folder = raw / "2. All Segmentation Groundtruths" / split
+        square(mask_folder / "3. Hard Exudates" / f"IDRiD_{number}_EX.tif", 3, 5, 76)
+        square(mask_folder / "5. Optic Disc" / f"IDRiD_{number}_OD.tif", 10, 10, 76)
     square(raw / "2. All Segmentation Groundtruths" / "a. Training Set" / "2. Haemorrhages" / "IDRiD_01_HE.tif", 9, 9)
 
 
 def idrid_grading(raw: Path) -> None:
     for letter, split, grade in (("a", "Training", 3), ("b", "Testing", 0)):
-        picture(raw / "1. Original Images" / f"{letter}. {split} Set" / "IDRiD_001.jpg", grade)
+        write_image_2d(raw / "1. Original Images" / f"{letter}. {split} Set" / "IDRiD_001.jpg", grade)
         text(
             raw / "2. Groundtruths" / f"{letter}. IDRiD_Disease Grading_{split} Labels.csv",
             "Image name,Retinopathy grade,Risk of macular edema ,,",
@@ -132,7 +132,7 @@ def idrid_grading(raw: Path) -> None:
 
 def diaretdb1(raw: Path) -> None:
     for number in (1, 2):
-        picture(raw / "resources/images/ddb1_fundusimages" / f"image00{number}.png", number)
+        write_image_2d(raw / "resources/images/ddb1_fundusimages" / f"image00{number}.png", number)
         for folder in ("hardexudates", "softexudates", "hemorrhages", "redsmalldots"):
             strength = 255 if folder == "hemorrhages" else 128  # fewer than 75 % of the experts
             square(raw / "resources/images/ddb1_groundtruth" / folder / f"image00{number}.png", 3, 5, strength)
@@ -142,7 +142,7 @@ def diaretdb1(raw: Path) -> None:
 
 def drive(raw: Path) -> None:
     for split, number in (("training", "21"), ("test", "01")):
-        picture(raw / split / "images" / f"{number}_{split}.tif", int(number))
+        write_image_2d(raw / split / "images" / f"{number}_{split}.tif", int(number))
         square(raw / split / "1st_manual" / f"{number}_manual1.gif", 3, 5)
         square(raw / split / "mask" / f"{number}_{split}_mask.gif", 0, 0)
 
@@ -150,16 +150,16 @@ def drive(raw: Path) -> None:
 def busi(raw: Path) -> None:
     folder = raw / "Dataset_BUSI_with_GT"
     for seed, label in enumerate(("benign", "malignant", "normal")):
-        picture(folder / label / f"{label} (1).png", seed)
+        write_image_2d(folder / label / f"{label} (1).png", seed)
         square(folder / label / f"{label} (1)_mask.png", 3, 5, 0 if label == "normal" else 255)
     square(folder / "benign" / "benign (1)_mask_1.png", 15, 20)
-    picture(folder / "benign" / "benign (10).png", 77)
+    write_image_2d(folder / "benign" / "benign (10).png", 77)
     square(folder / "benign" / "benign (10)_mask.png", 3, 5)
 
 
 def busbra(raw: Path) -> None:
     for side in ("l", "r"):
-        picture(raw / "BUSBRA/Images" / f"bus_0001-{side}.png", ord(side))
+        write_image_2d(raw / "BUSBRA/Images" / f"bus_0001-{side}.png", ord(side))
         square(raw / "BUSBRA/Masks" / f"mask_0001-{side}.png", 3, 5)
     text(
         raw / "BUSBRA/bus_data.csv",
@@ -171,8 +171,8 @@ def busbra(raw: Path) -> None:
 
 def brats(raw: Path) -> None:
     folder = raw / "HGG" / "BraTS19_2013_10_1"
-    for number, part in enumerate(("flair", "t1", "t1ce", "t2")):
-        volume(folder / f"{folder.name}_{part}.nii.gz", seed=number)
+    for number, channel in enumerate(("flair", "t1", "t1ce", "t2")):
+        volume(folder / f"{folder.name}_{channel}.nii.gz", seed=number)
     volume(folder / f"{folder.name}_seg.nii.gz", levels(1, 2, 4))
 
 
@@ -250,38 +250,38 @@ def voxels(case: Case, labels: Labels) -> Mapping[str, int]:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_is_prepared_can_be_read_and_means_what_it_should(name: str, tmp_path: Path) -> None:
-    make, labels, channels, wanted = EXPECTED[name]
+def test_prepare_dataset_output_has_expected_cases(name: str, tmp_path: Path) -> None:
+    make, labels, channels, expected = EXPECTED[name]
     make(tmp_path / "raw")
-    ledger = prepare_dataset(name, tmp_path / "raw", tmp_path / "out")
-    assert ledger.counts == {"ok": len(wanted)}, [entry.message for entry in ledger.entries]
-    found = {case.name: case for case in read_cases(tmp_path / "out", channels)}
-    assert found.keys() == wanted.keys()
-    for case, (counts, label, split) in wanted.items():
-        assert found[case].label == label
-        assert found[case].split == split
-        assert list(found[case].images) == channels
-        assert found[case].image.is_symlink()
+    log = prepare_dataset(name, tmp_path / "raw", tmp_path / "out")
+    assert log.counts == {"ok": len(expected)}, [entry.message for entry in log.entries]
+    cases_by_name = {case.name: case for case in read_cases(tmp_path / "out", channels)}
+    assert cases_by_name.keys() == expected.keys()
+    for case, (counts, label, split) in expected.items():
+        assert cases_by_name[case].label == label
+        assert cases_by_name[case].split == split
+        assert list(cases_by_name[case].images) == channels
+        assert cases_by_name[case].image.is_symlink()
         if labels is not None:
-            assert voxels(found[case], labels) == counts
-        for channel in found[case].images.values():
+            assert voxels(cases_by_name[case], labels) == counts
+        for channel in cases_by_name[case].images.values():
             read_image(channel)
 
 
-def test_every_source_but_the_dicom_one_has_an_example_here() -> None:
+def test_expected_covers_all_sources_except_dicom() -> None:
     assert set(SOURCES) - set(EXPECTED) == {"lctsc"}  # tests/data/sources/test_lctsc.py
 
 
-def test_both_sides_of_one_patient_stay_together(tmp_path: Path) -> None:
+def test_prepare_dataset_keeps_a_patients_images_in_one_split(tmp_path: Path) -> None:
     busbra(tmp_path / "raw")
     prepare_dataset("busbra", tmp_path / "raw", tmp_path / "out")
     assert {case.patient for case in read_cases(tmp_path / "out", ["echo"])} == {"1"}
 
 
-def test_brats_of_2023_has_other_names_and_another_number(tmp_path: Path) -> None:
+def test_prepare_dataset_reads_brats_2023_names(tmp_path: Path) -> None:
     folder = tmp_path / "raw" / "BraTS-GLI-00005-001"
-    for number, part in enumerate(("t2f", "t1n", "t1c", "t2w")):
-        volume(folder / f"{folder.name}-{part}.nii.gz", seed=number)
+    for number, channel in enumerate(("t2f", "t1n", "t1c", "t2w")):
+        volume(folder / f"{folder.name}-{channel}.nii.gz", seed=number)
     volume(folder / f"{folder.name}-seg.nii.gz", levels(1, 2, 3))
     prepare_dataset("brats", tmp_path / "raw", tmp_path / "out")
     case = read_cases(tmp_path / "out", ["flair", "t1c"])[0]
@@ -289,7 +289,7 @@ def test_brats_of_2023_has_other_names_and_another_number(tmp_path: Path) -> Non
     assert voxels(case, REGIONS) == {"whole_tumour": 6, "tumour_core": 4, "enhancing": 3}
 
 
-def test_a_broken_file_is_named_and_the_others_go_on(medseg: Command, tmp_path: Path) -> None:
+def test_broken_file_is_logged_and_others_continue(medseg: Command, tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     (tmp_path / "raw/Dataset_BUSI_with_GT/malignant/malignant (1)_mask.png").write_bytes(b"\x89PNG broken")
     result = medseg("data", "prepare", "busi", tmp_path / "raw", tmp_path / "out")
@@ -299,26 +299,26 @@ def test_a_broken_file_is_named_and_the_others_go_on(medseg: Command, tmp_path: 
         assert {row["case"] for row in csv.DictReader(file)} == {"benign_1", "benign_10", "normal_1"}
 
 
-def test_masks_of_other_sizes_are_not_merged(tmp_path: Path) -> None:
+def test_prepare_dataset_with_masks_of_other_size_fails_case(tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     square(tmp_path / "raw/Dataset_BUSI_with_GT/benign/benign (1)_mask_1.png", 1, 1, 255, (10, 10))
-    ledger = prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
-    failed = [entry for entry in ledger.entries if entry.status == "failed"]
+    log = prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
+    failed = [entry for entry in log.entries if entry.status == "failed"]
     assert [entry.case for entry in failed] == ["benign_1"]
     assert "(10, 10)" in failed[0].message
 
 
-def test_duplicates_are_written_down_and_looked_at_where_patients_differ(tmp_path: Path) -> None:
+def test_prepare_dataset_reports_duplicates(tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     folder = tmp_path / "raw" / "Dataset_BUSI_with_GT"
     (folder / "malignant" / "malignant (2).png").write_bytes((folder / "benign" / "benign (1).png").read_bytes())
     square(folder / "malignant" / "malignant (2)_mask.png", 3, 5)
-    ledger = prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
+    log = prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
     assert (tmp_path / "out" / "duplicates.csv").read_text().splitlines()[1:] == ["benign_1,malignant_2,exact,False"]
-    assert {entry.case for entry in ledger.entries if entry.status == "review"} == {"benign_1", "malignant_2"}
+    assert {entry.case for entry in log.entries if entry.status == "review"} == {"benign_1", "malignant_2"}
 
 
-def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> None:
+def test_prepare_dataset_with_invalid_arguments_is_an_error(tmp_path: Path) -> None:
     busi(tmp_path / "raw")
     with pytest.raises(DataError, match="did you mean busi"):
         prepare_dataset("bussi", tmp_path / "raw", tmp_path / "out")
@@ -331,7 +331,7 @@ def test_wrong_names_wrong_folders_and_full_ones_are_said_so(tmp_path: Path) -> 
         prepare_dataset("busi", tmp_path / "raw", tmp_path / "out")
 
 
-def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_dataset_replaces_unfinished_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busi(tmp_path / "raw")
     out, placed = tmp_path / "out", write_case
 
@@ -350,7 +350,7 @@ def test_a_try_that_was_cut_short_does_not_stand_in_the_way(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("theirs", [["images/mine.png"], ["prepare_dataset.csv", "notes.txt"], [".hidden"]])
-def test_what_others_put_into_out_is_left_alone(tmp_path: Path, theirs: list[str]) -> None:
+def test_prepare_dataset_keeps_foreign_files(tmp_path: Path, theirs: list[str]) -> None:
     busi(tmp_path / "raw")
     for name in theirs:
         text(tmp_path / "out" / name, "mine")
@@ -359,7 +359,7 @@ def test_what_others_put_into_out_is_left_alone(tmp_path: Path, theirs: list[str
     assert all((tmp_path / "out" / name).read_text() == "mine\n" for name in theirs)
 
 
-def test_soft_edges_of_a_mask_are_cut_at_half(tmp_path: Path) -> None:
+def test_prepare_dataset_thresholds_soft_masks(tmp_path: Path) -> None:
     drawn = np.zeros((24, 24), np.uint8)
     drawn[6:18, 6:18] = 255
     Image.fromarray(drawn).save(tmp_path / "m.jpg", quality=60)

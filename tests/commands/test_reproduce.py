@@ -1,4 +1,4 @@
-"""A run is repeated to the same weights; what differs is said."""
+"""A run is reproduced with the same weights; differences are reported."""
 
 import json
 import shutil
@@ -27,14 +27,12 @@ def first(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_run_is_repeated_from_its_own_settings_and_split(
-    medseg: Command, first: Path, cohort: Path, tmp_path: Path
-) -> None:
+def test_reproduce_repeats_settings_and_split(medseg: Command, first: Path, cohort: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(cohort, moved)
     result = medseg("reproduce", first, f"data.root={moved}", "--out", tmp_path / "again")
     assert result.status == 0, result.err
-    assert "weights and scores are those of" in result.err
+    assert "weights and scores are equal to those of" in result.err
     outcome = json.loads((tmp_path / "again" / "reproduction.json").read_text())
     assert outcome == {"of": str(first), "equal": True, "weights": [], "metrics": [], "versions": [], "machine": []}
     splits = [
@@ -44,7 +42,7 @@ def test_a_run_is_repeated_from_its_own_settings_and_split(
     open_run(tmp_path / "again")
 
 
-def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_path: Path) -> None:
+def test_reproduce_lists_differences(medseg: Command, first: Path, cohort: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(first, old)
     manifest = json.loads((old / "manifest.json").read_text())
@@ -52,11 +50,11 @@ def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_pa
     manifest["machine"]["device"] = "cpu of another kind"
     manifest["sha256"]["model.safetensors"] = "0" * 64
     (old / "manifest.json").write_text(json.dumps(manifest))
-    found = compare(Run(old), Run(first))
-    assert [pair.what for pair in found["weights"]] == ["model.safetensors"]
-    assert [(pair.what, pair.before) for pair in found["versions"]] == [("numpy", "1.0")]
-    assert [(pair.what, pair.before) for pair in found["machine"]] == [("device", "cpu of another kind")]
-    assert found["metrics"] == []
+    differences = compare(Run(old), Run(first))
+    assert [pair.what for pair in differences["weights"]] == ["model.safetensors"]
+    assert [(pair.what, pair.before) for pair in differences["versions"]] == [("numpy", "1.0")]
+    assert [(pair.what, pair.before) for pair in differences["machine"]] == [("device", "cpu of another kind")]
+    assert differences["metrics"] == []
     images = tmp_path / "images"
     shutil.copytree(cohort, images)
     shutil.copyfile(images / "images" / "lung001.nii.gz", images / "images" / "lung000.nii.gz")
@@ -67,6 +65,6 @@ def test_what_differs_is_said(medseg: Command, first: Path, cohort: Path, tmp_pa
     assert not json.loads((tmp_path / "other" / "reproduction.json").read_text())["equal"]
 
 
-def test_only_places_and_the_executor_may_be_given(first: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"seed: a repetition may be given data.root, data.cache and compute"):
+def test_reproduce_refuses_other_overrides(first: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"seed: only data.root, data.cache and compute"):
         reproduce(Run(first), tmp_path / "again", {"seed": 3})

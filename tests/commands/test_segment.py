@@ -32,14 +32,14 @@ def scans(cohort: Path, tmp_path: Path) -> Path:
     """Three scans in a tree of folders, with a blank and an accent in the names, and one of them is truncated."""
     folder = tmp_path / "my scans"
     (folder / "site é").mkdir(parents=True)
-    found = sorted((cohort / "images").glob("*.nii.gz"))
-    shutil.copy(found[0], folder / "a.nii.gz")
-    shutil.copy(found[1], folder / "site é" / "b.nii.gz")
-    (folder / "broken.nii.gz").write_bytes(found[2].read_bytes()[:-2000])
+    image_files = sorted((cohort / "images").glob("*.nii.gz"))
+    shutil.copy(image_files[0], folder / "a.nii.gz")
+    shutil.copy(image_files[1], folder / "site é" / "b.nii.gz")
+    (folder / "broken.nii.gz").write_bytes(image_files[2].read_bytes()[:-2000])
     return folder
 
 
-def test_a_broken_file_is_named_and_the_others_go_on(
+def test_broken_file_is_logged_and_others_continue(
     medseg: Command, scans: Path, segmenter: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -57,7 +57,9 @@ def test_a_broken_file_is_named_and_the_others_go_on(
     assert json.loads((out / "labels.json").read_text()) == {"right_lung": 1, "left_lung": 2}
 
 
-def test_masks_lie_on_the_grid_of_their_images(medseg: Command, scans: Path, segmenter: Path, tmp_path: Path) -> None:
+def test_segment_masks_have_the_grid_of_their_images(
+    medseg: Command, scans: Path, segmenter: Path, tmp_path: Path
+) -> None:
     image = sitk.DICOMOrient(read_image(scans / "a.nii.gz"), "ASR")
     image.SetOrigin((12.5, -300.0, 77.0))
     turned = tmp_path / "turned" / "t.mha"
@@ -71,7 +73,7 @@ def test_masks_lie_on_the_grid_of_their_images(medseg: Command, scans: Path, seg
     assert mask.GetPixelID() == sitk.sitkUInt8
 
 
-def test_turning_the_volume_does_not_turn_left_into_right(segmenter: Path, cohort: Path) -> None:
+def test_segmenter_of_flipped_volume_keeps_sides(segmenter: Path, cohort: Path) -> None:
     model = Segmenter.from_run(open_run(segmenter), "cpu")
     image = read_image(sorted((cohort / "images").glob("*.nii.gz"))[0])
     straight = sitk.GetArrayFromImage(model({"ct": image}))
@@ -81,13 +83,13 @@ def test_turning_the_volume_does_not_turn_left_into_right(segmenter: Path, cohor
         assert (sitk.GetArrayFromImage(mask) == straight).mean() > 0.999
 
 
-def test_it_learnt_the_lungs(segmenter: Path) -> None:
+def test_train_segmenter_learns_lungs(segmenter: Path) -> None:
     metrics = json.loads((segmenter / "metrics.json").read_text())
     assert metrics["labels"]["right_lung"]["dice"]["mean"] > 0.6
     assert metrics["labels"]["left_lung"]["dice"]["mean"] > 0.6
 
 
-def test_a_4d_sequence_gives_a_4d_mask(segmenter: Path, breathing: Path, tmp_path: Path) -> None:
+def test_segment_of_4d_sequence_gives_4d_mask(segmenter: Path, breathing: Path, tmp_path: Path) -> None:
     files = sorted((breathing / "images").glob("*/*.nii.gz"))[:3]
     sequence = sitk.JoinSeries([sitk.ReadImage(str(file)) for file in files])
     mask = Segmenter.from_run(open_run(segmenter), "cpu")({"ct": sequence})
@@ -106,7 +108,7 @@ def test_a_4d_sequence_gives_a_4d_mask(segmenter: Path, breathing: Path, tmp_pat
         (["scans", "out", "--glob", "a*"], 0, []),
     ],
 )
-def test_exit_status_and_message(
+def test_segment_errors_have_exit_status_and_message(
     medseg: Command, scans: Path, segmenter: Path, tmp_path: Path, arguments: list[str], status: int, words: list[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -139,7 +141,7 @@ def test_segment_folder_until_there_are_cases_does_without_torch(segmenter: Path
     assert done.stdout.split() == ["2", "False"]
 
 
-def test_a_model_of_phantoms_warns_of_other_images(
+def test_segment_with_synthetic_model_warns(
     medseg: Command, scans: Path, segmenter: Path, cohort: Path, tmp_path: Path
 ) -> None:
     warned = medseg("segment", scans, tmp_path / "o1", "--model", segmenter, "--glob", "a*", "--quiet")
@@ -148,8 +150,8 @@ def test_a_model_of_phantoms_warns_of_other_images(
     assert calm.err == ""
 
 
-def test_a_wrong_model_is_refused(medseg: Command, scans: Path, diagnoser: Path, tmp_path: Path) -> None:
-    result = medseg("segment", scans, tmp_path / "out", "--model", diagnoser)
+def test_segment_with_classifier_is_refused(medseg: Command, scans: Path, classifier_run: Path, tmp_path: Path) -> None:
+    result = medseg("segment", scans, tmp_path / "out", "--model", classifier_run)
     assert result.status == 2
     assert "task=segmentation" in result.err
     assert medseg("segment", scans, tmp_path / "out", "--model", tmp_path).status == 2
@@ -167,11 +169,11 @@ def test_the_most_probable_label_wins_on_the_inputs_grid() -> None:
     assert mask[0, 4].tolist() == [1] * 4 + [2] * 4 + [0] * 4
 
 
-def test_inputs_are_never_written_over(medseg: Command, scans: Path, segmenter: Path) -> None:
+def test_segment_into_its_input_is_refused(medseg: Command, scans: Path, segmenter: Path) -> None:
     before = (scans / "a.nii.gz").read_bytes()
     result = medseg("segment", scans, scans, "--model", segmenter)
     assert result.status == 2
-    assert "written over" in result.err
+    assert "overwrite" in result.err
     assert (scans / "a.nii.gz").read_bytes() == before
 
 
@@ -207,7 +209,7 @@ def test_beyond_a_crop_there_is_background() -> None:
 
 
 @pytest.mark.parametrize(("device", "words"), [("gpuu", "must be one of auto, cpu, cuda"), ("cuda", "no GPU")])
-def test_a_device_that_is_not_there_is_said(
+def test_segment_on_missing_device_is_an_error(
     medseg: Command, scans: Path, segmenter: Path, tmp_path: Path, device: str, words: str
 ) -> None:
     import torch

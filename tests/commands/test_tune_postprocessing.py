@@ -33,12 +33,12 @@ def image(*rows: list[int]) -> sitk.Image:
         ([0.5, float("nan")], [0.6, float("nan")], True),
     ],
 )
-def test_a_rule_helps_where_no_label_gets_worse(before: list[float], after: list[float], verdict: bool) -> None:
+def test_improvements_need_no_worse_label(before: list[float], after: list[float], verdict: bool) -> None:
     assert improvements(before, after) is verdict
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_a_stray_piece_costs_dice_and_a_second_true_piece_saves_it(exclusive: bool) -> None:
+def test_scores_fall_with_stray_components(exclusive: bool) -> None:
     labels = Labels({"one": 1}, exclusive)
     stray = [(image([1, 1, 1, 0, 1]), image([1, 1, 1, 0, 0]))]
     assert scores(stray, [], labels)[0] < scores(stray, [KeepLargest()], labels)[0] == 1.0
@@ -56,12 +56,12 @@ def drawn(boxes: Boxes, spacing: tuple[float, ...]) -> sitk.Image:
     array = np.zeros([64] * len(spacing), np.uint8)
     for *corner, edge, label in boxes:
         array[tuple(slice(first, first + edge) for first in corner)] = label
-    made = sitk.GetImageFromArray(array)
-    made.SetSpacing(spacing)
-    return made
+    mask = sitk.GetImageFromArray(array)
+    mask.SetSpacing(spacing)
+    return mask
 
 
-def measured(
+def evaluated_run(
     folder: Path, organ: str, cases: list[tuple[Boxes, Boxes]], sizes: dict[str, int], spacing: tuple[float, ...]
 ) -> Run:
     """A run with predictions and truths; `sizes`: voxels of each label in a training case."""
@@ -72,8 +72,8 @@ def measured(
     write_json(run.file("fingerprint.json"), facts | {"annotated": dict.fromkeys(sizes, 3)})
     run.file("evaluation.csv").write_text("\n".join(["case", *(f"c{number}" for number in range(len(cases)))]))
     for number, pair in enumerate(cases):
-        for place, boxes in zip(("predictions", "truth"), pair, strict=True):
-            write_image(drawn(boxes, spacing), run.file(place) / f"c{number}.nii.gz")
+        for folder_name, boxes in zip(("predictions", "truth"), pair, strict=True):
+            write_image(drawn(boxes, spacing), run.file(folder_name) / f"c{number}.nii.gz")
     return run
 
 
@@ -81,7 +81,7 @@ PLAIN: Boxes = [BODY, SECOND]
 
 
 @pytest.mark.parametrize(
-    ("cases", "kept"),
+    ("cases", "selected"),
     [
         ([([*PLAIN, *SPECKS], PLAIN)] * 2, {"remove_small_components.small_lesion_10": 50}),
         # a true small lesion forbids the greater minimum
@@ -91,33 +91,33 @@ PLAIN: Boxes = [BODY, SECOND]
     ],
     ids=["specks", "small", "true"],
 )
-def test_specks_go_where_none_of_them_is_true(
-    tmp_path: Path, cases: list[tuple[Boxes, Boxes]], kept: dict[str, float]
+def test_tune_postprocessing_selects_minimum_size_for_false_specks(
+    tmp_path: Path, cases: list[tuple[Boxes, Boxes]], selected: dict[str, float]
 ) -> None:
-    run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
-    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == list(kept)
+    run = evaluated_run(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
+    assert tune_postprocessing([run], tmp_path / "chosen.yaml") == list(selected)
     written = yaml.safe_load((tmp_path / "chosen.yaml").read_text())
-    assert [rule["mm2"] for rule in written.values()] == list(kept.values())
+    assert [rule["mm2"] for rule in written.values()] == list(selected.values())
     assert all(rule["labels"] == [1] for rule in written.values())
 
 
-def test_a_minimum_in_a_volume_is_of_its_own_label_in_mm3(tmp_path: Path) -> None:
+def test_tune_postprocessing_of_volumes_uses_mm3_by_label(tmp_path: Path) -> None:
     right: Boxes = [(5, 5, 5, 10, 1), (30, 30, 5, 10, 1)]
     left: Boxes = [(5, 5, 40, 10, 2), (30, 30, 40, 3, 2)]
     cases = [([*right, *left, (50, 50, 5, 3, 1)], [*right, *left])]
-    run = measured(tmp_path / "run", "lung", cases, {"right_lung": 2000, "left_lung": 1027}, (1.0, 1.0, 2.0))
+    run = evaluated_run(tmp_path / "run", "lung", cases, {"right_lung": 2000, "left_lung": 1027}, (1.0, 1.0, 2.0))
     assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["remove_small_components.small_right_lung_10"]
     (rule,) = yaml.safe_load((tmp_path / "chosen.yaml").read_text()).values()
     assert (rule["mm3"], rule["labels"]) == (400, [1])
 
 
-def test_holes_are_filled_once(tmp_path: Path) -> None:
+def test_tune_postprocessing_selects_fill_holes_once(tmp_path: Path) -> None:
     cases: list[tuple[Boxes, Boxes]] = [([*PLAIN, (10, 10, 3, 0)], PLAIN)]
-    run = measured(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
+    run = evaluated_run(tmp_path / "run", "skin", cases, {"lesion": 500}, (1.0, 1.0))
     assert tune_postprocessing([run], tmp_path / "chosen.yaml") == ["fill_holes.holes"]
 
 
-def test_rules_are_chosen_on_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:
+def test_tune_postprocessing_command_uses_held_out_predictions(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     places = [f"data.root={cohort}", f"data.cache={tmp_path / 'cache'}", "segmenter.max_samples=400"]
     plain = [*TINY, *TINY_UNET, *places]
     assert medseg("train", *plain, "postprocess=none", f"run_dir={tmp_path / 'raw'}").status == 0

@@ -34,10 +34,10 @@ from medseg.errors import ConfigError
         (["organ=lung", "task=diagnosis", "organ.classes=[one]"], ["at least two organ.classes"]),
         (["organ=lung", "classifier.n_folds=1"], ["classifier.n_folds=1", "at least 2, or 0 for none"]),
         (["organ=lung", "classifier.alpha=1.0"], ["classifier.alpha=1.0", "between 0 and 1"]),
-        (["organ=skin", "classifier.n_folds=0"], ["a stack learns from folds", "classifier=sequence_lstm"]),
+        (["organ=skin", "classifier.n_folds=0"], ["stacking is trained on folds", "classifier=sequence_lstm"]),
         (["organ=lung", "segmenter.predict.mirror_axes=[x]"], ["lateral pair"]),
         (["organ=skin", "segmenter=otsu", "organ.exclusive_labels=false"], ["classical segmentation cannot overlap"]),
-        (["resume=nowhere"], ["resume=nowhere: no run there"]),
+        (["resume=nowhere"], ["resume=nowhere: not a run folder"]),
         (["organ=lung", "seed"], ["'seed' is not KEY=VALUE"]),
         (["organ=lung", "dataset=none_such"], ["dataset=none_such"]),
     ],
@@ -53,7 +53,7 @@ def test_a_wrong_setting_is_one_message_with_the_way_out(overrides: list[str], w
     assert "\n" not in str(caught.value)
 
 
-def test_a_step_is_removed_and_a_value_is_changed() -> None:
+def test_compose_overrides_remove_steps_and_change_values() -> None:
     values = compose(["organ=lung", "~preprocess.window", "segmenter.network.width=8"]).to_dict()
     assert list(values["preprocess"]) == ["orient", "resample"]
     assert values["segmenter"]["network"]["width"] == 8
@@ -97,7 +97,7 @@ def test_suggestions() -> None:
     assert did_you_mean("qqqq", ["lung"]) == ""
 
 
-def test_choices_are_the_files() -> None:
+def test_group_choices_are_the_files() -> None:
     assert "lung" in group_choices()["organ"]
     assert {"default", "quick"} <= set(group_choices()["trainer"])
 
@@ -105,7 +105,7 @@ def test_choices_are_the_files() -> None:
 @pytest.mark.parametrize(
     "target", ["medseg.segmentation.sliding_window.torch.os.system", "medseg.utils.files.os.getpid"]
 )
-def test_what_a_module_of_ours_imports_is_not_ours(target: str) -> None:
+def test_require_allowed_refuses_imported_names(target: str) -> None:
     with pytest.raises(ConfigError, match="is not allowed"):
         build({"_target_": target})
 
@@ -115,7 +115,7 @@ def test_a_value_that_a_step_refuses_is_one_message() -> None:
         build({"_target_": "medseg.preprocess.intensity.Window", "low": 5, "high": 1})
 
 
-def test_a_trainer_of_ones_own_may_say_only_a_part(tmp_path: Path) -> None:
+def test_compose_completes_a_users_trainer_file(tmp_path: Path) -> None:
     (tmp_path / "trainer").mkdir()
     (tmp_path / "trainer" / "mine.yaml").write_text("max_time: 00:00:00:20\n")
     config = compose(["organ=lung", "trainer=mine"], tmp_path)

@@ -27,7 +27,7 @@ def test_organ_facts_are_read_by_code_or_tried_here() -> None:
     assert set(OTHER) | set(READ_BY_CODE) == set(OrganSettings.model_fields)
 
 
-# a volume, a photograph and an image without colour; a network, one with sizes of its own, none: others read the same
+# a volume, a 2D image and an image without colour; a network, one with sizes of its own, none: others read the same
 @pytest.mark.parametrize("segmenter", ["unet2d", "unet2d_patches", "otsu"])
 @pytest.mark.parametrize("organ", ["lung", "retina", "breast"])
 @pytest.mark.parametrize("fact", OTHER)
@@ -58,7 +58,7 @@ def fields(model: type[BaseModel]) -> set[str]:
     names: set[str] = set()
     for name, field in model.model_fields.items():
         inner = models(field.annotation)
-        names |= {name} if not inner else {part for one in inner for part in fields(one)}
+        names |= {name} if not inner else {key for inner_field in inner for key in fields(inner_field)}
     return names
 
 

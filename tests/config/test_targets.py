@@ -62,11 +62,11 @@ def test_a_foreign_target_is_refused_beside_a_good_one_and_as_a_partial() -> Non
 
 def test_text_that_hydra_would_resolve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "0.5")
-    with pytest.raises(ConfigError, match="stands for another value"):
-        build({"_target_": "medseg.quality.image_checks.Blank", "least": "${oc.env:SECRET}"})
+    with pytest.raises(ConfigError, match="is a reference or a missing value"):
+        build({"_target_": "medseg.quality.image_checks.Blank", "minimum": "${oc.env:SECRET}"})
 
 
-def test_measures_are_taken_as_partials_only() -> None:
+def test_require_allowed_takes_feature_functions_as_partials_only() -> None:
     node = {"_target_": "medseg.features.size.frame_features"}
     assert callable(build({**node, "_partial_": True}))
     with pytest.raises(ConfigError, match="_partial_: true"):
@@ -86,7 +86,7 @@ def test_phantoms_belong_to_the_organ_alone() -> None:
         check_targets(settings)
 
 
-def test_mappings_come_from_the_outermost() -> None:
+def test_iter_mappings_yields_outermost_first() -> None:
     assert [len(node) for node in iter_mappings({"a": [{"b": 1}], "c": 2})] == [2, 1]
     require_allowed({"a": 1}, OWN)
 

@@ -1,4 +1,4 @@
-"""Odd names of public brain MRI."""
+"""Irregular file names of public brain MRI."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from tests.commands.test_prepare_dataset import REGIONS, TISSUE, brats, ibsr18, 
 
 
 def brats2015(folder: Path, seed: int) -> None:
-    for number, part in enumerate(("MR_Flair", "MR_T1", "MR_T1c", "MR_T2")):
-        name = f"VSD.Brain.XX.O.{part}.{54512 + number}"
+    for number, sequence in enumerate(("MR_Flair", "MR_T1", "MR_T1c", "MR_T2")):
+        name = f"VSD.Brain.XX.O.{sequence}.{54512 + number}"
         volume(folder / name / f"{name}.mha", seed=seed + number)
     name = "VSD.Brain_3more.XX.O.OT.54517"
     volume(folder / name / f"{name}.mha", levels(1, 2, 3, 4))
 
 
-def test_brats_of_2015_has_a_folder_for_each_file(tmp_path: Path) -> None:
+def test_read_brats_2015_with_a_folder_per_file(tmp_path: Path) -> None:
     names = ("HGG/brats_tcia_pat153_0002", "HGG/brats_tcia_pat153_0109", "HGG/brats_2013_pat0001_1",
              "LGG/brats_2013_pat0001_1")  # fmt: skip
     for seed, name in enumerate(names):
@@ -37,7 +37,7 @@ def test_brats_of_2015_has_a_folder_for_each_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["W39_1998.09.19_Segm.nii", "SEGMENTATION.nii.gz"])
-def test_a_mask_of_brats_under_an_odd_name(tmp_path: Path, name: str) -> None:
+def test_read_brats_mask_with_irregular_name(tmp_path: Path, name: str) -> None:
     brats(tmp_path / "raw")
     (mask,) = (tmp_path / "raw").rglob("*_seg.nii.gz")
     mask.unlink()
@@ -52,7 +52,7 @@ def test_a_mask_of_brats_under_an_odd_name(tmp_path: Path, name: str) -> None:
     assert "old_segm2.nii" in entry.message
 
 
-def test_ibsr_takes_the_documented_mask(tmp_path: Path) -> None:
+def test_read_ibsr18_takes_the_documented_mask(tmp_path: Path) -> None:
     ibsr18(tmp_path / "raw")
     for number in (1, 2):
         volume(tmp_path / "raw" / f"IBSR_0{number}" / f"IBSR_0{number}_segTRI_fill_ana.nii.gz", levels(3, 3, 3))

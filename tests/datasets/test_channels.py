@@ -1,4 +1,4 @@
-"""Channels of a case that are files of their own, by the ends of their names."""
+"""Channels of a case in separate files, by the suffixes of their names."""
 
 from pathlib import Path
 
@@ -10,28 +10,28 @@ from medseg.data.readers import read_cases
 from medseg.errors import DataError
 
 
-def picture(path: Path) -> Path:
+def write_photo(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4), np.uint8)), str(path))
     return path
 
 
-def test_channels_are_known_by_their_ending_in_any_case(tmp_path: Path) -> None:
+def test_read_cases_channel_suffix_ignores_case(tmp_path: Path) -> None:
     for name in ("p1_FLAIR", "p1_T1c", "p2_flair", "p2_t1c", "p1_seg"):
-        picture(tmp_path / f"{name}.png")
-    found = {case.id: case.images for case in read_cases(tmp_path, ["flair", "t1c"])}
-    assert {name: [path.stem for path in images.values()] for name, images in found.items()} == {
+        write_photo(tmp_path / f"{name}.png")
+    images_by_case = {case.id: case.images for case in read_cases(tmp_path, ["flair", "t1c"])}
+    assert {name: [path.stem for path in images.values()] for name, images in images_by_case.items()} == {
         "p1": ["p1_FLAIR", "p1_T1c"],
         "p2": ["p2_flair", "p2_t1c"],
     }
-    picture(tmp_path / "p1_flair.png")
+    write_photo(tmp_path / "p1_flair.png")
     with pytest.raises(DataError, match="are both channel 'flair' of p1; keep one"):
         read_cases(tmp_path, ["flair", "t1c"])
 
 
 @pytest.mark.parametrize("inside", [".", "images"])
-def test_files_of_no_channel_say_which_names_are_expected(tmp_path: Path, inside: str) -> None:
-    file = picture(tmp_path / inside / "p1.nrrd")
+def test_read_cases_without_channel_suffix_raises_with_names(tmp_path: Path, inside: str) -> None:
+    file = write_photo(tmp_path / inside / "p1.nrrd")
     with pytest.raises(DataError) as caught:
         read_cases(tmp_path, ["flair", "t1c"])
     assert f"{file}: matches none of the channels flair, t1c" in str(caught.value)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from medseg.commands.prepare_dataset import prepare_dataset
 from medseg.data.readers import read_cases
-from tests.commands.test_prepare_dataset import idrid_seg, picture, square
+from tests.commands.test_prepare_dataset import idrid_seg, square, write_image_2d
 
 
 def test_idrid_images_of_other_parts_are_no_segmentation_images(tmp_path: Path) -> None:
     """They would stand there with every lesion absent."""
     idrid_seg(tmp_path / "raw" / "A. Segmentation")
     for part in ("B. Disease Grading", "C. Localization"):
-        picture(tmp_path / "raw" / part / "1. Original Images" / "a. Training Set" / "IDRiD_001.jpg", 7)
+        write_image_2d(tmp_path / "raw" / part / "1. Original Images" / "a. Training Set" / "IDRiD_001.jpg", 7)
     ledger = prepare_dataset("idrid_seg", tmp_path / "raw", tmp_path / "out")
     assert {entry.case for entry in ledger.entries} == {"IDRiD_01", "IDRiD_55"}
 

@@ -13,7 +13,7 @@ from tests.commands.test_prepare_dataset import isic2018, text
 KINDS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 
-def test_isic2018_keeps_the_diagnosis_and_the_lesion(tmp_path: Path) -> None:
+def test_read_isic_2018_keeps_diagnosis_and_lesion(tmp_path: Path) -> None:
     isic2018(tmp_path / "raw")
     prepare_dataset("isic2018", tmp_path / "raw", tmp_path / "out")
     with (tmp_path / "out" / "cases.csv").open() as file:
@@ -27,7 +27,7 @@ def test_isic2018_keeps_the_diagnosis_and_the_lesion(tmp_path: Path) -> None:
     assert mask[5, 3] == 1
 
 
-def test_a_row_without_a_diagnosis_is_not_benign(tmp_path: Path) -> None:
+def test_read_isic_row_without_diagnosis_has_no_label(tmp_path: Path) -> None:
     isic2018(tmp_path / "raw")
     file = tmp_path / "raw" / "ISIC2018_Task3_Training_GroundTruth" / "ISIC2018_Task3_Training_GroundTruth.csv"
     text(file, "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC", "ISIC_0024300,0.0,0.0,0.0,0.0,0.0,0.0,0.0")

@@ -82,9 +82,9 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def test_contours_become_lungs_on_the_grid_of_the_scan(raw: Path, tmp_path: Path) -> None:
-    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
-    assert ledger.counts == {"ok": 1, "failed": 1}
+def test_prepare_dataset_lctsc_draws_lungs_on_the_scan(raw: Path, tmp_path: Path) -> None:
+    case_log = prepare_dataset("lctsc", raw, tmp_path / "out")
+    assert case_log.counts == {"ok": 1, "failed": 1}
     case = read_cases(tmp_path / "out", ["ct"])[0]
     assert (case.name, case.split) == ("LCTSC-Train-S1-001", "train")
     labels = Labels({"right_lung": 1, "left_lung": 2})
@@ -95,34 +95,34 @@ def test_contours_become_lungs_on_the_grid_of_the_scan(raw: Path, tmp_path: Path
         assert len(z) == 2 * 3 * 4
 
 
-def test_a_structure_that_was_not_drawn_is_named(raw: Path, tmp_path: Path) -> None:
-    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
-    failed = next(entry for entry in ledger.entries if entry.status == "failed")
+def test_prepare_dataset_lctsc_missing_structure_fails(raw: Path, tmp_path: Path) -> None:
+    case_log = prepare_dataset("lctsc", raw, tmp_path / "out")
+    failed = next(entry for entry in case_log.entries if entry.status == "failed")
     assert "no structure lung_r" in failed.message
     assert "heart" in failed.message
 
 
 def with_broken_ones(raw: Path) -> dict[str, Path]:
     """Four patients more, each with something wrong: the file that must be named."""
-    found = {}
+    broken_files = {}
     for name in ("garbage-ct", "garbage-slice", "garbage-rt", "no-contours"):
         ct, rt = raw / name / "study" / "ct", raw / name / "study" / "rt" / "1-1.dcm"
         series(ct, name)
         structures(rt, name, ("Lung_R", "Lung_L"))
-        found[name] = {"garbage-ct": ct / "1.dcm", "garbage-slice": ct / "3.dcm"}.get(name, rt)
+        broken_files[name] = {"garbage-ct": ct / "1.dcm", "garbage-slice": ct / "3.dcm"}.get(name, rt)
         if name != "no-contours":
-            found[name].write_bytes(b"<html>404</html>")
-    dataset = pydicom.dcmread(found["no-contours"])
+            broken_files[name].write_bytes(b"<html>404</html>")
+    dataset = pydicom.dcmread(broken_files["no-contours"])
     del dataset.ROIContourSequence[1].ContourSequence
-    dataset.save_as(found["no-contours"])
+    dataset.save_as(broken_files["no-contours"])
     series(raw / "no-rt" / "study" / "ct", "no-rt")
-    return {**found, "no-rt": raw / "no-rt" / "study" / "ct"}
+    return {**broken_files, "no-rt": raw / "no-rt" / "study" / "ct"}
 
 
-def test_a_broken_patient_is_named_and_the_others_go_on(raw: Path, tmp_path: Path) -> None:
+def test_prepare_dataset_lctsc_broken_patient_fails_alone(raw: Path, tmp_path: Path) -> None:
     wrong = with_broken_ones(raw)
-    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
-    messages = {entry.case: entry.message for entry in ledger.entries if entry.status == "failed"}
+    case_log = prepare_dataset("lctsc", raw, tmp_path / "out")
+    messages = {entry.case: entry.message for entry in case_log.entries if entry.status == "failed"}
     assert messages.keys() == {*wrong, "LCTSC-Test-S1-101"}
     for name, file in wrong.items():
         assert str(file) in messages[name]
@@ -131,7 +131,7 @@ def test_a_broken_patient_is_named_and_the_others_go_on(raw: Path, tmp_path: Pat
     assert [case.name for case in read_cases(tmp_path / "out", ["ct"])] == ["LCTSC-Train-S1-001"]
 
 
-def test_where_every_patient_is_broken_the_next_try_is_not_refused(raw: Path, tmp_path: Path) -> None:
+def test_prepare_dataset_lctsc_all_broken_can_be_repeated(raw: Path, tmp_path: Path) -> None:
     file = raw / "LCTSC-Train-S1-001" / "study" / "rt" / "1-1.dcm"
     whole = file.read_bytes()
     file.write_bytes(b"\0" * 200)
@@ -140,21 +140,21 @@ def test_where_every_patient_is_broken_the_next_try_is_not_refused(raw: Path, tm
     assert prepare_dataset("lctsc", raw, tmp_path / "out").counts == {"ok": 1, "failed": 1}
 
 
-def test_endings_in_upper_case(raw: Path, tmp_path: Path) -> None:
+def test_prepare_dataset_lctsc_upper_case_suffixes(raw: Path, tmp_path: Path) -> None:
     for file in list(raw.rglob("*.dcm")):
         file.rename(file.with_suffix(".DCM"))
     assert prepare_dataset("lctsc", raw, tmp_path / "out").counts == {"ok": 1, "failed": 1}
 
 
-def test_contours_of_another_scan_are_no_empty_mask(raw: Path, tmp_path: Path) -> None:
+def test_prepare_dataset_lctsc_contours_of_another_scan_fail(raw: Path, tmp_path: Path) -> None:
     file = raw / "LCTSC-Train-S1-001" / "study" / "rt" / "1-1.dcm"
     dataset = pydicom.dcmread(file)
     for roi in dataset.ROIContourSequence:
         for contour in roi.ContourSequence:
             contour.ContourData = [float(value) + 500 for value in contour.ContourData]
     dataset.save_as(file)
-    ledger = prepare_dataset("lctsc", raw, tmp_path / "out")
-    assert "no contour of lung_r lies in the scan" in ledger.entries[-1].message
+    case_log = prepare_dataset("lctsc", raw, tmp_path / "out")
+    assert "no contour of lung_r lies in the scan" in case_log.entries[-1].message
 
 
 def corners(low: float, high: float) -> FloatArray:
@@ -171,18 +171,18 @@ def disc(centre: float, radius: float) -> npt.NDArray[np.bool_]:
     return (x - centre) ** 2 + (y - centre) ** 2 < radius**2
 
 
-def test_a_pixel_is_inside_where_its_centre_is() -> None:
+def test_within_pixel_is_inside_by_its_centre() -> None:
     square = within([corners(9.5, 19.5)], 40, 40)
     assert square.sum() == 100
     assert square[10:20, 10:20].all()
     assert np.array_equal(within([circle(20, 10.3)], 40, 40), disc(20, 10.3))
-    assert np.array_equal(within([circle(0, 10.3)], 40, 40), disc(0, 10.3))  # cut by the border of the picture
+    assert np.array_equal(within([circle(0, 10.3)], 40, 40), disc(0, 10.3))  # cut by the border of the image
     assert np.array_equal(within([circle(35, 10.3)], 40, 40), disc(35, 10.3))
     assert not within([circle(-30, 10.3)], 40, 40).any()
     assert not within([circle(90, 10.3)], 40, 40).any()
 
 
-def test_a_contour_in_another_is_a_hole() -> None:
+def test_within_inner_contour_is_a_hole() -> None:
     assert np.array_equal(within([circle(20, 10.3), circle(20, 4.2)], 40, 40), disc(20, 10.3) & ~disc(20, 4.2))
     island = [circle(20, 10.3), circle(20, 6.6), circle(20, 3.2)]
     assert np.array_equal(within(island, 40, 40), disc(20, 10.3) & ~disc(20, 6.6) | disc(20, 3.2))
@@ -192,13 +192,13 @@ def test_a_contour_in_another_is_a_hole() -> None:
 
 
 @pytest.mark.parametrize("border", [9.5, 10.0])
-def test_contours_that_touch_keep_what_they_share(border: float) -> None:
+def test_within_touching_contours_keep_shared_pixels(border: float) -> None:
     left = np.array([(4.5, 4.5), (border, 4.5), (border, 14.5), (4.5, 14.5)])
     right = np.array([(border, 4.5), (15.5, 4.5), (15.5, 14.5), (border, 14.5)])
     assert within([left, right], 40, 40).sum() == 11 * 10
 
 
-def test_a_centre_on_an_outline_is_inside_whatever_rounding_says() -> None:
+def test_within_centre_on_outline_is_inside() -> None:
     for noise in (-1e-9, 0, 1e-9):
         assert within([corners(9, 12) + noise], 40, 40).sum() == 16
         assert within([corners(5, 15), corners(9, 12) + noise], 40, 40).sum() == 121 - 4

@@ -18,7 +18,7 @@ def volume(path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 4, 4), np.uint8)), str(path))
 
 
-def test_nnunet_raw_has_numbered_channels(tmp_path: Path) -> None:
+def test_as_source_reads_numbered_channels(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     for name in ("imagesTr/p_1_0000", "imagesTr/p_1_0001", "labelsTr/p_1", "imagesTr/q_0000", "imagesTr/q_0001"):
         volume(tmp_path / f"{name}.nii.gz")
@@ -31,7 +31,7 @@ def test_nnunet_raw_has_numbered_channels(tmp_path: Path) -> None:
         read_cases(tmp_path, ["flair", "t1c"])
 
 
-def test_decathlon_has_one_file_a_case(tmp_path: Path) -> None:
+def test_as_source_decathlon_has_one_file_per_case(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     volume(tmp_path / "imagesTr" / "lung_0001.nii.gz")
     volume(tmp_path / "labelsTr" / "lung_0001.nii.gz")
@@ -40,7 +40,7 @@ def test_decathlon_has_one_file_a_case(tmp_path: Path) -> None:
     assert case.mask is not None
 
 
-def test_without_images_it_says_so(tmp_path: Path) -> None:
+def test_as_source_without_images_raises(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{}")
     with pytest.raises(DataError, match="imagesTr"):
         read_cases(tmp_path, ["ct"])
@@ -63,33 +63,33 @@ def decathlon(root: Path, size: tuple[int, ...] = (4, 3, 6, 5)) -> npt.NDArray[n
     return values
 
 
-def test_decathlon_channels_in_one_file_are_split(tmp_path: Path) -> None:
+def test_prepare_dataset_splits_decathlon_channels(tmp_path: Path) -> None:
     values = decathlon(tmp_path / "raw")
     assert prepare_dataset("nnunet", tmp_path / "raw", tmp_path / "out").counts == {"ok": 1}
     (case,) = read_cases(tmp_path / "out", ["flair", "t1w", "t1gd", "t2w"])
     labels = Labels({"edema": 1})
     truth = read_ground_truth(case, read_image(case.image), labels).mask
     assert np.array_equal(sitk.GetArrayFromImage(truth), values[0] > 128)
-    for file, wanted in zip(case.images.values(), values, strict=True):
+    for file, expected in zip(case.images.values(), values, strict=True):
         image = read_image(file)
         assert image.GetSpacing() == (1.0, 1.5, 2.0)
-        assert np.array_equal(sitk.GetArrayFromImage(image), wanted)
+        assert np.array_equal(sitk.GetArrayFromImage(image), expected)
 
 
-def test_decathlon_channels_in_one_file_name_the_way_out(tmp_path: Path) -> None:
+def test_read_cases_unsplit_decathlon_channels_raise_with_remedy(tmp_path: Path) -> None:
     decathlon(tmp_path)
     for channels in (["flair", "t1c"], ["flair"]):
         with pytest.raises(DataError, match=r"BRATS_001.*medseg data prepare nnunet"):
             read_cases(tmp_path, channels)
 
 
-def test_a_file_of_other_than_the_stated_channels_is_an_error(tmp_path: Path) -> None:
+def test_prepare_dataset_wrong_number_of_channels_fails(tmp_path: Path) -> None:
     decathlon(tmp_path / "raw", (3, 3, 6, 5))
     (entry,) = prepare_dataset("nnunet", tmp_path / "raw", tmp_path / "out").entries
-    assert "BRATS_001.nii.gz: holds 3 volumes for 4 channels (flair, t1w, t1gd, t2w)" in entry.message
+    assert "BRATS_001.nii.gz: has 3 volumes for 4 channels (flair, t1w, t1gd, t2w)" in entry.message
 
 
-def test_red_green_and_blue_of_one_file_are_one_channel(tmp_path: Path) -> None:
+def test_as_source_rgb_file_is_one_channel(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     for folder in ("imagesTr", "labelsTr"):
         (raw / folder).mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_red_green_and_blue_of_one_file_are_one_channel(tmp_path: Path) -> None:
         assert np.array_equal(sitk.GetArrayFromImage(read_image(case.image)), colours)
 
 
-def test_channels_that_are_not_numbered_are_said_so(tmp_path: Path) -> None:
+def test_read_cases_unnumbered_channels_raise(tmp_path: Path) -> None:
     decathlon(tmp_path)
     (tmp_path / "dataset.json").write_text('{"channel_names": ["CT"], "labels": {"liver": 1}}')
     with pytest.raises(DataError, match=r"dataset\.json: must state channels"):

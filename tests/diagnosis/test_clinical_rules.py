@@ -19,7 +19,7 @@ def test_points_follow_the_abcd_rule_by_hand() -> None:
     # 2.0 benign; 2.6 + .8 + 3 + 2.5 = 8.9, the highest there is; 1.3 + .5 + 2 + 1.5 = 5.3 suspicious
     margins = TDS.margins(table)
     assert margins[:, 1] - margins[:, 0] == pytest.approx([2.0 - 5.45, 8.9 - 5.45, 5.3 - 5.45])
-    assert [bool(doubt) for doubt in TDS.doubts(table)] == [False, False, True]
+    assert [bool(doubt) for doubt in TDS.review_reasons(table)] == [False, False, True]
     sheet = TDS.sheet({"m.a": 2, "m.b": 8, "m.c": 6, "m.d": 5})
     assert [row["points"] for row in sheet] == pytest.approx([2.6, 0.8, 3.0, 2.5, 8.9])
 
@@ -32,7 +32,7 @@ def test_points_of_three_classes_are_cut_at_both_limits() -> None:
 def test_an_undefined_measure_gives_no_points() -> None:
     margins = TDS.margins(measures(a=[np.nan], b=[1], c=[1], d=[1]))
     assert np.isnan(margins[0, 1])
-    assert TDS.doubts(measures(a=[np.nan], b=[1], c=[1], d=[1])) == ["the rule says nothing, undefined: m.a"]
+    assert TDS.review_reasons(measures(a=[np.nan], b=[1], c=[1], d=[1])) == ["the rule says nothing, undefined: m.a"]
     with pytest.raises(DataError, match=r"m\.d"):
         TDS.margins(measures(a=[1], b=[1], c=[1]))
 
@@ -60,7 +60,7 @@ def test_grades_from_counts(eye: tuple[float, float, float, float], grade: int) 
     rule = RetinopathyGrade()
     assert rule.grades(eyes(eye)).tolist() == [grade]
     assert rule.margins(eyes(eye)).argmax(axis=1).tolist() == [grade]
-    assert ("cannot exclude proliferative" in rule.doubts(eyes(eye))[0]) == (grade > 0)
+    assert ("cannot exclude proliferative" in rule.review_reasons(eyes(eye))[0]) == (grade > 0)
 
 
 def test_lesions_that_the_segmenter_invents_are_left_out_of_account() -> None:
@@ -73,7 +73,7 @@ def test_lesions_that_the_segmenter_invents_are_left_out_of_account() -> None:
 
 def test_an_eye_without_counts_has_no_grade() -> None:
     assert np.isnan(RetinopathyGrade().grades(eyes((np.nan, 1, 1, 1), (1, np.nan, 0, 0)))).all()
-    assert RetinopathyGrade().doubts(eyes((1, np.nan, 0, 0))) == [
+    assert RetinopathyGrade().review_reasons(eyes((1, np.nan, 0, 0))) == [
         "the rule says nothing, undefined: haemorrhages.count_large"
     ]
     with pytest.raises(DataError, match=r"haemorrhages\.count_large"):
@@ -102,7 +102,7 @@ def test_a_missing_frame_leaves_the_others() -> None:
 def test_exudate_in_the_macula_is_said(near: float, bright: float, said: bool) -> None:
     rule = RetinopathyGrade(false_positives_per_image={"hard_exudates": 1.0})
     table = eyes((5, 2, 0, bright)).assign(**{"hard_exudates.count_macula": near})
-    assert ("macular oedema" in rule.doubts(table)[0]) == said
+    assert ("macular oedema" in rule.review_reasons(table)[0]) == said
 
 
 @pytest.mark.parametrize(
@@ -123,4 +123,4 @@ def test_skin_recipe_follows_the_published_total_dermoscopy_score(
     table = pd.DataFrame({name: [float(value)] for name, value in columns.items()})
     margins = rule.margins(table)
     assert bool(margins[0].argmax() == 1) == malignant
-    assert bool(rule.doubts(table)[0]) == suspicious
+    assert bool(rule.review_reasons(table)[0]) == suspicious

@@ -60,10 +60,10 @@ def test_occlude_sets_only_what_is_named_to_its_mean() -> None:
 
 
 def test_sequence_groups_join_a_feature_with_its_slope() -> None:
-    groups = sequence_groups(sequence(), one_answer=True)
+    groups = sequence_groups(sequence(), single_prediction=True)
     assert [ref.index for ref in groups["a"]] == [0, 2]
     assert list(groups) == ["a", "b", *(f"step {k} of 5" for k in range(1, 6)), *(f"frame {k}" for k in (0, 2, 4, 6))]
-    assert not any(name.startswith("frame") for name in sequence_groups(sequence(), one_answer=False))
+    assert not any(name.startswith("frame") for name in sequence_groups(sequence(), single_prediction=False))
     assert step_refs(Item(sequence().x)) == []
 
 
@@ -90,5 +90,5 @@ def test_occlusion_effects_of_a_logistic_model_are_its_terms() -> None:
         ({"well-known": 0.02}, "well-known +0.02"),
     ],
 )
-def test_describe_effects_names_the_heaviest_with_a_true_minus(effects: dict[str, float], text: str) -> None:
+def test_describe_effects_lists_largest_with_minus_sign(effects: dict[str, float], text: str) -> None:
     assert describe_effects(effects, 2) == text

@@ -29,24 +29,24 @@ ENCODED = [*TINY, "task=diagnosis", "trainer.fraction=0.02", "data.encoder_featu
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_tiles_side_by_side_are_what_the_network_says_of_each(dimensions: int) -> None:
+def test_encode_of_tiles_equals_network_on_each(dimensions: int) -> None:
     torch.manual_seed(0)
     network = UNet(2, 3, dimensions=dimensions, width=4, depth=2).eval()
     patch = (16,) * dimensions
     image = np.random.default_rng(0).normal(size=(2, 24, 40, 24)).astype(np.float32)
-    found = encode(network, [image], Tiling(patch, multiple=4, batch=3), torch.device("cpu"))
+    encoded = encode(network, [image], Tiling(patch, multiple=4, batch=3), torch.device("cpu"))
     padded = np.pad(image, [(0, 0), (0, 0 if dimensions == 2 else 8), (0, 8), (0, 8)])
     with torch.inference_mode():
         if dimensions == 2:
             tile = torch.from_numpy(padded[:, 7, 16:32, 16:32])[None]
-            assert np.allclose(network.encode(tile)[-1][0], found[:, 7, 4:8, 4:8], atol=1e-5)
+            assert np.allclose(network.encode(tile)[-1][0], encoded[:, 7, 4:8, 4:8], atol=1e-5)
         else:
             # the last of the third batch; a norm's sums in 32 bit depend on how a batch lies in memory
             places = [(16, 0, 0), (16, 0, 16), (16, 16, 0)]
             tiles = [padded[:, z : z + 16, y : y + 16, x : x + 16] for z, y, x in places]
-            said = network.encode(torch.from_numpy(np.stack(tiles)))[-1]
-            assert np.allclose(said[2], found[:, 4:8, 4:8, 0:4], atol=1e-5)
-    assert found.shape == (network.shape.widths()[-1], 24 if dimensions == 2 else 8, 12, 8)
+            expected = network.encode(torch.from_numpy(np.stack(tiles)))[-1]
+            assert np.allclose(expected[2], encoded[:, 4:8, 4:8, 0:4], atol=1e-5)
+    assert encoded.shape == (network.shape.widths()[-1], 24 if dimensions == 2 else 8, 12, 8)
 
 
 def test_a_region_gets_the_mean_of_the_cells_it_covers(segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,16 +62,16 @@ def test_a_region_gets_the_mean_of_the_cells_it_covers(segmenter: Path, monkeypa
     regions[4, 0:8, 0:12] = 2  # one cell and half of the next
     coded = sitk.GetImageFromArray(regions)
     coded.CopyInformation(image)
-    one, two, none = encoder.pooled({"ct": image}, coded, 3)
-    assert np.allclose(list(one.values()), cells[:, 2, 1, 2], atol=1e-6)
+    first, two, none = encoder.pooled({"ct": image}, coded, 3)
+    assert np.allclose(list(first.values()), cells[:, 2, 1, 2], atol=1e-6)
     assert np.allclose(list(two.values()), (2 * cells[:, 4, 0, 0] + cells[:, 4, 0, 1]) / 3, atol=1e-6)
     assert np.isnan(list(none.values())).all()
 
 
-def test_fewer_numbers_keep_distances_nearly() -> None:
-    from medseg.inference.encoder import _turn
+def test_projection_nearly_preserves_distances() -> None:
+    from medseg.inference.encoder import _projection
 
-    turn = _turn(256, 16)
+    turn = _projection(256, 16)
     assert np.allclose(turn.T @ turn, np.eye(16))
     points = np.random.default_rng(2).normal(size=(40, 256))
     far = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(40, 1)]
@@ -89,7 +89,7 @@ def test_the_regions_of_slices_are_the_steps_whatever_the_order_of_axes() -> Non
 
 
 @pytest.mark.parametrize("module", [abcd, radial])
-def test_the_regions_of_sectors_part_the_label_as_its_steps_do(module: object) -> None:
+def test_step_regions_of_sectors_equal_profile(module: object) -> None:
     y, x = np.mgrid[:160, :160]
     inside = ((x - 80) / 50) ** 2 + ((y - 80) / 25) ** 2 <= 1
     picture = np.full((160, 160, 3), 200, np.uint8)
@@ -107,9 +107,7 @@ def test_the_regions_of_sectors_part_the_label_as_its_steps_do(module: object) -
     assert np.corrcoef(reach, steps["lesion.radius"])[0, 1] > 0.98
 
 
-def test_a_diagnosis_reads_it_beside_the_measures_and_needs_the_segmenter_no_more(
-    breathing: Path, segmenter: Path, tmp_path: Path
-) -> None:
+def test_classifier_with_encoder_needs_no_segmenter_later(breathing: Path, segmenter: Path, tmp_path: Path) -> None:
     source = tmp_path / "segmenter"
     shutil.copytree(segmenter, source)
     settings = [*ENCODED, f"data.encoder={source}", f"data.root={breathing}"]
@@ -117,40 +115,36 @@ def test_a_diagnosis_reads_it_beside_the_measures_and_needs_the_segmenter_no_mor
     train(compose([*settings, f"run_dir={tmp_path / 'run'}"]))  # the same share and seed part the same patients
     assert held == set(pd.read_csv(tmp_path / "run" / "predictions.csv")["patient"])
     shutil.rmtree(source)
-    measured = pd.read_csv(tmp_path / "run" / "features.csv")
-    names = [name for name in measured if name.startswith("encoder.")]
+    features = pd.read_csv(tmp_path / "run" / "features.csv")
+    names = [name for name in features if name.startswith("encoder.")]
     assert names == [f"encoder.pooled_{k:02d}" for k in range(4)]
-    assert (measured[names].std() > 0).all()
+    assert (features[names].std() > 0).all()
     steps = pd.read_csv(tmp_path / "run" / "features_steps.csv")
     assert steps[names].notna().all(axis=None)
     assert (steps.groupby(["case", "frame"])[names].std() > 0).all(axis=None)
     diagnose_folder(DiagnoseRequest(breathing, tmp_path / "out.csv"), open_run(tmp_path / "run"))
     again = pd.read_csv(tmp_path / "out_features.csv").set_index(["case", "frame"])[names]
-    assert np.allclose(again, measured.set_index(["case", "frame"])[names].loc[again.index], atol=1e-4)
+    assert np.allclose(again, features.set_index(["case", "frame"])[names].loc[again.index], atol=1e-4)
     packed = export_model(open_run(tmp_path / "run"), tmp_path / "run.zip")
     content = packed.read_bytes()
-    assert not [patient for patient in set(measured["patient"]) if patient.encode() in content]
+    assert not [patient for patient in set(features["patient"]) if patient.encode() in content]
     diagnose_folder(DiagnoseRequest(breathing, tmp_path / "packed.csv"), open_run(packed))
     for end in (".csv", "_features.csv"):
         assert (tmp_path / f"packed{end}").read_bytes() == (tmp_path / f"out{end}").read_bytes()
 
 
-def test_a_package_does_not_say_whom_it_learnt_from_so_nothing_is_learnt_on_top(
-    breathing: Path, segmenter: Path, tmp_path: Path
-) -> None:
+def test_load_encoder_of_package_is_refused(breathing: Path, segmenter: Path, tmp_path: Path) -> None:
     packed = export_model(open_run(segmenter), tmp_path / "segmenter.zip")
-    with pytest.raises(ConfigError, match="name the run folder itself"):
+    with pytest.raises(ConfigError, match="use the run folder itself"):
         train(compose([*ENCODED, f"data.encoder={packed}", f"data.root={breathing}", f"run_dir={tmp_path / 'run'}"]))
 
 
-def test_a_segmenter_that_learnt_from_a_reported_patient_is_refused(
-    breathing: Path, segmenter: Path, tmp_path: Path
-) -> None:
-    seen = pd.read_csv(segmenter / "split.csv").query("split == 'train'")["patient"]
+def test_load_encoder_trained_on_held_out_patient_is_refused(breathing: Path, segmenter: Path, tmp_path: Path) -> None:
+    train_patients = pd.read_csv(segmenter / "split.csv").query("split == 'train'")["patient"]
     refused = 0
     for fold in range(2):
         settings = [*ENCODED, f"data.encoder={segmenter}", f"data.root={breathing}", f"run_dir={tmp_path / str(fold)}"]
-        with pytest.raises(ConfigError, match="learnt from") as error:
+        with pytest.raises(ConfigError, match="was trained on") as error:
             train(compose([*settings, "data.n_folds=2", f"data.fold={fold}"]))
-        refused += any(str(patient) in str(error.value) for patient in seen)
+        refused += any(str(patient) in str(error.value) for patient in train_patients)
     assert refused == 2

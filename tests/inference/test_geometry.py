@@ -50,7 +50,7 @@ def test_all_48_orders_of_axes_give_the_same_labels(
     assert (back == straight).mean() >= 0.999
 
 
-def test_there_are_48() -> None:
+def test_orientations_are_48() -> None:
     assert len(set(ORDERS)) == 48
 
 
@@ -74,7 +74,7 @@ def test_oblique_volumes_keep_their_header_in_every_format(
 
 
 @pytest.mark.parametrize("flip", [(False, False), (True, False), (False, True), (True, True)])
-def test_pictures_in_any_direction(model: Segmenter, flip: tuple[bool, bool]) -> None:
+def test_segment_of_2d_images_in_any_direction(model: Segmenter, flip: tuple[bool, bool]) -> None:
     flat = sitk.Image(64, 48, sitk.sitkFloat32) + 40
     flat[10:20, 8:30] = -800
     flat[40:52, 8:30] = -800

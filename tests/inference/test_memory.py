@@ -1,4 +1,4 @@
-"""What a case takes is said before it is read, holds within a factor of 1.5, and tiles are chosen to fit."""
+"""The memory estimate of a case is within a factor of 1.5 of its peak, and tiles are chosen to fit."""
 
 import re
 import subprocess
@@ -76,14 +76,14 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
-    """GB that `medseg segment` took in a process of its own, and what it said before."""
+def peak_and_estimate(image: Path, out: Path, run: Run) -> tuple[float, float]:
+    """Peak GB of `medseg segment` in a new process, and its estimate before."""
     words = [sys.executable, "-m", "medseg", "segment", str(image), str(out), "--model", str(run.path)]
     done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = re.search(r"memory: about ([\d.]+) GB", done.stderr)
-    assert said is not None, done.stderr
-    return int(done.stdout) * 1024 / 1e9, float(said[1])
+    estimate = re.search(r"memory: about ([\d.]+) GB", done.stderr)
+    assert estimate is not None, done.stderr
+    return int(done.stdout) * 1024 / 1e9, float(estimate[1])
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,12 @@ def peak_and_said(image: Path, out: Path, run: Run) -> tuple[float, float]:
     ],
     ids=["coarse", "large-tiles", "3d"],
 )
-def test_what_is_said_is_what_is_taken(tmp_path: Path, overrides: list[str]) -> None:
+def test_memory_estimate_matches_peak(tmp_path: Path, overrides: list[str]) -> None:
     run = random_run(tmp_path, *overrides)
-    peak, said = peak_and_said(write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0)), tmp_path / "out", run)
-    assert peak / 1.5 < said < peak * 1.5, (peak, said)
+    peak, estimate = peak_and_estimate(
+        write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0)), tmp_path / "out", run
+    )
+    assert peak / 1.5 < estimate < peak * 1.5, (peak, estimate)
 
 
 @pytest.mark.torture
@@ -120,9 +122,11 @@ def test_what_is_said_is_what_is_taken(tmp_path: Path, overrides: list[str]) -> 
 )
 def test_512_512_800_with_five_labels_fits_into_three_gigabytes(tmp_path: Path, overrides: list[str]) -> None:
     run = random_run(tmp_path, *overrides)
-    peak, said = peak_and_said(write_ct(tmp_path / "ct.mha", (512, 512, 800), (0.8, 0.8, 1.0)), tmp_path / "out", run)
+    peak, estimate = peak_and_estimate(
+        write_ct(tmp_path / "ct.mha", (512, 512, 800), (0.8, 0.8, 1.0)), tmp_path / "out", run
+    )
     assert peak <= 3.0
-    assert peak / 1.5 < said < peak * 1.5, (peak, said)
+    assert peak / 1.5 < estimate < peak * 1.5, (peak, estimate)
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "ASR", "RIP"])
@@ -139,12 +143,12 @@ def test_the_grid_is_known_from_the_header(tmp_path: Path, orientation: str, spa
     assert memory._prepared(model.prepare.steps["ct"].values(), header) == ready.GetSize()
 
 
-def test_headers_of_pictures_and_of_what_is_none(tmp_path: Path) -> None:
-    picture = sitk.GetImageFromArray(np.zeros((20, 30, 3), np.uint8), isVector=True)
-    sitk.WriteImage(picture, str(tmp_path / "p.png"))
-    found = read_image_header(tmp_path / "p.png")
-    assert found is not None
-    assert (found.size, found.values, found.bytes) == ((30, 20), 3, 1800)
+def test_read_image_header_of_2d_images_and_other_files(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.zeros((20, 30, 3), np.uint8), isVector=True)
+    sitk.WriteImage(image, str(tmp_path / "p.png"))
+    header = read_image_header(tmp_path / "p.png")
+    assert header is not None
+    assert (header.size, header.values, header.bytes) == ((30, 20), 3, 1800)
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
     assert read_image_header(tmp_path / "broken.nii.gz") is None
     (tmp_path / "empty").mkdir()
@@ -180,9 +184,7 @@ def test_too_large_is_one_error_with_numbers_and_ways_out(medseg: Command, tmp_p
         memory.choose_tiling({"": Segmenter.from_run(run, "cpu")}, Case("ct", "ct", {"ct": path}), 1e6)
 
 
-def test_a_container_and_a_job_of_a_cluster_have_bounds_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cgroup_limit_of_container_and_cluster_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups, own = tmp_path / "cgroup", tmp_path / "own"
     assert memory.cgroup_limit(groups, own) == np.inf
     (groups / "slurm/job_7/step_0").mkdir(parents=True)
@@ -198,5 +200,5 @@ def test_a_container_and_a_job_of_a_cluster_have_bounds_of_their_own(
     own.write_text("5:cpu,cpuacct:/docker/c0\n4:memory:/docker/c0\n0::/\n")
     assert memory.cgroup_limit(groups, own) == 1e9
     monkeypatch.setattr(memory, "cgroup_limit", lambda: 1e9)
-    assert memory.memory_limit(None) == memory.MARGIN * 1e9
+    assert memory.memory_limit(None) == memory.FREE_FRACTION * 1e9
     assert memory.memory_limit(5) == 5e9

@@ -29,30 +29,30 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(image, folder / "images" / f"p{number}.png")
         write_image(mask, folder / "masks" / f"p{number}.png")
     for fold in range(2):
-        given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.n_folds=2", f"data.fold={fold}"]
-        train(compose([*given, f"run_dir={folder / f'fold{fold}'}", f"data.cache={folder / 'c'}"]))
+        overrides = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.n_folds=2", f"data.fold={fold}"]
+        train(compose([*overrides, f"run_dir={folder / f'fold{fold}'}", f"data.cache={folder / 'c'}"]))
     return folder
 
 
-def test_each_case_is_segmented_by_the_model_that_never_saw_it(medseg: Command, folds: Path, tmp_path: Path) -> None:
+def test_out_of_fold_uses_the_model_that_held_the_case_out(medseg: Command, folds: Path, tmp_path: Path) -> None:
     shutil.copytree(folds / "images", tmp_path / "in")
     (tmp_path / "in" / "p0.png").rename(tmp_path / "in" / "another_name.png")
     write_image(picture(99)[0], tmp_path / "in" / "new.png")
     models = ["--model", folds / "fold0", "--model", folds / "fold1"]
     assert medseg("segment", tmp_path / "in", tmp_path / "out", *models, "--out-of-fold").status == 0
-    told = pd.read_csv(tmp_path / "out" / "provenance.csv").set_index("case")
-    assert told["out_of_fold"].all()
+    provenance = pd.read_csv(tmp_path / "out" / "provenance.csv").set_index("case")
+    assert provenance["out_of_fold"].all()
     for fold in range(2):
         split = pd.read_csv(folds / f"fold{fold}" / "split.csv").set_index("case")["split"]
         for case, side in split.items():
             name = "another_name" if case == "p0" else case
             if side == "test":
-                assert told.loc[name, "model"].endswith(f"fold{fold}")
-    assert told.loc["new", "why"] == "not in the model's dataset"
+                assert provenance.loc[name, "model"].endswith(f"fold{fold}")
+    assert provenance.loc["new", "why"] == "not in the model's dataset"
     assert (tmp_path / "out" / "p3.png").is_file()
 
 
-def test_segment_out_of_fold_takes_the_digest_that_the_batch_made(
+def test_segment_out_of_fold_uses_the_batchs_digest(
     medseg: Command, folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medseg.inference.out_of_fold.hash_run_input", lambda path: pytest.fail(f"{path} read again"))
@@ -61,11 +61,11 @@ def test_segment_out_of_fold_takes_the_digest_that_the_batch_made(
     assert set(pd.read_csv(tmp_path / "out" / "provenance.csv")["why"]) == {"held out in training"}
 
 
-def test_masks_say_whether_they_are_out_of_fold(medseg: Command, folds: Path, tmp_path: Path) -> None:
+def test_provenance_of_masks_tells_out_of_fold(medseg: Command, folds: Path, tmp_path: Path) -> None:
     models = ["--model", folds / "fold0", "--model", folds / "fold1"]
     assert medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold").status == 0
-    found = provenance_of(tmp_path / "out")
-    assert (found["out_of_fold"], found["masks"], found["models"]) == (True, 6, ["fold0", "fold1"])
+    provenance = provenance_of(tmp_path / "out")
+    assert (provenance["out_of_fold"], provenance["masks"], provenance["models"]) == (True, 6, ["fold0", "fold1"])
     table = pd.read_csv(tmp_path / "out" / "provenance.csv")
     for case, model in zip(
         table["case"], table["model"], strict=True
@@ -78,25 +78,29 @@ def test_masks_say_whether_they_are_out_of_fold(medseg: Command, folds: Path, tm
     assert provenance_of(folds / "masks")["out_of_fold"] is None
 
 
-def test_a_case_that_every_model_saw_fails_by_name_and_the_others_go_on(
-    medseg: Command, folds: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_with_training_case_fails_it_and_continues(medseg: Command, folds: Path, tmp_path: Path) -> None:
     result = medseg("segment", folds / "images", tmp_path, "--model", folds / "fold0", "--out-of-fold")
     assert result.status == 3
     split = pd.read_csv(folds / "fold0" / "split.csv").set_index("case")["split"]
-    ledger = pd.read_csv(tmp_path / "cases.csv").set_index("case")
+    log = pd.read_csv(tmp_path / "cases.csv").set_index("case")
     for case, side in split.items():
-        assert ledger.loc[case, "status"] == ("ok" if side == "test" else "failed")
-    assert set(ledger.loc[ledger["status"] == "failed", "code"]) == {"in-training-set"}
+        assert log.loc[case, "status"] == ("ok" if side == "test" else "failed")
+    assert set(log.loc[log["status"] == "failed", "code"]) == {"in-training-set"}
 
 
-def test_models_of_other_labels_are_no_folds_of_one_recipe(medseg: Command, folds: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    given = ["organ=skin", "organ.colour_channels=1", "preprocess=ultrasound", "segmenter=otsu", f"data.root={folds}"]
-    given += ["data.test_fraction=1.0", f"run_dir={other}", f"data.cache={tmp_path / 'c'}"]
-    done = medseg("train", *given)
+def test_out_of_fold_with_other_labels_is_refused(medseg: Command, folds: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "other"
+    overrides = [
+        "organ=skin",
+        "organ.colour_channels=1",
+        "preprocess=ultrasound",
+        "segmenter=otsu",
+        f"data.root={folds}",
+    ]
+    overrides += ["data.test_fraction=1.0", f"run_dir={run_folder}", f"data.cache={tmp_path / 'c'}"]
+    done = medseg("train", *overrides)
     assert done.status == 0, done.err
-    models = ["--model", folds / "fold0", "--model", other]
+    models = ["--model", folds / "fold0", "--model", run_folder]
     result = medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold")
     assert result.status == 2
     assert "other labels" in result.err
@@ -113,9 +117,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = {"image": [f"e{n}.png" for n in range(8)], "who": [f"{'ABCD'[n // 2]}" for n in range(8)]}
     pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
     for fold in range(2):
-        given = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.n_folds=2", f"data.fold={fold}"]
-        given += ["data.patient_column=who", f"run_dir={folder / f'fold{fold}'}", f"data.cache={folder / 'c'}"]
-        train(compose(given))
+        overrides = ["organ=breast", "segmenter=otsu", f"data.root={folder}", "data.n_folds=2", f"data.fold={fold}"]
+        overrides += ["data.patient_column=who", f"run_dir={folder / f'fold{fold}'}", f"data.cache={folder / 'c'}"]
+        train(compose(overrides))
     return folder
 
 
@@ -134,7 +138,7 @@ def dataset(folder: Path, patients: dict[str, str]) -> Path:
     return folder
 
 
-def told_of(medseg: Command, source: Path, out: Path, *models: Path) -> pd.DataFrame:
+def segment_provenance(medseg: Command, source: Path, out: Path, *models: Path) -> pd.DataFrame:
     """provenance.csv of masks out of fold, by case; blanks are blank."""
     words = [word for model in models for word in ("--model", model)]
     medseg("segment", source, out, *words, "--out-of-fold")
@@ -143,84 +147,78 @@ def told_of(medseg: Command, source: Path, out: Path, *models: Path) -> pd.DataF
     return pd.read_csv(out / "provenance.csv", keep_default_na=False, dtype=str).set_index("case")
 
 
-def test_another_photograph_of_a_patient_goes_to_the_model_that_held_the_patient_out(
+def test_out_of_fold_of_new_image_uses_model_that_held_patient_out(
     medseg: Command, pairs: Path, tmp_path: Path
 ) -> None:
     new = dataset(tmp_path / "in", {"x0": "A", "x1": "B", "x2": "C", "x3": "D", "e0": "Z"})
-    told = told_of(medseg, new, tmp_path / "out", pairs / "fold1", pairs / "fold0")
+    provenance = segment_provenance(medseg, new, tmp_path / "out", pairs / "fold1", pairs / "fold0")
     for name, patient in {"x0": "A", "x1": "B", "x2": "C", "x3": "D"}.items():
-        assert sides(Path(told.loc[name, "model"]))[patient] == "test"
-        assert told.loc[name, "why"] == "its patient was held out in training"
-    assert told.loc["e0", "why"] == "not in the model's dataset"  # of a stated patient, whatever its name
-    assert set(told["out_of_fold"]) == {"True"}
+        assert sides(Path(provenance.loc[name, "model"]))[patient] == "test"
+        assert provenance.loc[name, "why"] == "its patient was held out in training"
+    assert provenance.loc["e0", "why"] == "not in the model's dataset"  # of a stated patient, whatever its name
+    assert set(provenance["out_of_fold"]) == {"True"}
 
 
-def test_another_photograph_of_a_patient_that_every_model_learnt_from_is_refused(
-    medseg: Command, pairs: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_of_new_image_of_training_patient_fails(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     learnt = [name for name, side in sides(pairs / "fold0").items() if side == "train"]
     new = dataset(tmp_path / "in", {f"x{name}": name for name in "ABCD"})
-    told = told_of(medseg, new, tmp_path / "out", pairs / "fold0")
-    assert sorted(told.index) == sorted(f"x{name}" for name in "ABCD" if name not in learnt)
-    ledger = pd.read_csv(tmp_path / "out" / "cases.csv").set_index("case")
+    provenance = segment_provenance(medseg, new, tmp_path / "out", pairs / "fold0")
+    assert sorted(provenance.index) == sorted(f"x{name}" for name in "ABCD" if name not in learnt)
+    log = pd.read_csv(tmp_path / "out" / "cases.csv").set_index("case")
     for name in learnt:
-        assert ledger.loc[f"x{name}", "code"] == "in-training-set"
-        assert f"its patient '{name}'" in ledger.loc[f"x{name}", "message"]
+        assert log.loc[f"x{name}", "code"] == "in-training-set"
+        assert f"its patient '{name}'" in log.loc[f"x{name}", "message"]
 
 
-def test_an_image_saved_anew_is_known_by_its_name(medseg: Command, pairs: Path, tmp_path: Path) -> None:
+def test_out_of_fold_of_resaved_image_uses_its_name(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     for number in range(8):
         write_image(read_image(pairs / "images" / f"e{number}.png"), tmp_path / "in" / f"e{number}.tif")
-    told = told_of(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold1", pairs / "fold0")
-    assert len(told) == 8
-    for name, model in told["model"].items():
+    provenance = segment_provenance(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold1", pairs / "fold0")
+    assert len(provenance) == 8
+    for name, model in provenance["model"].items():
         assert sides(Path(model))["ABCD"[int(str(name)[1]) // 2]] == "test"
 
 
-def test_a_known_image_is_whose_the_models_table_says_whatever_its_file_is_called(
-    medseg: Command, pairs: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_of_known_image_uses_split_table(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     table = pd.read_csv(pairs / "fold0" / "split.csv").set_index("split")["case"]
     (tmp_path / "in").mkdir()
     shutil.copy(pairs / "images" / f"{table['test'].iloc[0]}.png", tmp_path / "in" / f"{table['train'].iloc[0]}.png")
-    told = told_of(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold0")
-    assert list(told["why"]) == ["held out in training"]
+    provenance = segment_provenance(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold0")
+    assert list(provenance["why"]) == ["held out in training"]
     stated = dataset(tmp_path / "stated", {"x": sorted(set(sides(pairs / "fold0")))[0]})
     for name, side in sides(pairs / "fold0").items():
         shutil.copy(pairs / "images" / f"{table['test'].iloc[0]}.png", stated / "images" / "x.png")
         pd.DataFrame({"image": ["x.png"], "who": [name]}).to_csv(stated / "labels.csv", index=False)
-        told = told_of(medseg, stated, tmp_path / f"of_{name}", pairs / "fold0")
-        assert len(told) == (side == "test")  # a stated patient counts beside the image
+        provenance = segment_provenance(medseg, stated, tmp_path / f"of_{name}", pairs / "fold0")
+        assert len(provenance) == (side == "test")  # a stated patient counts beside the image
 
 
-def test_a_package_knows_images_only_and_does_not_vouch_for_others(
-    medseg: Command, pairs: Path, tmp_path: Path
-) -> None:
+def test_out_of_fold_of_unknown_image_with_package_is_unsure(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     packed = export_model(open_run(pairs / "fold0"), tmp_path / "model.zip")
     new = dataset(tmp_path / "in", {"x0": "A", "x1": "Z"})
     held = pd.read_csv(pairs / "fold0" / "split.csv").set_index("split").loc["test", "image"].iloc[0]
     shutil.copy(held, tmp_path / "in/images/held.png")
-    told = told_of(medseg, new, tmp_path / "out", packed)
-    assert (told.loc["held", "out_of_fold"], told.loc["held", "why"]) == ("True", "held out in training")
+    provenance = segment_provenance(medseg, new, tmp_path / "out", packed)
+    assert (provenance.loc["held", "out_of_fold"], provenance.loc["held", "why"]) == ("True", "held out in training")
     for name in ("x0", "x1"):
-        assert told.loc[name, "out_of_fold"] == ""
-        assert "names no patients" in told.loc[name, "why"]
+        assert provenance.loc[name, "out_of_fold"] == ""
+        assert "has no patients" in provenance.loc[name, "why"]
     assert provenance_of(tmp_path / "out")["out_of_fold"] is None
-    whole = told_of(medseg, new, tmp_path / "both", packed, pairs / "fold1")
+    whole = segment_provenance(medseg, new, tmp_path / "both", packed, pairs / "fold1")
     assert Path(whole.loc["x1", "model"]).name == "fold1"  # it can tell
 
 
-def test_images_that_are_gone_are_not_taken_for_unseen(medseg: Command, pairs: Path, tmp_path: Path) -> None:
+def test_out_of_fold_with_missing_training_images_is_unsure(medseg: Command, pairs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pairs / "fold0", tmp_path / "run")
     table = pd.read_csv(run / "split.csv")
     gone = table.index[table["split"] == "train"][0]
     table.loc[gone, "image"] = "/nowhere/x.png"
     table.to_csv(run / "split.csv", index=False)
-    model, sure, why = OutOfFoldPredictor([Run(run)], "cpu").model_for(Case("x", "Z", {"grey": tmp_path / "x.png"}))
-    assert (model, sure, why) == (str(run), None, "not among the model's images, of which 1 are gone")
+    model, sure, reason = OutOfFoldPredictor([Run(run)], "cpu").model_for(Case("x", "Z", {"grey": tmp_path / "x.png"}))
+    assert (model, sure, reason) == (str(run), None, "not among the model's images, of which 1 are gone")
 
 
-def test_an_image_on_two_sides_counts_as_learnt_from(pairs: Path, tmp_path: Path) -> None:
+def test_split_of_image_in_two_splits_is_training(pairs: Path, tmp_path: Path) -> None:
     run = shutil.copytree(pairs / "fold0", tmp_path / "run")
     table = pd.read_csv(run / "split.csv")
     both = table.drop_duplicates("split")
@@ -230,31 +228,29 @@ def test_an_image_on_two_sides_counts_as_learnt_from(pairs: Path, tmp_path: Path
         assert set(Run(run).sides().values()) == {"train"}
 
 
-def test_a_diagnosis_says_which_masks_it_learns_from(
-    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_describe_mask_source_names_origin(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn, bare = Case("x", "A", {"grey": pairs}, mask=pairs), Case("x", "A", {"grey": pairs})
     masks, data = tmp_path / "masks", tmp_path / "data"
     for folder in (masks, data):
         folder.mkdir()
-    given = compose(["organ=breast", "task=diagnosis", f"data.root={data}", f"data.masks={masks}"])
-    assert describe_mask_source(given, [drawn]) == "given, origin unknown"
+    config = compose(["organ=breast", "task=diagnosis", f"data.root={data}", f"data.masks={masks}"])
+    assert describe_mask_source(config, [drawn]) == "given, origin unknown"
     assert "masks: given, origin unknown." in capsys.readouterr().err
-    for said, words in {
+    for out_of_fold, words in {
         "True,": "origin unknown",
-        "True,False": "of a model that saw some of these patients",
+        "True,False": "of a model trained on some of these patients",
         "True,True": "out of fold",
     }.items():
-        table = pd.DataFrame({"case": ["x", "y"], "model": "m", "out_of_fold": said.split(",")})
+        table = pd.DataFrame({"case": ["x", "y"], "model": "m", "out_of_fold": out_of_fold.split(",")})
         table.to_csv(masks / "provenance.csv", index=False)
-        assert describe_mask_source(given, [drawn]) == f"given, {words}"
+        assert describe_mask_source(config, [drawn]) == f"given, {words}"
         assert (f"masks: given, {words}" in " ".join(capsys.readouterr().err.split())) is (words != "out of fold")
-    own = compose(["organ=breast", "task=diagnosis", f"data.root={data}"])
-    assert describe_mask_source(own, [drawn, bare]) == "the dataset's own outlines"
+    own_config = compose(["organ=breast", "task=diagnosis", f"data.root={data}"])
+    assert describe_mask_source(own_config, [drawn, bare]) == "the dataset's own outlines"
     assert "the dataset's own outlines" in " ".join(capsys.readouterr().err.split())
-    assert describe_mask_source(own, [bare]) == "none: whole images"
+    assert describe_mask_source(own_config, [bare]) == "none: whole images"
     assert not capsys.readouterr().err
     (data / "features.csv").write_text("case\nx\n")
-    assert "measured before" in describe_mask_source(given, [bare])
+    assert "features read from" in describe_mask_source(config, [bare])
     (data / "fingerprint.json").write_text('{"masks": {"out_of_fold": true}}')  # a run's, whose table is read again
-    assert describe_mask_source(given, [bare]) == "given, out of fold"
+    assert describe_mask_source(config, [bare]) == "given, out of fold"

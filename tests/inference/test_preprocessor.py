@@ -5,7 +5,7 @@ from medseg.config.compose import compose
 from medseg.inference.preprocessor import Preprocessor
 
 
-def test_channels_whose_fields_differ_come_out_on_one_grid() -> None:
+def test_preprocessor_of_differing_fields_gives_one_grid() -> None:
     """A brain that reaches further in one channel than in the other: crops differ, what lies on top of it does not."""
     _, y, x = np.indices((20, 60, 60))
     wide, narrow = (np.hypot(y - 30, x - 30) < radius for radius in (24, 20))

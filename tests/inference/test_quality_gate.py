@@ -32,61 +32,63 @@ def odd(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ledger(file: Path) -> pd.DataFrame:
+def read_log(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, keep_default_na=False).set_index("case")
 
 
-def test_a_strange_image_is_segmented_for_review_and_strict_refuses_it(
+def test_segment_of_unusual_image_needs_review_or_fails(
     medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
-    looks = open_run(segmenter).read_json("fingerprint.json")["looks"]["ct"]
-    assert looks["cases"] == 4
+    stats = open_run(segmenter).read_json("fingerprint.json")["looks"]["ct"]
+    assert stats["cases"] == 4
     assert medseg("segment", odd, tmp_path / "out", "--model", segmenter).status == 0
-    found = ledger(tmp_path / "out" / "cases.csv")
-    assert dict(found["status"]) == {"good": "ok", "shifted": "review", "unit": "review"}
+    log = read_log(tmp_path / "out" / "cases.csv")
+    assert dict(log["status"]) == {"good": "ok", "shifted": "review", "unit": "review"}
     spacing = max(read_image(odd / "unit.nii.gz").GetSpacing())
-    low, high = looks["ranges"]["spacing_coarsest"]
-    assert f"coarsest spacing {spacing:.0f} mm, trained on {low:.3g}–{high:.3g}" in found.loc["unit", "message"]
-    assert "of its values" in found.loc["shifted", "message"]
+    low, high = stats["ranges"]["spacing_coarsest"]
+    assert f"coarsest spacing {spacing:.0f} mm, trained on {low:.3g}–{high:.3g}" in log.loc["unit", "message"]
+    assert "of its values" in log.loc["shifted", "message"]
     assert medseg("segment", odd, tmp_path / "strict", "--model", segmenter, "--fail-on-quality").status == 3
-    found = ledger(tmp_path / "strict" / "cases.csv")
-    assert dict(found["status"]) == {"good": "ok", "shifted": "failed", "unit": "failed"}
-    assert set(found.loc[["shifted", "unit"], "code"]) == {"quality"}
+    log = read_log(tmp_path / "strict" / "cases.csv")
+    assert dict(log["status"]) == {"good": "ok", "shifted": "failed", "unit": "failed"}
+    assert set(log.loc[["shifted", "unit"], "code"]) == {"quality"}
 
 
-def test_each_model_of_a_panel_has_its_say(medseg: Command, segmenter: Path, odd: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(segmenter, other)
-    run = open_run(other)
+def test_quality_warnings_of_several_models_name_the_model(
+    medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
+) -> None:
+    other_run = tmp_path / "other"
+    shutil.copytree(segmenter, other_run)
+    run = open_run(other_run)
     content = run.read_json("fingerprint.json")
     content["looks"]["ct"]["ranges"]["spacing_coarsest"] = [0.5, 0.6]
     run.file("fingerprint.json").write_text(json.dumps(content))
     run.seal(datetime.now(UTC))
-    models = ["--model", segmenter, "--model", other]
+    models = ["--model", segmenter, "--model", other_run]
     assert medseg("segment", odd / "good.nii.gz", tmp_path / "out", *models).status == 0
-    message = ledger(tmp_path / "out" / "cases.csv").loc["good", "message"]
+    message = read_log(tmp_path / "out" / "cases.csv").loc["good", "message"]
     assert message.startswith("other: ct: coarsest spacing ")
     assert message.endswith("trained on 0.5–0.6")
 
 
-def test_a_diagnosis_compares_with_its_own_training_images_and_the_segmenters(
-    medseg: Command, diagnoser: Path, segmenter: Path, odd: Path, tmp_path: Path
+def test_diagnose_checks_both_models_image_statistics(
+    medseg: Command, classifier_run: Path, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
-    assert open_run(diagnoser).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
-    given = [odd, tmp_path / "out.csv", "--model", diagnoser, "--segmenter", segmenter]
-    assert medseg("diagnose", *given).status == 0
-    found = ledger(tmp_path / "out_cases.csv")
-    assert found.loc["good", "message"].startswith("one frame alone")  # nothing against the image itself
-    assert dict(found["status"]) == {"good": "review", "shifted": "review", "unit": "review"}
-    assert "spacing" in found.loc["unit", "message"]
-    given[1] = tmp_path / "strict.csv"
-    assert medseg("diagnose", *given, "--fail-on-quality").status == 3
-    found = ledger(tmp_path / "strict_cases.csv")
-    assert dict(found["code"]) == {"good": "review", "shifted": "quality", "unit": "quality"}
-    assert found.loc["shifted", "message"].count("look like HU + 1000") == 1  # both gates say so
+    assert open_run(classifier_run).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
+    arguments = [odd, tmp_path / "out.csv", "--model", classifier_run, "--segmenter", segmenter]
+    assert medseg("diagnose", *arguments).status == 0
+    log = read_log(tmp_path / "out_cases.csv")
+    assert log.loc["good", "message"].startswith("single frame")  # nothing against the image itself
+    assert dict(log["status"]) == {"good": "review", "shifted": "review", "unit": "review"}
+    assert "spacing" in log.loc["unit", "message"]
+    arguments[1] = tmp_path / "strict.csv"
+    assert medseg("diagnose", *arguments, "--fail-on-quality").status == 3
+    log = read_log(tmp_path / "strict_cases.csv")
+    assert dict(log["code"]) == {"good": "review", "shifted": "quality", "unit": "quality"}
+    assert log.loc["shifted", "message"].count("look like HU + 1000") == 1  # both gates say so
 
 
-def test_a_run_without_a_record_says_so_once_and_checks_nothing(
+def test_quality_gate_without_statistics_warns_once(
     medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
     old = tmp_path / "old"
@@ -97,11 +99,11 @@ def test_a_run_without_a_record_says_so_once_and_checks_nothing(
     run.file("fingerprint.json").write_text(json.dumps(content))
     run.seal(datetime.now(UTC))
     result = medseg("segment", odd, tmp_path / "out", "--model", old)
-    assert result.err.count("it is not recorded what its training images were like") == 1
-    assert ledger(tmp_path / "out" / "cases.csv").loc["unit", "status"] == "ok"
+    assert result.err.count("has no statistics of its training images") == 1
+    assert read_log(tmp_path / "out" / "cases.csv").loc["unit", "status"] == "ok"
 
 
-def test_it_is_left_out_as_any_check_is(cohort: Path) -> None:
+def test_quality_gate_without_ood_check_skips_it(cohort: Path) -> None:
     image = read_image(sorted((cohort / "images").iterdir())[0])
     far = {"ct": {"cases": 9, "contrast": 1.0, "ranges": {"axes": (2, 2), "components": (3, 3)}}}
     with_it = QualityGate(compose(["organ=lung"]), far)
@@ -118,18 +120,18 @@ def test_it_is_left_out_as_any_check_is(cohort: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("looks", [[], {"ct": {}}, {"ct": {"cases": 1, "contrast": 1, "ranges": {"axes": [2]}}}, {
+@pytest.mark.parametrize("stats", [[], {"ct": {}}, {"ct": {"cases": 1, "contrast": 1, "ranges": {"axes": [2]}}}, {
     "ct": {"cases": 1, "contrast": "x", "ranges": {"axes": [2, 2], "components": [1, 1]}}}])  # fmt: skip
-def test_a_broken_record_is_a_broken_model(
-    medseg: Command, segmenter: Path, odd: Path, tmp_path: Path, looks: Any
+def test_quality_gate_with_invalid_statistics_is_model_error(
+    medseg: Command, segmenter: Path, odd: Path, tmp_path: Path, stats: Any
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(segmenter, broken)
     run = open_run(broken)
-    run.file("fingerprint.json").write_text(json.dumps({"synthetic": True, "looks": looks}))
+    run.file("fingerprint.json").write_text(json.dumps({"synthetic": True, "looks": stats}))
     run.seal(datetime.now(UTC))
-    if not looks:
-        assert QualityGate.of_run(run, compose(["organ=lung"])).looks == {}
+    if not stats:
+        assert QualityGate.of_run(run, compose(["organ=lung"])).stats == {}
         return
     result = medseg("segment", odd, tmp_path / "out", "--model", broken)
     assert result.status == ModelError.exit_status

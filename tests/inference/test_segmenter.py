@@ -24,13 +24,13 @@ def counts(mask: sitk.Image) -> tuple[int, int]:
     return int(LABELS.layer(array, "whole").sum()), int(LABELS.layer(array, "core").sum())
 
 
-def test_overlapping_labels_keep_what_lies_in_another() -> None:
+def test_postprocess_of_overlapping_labels_keeps_overlap() -> None:
     assert counts(coded()) == (40, 8)
     assert counts(postprocess(coded(), [Inside(inner=2, outer=1)], LABELS)) == (40, 4)
     assert counts(postprocess(coded(), [KeepLargest()], LABELS)) == (36, 4)
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_the_order_of_rules_counts(cut: bool) -> None:
+def test_postprocess_applies_steps_in_order(cut: bool) -> None:
     cleaned = postprocess(coded(), [KeepLargest([1]), Inside(inner=2, outer=1, cut=cut)], LABELS)
     assert counts(cleaned) == (36, 4)

@@ -1,4 +1,4 @@
-"""What is said of sequences whose signal, states and reasons are known."""
+"""Results of sequences with known signal, states and explanations."""
 
 import json
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ NAMES = ("lung.volume_ml", "lung.mean_hu")
 
 
 class Seen:
-    """A network that reads the first measure, and of the slices the third alone."""
+    """A network that reads only the first feature, and of the slices only the third."""
 
     def __init__(self, per: str = "frame") -> None:
         self.per = per
@@ -43,22 +43,24 @@ class Seen:
         return Prediction(np.stack([1 - p, p], axis=1).astype(np.float32), x[:, 0].astype(np.float32))
 
 
-def diagnoser(per: str = "frame", steps: tuple[str, ...] = (), names: tuple[str, ...] = NAMES) -> SequenceClassifier:
-    inputs = FeatureSchema(("exhale", "inhale"), names, steps, 4, "", per, True, None)  # type: ignore[arg-type]
+def make_classifier(
+    per: str = "frame", steps: tuple[str, ...] = (), names: tuple[str, ...] = NAMES
+) -> SequenceClassifier:
+    schema = FeatureSchema(("exhale", "inhale"), names, steps, 4, "", per, True, None)  # type: ignore[arg-type]
     forecast = SimpleNamespace(horizon=Horizon(0.5, 4, 0.25))
     cohort = {"lung.volume_ml": {"mean": 2900.0, "sd": 120.0}}
-    return SequenceClassifier(inputs, Seen(per), None, forecast, None, cohort)  # type: ignore[arg-type]
+    return SequenceClassifier(schema, Seen(per), None, forecast, None, cohort)  # type: ignore[arg-type]
 
 
 def records(table: Tables, found: pd.DataFrame) -> list[dict[str, Any]]:
-    made = diagnoser()
-    context = SequenceContext(made.cohort, made.forecast.horizon, made.schema.sees_the_future)
-    predictions = from_table(found, made.classes, [made.final_model])
-    return sequence_records(made.schema.raw(table), predictions, [""], context)
+    model = make_classifier()
+    context = SequenceContext(model.cohort, model.forecast.horizon, model.schema.sees_the_future)
+    predictions = from_table(found, model.classes, [model.final_model])
+    return sequence_records(model.schema.raw(table), predictions, [""], context)
 
 
-def attribution(made: SequenceClassifier, of: FeatureSequence) -> str:
-    return made.explain(of)
+def attribution(model: SequenceClassifier, of: FeatureSequence) -> str:
+    return model.explain(of)
 
 
 def tables(case: str = "a") -> Tables:
@@ -70,25 +72,25 @@ def tables(case: str = "a") -> Tables:
     )
 
 
-def said(part: pd.DataFrame) -> pd.DataFrame:
+def predictions_of(frames: pd.DataFrame) -> pd.DataFrame:
     """A signal as it is in truth, forecasts: one perfect, one always the mean, and one that holds."""
-    scaled = (part["signal"] - part["signal"].mean()) / part["signal"].std(ddof=0)
+    scaled = (frames["signal"] - frames["signal"].mean()) / frames["signal"].std(ddof=0)
     later = np.interp(TIMES + 0.5, TIMES, scaled)
-    found = part[["case", "patient", "frame", "time", "label", "signal"]].assign(
-        predicted=part["label"], probability=0.9, signal_predicted=scaled
+    predictions = frames[["case", "patient", "frame", "time", "label", "signal"]].assign(
+        predicted=frames["label"], probability=0.9, signal_predicted=scaled
     )
-    return found.assign(signal_forecast=later, signal_forecast_linear=0.0, signal_forecast_hold=scaled)
+    return predictions.assign(signal_forecast=later, signal_forecast_linear=0.0, signal_forecast_hold=scaled)
 
 
-def test_numbers_of_a_known_sequence() -> None:
+def test_sequence_records_of_known_sequence_have_its_values() -> None:
     table = tables()
-    found = said(table.frames)
-    found.loc[found.index[:16], "predicted"] = "exhale"
-    (sheet,) = records(table, found)
+    predictions = predictions_of(table.frames)
+    predictions.loc[predictions.index[:16], "predicted"] = "exhale"
+    (sheet,) = records(table, predictions)
     assert json.loads(json.dumps(sheet, allow_nan=False)) == sheet
     assert (sheet["case"], sheet["frames"]) == ("a", 160)
     assert sum(sheet["states"].values()) == 160
-    wrong = (found["label"] != found["predicted"]).mean()
+    wrong = (predictions["label"] != predictions["predicted"]).mean()
     assert sheet["accuracy"] == {"lstm": pytest.approx(1 - wrong)}
     for name in ("truth", "lstm"):
         assert sheet["signal"][name]["period_s"] == pytest.approx(4, rel=0.01)
@@ -107,10 +109,12 @@ def test_numbers_of_a_known_sequence() -> None:
     assert (density["value"], density["mean"]) == (pytest.approx(-750), None)
 
 
-def test_nothing_known_of_the_truth_is_null_and_no_number() -> None:
+def test_sequence_records_without_truth_have_null() -> None:
     frames = tables().frames.assign(label=None, signal=np.nan)
-    found = said(tables().frames).assign(label=None, signal=np.nan).drop(columns=["signal_forecast_hold"])
-    (sheet,) = records(Tables(frames, None), found)
+    predictions = (
+        predictions_of(tables().frames).assign(label=None, signal=np.nan).drop(columns=["signal_forecast_hold"])
+    )
+    (sheet,) = records(Tables(frames, None), predictions)
     assert sheet["accuracy"] == {}
     assert set(sheet["signal"]) == {"lstm"}
     assert sheet["forecast"]["nrmse"] == {"lstm": None, "linear": None}
@@ -124,31 +128,31 @@ def sequence(steps: int = 0) -> FeatureSequence:
     return FeatureSequence("a", "a", np.arange(12.0), unknown, x, known, NAMES, (None,) * 12, unknown, inner, names)
 
 
-def test_what_the_network_reads_moved_it_and_nothing_else() -> None:
-    assert attribution(diagnoser(), sequence()).startswith("lung.volume_ml +")
-    assert "mean_hu" not in attribution(diagnoser(), sequence())
-    found = attribution(diagnoser(steps=("area",)), sequence(4))
-    assert "step 3 of 4" in found
-    assert "step 1" not in found
+def test_explain_lists_only_features_that_the_network_reads() -> None:
+    assert attribution(make_classifier(), sequence()).startswith("lung.volume_ml +")
+    assert "mean_hu" not in attribution(make_classifier(), sequence())
+    explanation = attribution(make_classifier(steps=("area",)), sequence(4))
+    assert "step 3 of 4" in explanation
+    assert "step 1" not in explanation
 
 
-def test_an_explanation_asks_of_changed_sequences_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, one = diagnoser(), sequence()
-    known = made.network.predict(Item(one.x)).probabilities
+def test_explain_with_probabilities_predicts_only_occluded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, one = make_classifier(), sequence()
+    known = model.network.predict(Item(one.x)).probabilities
     asked: list[np.ndarray] = []
     predict = Seen.predict
     monkeypatch.setattr(Seen, "predict", lambda self, item: asked.append(item.x) or predict(self, item))
-    assert made.explain(one, known) == attribution(diagnoser(), one)
+    assert model.explain(one, known) == attribution(make_classifier(), one)
     assert len(asked) == len(NAMES) + len(NAMES) + 1  # the second time the answers themselves were asked for, too
 
 
-def test_of_one_answer_for_the_whole_the_frames_that_moved_it_are_named() -> None:
-    found = attribution(diagnoser("sequence"), sequence())
-    assert "frame 11" in found
-    assert "frame 10" not in found
+def test_explain_of_single_prediction_lists_frames() -> None:
+    predictions = attribution(make_classifier("sequence"), sequence())
+    assert "frame 11" in predictions
+    assert "frame 10" not in predictions
 
 
-def test_the_cohort_is_that_of_cases_not_of_frames() -> None:
+def test_cohort_statistics_average_cases_not_frames() -> None:
     frames = pd.DataFrame({"case": ["a"] * 3 + ["b"], "m": [1.0, 2.0, 3.0, 6.0], "gone": [np.nan] * 4})
     assert cohort_statistics(frames, ["m", "gone"]) == {
         "m": {"mean": 4.0, "sd": 2.0},
@@ -156,13 +160,13 @@ def test_the_cohort_is_that_of_cases_not_of_frames() -> None:
     }
 
 
-def test_a_forecast_is_judged_where_the_truth_goes_on() -> None:
-    part = said(tables().frames)
+def test_forecast_errors_use_frames_with_later_truth() -> None:
+    part = predictions_of(tables().frames)
     part.loc[part.index[-40:], "signal_forecast"] = np.nan
     predictions = from_table(part, ["exhale", "inhale"], ["lstm"])
     assert forecast_errors(predictions, Horizon(0.5, 4, 0.25))["lstm"] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_look_back_is_called_one() -> None:
+def test_forecast_facts_of_retrospective_features_say_so() -> None:
     facts = forecast_facts(Horizon(0.5, 4, 0.25), sees_the_future=True)
     assert facts == {"ahead_s": 0.5, "sees_the_future": True, "read": RETROSPECTIVE_NOTE}

@@ -1,4 +1,4 @@
-"""Images made of arrays, and what lies on one grid."""
+"""Images from arrays, and the check for a common grid."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def placed(*size: int) -> sitk.Image:
 
 
 @pytest.mark.parametrize(("size", "colours"), [((5, 4), ()), ((5, 4), (3,)), ((5, 4, 3), ()), ((5, 4, 3), (2,))])
-def test_from_array_keeps_values_and_takes_the_place(size: tuple[int, ...], colours: tuple[int, ...]) -> None:
+def test_from_array_keeps_values_and_copies_geometry(size: tuple[int, ...], colours: tuple[int, ...]) -> None:
     like = placed(*size)
     array = np.random.default_rng(0).random((*size[::-1], *colours)).astype(np.float32)
     made = from_array(array, like)
@@ -25,13 +25,13 @@ def test_from_array_keeps_values_and_takes_the_place(size: tuple[int, ...], colo
     assert (made.GetSpacing(), made.GetOrigin()) == (like.GetSpacing(), like.GetOrigin())
 
 
-def test_require_same_grid_says_what_differs_and_what_to_do() -> None:
-    one, other = placed(5, 4, 3), placed(5, 4, 3)
-    require_same_grid(one, other)
-    other.SetOrigin((9.0, 2.0, 5.0))
+def test_require_same_grid_message_has_difference_and_remedy() -> None:
+    a, b = placed(5, 4, 3), placed(5, 4, 3)
+    require_same_grid(a, b)
+    b.SetOrigin((9.0, 2.0, 5.0))
     with pytest.raises(ImageError, match=r"^image and mask: the origins differ: .*; resample the mask onto") as caught:
-        require_same_grid(one, other)
+        require_same_grid(a, b)
     assert caught.value.code == "grid-mismatch"
     with pytest.raises(ImageError, match=r"^two: the sizes differ: .* voxels$") as caught:
-        require_same_grid(one, placed(5, 4, 2), "two", "", "image-grid")
+        require_same_grid(a, placed(5, 4, 2), "two", "", "image-grid")
     assert caught.value.code == "image-grid"

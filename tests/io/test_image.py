@@ -64,7 +64,7 @@ def test_volume_keeps_pixels_and_oblique_geometry(tmp_path: Path, suffix: str, d
 
 
 @pytest.mark.parametrize("suffix", VOLUMES)
-def test_4d_survives(tmp_path: Path, suffix: str) -> None:
+def test_write_then_read_4d_keeps_all(tmp_path: Path, suffix: str) -> None:
     image = volume(dimension=4)
     write_image(image, tmp_path / f"a{suffix}")
     back = read_image(tmp_path / f"a{suffix}")
@@ -96,7 +96,7 @@ def test_16_bit_photo(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(pixels(read_image(tmp_path / f"a{suffix}")), array)
 
 
-def test_printing_resolution_of_a_jpeg_does_not_part_it_from_its_mask(tmp_path: Path) -> None:
+def test_read_image_ignores_printing_resolution_of_jpeg(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.Image(4, 4, sitk.sitkUInt8), str(tmp_path / "a.jpg"))
     data = bytearray((tmp_path / "a.jpg").read_bytes())
     density = data.index(b"JFIF\0") + 7
@@ -112,7 +112,7 @@ def test_multi_page_tiff_is_a_volume(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(read_image(tmp_path / "a.tif")), pixels(volume("uint8")))
 
 
-def test_whole_numbers_are_cast_without_loss_to_what_a_photo_holds(tmp_path: Path) -> None:
+def test_write_image_casts_integers_without_loss(tmp_path: Path) -> None:
     write_image(sitk.GetImageFromArray(np.array([[0, 1], [2, 255]], np.int64)), tmp_path / "mask.png")
     assert read_image(tmp_path / "mask.png").GetPixelID() == sitk.sitkUInt8
     write_image(sitk.GetImageFromArray(np.array([[0, 256]], np.int32)), tmp_path / "wide.png")
@@ -130,12 +130,14 @@ def test_whole_numbers_are_cast_without_loss_to_what_a_photo_holds(tmp_path: Pat
         (volume(), "a.xyz", "image-suffix"),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused(tmp_path: Path, image: sitk.Image, name: str, code: str) -> None:
+def test_write_image_unsupported_by_format_raises(tmp_path: Path, image: sitk.Image, name: str, code: str) -> None:
     assert code_of(write_image, image, tmp_path / name) == code
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_image_failed_keeps_old_file_and_leaves_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_image(volume(), tmp_path / "a.nii.gz")
     before = (tmp_path / "a.nii.gz").read_bytes()
 
@@ -148,7 +150,7 @@ def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypa
     assert (tmp_path / "a.nii.gz").read_bytes() == before
 
 
-def test_mhd_is_two_files_that_belong_together(tmp_path: Path) -> None:
+def test_write_image_mhd_is_two_files(tmp_path: Path) -> None:
     for value in (volume(), volume() + 1):
         write_image(value, tmp_path / "a.mhd")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mhd", "a.raw"]
@@ -163,7 +165,7 @@ def test_written_file_follows_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "a.nii").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_headers_do_not_travel(tmp_path: Path) -> None:
+def test_read_image_drops_header_entries(tmp_path: Path) -> None:
     image = volume()
     image.SetMetaData("PatientName", "Doe")
     sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
@@ -171,7 +173,7 @@ def test_headers_do_not_travel(tmp_path: Path) -> None:
     assert not read_image(tmp_path / "a.nrrd").GetMetaDataKeys()
 
 
-def test_header_entry_that_is_not_utf8(tmp_path: Path) -> None:
+def test_read_image_drops_header_entry_that_is_not_utf8(tmp_path: Path) -> None:
     image = volume()
     image.SetMetaData("Klinik", "x")
     sitk.WriteImage(image, str(tmp_path / "a.mha"))
@@ -190,19 +192,19 @@ def test_missing_and_unknown_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [*VOLUMES, ".tif"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_and_infinity_are_counted(tmp_path: Path, suffix: str, dtype: type) -> None:
-    """ITK's NIfTI reader itself turns both into 0 without a word."""
+    """ITK's NIfTI reader silently turns both into 0."""
     if suffix == ".tif" and dtype is np.float64:
         pytest.skip("ITK writes no such TIFF")
     array = np.zeros((2, 3, 4), dtype)
     array[0, 0, :2] = np.nan
     array[1, 2, 3] = -np.inf
     sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"a{suffix}"))
-    with pytest.raises(ImageError, match="2 of 24 values are NaN and 1 are infinite; save it with finite") as caught:
+    with pytest.raises(ImageError, match="2 of 24 values are NaN and 1 are infinite; replace them by finite") as caught:
         read_image(tmp_path / f"a{suffix}")
     assert caught.value.code == "image-nan"
 
 
-def test_itk_errors_lose_their_noise(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_read_image_shortens_itk_errors(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_image(volume(), tmp_path / "a.nrrd")
     data = (tmp_path / "a.nrrd").read_bytes().replace(b"encoding: gzip", b"encoding: bzip2")  # ITK has no such library
     (tmp_path / "a.nrrd").write_bytes(data)
@@ -220,9 +222,9 @@ def test_mask_values(tmp_path: Path) -> None:
     mask = read_mask(tmp_path / "good.nii.gz")
     assert mask.GetPixelID() == sitk.sitkUInt8
     np.testing.assert_array_equal(pixels(mask), labels)
-    for name, wrong, shown in (("half", 0.5, "0.5"), ("negative", -1, "-1"), ("large", 300, "300")):
-        sitk.WriteImage(sitk.GetImageFromArray(labels + wrong), str(tmp_path / f"{name}.nii.gz"))
-        with pytest.raises(ImageError, match=f"also .*{shown}") as caught:
+    for name, value, text in (("half", 0.5, "0.5"), ("negative", -1, "-1"), ("large", 300, "300")):
+        sitk.WriteImage(sitk.GetImageFromArray(labels + value), str(tmp_path / f"{name}.nii.gz"))
+        with pytest.raises(ImageError, match=f"this one has .*{text}") as caught:
             read_mask(tmp_path / f"{name}.nii.gz")
         assert caught.value.code == "mask-values"
 
@@ -252,55 +254,55 @@ def test_find_images(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "in/loop").symlink_to(tmp_path, target_is_directory=True)
 
-    def found(pattern: str | None = None) -> list[str]:
+    def names(pattern: str | None = None) -> list[str]:
         return [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path, pattern)]
 
-    assert found() == ["a.nii.gz", "b.png", "in/c.JPG", "in/deep/d.tif"]
-    assert found("*.png") == ["b.png"]
-    assert found("in/*") == found("in/**/*") == ["in/c.JPG", "in/deep/d.tif"]
-    assert found("**/b.png") == ["b.png"]
+    assert names() == ["a.nii.gz", "b.png", "in/c.JPG", "in/deep/d.tif"]
+    assert names("*.png") == ["b.png"]
+    assert names("in/*") == names("in/**/*") == ["in/c.JPG", "in/deep/d.tif"]
+    assert names("**/b.png") == ["b.png"]
     assert find_images(tmp_path / "b.png") == [tmp_path / "b.png"]
     with pytest.raises(DataError):
         find_images(tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_file_without_rights(tmp_path: Path) -> None:
+def test_read_image_without_permission_is_unreadable(tmp_path: Path) -> None:
     write_image(volume(), tmp_path / "a.nii")
     (tmp_path / "a.nii").chmod(0)
     assert code_of(read_image, tmp_path / "a.nii") == "image-unreadable"
 
 
-def test_frames_and_back() -> None:
+def test_frames_then_join_frames_returns_the_image() -> None:
     image = volume(dimension=4)
-    parts = frames(image)
-    assert [part.GetSize() for part in parts] == [(5, 4, 3)] * 2
-    assert all(grid_difference(part, volume()) is None for part in parts)
-    joined = join_frames(parts, like=image)
+    volumes = frames(image)
+    assert [frame.GetSize() for frame in volumes] == [(5, 4, 3)] * 2
+    assert all(grid_difference(frame, volume()) is None for frame in volumes)
+    joined = join_frames(volumes, like=image)
     assert grid_difference(joined, image) is None
     np.testing.assert_array_equal(pixels(joined), pixels(image))
-    assert join_frames(parts).GetSize() == image.GetSize()
+    assert join_frames(volumes).GetSize() == image.GetSize()
 
 
-def test_frames_along_a_time_axis_even_of_a_sagittal_film() -> None:
+def test_frames_along_a_time_axis_of_a_sagittal_cine() -> None:
     film = volume()
     film.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))  # its first two axes span y and z, whose 2×2 block is singular
-    parts = frames(film, time_axis=2)
-    assert [part.GetSize() for part in parts] == [(5, 4)] * 3
-    np.testing.assert_array_equal(pixels(parts[1]), pixels(film)[1])
-    assert grid_difference(join_frames(parts, like=film), film) is None
+    volumes = frames(film, time_axis=2)
+    assert [frame.GetSize() for frame in volumes] == [(5, 4)] * 3
+    np.testing.assert_array_equal(pixels(volumes[1]), pixels(film)[1])
+    assert grid_difference(join_frames(volumes, like=film), film) is None
     assert frames(film) == [film]
     assert code_of(frames, film, 3) == "image-dimension"
 
 
-def test_frames_on_different_grids_are_not_joined() -> None:
+def test_join_frames_on_different_grids_raises() -> None:
     moved = volume()
     moved.SetOrigin((0, 0, 0))
     with pytest.raises(ImageError, match=r"frame 1 .* origins differ"):
         join_frames([volume(), moved])
 
 
-def test_grid_difference_says_what_differs() -> None:
+def test_grid_difference_names_the_difference() -> None:
     assert grid_difference(volume(), volume("uint8")) is None
     assert grid_difference(volume(), volume(dimension=2)) == "the sizes differ: (5, 4, 3) and (5, 4) voxels"
     for name, change in (("Spacing", 0.01), ("Origin", 0.1), ("Direction", 0.01)):
@@ -312,24 +314,24 @@ def test_grid_difference_says_what_differs() -> None:
             assert difference == expected or str(difference).startswith(str(expected))
 
 
-def test_a_small_error_of_each_voxel_is_a_large_one_at_the_far_end() -> None:
+def test_grid_difference_accumulates_over_the_row() -> None:
     """0.01 % of a voxel is nothing in a row of five and 0.05 voxels in a row of 512."""
     for width, expected in ((5, "None"), (512, "lie up to 0.051")):
-        one = sitk.Image([width, 4, 3], sitk.sitkUInt8)
-        other = sitk.Image(one)
-        other.SetSpacing((1.0001, 1, 1))
-        assert expected in str(grid_difference(one, other))
+        a = sitk.Image([width, 4, 3], sitk.sitkUInt8)
+        b = sitk.Image(a)
+        b.SetSpacing((1.0001, 1, 1))
+        assert expected in str(grid_difference(a, b))
 
 
-def test_one_thick_slice_is_not_one_thin_slice() -> None:
-    one = sitk.Image([5, 4, 1], sitk.sitkUInt8)
-    other = sitk.Image(one)
-    other.SetSpacing((1, 1, 5))
-    assert "the spacings differ: (1, 1, 1) and (1, 1, 5)" in str(grid_difference(one, other))
+def test_grid_difference_of_slice_thickness() -> None:
+    a = sitk.Image([5, 4, 1], sitk.sitkUInt8)
+    b = sitk.Image(a)
+    b.SetSpacing((1, 1, 5))
+    assert "the spacings differ: (1, 1, 1) and (1, 1, 5)" in str(grid_difference(a, b))
 
 
 @pytest.mark.parametrize("suffix", VOLUMES)
-def test_rounding_of_a_format_stays_below_what_is_tolerated(tmp_path: Path, suffix: str) -> None:
+def test_grid_difference_tolerates_rounding_of_formats(tmp_path: Path, suffix: str) -> None:
     image = sitk.Image([1000, 900, 2], sitk.sitkUInt8)
     image.SetSpacing((0.48828125, 0.4882813, 1 / 3))
     image.SetOrigin((-1234.5678901, 987.6543219, 3210.123456))
@@ -351,25 +353,25 @@ def test_to_array_shapes() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.nii.nii.gz", "a.png.png", "a.mha.nii", "a.nii.mhd", "a.nii.gz.nrrd"])
-def test_a_name_of_two_endings(tmp_path: Path, name: str) -> None:
+def test_write_image_name_with_two_endings(tmp_path: Path, name: str) -> None:
     image = sitk.Image([5, 4], sitk.sitkUInt8) + 7
     write_image(image, tmp_path / name)
     np.testing.assert_array_equal(pixels(read_image(tmp_path / name)), pixels(image))
 
 
 @posix
-def test_a_name_that_no_table_can_hold_is_refused_and_shown_with_escapes(tmp_path: Path) -> None:
-    for name, shown in ((b"a\nb.nii", r"a\nb.nii"), (b"a\xe9.nii", r"a\udce9.nii")):
+def test_read_image_unprintable_name_raises_with_escapes(tmp_path: Path) -> None:
+    for name, escaped in ((b"a\nb.nii", r"a\nb.nii"), (b"a\xe9.nii", r"a\udce9.nii")):
         path = tmp_path / os.fsdecode(name)
         path.touch()
         with pytest.raises(ImageError) as caught:
             read_image(path)
         assert caught.value.code == "image-name"
-        assert str(caught.value).startswith(f"{tmp_path}/{shown}: ")
+        assert str(caught.value).startswith(f"{tmp_path}/{escaped}: ")
 
 
 @posix
-def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+def test_read_image_pipe_or_device_raises_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("/dev/zero")
     (tmp_path / "c.png").symlink_to("c.png")
@@ -380,9 +382,7 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_is_named_like_an_image_or_closed_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_images_lists_closed_and_image_named_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.nii.gz").mkdir()
     (tmp_path / "closed").mkdir()
     plain = os.scandir
@@ -397,6 +397,6 @@ def test_a_folder_that_is_named_like_an_image_or_closed_is_found(
     assert code_of(read_image, tmp_path / "a.nii.gz") == "dicom-none"
 
 
-def test_five_axes_are_too_many(tmp_path: Path) -> None:
+def test_read_image_five_axes_raise(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.Image([3, 3, 3, 2, 2], sitk.sitkUInt8), str(tmp_path / "a.nii"))
     assert code_of(read_image, tmp_path / "a.nii") == "image-dimension"

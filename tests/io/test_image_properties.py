@@ -1,4 +1,4 @@
-"""Readers and writers on images and damage drawn by chance: what is written is read, and what is broken is named."""
+"""Property tests of readers and writers: written images are read back, corrupted files raise an ImageError."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ turns = st.floats(-np.pi, np.pi)
 def images(draw: st.DrawFn) -> sitk.Image:
     """2D or 3D, of any type, spacing, origin and orthogonal direction, mirrored or not."""
     size, kind = draw(sizes), draw(st.sampled_from(TYPES))
-    chance = np.random.default_rng(draw(st.integers(0, 1 << 30)))
-    image = sitk.GetImageFromArray(chance.integers(0, 200, size).astype(kind))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    image = sitk.GetImageFromArray(rng.integers(0, 200, size).astype(kind))
     axes = image.GetDimension()
     image.SetSpacing([draw(steps) for _ in range(axes)])
     image.SetOrigin([draw(st.floats(-500, 500)) for _ in range(axes)])
@@ -61,7 +61,7 @@ def images(draw: st.DrawFn) -> sitk.Image:
 
 @FEW
 @given(images(), st.sampled_from(VOLUMES))
-def test_a_volume_comes_back_with_its_pixels_and_its_place(image: sitk.Image, suffix: str) -> None:
+def test_write_then_read_volume_keeps_pixels_and_geometry(image: sitk.Image, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}"
         write_image(image, path)
@@ -73,7 +73,7 @@ def test_a_volume_comes_back_with_its_pixels_and_its_place(image: sitk.Image, su
 
 @FEW
 @given(sizes.map(lambda size: size[:2]), st.sampled_from(FLAT), st.booleans(), st.integers(0, 1 << 30))
-def test_a_picture_comes_back(size: list[int], suffix: str, colour: bool, seed: int) -> None:
+def test_write_then_read_photo_keeps_pixels(size: list[int], suffix: str, colour: bool, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 255, [*size, 3] if colour else size, dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}"
@@ -84,23 +84,23 @@ def test_a_picture_comes_back(size: list[int], suffix: str, colour: bool, seed: 
         np.testing.assert_array_equal(back, pixels)
 
 
-def spoilt(content: bytes, seed: int) -> bytes:
+def corrupted(content: bytes, seed: int) -> bytes:
     """The file cut off, or with a few bytes changed, put in or left out, mostly in its header."""
-    chance = random.Random(seed)
-    if chance.random() < 0.15:
-        return content[: chance.randrange(len(content))]
-    data, head = bytearray(content), chance.choice([64, 400, 2000, len(content)])
-    for _ in range(chance.choice([1, 1, 2, 4, 10])):
-        place = chance.randrange(min(head, len(data) - 16))
-        way = chance.randrange(4)
-        if way == 0:
-            data[place] ^= 1 << chance.randrange(8)
-        elif way == 1:
-            data[place : place + 4] = chance.choice(WORDS)
-        elif way == 2:
-            data[place:place] = chance.choice(WORDS)[:2]
+    rng = random.Random(seed)
+    if rng.random() < 0.15:
+        return content[: rng.randrange(len(content))]
+    data, head = bytearray(content), rng.choice([64, 400, 2000, len(content)])
+    for _ in range(rng.choice([1, 1, 2, 4, 10])):
+        position = rng.randrange(min(head, len(data) - 16))
+        change = rng.randrange(4)
+        if change == 0:
+            data[position] ^= 1 << rng.randrange(8)
+        elif change == 1:
+            data[position : position + 4] = rng.choice(WORDS)
+        elif change == 2:
+            data[position:position] = rng.choice(WORDS)[:2]
         else:
-            del data[place : place + chance.randrange(1, 9)]
+            del data[position : position + rng.randrange(1, 9)]
     return bytes(data)
 
 
@@ -109,7 +109,7 @@ def read_spoilt(name: str, seed: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         BASES[name].make(path)
-        path.write_bytes(spoilt(path.read_bytes(), seed))
+        path.write_bytes(corrupted(path.read_bytes(), seed))
         try:
             image = read_image(path)
         except ImageError as error:
@@ -122,13 +122,13 @@ def read_spoilt(name: str, seed: int) -> str:
 @pytest.mark.parametrize("name", BASES)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1 << 30))
-def test_a_spoilt_file_is_an_image_or_a_named_error(name: str, seed: int) -> None:
+def test_read_image_corrupted_file_is_an_image_or_an_image_error(name: str, seed: int) -> None:
     assert read_spoilt(name, seed) in ("", *CODES)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("name", BASES)
-def test_a_thousand_spoilt_files_each(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_read_image_a_thousand_corrupted_files_each(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     outcomes = {read_spoilt(name, seed) for seed in range(1000)}
     assert outcomes <= {"", *CODES}
     assert capfd.readouterr() == ("", "")

@@ -12,7 +12,7 @@ from medseg.io import itk
 from medseg.io.image import read_image
 
 
-def test_libraries_are_kept_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_hides_output_of_libraries(capfd: pytest.CaptureFixture[str]) -> None:
     with itk.quiet():
         os.write(1, b"Corrupt JPEG data: 2 extraneous bytes\n")
         os.write(2, b"TIFFReadDirectory: Warning, Unknown field with tag 42\n")
@@ -21,14 +21,14 @@ def test_libraries_are_kept_off_the_terminal(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("answer", "ours")
 
 
-def test_standard_error_comes_back_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_restores_standard_error_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="inside"), itk.quiet():
         raise ValueError("inside")
     os.write(2, b"ours")
     assert capfd.readouterr().err == "ours"
 
 
-def test_jpeg_with_a_hole_is_damaged_though_it_ends_well(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_read_jpeg_with_missing_data_is_damaged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / "a.jpg"))
     data = (tmp_path / "a.jpg").read_bytes()
@@ -39,14 +39,14 @@ def test_jpeg_with_a_hole_is_damaged_though_it_ends_well(tmp_path: Path, capfd: 
     assert capfd.readouterr() == ("", "")
 
 
-def test_reason_is_one_line_without_paths_and_addresses() -> None:
+def test_first_line_has_no_paths_and_addresses() -> None:
     noise = "Exception thrown in SimpleITK ImageFileReader_Execute: /b/itkX.cxx:12:\nITK ERROR: IO(0x55bb): too\n big"
     assert itk.first_line(RuntimeError(noise)) == "too big"
     assert itk.first_line(OSError(28, "No space left on device", "x")) == "No space left on device"
     assert itk.first_line(RuntimeError()) == "RuntimeError"
 
 
-def test_an_image_larger_than_the_free_memory_is_refused_before_it_is_read(
+def test_read_image_larger_than_free_memory_raises_before_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sitk.WriteImage(sitk.Image([50, 40, 30], sitk.sitkFloat32), str(tmp_path / "a.nrrd"))
@@ -56,7 +56,7 @@ def test_an_image_larger_than_the_free_memory_is_refused_before_it_is_read(
     assert caught.value.code == "image-memory"
 
 
-def test_the_suffix_chooses_the_reader_in_capitals_too(tmp_path: Path) -> None:
+def test_read_suffix_in_capitals_selects_the_reader(tmp_path: Path) -> None:
     for suffix in itk.READERS:
         sitk.WriteImage(sitk.Image([5, 4], sitk.sitkUInt8), str(tmp_path / f"a{suffix}"))
         (tmp_path / f"a{suffix}").rename(tmp_path / f"b{suffix.upper()}")

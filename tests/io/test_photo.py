@@ -13,18 +13,18 @@ SCENE[:2, :3], SCENE[3:, 5:] = (255, 0, 0), (0, 80, 200)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_stands_upright_as_viewers_show_it(tmp_path: Path, orientation: int) -> None:
+def test_read_image_photo_is_upright(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     path = tmp_path / "held.tiff"
     Image.fromarray(SCENE).save(path, exif=exif)
     with Image.open(path) as opened:
-        wanted = np.asarray(ImageOps.exif_transpose(opened))
-    assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), wanted)
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_grey_one_too(tmp_path: Path, orientation: int) -> None:
+def test_read_image_grey_photo_is_upright(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     Image.fromarray(SCENE[..., 2]).save(tmp_path / "grey.tif", exif=exif)
@@ -33,7 +33,7 @@ def test_a_grey_one_too(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(grey, colour[..., 2])
 
 
-def test_jpeg_too(tmp_path: Path) -> None:
+def test_read_image_jpeg_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(SCENE).save(tmp_path / "held.jpg", exif=exif)
@@ -42,7 +42,7 @@ def test_jpeg_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_every_kind_of_picture_is_read(tmp_path: Path, mode: str, suffix: str) -> None:
+def test_read_image_every_kind_of_photo(tmp_path: Path, mode: str, suffix: str) -> None:
     path = tmp_path / f"picture{suffix}"
     Image.fromarray(SCENE).convert(mode).save(path)
     image = read_image(path)
@@ -52,7 +52,7 @@ def test_every_kind_of_picture_is_read(tmp_path: Path, mode: str, suffix: str) -
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "1"])
-def test_a_black_and_white_mask_of_any_kind_is_a_mask(tmp_path: Path, mode: str) -> None:
+def test_read_mask_black_and_white_of_any_kind(tmp_path: Path, mode: str) -> None:
     drawn = Image.fromarray((SCENE.max(-1) > 0).astype(np.uint8) * 255)
     drawn.convert(mode).save(tmp_path / "mask.png")
     assert sitk.GetArrayFromImage(read_mask(tmp_path / "mask.png") > 0).sum() == (SCENE.max(-1) > 0).sum()
@@ -71,7 +71,7 @@ def painted(palette: list[int], labels: np.ndarray = LABELS) -> Image.Image:
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".tiff"])
 @pytest.mark.parametrize("palette", [VOC, [0, 0, 0, 255, 255, 255, 255, 0, 0], [255, 255, 255, 0, 0, 0, 0, 0, 255]])
-def test_the_indices_of_a_palette_are_the_labels(tmp_path: Path, suffix: str, palette: list[int]) -> None:
+def test_read_mask_palette_indices_are_labels(tmp_path: Path, suffix: str, palette: list[int]) -> None:
     path = tmp_path / f"mask{suffix}"
     for labels in (LABELS, LABELS // 2):
         painted(palette, labels).save(path)
@@ -81,46 +81,46 @@ def test_the_indices_of_a_palette_are_the_labels(tmp_path: Path, suffix: str, pa
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
-def test_a_palette_of_greys_means_its_greys(tmp_path: Path, suffix: str) -> None:
-    """As tools make it that shrink a grey picture."""
+def test_read_mask_grey_palette_gives_grey_values(tmp_path: Path, suffix: str) -> None:
+    """As made by tools that compress a grey image."""
     painted([255, 255, 255, 0, 0, 0, 128, 128, 128]).save(tmp_path / f"mask{suffix}")
-    wanted = np.array([255, 0, 128], np.uint8)[LABELS]
-    assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), wanted)
+    expected = np.array([255, 0, 128], np.uint8)[LABELS]
+    assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), expected)
 
 
-def test_a_palette_mask_is_upright_and_has_pages(tmp_path: Path) -> None:
+def test_read_mask_palette_is_upright_and_has_pages(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6
     painted(VOC).save(tmp_path / "held.tif", exif=exif)
     assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / "held.tif")), np.rot90(LABELS, -1))
     painted(VOC).save(tmp_path / "pages.tif", save_all=True, append_images=[painted(VOC, LABELS[::-1].copy())])
-    found = sitk.GetArrayFromImage(read_mask(tmp_path / "pages.tif"))
-    assert np.array_equal(found, np.stack([LABELS, LABELS[::-1]]))
+    pages = sitk.GetArrayFromImage(read_mask(tmp_path / "pages.tif"))
+    assert np.array_equal(pages, np.stack([LABELS, LABELS[::-1]]))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".nii.gz", ".nrrd"])
-def test_black_and_white_of_16_bits_is_that_of_8(tmp_path: Path, suffix: str) -> None:
+def test_read_mask_16_bit_black_and_white_becomes_8_bit(tmp_path: Path, suffix: str) -> None:
     white = (LABELS // 2).astype(np.uint16)
-    for wide, wanted in ((white * 65535, white * 255), (LABELS.astype(np.uint16) * 100, LABELS * 100)):
+    for wide, expected in ((white * 65535, white * 255), (LABELS.astype(np.uint16) * 100, LABELS * 100)):
         write_image(sitk.GetImageFromArray(wide), tmp_path / f"mask{suffix}")
-        assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), wanted)
+        assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), expected)
 
 
-def test_other_values_of_16_bits_are_named(tmp_path: Path) -> None:
+def test_read_mask_other_16_bit_values_raise(tmp_path: Path) -> None:
     write_image(sitk.GetImageFromArray(LABELS.astype(np.uint16) * 32767), tmp_path / "mask.png")
-    with pytest.raises(ImageError, match=r"mask\.png: .* this one also 32767, 65534") as error:
+    with pytest.raises(ImageError, match=r"mask\.png: .* this one has 32767, 65534") as error:
         read_mask(tmp_path / "mask.png")
     assert error.value.code == "mask-values"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
-def test_label_numbers_held_as_colours_that_are_grey_are_read(tmp_path: Path, mode: str, suffix: str) -> None:
+def test_read_mask_grey_colours_are_labels(tmp_path: Path, mode: str, suffix: str) -> None:
     Image.fromarray(LABELS).convert(mode).save(tmp_path / f"mask{suffix}")
     assert np.array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"mask{suffix}")), LABELS)
 
 
-def test_a_mask_in_colour_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+def test_read_mask_colour_image_raises_with_a_remedy(tmp_path: Path) -> None:
     Image.fromarray(SCENE).save(tmp_path / "mask.png")
     with pytest.raises(ImageError, match=r"mask\.png: .*one pixel is 255, 0, 0.*palette") as error:
         read_mask(tmp_path / "mask.png")

@@ -1,4 +1,4 @@
-"""Two tissues times a field that is known: N4 must find it, in heads, slabs and slices."""
+"""Two tissues times a known field: N4 must estimate it, in heads, slabs and slices."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def variation(image: sitk.Image, labels: sitk.Image, label: int) -> float:
     [((80, 80, 40), (2, 2, 4)), ((80, 80, 18), (2, 2, 1)), ((18, 80, 80), (1, 2, 2)), ((80, 80, 1), (2, 2, 5))],
     ids=["head", "axial slab", "sagittal slab", "one slice"],
 )
-def test_a_known_field_is_taken_out(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+def test_n4_removes_a_known_field(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
     labels, field = tissues(size, spacing)
     image = scan(labels, field)
     result = N4(lambda _: labels > 0)(image)
@@ -50,19 +50,19 @@ def test_a_known_field_is_taken_out(size: tuple[int, int, int], spacing: tuple[f
     assert result.GetPixelID() == sitk.sitkFloat32
     assert result.GetSpacing() == image.GetSpacing()
     inside = sitk.GetArrayFromImage(labels) > 0
-    found = sitk.GetArrayFromImage(image)[inside] / sitk.GetArrayFromImage(result)[inside]
-    assert np.log(found).mean() == pytest.approx(0, abs=0.02)  # the level of brightness stays
-    assert np.corrcoef(found, field[inside])[0, 1] > 0.97
+    estimated = sitk.GetArrayFromImage(image)[inside] / sitk.GetArrayFromImage(result)[inside]
+    assert np.log(estimated).mean() == pytest.approx(0, abs=0.02)  # the level of brightness stays
+    assert np.corrcoef(estimated, field[inside])[0, 1] > 0.97
 
 
-def test_turned_axes_give_the_same_correction() -> None:
+def test_n4_rotated_axes_give_the_same_correction() -> None:
     labels, field = tissues((80, 80, 40), (2, 2, 4))
     image = scan(labels, field)
     turned = N4(lambda _: sitk.DICOMOrient(labels, "PSL") > 0)(sitk.DICOMOrient(image, "PSL"))
     assert variation(sitk.DICOMOrient(turned, "LPS"), labels, 2) <= 0.4 * variation(image, labels, 2)
 
 
-def test_without_a_field_finder_the_bright_part_counts_and_2d_works() -> None:
+def test_n4_without_field_uses_bright_pixels_also_in_2d() -> None:
     labels, field = tissues((80, 80, 1), (2, 2, 5))
     image = scan(labels, field)[:, :, 0]
     result = N4()(image)
@@ -70,7 +70,7 @@ def test_without_a_field_finder_the_bright_part_counts_and_2d_works() -> None:
     assert variation(result, labels[:, :, 0], 2) <= 0.4 * variation(image, labels[:, :, 0], 2)
 
 
-def test_an_even_image_stays_nearly_as_it_is_and_a_blank_one_exactly() -> None:
+def test_n4_uniform_and_blank_images_are_unchanged() -> None:
     labels, field = tissues((40, 40, 20), (4, 4, 8))
     image = scan(labels, np.ones_like(field))
     result = sitk.GetArrayFromImage(N4(lambda _: labels > 0, iterations=10)(image))
@@ -80,7 +80,7 @@ def test_an_even_image_stays_nearly_as_it_is_and_a_blank_one_exactly() -> None:
     assert not sitk.GetArrayFromImage(N4()(blank)).any()
 
 
-def test_images_that_cannot_be_corrected_are_named() -> None:
+def test_n4_invalid_images_raise() -> None:
     labels, field = tissues((40, 40, 20), (4, 4, 8))
     with pytest.raises(ImageError, match=r"below 0.*~preprocess.bias") as error:
         N4(lambda _: labels > 0)(scan(labels, field) - 600)
@@ -92,13 +92,13 @@ def test_images_that_cannot_be_corrected_are_named() -> None:
 
 
 def test_n4_pads_a_thin_slab_to_half_of_its_longest_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[float]] = []
+    sizes: list[list[float]] = []
 
     class Noted:
         def SetMaximumNumberOfIterations(self, _iterations: list[int]) -> None: ...  # noqa: N802
 
         def Execute(self, image: sitk.Image, mask: sitk.Image) -> None:  # noqa: N802
-            seen.append([size * side for size, side in zip(image.GetSize(), image.GetSpacing(), strict=True)])
+            sizes.append([size * side for size, side in zip(image.GetSize(), image.GetSpacing(), strict=True)])
             assert mask.GetSize() == image.GetSize()
             raise RuntimeError("stopped here")
 
@@ -106,5 +106,5 @@ def test_n4_pads_a_thin_slab_to_half_of_its_longest_side(monkeypatch: pytest.Mon
     labels, field = tissues((64, 64, 6), (2.0, 2.0, 3.0))  # 128 mm × 128 mm × 18 mm
     with pytest.raises(ImageError, match="stopped here"):
         N4()(scan(labels, field))
-    assert seen[0][0] == pytest.approx(128, abs=8)
-    assert 60 <= seen[0][2] <= 76
+    assert sizes[0][0] == pytest.approx(128, abs=8)
+    assert 60 <= sizes[0][2] <= 76

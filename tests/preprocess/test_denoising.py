@@ -30,17 +30,17 @@ def speckled(seed: int = 0) -> FloatArray:
     return np.asarray(TISSUE * np.random.default_rng(seed).gamma(LOOKS, 1 / LOOKS, TISSUE.shape))
 
 
-def variation(found: FloatArray, side: tuple[slice, slice]) -> float:
-    return float(found[side].std() / found[side].mean())
+def variation(plane: FloatArray, side: tuple[slice, slice]) -> float:
+    return float(plane[side].std() / plane[side].mean())
 
 
-def test_a_median_takes_impulses_out_and_leaves_an_edge() -> None:
+def test_median_removes_impulses_and_keeps_an_edge() -> None:
     noisy = TISSUE.copy()
     noisy[10::9, 5::9] = 1.0
     assert np.array_equal(values(Median()(image(noisy))), values(image(TISSUE)))
 
 
-def test_a_median_is_of_a_square_in_plane_or_of_a_cube() -> None:
+def test_median_is_in_plane_or_3d() -> None:
     volume = np.random.default_rng(0).integers(0, 200, (5, 9, 8)).astype(np.uint8)
     flat, cube = (sitk.GetArrayFromImage(Median(1, across)(sitk.GetImageFromArray(volume))) for across in (False, True))
     assert flat.dtype == np.uint8
@@ -51,21 +51,21 @@ def test_a_median_is_of_a_square_in_plane_or_of_a_cube() -> None:
 @pytest.mark.parametrize(
     ("step", "factor"), [(Lee(2), 3.0), (Lee(3, LOOKS), 3.0), (Srad(), 3.0), (Srad(steps=120, speckle=0.25), 5.0)]
 )
-def test_speckle_falls_and_the_edge_stays(step: Step, factor: float) -> None:
+def test_speckle_filters_reduce_speckle_and_keep_edges(step: Step, factor: float) -> None:
     noisy = speckled()
-    found = values(step(image(noisy)))
+    result = values(step(image(noisy)))
     for side in SIDES:
-        assert variation(found, side) < variation(noisy, side) / factor
-        assert found[side].mean() == pytest.approx(noisy[side].mean(), rel=0.03)
-    profile = found[8:-8].mean(axis=0)
+        assert variation(result, side) < variation(noisy, side) / factor
+        assert result[side].mean() == pytest.approx(noisy[side].mean(), rel=0.03)
+    profile = result[8:-8].mean(axis=0)
     assert profile[50:54].mean() - profile[42:46].mean() > 0.9 * 0.4  # the contrast
     assert int(np.argmax(np.diff(profile))) == 47  # the place
     assert profile[48] - profile[47] > 0.7 * 0.4  # most of it from one pixel to the next; a Gaussian leaves 0.4
 
 
-def test_without_a_value_srad_measures_the_speckle() -> None:
-    found, given = (values(Srad(speckle=speckle)(image(speckled()))) for speckle in (None, 0.25))
-    assert np.sqrt(((found - given) ** 2).mean()) < 0.01
+def test_srad_without_speckle_estimates_it() -> None:
+    result, fixed = (values(Srad(speckle=speckle)(image(speckled()))) for speckle in (None, 0.25))
+    assert np.sqrt(((result - fixed) ** 2).mean()) < 0.01
 
 
 def test_lee_agrees_with_its_formula_at_one_pixel() -> None:
@@ -73,8 +73,8 @@ def test_lee_agrees_with_its_formula_at_one_pixel() -> None:
     square = noisy[18:23, 28:33].astype(np.float32).astype(np.float64)
     mean, speckle = square.mean(), 1 / LOOKS
     signal = max((square.var() + mean**2) / (1 + speckle) - mean**2, 0)
-    wanted = mean + signal / (signal + mean**2 * speckle) * (square[2, 2] - mean)
-    assert values(Lee(2, LOOKS)(image(noisy)))[20, 30] == pytest.approx(wanted, rel=1e-5)
+    expected = mean + signal / (signal + mean**2 * speckle) * (square[2, 2] - mean)
+    assert values(Lee(2, LOOKS)(image(noisy)))[20, 30] == pytest.approx(expected, rel=1e-5)
 
 
 def test_srad_agrees_with_its_formula_at_one_pixel() -> None:
@@ -91,35 +91,35 @@ def test_srad_agrees_with_its_formula_at_one_pixel() -> None:
         return float(min(1.0, 1 / (1 + (q2 - 0.09) / (0.09 * 1.09))))
 
     drop = shifted[1, 2] - shifted[2, 2]
-    wanted = plane[2, 2] + 0.2 / 4 * drop * (c(2, 2) + c(3, 2) + c(2, 2) + c(2, 3))
-    found = values(Srad(steps=1, rate=0.2, speckle=0.3)(image(plane)))
-    assert found[2, 2] == pytest.approx(wanted, rel=1e-5)
+    expected = plane[2, 2] + 0.2 / 4 * drop * (c(2, 2) + c(3, 2) + c(2, 2) + c(2, 3))
+    result = values(Srad(steps=1, rate=0.2, speckle=0.3)(image(plane)))
+    assert result[2, 2] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("gain", [0.01, 255.0])
 @pytest.mark.parametrize("step", STEPS)
-def test_gain_makes_no_difference(step: Step, gain: float) -> None:
+def test_denoising_does_not_depend_on_gain(step: Step, gain: float) -> None:
     noisy = speckled()[:32, 32:64]
     assert values(step(image(gain * noisy))) == pytest.approx(gain * values(step(image(noisy))), rel=1e-3)
 
 
 @pytest.mark.parametrize("colours", [1, 3])
-def test_non_local_means_bring_a_phantom_nearer_to_the_truth(colours: int) -> None:
+def test_non_local_means_reduces_the_error_of_a_phantom(colours: int) -> None:
     y, x = np.indices((80, 80))
     clean = 0.3 + 0.4 * (np.hypot(y - 40, x - 40) < 25) + 0.1 * (x // 20 % 2)
     clean = clean[..., None] * np.linspace(1, 0.6, colours)
     noisy = clean + np.random.default_rng(1).normal(0, 0.05, clean.shape)
-    shown = image(noisy, True) if colours > 1 else image(noisy[..., 0])
-    found = values(NonLocalMeans()(shown)).reshape(clean.shape)
+    phantom = image(noisy, True) if colours > 1 else image(noisy[..., 0])
+    result = values(NonLocalMeans()(phantom)).reshape(clean.shape)
 
     def psnr(array: FloatArray) -> float:
         return float(-10 * np.log10(((array - clean) ** 2).mean()))
 
-    assert psnr(found) > psnr(noisy) + 8
+    assert psnr(result) > psnr(noisy) + 8
     assert noise_level(noisy) == pytest.approx(0.05, rel=0.1)
 
 
-def test_noise_is_measured_though_most_of_the_picture_is_black() -> None:
+def test_noise_level_of_a_mostly_black_image() -> None:
     plane = np.zeros((100, 100, 1))
     plane[:30] = 0.5 + np.random.default_rng(0).normal(0, 0.02, (30, 100, 1))
     assert noise_level(plane) == pytest.approx(0.02, rel=0.1)
@@ -127,32 +127,32 @@ def test_noise_is_measured_though_most_of_the_picture_is_black() -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("level", [0.0, 0.1, 200.0])
-def test_a_constant_image_stays(step: Step, level: float) -> None:
-    for shown in (image(np.full((9, 7), level)), image(np.full((9, 7, 3), level), True)):
-        assert values(step(shown)) == pytest.approx(values(shown), rel=1e-6)
+def test_denoising_constant_image_is_unchanged(step: Step, level: float) -> None:
+    for phantom in (image(np.full((9, 7), level)), image(np.full((9, 7, 3), level), True)):
+        assert values(step(phantom)) == pytest.approx(values(phantom), rel=1e-6)
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (6, 5), (3, 6, 5)])
 @pytest.mark.parametrize("colour", [False, True])
-def test_header_and_input_stay_and_every_value_is_a_number(step: Step, shape: tuple[int, ...], colour: bool) -> None:
+def test_denoising_keeps_geometry_and_input_and_is_finite(step: Step, shape: tuple[int, ...], colour: bool) -> None:
     array = np.random.default_rng(2).random((*shape, 3) if colour else shape)
     array[array < 0.3] = 0
-    shown = image(array, colour)
-    shown.SetSpacing([0.5, 2.0, 3.0][: len(shape)])
-    shown.SetOrigin([1.0, -2.0, 5.0][: len(shape)])
-    before = values(shown)
-    found = step(shown)
-    assert np.array_equal(values(shown), before)
-    assert np.isfinite(values(found)).all()
-    assert (found.GetSize(), found.GetSpacing(), found.GetOrigin(), found.GetDirection()) == (
-        shown.GetSize(), shown.GetSpacing(), shown.GetOrigin(), shown.GetDirection(),
+    phantom = image(array, colour)
+    phantom.SetSpacing([0.5, 2.0, 3.0][: len(shape)])
+    phantom.SetOrigin([1.0, -2.0, 5.0][: len(shape)])
+    before = values(phantom)
+    result = step(phantom)
+    assert np.array_equal(values(phantom), before)
+    assert np.isfinite(values(result)).all()
+    assert (result.GetSize(), result.GetSpacing(), result.GetOrigin(), result.GetDirection()) == (
+        phantom.GetSize(), phantom.GetSpacing(), phantom.GetOrigin(), phantom.GetDirection(),
     )  # fmt: skip
-    assert found.GetPixelID() == shown.GetPixelID()
+    assert result.GetPixelID() == phantom.GetPixelID()
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_slices_and_colours_are_filtered_as_if_alone(step: Step) -> None:
+def test_denoising_slices_and_colours_are_independent(step: Step) -> None:
     planes = np.random.default_rng(3).random((3, 12, 10))
     alone = np.stack([values(step(image(plane))) for plane in planes])
     assert values(step(image(planes))) == pytest.approx(alone)
@@ -161,8 +161,8 @@ def test_slices_and_colours_are_filtered_as_if_alone(step: Step) -> None:
 
 
 @pytest.mark.parametrize("step", [Lee(), Srad()])
-def test_speckle_filters_refuse_values_below_0(step: Step) -> None:
-    with pytest.raises(ImageError, match=r"down to -3.*Photo or Percentiles"):
+def test_speckle_filters_negative_values_raise(step: Step) -> None:
+    with pytest.raises(ImageError, match=r"negative values .-3.*Photo or Percentiles"):
         step(image(np.array([[-3.0, 4.0]])))
 
 

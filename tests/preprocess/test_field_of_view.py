@@ -13,26 +13,26 @@ def colour(grey: np.ndarray, tint: tuple[float, float, float] = (1.0, 0.7, 0.5))
     return sitk.GetImageFromArray(((grey + noise)[..., None] * np.array(tint)).clip(0, 1).astype(np.float32), True)
 
 
-def overlap(found: sitk.Image, truth: np.ndarray) -> float:
-    mask = sitk.GetArrayFromImage(found) > 0
+def overlap(result: sitk.Image, truth: np.ndarray) -> float:
+    mask = sitk.GetArrayFromImage(result) > 0
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
 @pytest.mark.parametrize("surround", [0.0, 0.05])
-def test_a_fundus_is_found_though_it_is_clipped_and_unevenly_lit(surround: float) -> None:
+def test_fundus_clipped_and_unevenly_lit_is_found(surround: float) -> None:
     disc = np.hypot(Y - 150, X - 200) < 170  # wider than the image is tall
     light = 0.35 + 0.4 * X / 400
     image = colour(np.where(disc, light, surround))
     assert overlap(Fundus()(image), disc) > 0.97
 
 
-def test_a_dark_haemorrhage_is_inside_the_fundus() -> None:
+def test_fundus_includes_a_dark_haemorrhage() -> None:
     disc = np.hypot(Y - 150, X - 200) < 140
     spot = np.hypot(Y - 150, X - 240) < 25
     assert overlap(Fundus()(colour(np.where(disc & ~spot, 0.5, 0.02))), disc) > 0.97
 
 
-def test_dark_corners_are_left_out_and_a_lesion_that_touches_them_is_not() -> None:
+def test_dermoscope_excludes_dark_corners_but_not_a_lesion() -> None:
     disc = np.hypot(Y - 150, X - 200) < 190
     lesion = np.hypot(Y - 150, X - 330) < 60  # reaches beyond the circle
     image = colour(np.where(disc, np.where(lesion, 0.2, 0.8), 0.05))
@@ -41,19 +41,19 @@ def test_dark_corners_are_left_out_and_a_lesion_that_touches_them_is_not() -> No
     assert (lesion & disc & ~mask).sum() < 0.05 * (lesion & disc).sum()
 
 
-def test_without_corners_the_whole_image_is_field() -> None:
+def test_dermoscope_without_corners_is_the_whole_image() -> None:
     lesion = np.hypot(Y - 20, X - 200) < 90  # dark, and cut by the border
     assert sitk.GetArrayFromImage(Dermoscope()(colour(np.where(lesion, 0.15, 0.8)))).all()
 
 
-def test_an_ultrasound_sector_leaves_out_margins_and_text() -> None:
+def test_sector_excludes_margins_and_text() -> None:
     sector = (np.hypot(Y + 60, X - 200) < 330) & (np.abs(X - 200) < 0.5 * (Y + 80)) & (Y > 5)
     speckle = np.random.default_rng(1).rayleigh(0.25, Y.shape)
     image = np.where(sector, speckle, 0.0)
     image[20:30, 5:40] = 0.9  # text
-    found = Sector()(sitk.GetImageFromArray(image.clip(0, 1).astype(np.float32)))
-    assert overlap(found, sector) > 0.88  # its convex hull
-    assert not sitk.GetArrayFromImage(found)[20:30, 5:40].any()
+    mask = Sector()(sitk.GetImageFromArray(image.clip(0, 1).astype(np.float32)))
+    assert overlap(mask, sector) > 0.88  # its convex hull
+    assert not sitk.GetArrayFromImage(mask)[20:30, 5:40].any()
 
 
 def head() -> tuple[np.ndarray, np.ndarray]:
@@ -64,19 +64,19 @@ def head() -> tuple[np.ndarray, np.ndarray]:
     return np.where(inside & ~hollow, 100.0, noise).astype(np.float32), inside
 
 
-def test_the_head_is_found_with_its_ventricles() -> None:
+def test_head_includes_ventricles() -> None:
     array, inside = head()
     assert overlap(Head()(sitk.GetImageFromArray(array)), inside) > 0.9
 
 
-def test_a_stripped_brain_is_what_differs_from_its_surround() -> None:
+def test_head_of_a_stripped_brain_excludes_the_constant_background() -> None:
     array, inside = head()
     array = np.where(inside, array - 60, -7.0).astype(np.float32)
     assert overlap(Head()(sitk.GetImageFromArray(array)), inside) == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize("windowed", [False, True])
-def test_the_body_holds_the_lungs_and_not_the_table(windowed: bool) -> None:
+def test_body_includes_lungs_but_not_the_table(windowed: bool) -> None:
     _, y, x = np.indices((6, 80, 100)).astype(np.float32)
     inside = np.hypot((y - 35) / 28, (x - 50) / 42) < 1
     lungs = (np.hypot((y - 35) / 18, (x - 30) / 12) < 1) | (np.hypot((y - 35) / 18, (x - 70) / 12) < 1)
@@ -86,21 +86,21 @@ def test_the_body_holds_the_lungs_and_not_the_table(windowed: bool) -> None:
     assert overlap(Body()(image), inside) > 0.97
 
 
-def test_cropping_keeps_physical_coordinates() -> None:
+def test_crop_to_field_of_view_keeps_physical_coordinates() -> None:
     array, _ = head()
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((2.0, 3.0, 4.0))
     image.SetOrigin((-5.0, 7.0, 9.0))
-    part = CropToFieldOfView(Head())(image)
-    assert part.GetSize()[0] < image.GetSize()[0]
-    assert part.GetSize()[2] == 12
-    point = part.TransformIndexToPhysicalPoint((3, 4, 5))
+    cropped = CropToFieldOfView(Head())(image)
+    assert cropped.GetSize()[0] < image.GetSize()[0]
+    assert cropped.GetSize()[2] == 12
+    point = cropped.TransformIndexToPhysicalPoint((3, 4, 5))
     assert image.TransformPhysicalPointToIndex(point) is not None
-    assert image[image.TransformPhysicalPointToIndex(point)] == part[3, 4, 5]
+    assert image[image.TransformPhysicalPointToIndex(point)] == cropped[3, 4, 5]
 
 
 @pytest.mark.parametrize("shape", [(300, 400), (600, 800)])
-def test_a_field_gets_its_width_whatever_the_camera(shape: tuple[int, int]) -> None:
+def test_fit_field_of_view_gives_one_width_for_every_camera(shape: tuple[int, int]) -> None:
     y, x = np.indices(shape).astype(np.float32) * 300 / shape[0]
     disc = np.hypot(y - 150, x - 200) < 120
     fitted = FitFieldOfView(Fundus(), 100)(colour(np.where(disc, 0.5, 0.0)))
@@ -108,50 +108,50 @@ def test_a_field_gets_its_width_whatever_the_camera(shape: tuple[int, int]) -> N
     assert fitted.GetSize()[1] == pytest.approx(100, abs=2)
 
 
-def test_a_black_image_has_no_field() -> None:
+def test_field_box_black_image_raises() -> None:
     with pytest.raises(ImageError, match="field of view"):
         FitFieldOfView(lambda image: sitk.Image(image.GetSize(), sitk.sitkUInt8), 100)(
             sitk.Image([40, 40], sitk.sitkFloat32)
         )
 
 
-def test_fluid_between_brain_and_skull_belongs_to_the_head_in_a_slab_with_blank_ends() -> None:
+def test_head_of_a_slab_includes_outer_fluid() -> None:
     _, y, x = np.indices((7, 120, 100)).astype(np.float32)
     r = np.hypot((y - 60) / 50, (x - 50) / 40)
     slab = np.where(r < 0.8, 100.0, np.where(r < 0.9, 12.0, np.where(r < 1.0, 70.0, 2.0))).astype(np.float32)
     slab += np.random.default_rng(0).normal(0, 1, slab.shape).astype(np.float32)
     slab[:2] = slab[-2:] = 0
-    found = sitk.GetArrayFromImage(Head()(sitk.GetImageFromArray(slab))) > 0
-    assert (found[2:5] & (r < 1)[2:5]).sum() > 0.97 * (r < 1)[2:5].sum()
-    assert not found[:2].any()
+    mask = sitk.GetArrayFromImage(Head()(sitk.GetImageFromArray(slab))) > 0
+    assert (mask[2:5] & (r < 1)[2:5]).sum() > 0.97 * (r < 1)[2:5].sum()
+    assert not mask[:2].any()
 
 
-def test_a_coloured_sticker_at_the_border_is_left_out_and_a_blue_lesion_is_not() -> None:
+def test_dermoscope_excludes_stickers_but_not_a_blue_lesion() -> None:
     values = np.full((*Y.shape, 3), (0.85, 0.62, 0.5), np.float32)
     sticker = np.hypot(Y - 60, X - 400) < 70
     lesion = np.hypot(Y - 160, X - 180) < 40
     values[sticker] = (0.3, 0.5, 0.8)
     values[lesion] = (0.45, 0.43, 0.55)
-    found = sitk.GetArrayFromImage(Dermoscope()(sitk.GetImageFromArray(values, isVector=True))) > 0
-    assert not (found & sticker).any()
-    assert found[lesion].all()
+    mask = sitk.GetArrayFromImage(Dermoscope()(sitk.GetImageFromArray(values, isVector=True))) > 0
+    assert not (mask & sticker).any()
+    assert mask[lesion].all()
 
 
 @pytest.mark.parametrize("size", [(64, 80), (300, 400), (1400, 2100)])
 @pytest.mark.parametrize("surround", [0.0, 0.12, 0.95])
 @pytest.mark.parametrize("radius", [0.42, 0.6])
-def test_painted_discs_are_found_at_any_size(size: tuple[int, int], surround: float, radius: float) -> None:
+def test_fundus_is_found_at_any_size(size: tuple[int, int], surround: float, radius: float) -> None:
     y, x = np.indices(size).astype(np.float32)
     away = np.hypot(y - size[0] * 0.5, x - size[1] * 0.48) / size[0]
     light = 0.75 - 0.5 * away  # darker to the rim
     image = colour(np.where(away < radius, light, surround), (1.0, 0.6, 0.3) if surround < 0.9 else (1.0, 1.0, 1.0))
     image.SetSpacing((0.3, 0.4))
-    found = Fundus()(image)
-    assert overlap(found, away < radius) > 0.98
-    assert found.GetSpacing() == image.GetSpacing()
+    mask = Fundus()(image)
+    assert overlap(mask, away < radius) > 0.98
+    assert mask.GetSpacing() == image.GetSpacing()
 
 
-def test_a_photograph_without_surround_is_all_field() -> None:
+def test_fundus_without_surround_is_the_whole_image() -> None:
     light = 0.4 + 0.2 * np.sin(X / 30) * np.sin(Y / 40)
     assert sitk.GetArrayFromImage(Fundus()(colour(light))).all()
     assert sitk.GetArrayFromImage(Fundus()(sitk.Image([60, 50], sitk.sitkUInt8))).all()
@@ -159,48 +159,48 @@ def test_a_photograph_without_surround_is_all_field() -> None:
 
 
 @pytest.mark.parametrize("axes", [(140, 140), (140, 190), (190, 190)])
-def test_a_round_dermoscope_is_found_also_where_its_picture_was_squashed(axes: tuple[int, int]) -> None:
+def test_dermoscope_in_a_squashed_image_is_found(axes: tuple[int, int]) -> None:
     disc = np.hypot((Y - 150) / axes[0], (X - 205) / axes[1]) < 1
     image = colour(np.where(disc, 0.8, 0.04))
     assert overlap(Dermoscope()(image), disc) > 0.98
 
 
-def test_dense_dark_hair_that_runs_into_the_corners_is_no_ring() -> None:
+def test_dermoscope_dense_hair_is_not_a_ring() -> None:
     hair = ((X + Y) % 40 < 5) | ((X - Y) % 55 < 5)
-    found = Dermoscope()(colour(np.where(hair, 0.1, 0.8)))
-    assert sitk.GetArrayFromImage(found).mean() > 0.99
+    mask = Dermoscope()(colour(np.where(hair, 0.1, 0.8)))
+    assert sitk.GetArrayFromImage(mask).mean() > 0.99
 
 
 @pytest.mark.parametrize("cast", [(1.0, 0.9, 0.3), (0.6, 0.7, 1.0)])
-def test_a_colour_cast_is_no_sticker(cast: tuple[float, float, float]) -> None:
+def test_dermoscope_colour_cast_is_not_a_sticker(cast: tuple[float, float, float]) -> None:
     lesion = np.hypot(Y - 150, X - 380) < 90
     values = np.where(lesion[..., None], (0.45, 0.25, 0.12), (0.85, 0.68, 0.6)) * cast
     image = sitk.GetImageFromArray(values.astype(np.float32), isVector=True)
     assert sitk.GetArrayFromImage(Dermoscope()(image)).all()
 
 
-def test_a_cyst_that_parts_the_echoes_is_inside() -> None:
+def test_sector_includes_a_cyst_that_splits_the_echoes() -> None:
     speckle = np.random.default_rng(1).rayleigh(0.25, Y.shape)
     speckle[120:190] = 0
-    found = Sector()(sitk.GetImageFromArray((speckle * 255).clip(0, 255).astype(np.uint8)))
-    assert sitk.GetArrayFromImage(found).all()
+    mask = Sector()(sitk.GetImageFromArray((speckle * 255).clip(0, 255).astype(np.uint8)))
+    assert sitk.GetArrayFromImage(mask).all()
 
 
-def test_margins_beside_a_linear_array_are_left_out() -> None:
+def test_sector_excludes_margins_of_a_linear_array() -> None:
     echo = (np.abs(X - 180) < 120) & (Y > 20) & (Y < 280)
     values = np.where(echo, np.random.default_rng(1).rayleigh(0.2, Y.shape), 0.004)
     values[40:200, 370:374] = np.linspace(1, 0, 160)[:, None]  # a grey scale
     assert overlap(Sector()(sitk.GetImageFromArray(values.clip(0, 1).astype(np.float32))), echo) > 0.98
 
 
-def test_an_ultrasound_volume_has_no_picture_field() -> None:
-    with pytest.raises(ImageError, match="a picture is needed"):
+def test_sector_of_a_volume_raises() -> None:
+    with pytest.raises(ImageError, match="needs a 2D image"):
         Sector()(sitk.Image([8, 8, 8], sitk.sitkFloat32))
     with pytest.raises(ImageError, match="one value per pixel"):
         Body()(sitk.Image([8, 8], sitk.sitkVectorUInt8, 3))
 
 
-def test_cropping_takes_a_margin_and_stops_at_the_border() -> None:
+def test_crop_to_field_of_view_margin_stops_at_the_border() -> None:
     disc = np.hypot(Y - 100, X - 200) <= 50
     image = colour(np.where(disc, 0.6, 0.0))
     mask = sitk.GetImageFromArray(disc.astype(np.uint8))
@@ -212,7 +212,7 @@ def test_cropping_takes_a_margin_and_stops_at_the_border() -> None:
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.2, 0.4)])
-def test_fitting_gives_square_pixels_and_keeps_places(spacing: tuple[float, float]) -> None:
+def test_fit_field_of_view_gives_square_pixels_and_keeps_positions(spacing: tuple[float, float]) -> None:
     image = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, (400, 300), (5.0, -3.0), spacing)
     ramp = sitk.VectorIndexSelectionCast(image, 0)
     mask = sitk.Image((400, 300), sitk.sitkUInt8)
@@ -227,6 +227,6 @@ def test_fitting_gives_square_pixels_and_keeps_places(spacing: tuple[float, floa
 
 @pytest.mark.parametrize("finder", [Fundus, Dermoscope])
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_shares_lie_between_nothing_and_all(finder: type[Fundus] | type[Dermoscope], share: float) -> None:
+def test_field_finders_invalid_fractions_raise(finder: type[Fundus] | type[Dermoscope], share: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         finder(share)

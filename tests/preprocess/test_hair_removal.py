@@ -1,4 +1,4 @@
-"""Hair painted on a picture without any: what is found, what is left alone, and how near the filling comes."""
+"""Hair painted on a hairless image: detection, specificity, and error of the filling."""
 
 import time
 
@@ -48,20 +48,20 @@ def strands(shape: tuple[int, ...], count: int, thick: float, seed: int = 0) -> 
     return np.asarray(cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def painted(picture: Float32Array, cover: npt.NDArray[np.floating], colour: tuple[float, float, float]) -> Float32Array:
-    return np.asarray(picture * (1 - cover[..., None]) + np.array(colour) * cover[..., None], np.float32)
+def painted(photo: Float32Array, cover: npt.NDArray[np.floating], colour: tuple[float, float, float]) -> Float32Array:
+    return np.asarray(photo * (1 - cover[..., None]) + np.array(colour) * cover[..., None], np.float32)
 
 
 def image(array: npt.NDArray[np.generic]) -> sitk.Image:
     return sitk.GetImageFromArray(array, isVector=array.ndim == 3)
 
 
-def psnr(one: Float32Array, other: Float32Array, where: BoolArray) -> float:
-    return float(-10 * np.log10(((one - other)[where] ** 2).mean()))
+def psnr(a: Float32Array, b: Float32Array, where: BoolArray) -> float:
+    return float(-10 * np.log10(((a - b)[where] ** 2).mean()))
 
 
 def gain(width: int, colour: tuple[float, float, float], thick: float, seed: int = 0) -> float:
-    """Decibels by which hair's neighbourhood comes nearer to the picture without hair."""
+    """Gain of PSNR in dB around hair relative to the hairless image."""
     clean = skin(width, seed)
     cover = strands(clean.shape, 12, thick, seed)
     hairy = painted(clean, cover, colour)
@@ -71,31 +71,31 @@ def gain(width: int, colour: tuple[float, float, float], thick: float, seed: int
     return psnr(after, clean, near) - psnr(hairy, clean, near)
 
 
-def found(picture: Float32Array) -> BoolArray:
-    return np.asarray(sitk.GetArrayFromImage(hair_mask(image(picture))) > 0)
+def detected(photo: Float32Array) -> BoolArray:
+    return np.asarray(sitk.GetArrayFromImage(hair_mask(image(photo))) > 0)
 
 
 @pytest.mark.parametrize(("thick", "least"), [(0.002, 5), (0.004, 6), (0.007, 6)])  # the thinnest is a pixel wide
 @pytest.mark.parametrize("colour", [BLACK, BROWN, BLOND, WHITE])
-def test_painted_hair_goes(colour: tuple[float, float, float], thick: float, least: float) -> None:
+def test_remove_hair_removes_painted_hair(colour: tuple[float, float, float], thick: float, least: float) -> None:
     assert gain(512, colour, thick) >= least
 
 
 @pytest.mark.parametrize("width", [128, 256, 2048])
-def test_it_goes_from_small_and_large_pictures(width: int) -> None:
+def test_remove_hair_works_on_small_and_large_images(width: int) -> None:
     assert gain(width, BLACK, 0.006, seed=1) >= 6
 
 
 @pytest.mark.parametrize("width", [128, 512, 1024, 2048])
-def test_a_picture_without_hair_stays(width: int) -> None:
+def test_remove_hair_image_without_hair_is_unchanged(width: int) -> None:
     clean = skin(width, seed=2)
-    assert found(clean).mean() <= 0.01
+    assert detected(clean).mean() <= 0.01
     after = sitk.GetArrayFromImage(RemoveHair()(image(clean)))
     half = (slice(None, None, 1 + width // 1100),) * 2
     assert structural_similarity(clean[half], after[half], channel_axis=2, data_range=1.0) >= 0.99
 
 
-def test_a_ruler_is_no_hair_though_hair_crosses_it() -> None:
+def test_hair_mask_ignores_a_ruler_crossed_by_hair() -> None:
     clean = skin(800)
     ruler = np.zeros(clean.shape[:2], np.uint8)
     cv2.line(ruler, (200, 520), (540, 500), 255, 3, cv2.LINE_AA)
@@ -103,36 +103,36 @@ def test_a_ruler_is_no_hair_though_hair_crosses_it() -> None:
         foot = (200 + 10 * tooth, round(520 - 20 / 34 * tooth))
         cv2.line(ruler, foot, (foot[0] - 1, foot[1] - (24 if tooth % 5 == 0 else 14)), 255, 1, cv2.LINE_AA)
     shown = painted(clean, ruler / 255, BLACK)
-    assert found(shown)[ruler > 0].mean() < 0.1
+    assert detected(shown)[ruler > 0].mean() < 0.1
     hair = np.zeros_like(ruler)
     cv2.line(hair, (330, 380), (420, 590), 255, 3, cv2.LINE_AA)
-    crossed = found(painted(shown, hair / 255, BLACK))
+    crossed = detected(painted(shown, hair / 255, BLACK))
     assert crossed[(ruler > 0) & (hair == 0)].mean() < 0.2
     assert crossed[(hair > 0) & (ruler == 0)].mean() > 0.8
 
 
 @pytest.mark.parametrize("colour", [(0.45, 0.3, 0.62), (0.84, 0.35, 0.35)])
-def test_ink_and_blood_vessels_are_no_hair(colour: tuple[float, float, float]) -> None:
+def test_hair_mask_ignores_ink_and_blood_vessels(colour: tuple[float, float, float]) -> None:
     clean = skin(640)
     cover = strands(clean.shape, 12, 0.004)
-    assert found(painted(clean, cover, colour)).mean() < 0.1 * found(painted(clean, cover, BROWN)).mean()
+    assert detected(painted(clean, cover, colour)).mean() < 0.1 * detected(painted(clean, cover, BROWN)).mean()
 
 
-def test_the_rim_of_the_dermoscope_is_no_hair() -> None:
+def test_hair_mask_ignores_the_rim_of_the_dermoscope() -> None:
     clean = skin(800)
     rim = np.zeros(clean.shape[:2], np.uint8)
     cv2.circle(rim, (400, 300), 420, 255, 4, cv2.LINE_AA)
-    assert not found(painted(clean, rim / 255, BLACK)).any()
+    assert not detected(painted(clean, rim / 255, BLACK)).any()
 
 
-def test_dark_and_light_hair_can_be_left() -> None:
+def test_remove_hair_dark_or_light_can_be_disabled() -> None:
     clean = skin(512)
-    for colour, kept in ((BLACK, RemoveHair(dark=False)), (WHITE, RemoveHair(light=False))):
+    for colour, remover in ((BLACK, RemoveHair(dark=False)), (WHITE, RemoveHair(light=False))):
         hairy = image(painted(clean, strands(clean.shape, 8, 0.004), colour))
-        assert np.array_equal(sitk.GetArrayFromImage(kept(hairy)), sitk.GetArrayFromImage(hairy))
+        assert np.array_equal(sitk.GetArrayFromImage(remover(hairy)), sitk.GetArrayFromImage(hairy))
 
 
-def test_hardly_any_hair_leaves_the_picture() -> None:
+def test_remove_hair_below_least_is_unchanged() -> None:
     clean = skin(512)
     hairy = image(painted(clean, strands(clean.shape, 1, 0.004), BLACK))
     share = sitk.GetArrayFromImage(hair_mask(hairy)).mean()
@@ -144,7 +144,7 @@ def test_hardly_any_hair_leaves_the_picture() -> None:
 
 @pytest.mark.parametrize("width", [400, 1030])
 @pytest.mark.parametrize("grey", [False, True])
-def test_grid_and_pixel_type_stay(width: int, grey: bool) -> None:
+def test_remove_hair_keeps_grid_and_pixel_type(width: int, grey: bool) -> None:
     clean = skin(width)
     shown = np.rint(painted(clean, strands(clean.shape, 8, 0.004), BLACK) * 255).astype(np.uint8)
     shown = shown[..., 1] if grey else shown
@@ -164,7 +164,7 @@ def test_grid_and_pixel_type_stay(width: int, grey: bool) -> None:
     assert np.array_equal(sitk.GetArrayFromImage(hairy), shown)  # the input stays
 
 
-def test_a_usual_picture_takes_little_time() -> None:
+def test_remove_hair_takes_little_time() -> None:
     clean = skin(1024)
     hairy = image(painted(clean, strands(clean.shape, 30, 0.004), BLACK))
     start = time.process_time()
@@ -173,13 +173,13 @@ def test_a_usual_picture_takes_little_time() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 16])
-def test_tiny_and_constant_pictures_pass(size: int) -> None:
+def test_remove_hair_tiny_and_constant_images_pass(size: int) -> None:
     rng = np.random.default_rng(0)
     for array in (rng.random((size, size + 1, 3)), np.full((size, size, 3), 0.5)):
         assert RemoveHair()(image(array.astype(np.float32))).GetHeight() == size
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_remove_hair_invalid_settings_or_volume_raise() -> None:
     with pytest.raises(ImageError, match="3 dimensions"):
         RemoveHair()(sitk.Image([8, 8, 8], sitk.sitkFloat32))
     with pytest.raises(ValueError, match="width=0"):

@@ -8,7 +8,7 @@ from medseg.errors import DataError, ImageError, MedsegError
 from medseg.preprocess.intensity import Nyul, Percentiles, Photo, Window, ZScore
 
 
-def picture(array: np.ndarray, colour: bool = False) -> sitk.Image:
+def photo(array: np.ndarray, colour: bool = False) -> sitk.Image:
     image = sitk.GetImageFromArray(array, isVector=colour)
     image.SetSpacing([0.5, 2.0, 3.0][: image.GetDimension()])
     image.SetOrigin([7.0, -3.0, 1.0][: image.GetDimension()])
@@ -24,7 +24,7 @@ def values(image: sitk.Image) -> np.ndarray:
     return array
 
 
-def test_a_window_maps_hounsfield_units_to_0_1() -> None:
+def test_window_maps_hounsfield_units_to_0_1() -> None:
     image = sitk.GetImageFromArray(np.array([[-2000, -1000, -300, 400, 3000]], np.int16))
     assert sitk.GetArrayFromImage(Window(-1000, 400)(image)).ravel() == pytest.approx([0, 0, 0.5, 1, 1])
 
@@ -38,13 +38,13 @@ def test_percentiles_ignore_outliers_and_survive_constants() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: Window(1, 1), lambda: Percentiles(60, 40), lambda: Percentiles(0, 101)])
-def test_an_empty_range_is_refused(make: object) -> None:
+def test_window_and_percentiles_empty_range_raises(make: object) -> None:
     with pytest.raises(ValueError, match=r"low must be below high|need 0 <= low"):
         make()  # type: ignore[operator]
 
 
-def test_z_scores_are_those_of_the_field_and_outside_is_0() -> None:
-    image = picture(np.array([[0, 0, 2, 4, 6]], np.int16))  # inside: mean 4, variance 8/3
+def test_z_score_uses_the_field_and_is_0_outside() -> None:
+    image = photo(np.array([[0, 0, 2, 4, 6]], np.int16))  # inside: mean 4, variance 8/3
     result = ZScore(above_zero, clip=5)(image)
     step = 2 / np.sqrt(8 / 3) / 10
     assert values(result).ravel() == pytest.approx([0, 0, 0.5 - step, 0.5, 0.5 + step])
@@ -53,17 +53,17 @@ def test_z_scores_are_those_of_the_field_and_outside_is_0() -> None:
     assert values(image).ravel().tolist() == [0, 0, 2, 4, 6]
 
 
-def test_z_scores_of_a_whole_volume_ignore_gain_and_offset() -> None:
+def test_z_score_ignores_gain_and_offset() -> None:
     array = np.random.default_rng(0).normal(size=(4, 6, 8)).astype(np.float32)
-    first, second = (values(ZScore()(picture(each))) for each in (array, 1000 + 50 * array))
+    first, second = (values(ZScore()(photo(each))) for each in (array, 1000 + 50 * array))
     np.testing.assert_allclose(first, second, atol=1e-4)
     assert first.mean() == pytest.approx(0.5, abs=1e-5)
     assert first.std() == pytest.approx(0.1, abs=1e-5)
 
 
-def test_z_scores_clip_and_take_components_one_by_one() -> None:
+def test_z_score_clips_and_scales_components_separately() -> None:
     grey = np.append(np.zeros(999), 1.0).reshape(10, 100)
-    image = picture(np.stack([grey, 7 - 3 * grey, np.full((10, 100), 0.1)], axis=-1), colour=True)
+    image = photo(np.stack([grey, 7 - 3 * grey, np.full((10, 100), 0.1)], axis=-1), colour=True)
     result = values(ZScore(clip=2)(image))
     assert result.shape == (10, 100, 3)
     assert result[-1, -1].tolist() == [1, 0, 0.5]
@@ -71,9 +71,9 @@ def test_z_scores_clip_and_take_components_one_by_one() -> None:
     assert np.all(result[..., 2] == 0.5)
 
 
-def test_a_field_without_a_voxel_or_on_another_grid_is_refused() -> None:
-    image = picture(np.ones((4, 4), np.float32))
-    with pytest.raises(ImageError, match="holds no voxel") as blank:
+def test_inside_field_empty_or_on_another_grid_raises() -> None:
+    image = photo(np.ones((4, 4), np.float32))
+    with pytest.raises(ImageError, match="has no voxel") as blank:
         ZScore(lambda image: image < 0)(image)
     assert blank.value.code == "field-empty"
     with pytest.raises(ImageError, match="grid") as other:
@@ -84,7 +84,7 @@ def test_a_field_without_a_voxel_or_on_another_grid_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "wanted"),
+    ("array", "expected"),
     [
         (np.array([[0, 51, 102]], np.uint8), [0, 0.2, 0.4]),
         (np.array([[0, 819, 4095]], np.uint16), [0, 0.2, 1]),
@@ -97,34 +97,34 @@ def test_a_field_without_a_voxel_or_on_another_grid_is_refused() -> None:
         (np.array([[9, 9, 9]], np.float32), [0, 0, 0]),
     ],
 )
-def test_photographs_of_every_type_come_to_0_1(array: np.ndarray, wanted: list[float]) -> None:
-    image = picture(array)
+def test_photo_scales_every_type_to_0_1(array: np.ndarray, expected: list[float]) -> None:
+    image = photo(array)
     grey, colour = Photo(colour=False)(image), Photo(colour=True)(image)
-    assert values(grey).ravel() == pytest.approx(wanted)
+    assert values(grey).ravel() == pytest.approx(expected)
     assert grey.GetPixelID() == sitk.sitkFloat32
     assert colour.GetPixelID() == sitk.sitkVectorFloat32
     assert colour.GetNumberOfComponentsPerPixel() == 3
     assert colour.GetSpacing() == image.GetSpacing()
-    assert all(values(colour)[..., c].ravel() == pytest.approx(wanted) for c in range(3))
+    assert all(values(colour)[..., c].ravel() == pytest.approx(expected) for c in range(3))
 
 
-def test_colours_stay_and_keep_one_range() -> None:
+def test_photo_colours_have_one_range() -> None:
     array = np.array([[[0, 51, 255], [102, 0, 0]]], np.uint8)
-    assert values(Photo(colour=True)(picture(array, True))) == pytest.approx(array / 255)
-    other = values(Photo(colour=True)(picture(array.astype(np.float32) - 51, True)))
+    assert values(Photo(colour=True)(photo(array, True))) == pytest.approx(array / 255)
+    other = values(Photo(colour=True)(photo(array.astype(np.float32) - 51, True)))
     assert other == pytest.approx(array / 255)  # the range of all components is -51 to 204
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_alpha_is_laid_onto_black(dtype: type) -> None:
+def test_photo_alpha_is_blended_with_black(dtype: type) -> None:
     full = 65535 if dtype == np.uint16 else 255  # floats beyond 0..1 too
     share = [1.0, 0.4, 0.0]
     alpha = np.rint(np.array([share]) * full)
     grey = np.full((1, 3), full)
     grey[0, 2] = 0
-    two = picture(np.stack([grey, alpha], axis=-1).astype(dtype), True)
+    two = photo(np.stack([grey, alpha], axis=-1).astype(dtype), True)
     assert values(Photo(colour=False)(two)).ravel() == pytest.approx(share, abs=1e-4)
-    four = picture(np.stack([grey, 0 * grey, grey, alpha], axis=-1).astype(dtype), True)
+    four = photo(np.stack([grey, 0 * grey, grey, alpha], axis=-1).astype(dtype), True)
     result = values(Photo(colour=True)(four))
     assert result.shape == (1, 3, 3)
     assert result[0, :, 0] == pytest.approx(share, abs=1e-4)
@@ -132,17 +132,17 @@ def test_alpha_is_laid_onto_black(dtype: type) -> None:
     assert values(Photo(colour=True)(two)).shape == (1, 3, 3)
 
 
-def test_grey_in_three_components_is_grey_but_a_colour_is_refused() -> None:
+def test_photo_grey_in_three_components_passes_but_colour_raises() -> None:
     array = np.full((4, 4, 3), 100, np.uint8)
     array[0, 0] = 100, 101, 99  # what JPEG makes of grey
-    result = values(Photo(colour=False)(picture(array, True)))
+    result = values(Photo(colour=False)(photo(array, True)))
     assert result == pytest.approx(np.full((4, 4), 100 / 255))
     array[0, 0] = 200, 100, 100
     with pytest.raises(ImageError, match=r"colour image .*100 of 255.*organ.colour_channels=3") as error:
-        Photo(colour=False)(picture(array, True))
+        Photo(colour=False)(photo(array, True))
     assert error.value.code == "image-channels"
     with pytest.raises(ImageError, match="5 channels") as error:
-        Photo(colour=True)(picture(np.zeros((2, 2, 5), np.uint8), True))
+        Photo(colour=True)(photo(np.zeros((2, 2, 5), np.uint8), True))
     assert error.value.code == "image-channels"
 
 
@@ -150,10 +150,10 @@ def head(seed: int, gain: float = 1.0, gamma: float = 1.0) -> sitk.Image:
     """Background 0 and three tissues with noise, as another scanner would show them."""
     tissue = np.repeat([0.0, 0.3, 0.6, 0.8], [2000, 500, 1500, 1500])
     array = np.maximum(tissue + 0.02 * np.random.default_rng(seed).normal(size=tissue.shape) * (tissue > 0), 0)
-    return picture((gain * array**gamma).reshape(50, 110).astype(np.float32))
+    return photo((gain * array**gamma).reshape(50, 110).astype(np.float32))
 
 
-def test_landmarks_bring_scanners_together() -> None:
+def test_nyul_harmonises_scanners() -> None:
     images = [head(0), head(1, 300, 1.3), head(2, 5, 0.8)]
     step = Nyul(above_zero)
     state = json.loads(json.dumps(step.fit(iter(images))))
@@ -168,8 +168,8 @@ def test_landmarks_bring_scanners_together() -> None:
     assert all(each.min() >= 0 and each.max() <= 1 for each in flat)
 
 
-def test_an_image_with_the_average_landmarks_is_mapped_linearly() -> None:
-    image = picture(np.linspace(0, 100, 1001, dtype=np.float32)[None])
+def test_nyul_average_landmarks_map_linearly() -> None:
+    image = photo(np.linspace(0, 100, 1001, dtype=np.float32)[None])
     step = Nyul(percentiles=(10, 50, 90))
     step.restore(step.fit([image]))
     result = values(step(image)).ravel()
@@ -177,26 +177,26 @@ def test_an_image_with_the_average_landmarks_is_mapped_linearly() -> None:
     np.testing.assert_allclose(result, np.linspace(0, 1, 1001), atol=1e-5)  # the tails go on
 
 
-def test_many_voxels_of_one_value_and_a_constant_image_are_mapped() -> None:
+def test_nyul_repeated_values_and_constant_image() -> None:
     step = Nyul()
-    state = step.fit([head(0), picture(np.full((3, 3), 4.0))])  # the constant one is passed over
+    state = step.fit([head(0), photo(np.full((3, 3), 4.0))])  # the constant one is passed over
     assert state == step.fit([head(0)])
     step.restore(state)
     result = values(step(head(0)))
     assert np.isfinite(result).all()
     assert np.all(np.diff(result.ravel()[np.argsort(values(head(0)).ravel())]) >= -1e-6)
-    assert not values(step(picture(np.full((3, 3), 4.0)))).any()
+    assert not values(step(photo(np.full((3, 3), 4.0)))).any()
 
 
-def test_landmarks_are_needed_and_must_fit() -> None:
+def test_nyul_unfitted_or_invalid_landmarks_raise() -> None:
     with pytest.raises(MedsegError, match="fit it") as error:
         Nyul()(head(0))
     assert error.value.code == "step-unfitted"
     with pytest.raises(MedsegError, match="2 landmarks"):
         Nyul().restore({"landmarks": [0.1, 0.9]})
-    with pytest.raises(DataError, match="no training image"):
-        Nyul().fit([picture(np.ones((2, 2)))])
+    with pytest.raises(DataError, match="all training images are constant"):
+        Nyul().fit([photo(np.ones((2, 2)))])
     with pytest.raises(ImageError, match="3 channels"):
-        Nyul().fit([picture(np.ones((2, 2, 3)), True)])
+        Nyul().fit([photo(np.ones((2, 2, 3)), True)])
     with pytest.raises(ValueError, match="rising"):
         Nyul(percentiles=(10, 10, 90))

@@ -10,7 +10,7 @@ def checks(shape: tuple[int, ...]) -> sitk.Image:
     return sitk.GetImageFromArray((np.indices(shape).sum(0) % 2).astype(np.float32))
 
 
-def test_the_extent_stays_and_shrinking_averages() -> None:
+def test_resize_keeps_extent_and_averages() -> None:
     small = Resize([10, 5])(checks((40, 60)))
     assert small.GetSize() == (10, 5)
     assert small.GetSpacing() == (6, 8)
@@ -19,11 +19,11 @@ def test_the_extent_stays_and_shrinking_averages() -> None:
     assert centre == pytest.approx((29.5, 19.5))
 
 
-def test_slices_of_a_volume_stay_as_many() -> None:
+def test_resize_keeps_the_number_of_slices() -> None:
     assert Resize([8, 8])(checks((3, 16, 24))).GetSize() == (8, 8, 3)
 
 
-def test_the_longer_side_decides_and_the_aspect_stays() -> None:
+def test_long_side_keeps_the_aspect() -> None:
     assert LongSide(30)(checks((40, 60))).GetSize() == (30, 20)
     assert LongSide(120)(checks((40, 60))).GetSize() == (120, 80)
 
@@ -34,28 +34,28 @@ def test_colour_stays_colour() -> None:
 
 
 @pytest.mark.parametrize("size", [[8], [0, 4], [8, 8, 8]])
-def test_a_size_is_two_numbers(size: list[int]) -> None:
+def test_resize_invalid_size_raises(size: list[int]) -> None:
     with pytest.raises(ValueError, match="two numbers of pixels"):
         Resize(size)
 
 
 @pytest.mark.parametrize("old", [7, 19, 59, 61, 100, 257])
 @pytest.mark.parametrize("new", [1, 3, 10, 64])
-def test_the_size_is_met_exactly_and_values_stay_where_they_were(old: int, new: int) -> None:
+def test_to_size_is_exact_and_keeps_positions(old: int, new: int) -> None:
     image = sitk.PhysicalPointSource(sitk.sitkVectorFloat32, (old, 20), (5.0, -3.0), (0.7, 1.1), (0, 1, -1, 0))
     ramp = sitk.VectorIndexSelectionCast(image, 1)  # grows along x
     small = Resize([new, 20])(ramp)
     assert small.GetSize() == (new, 20)
-    places = sitk.PhysicalPointSource(
+    points = sitk.PhysicalPointSource(
         sitk.sitkVectorFloat64, small.GetSize(), small.GetOrigin(), small.GetSpacing(), small.GetDirection()
     )
-    found, wanted = sitk.GetArrayFromImage(small), sitk.GetArrayFromImage(places)[..., 1]
+    resized, expected = sitk.GetArrayFromImage(small), sitk.GetArrayFromImage(points)[..., 1]
     # the outermost values of an enlarged image, and of bins that end before the image does, repeat their neighbour's
-    inner = (wanted > -3 + 0.35 * old / min(old, new)) & (wanted < -3 + 0.7 * (old - 1) - 0.7 * (old / new + 1))
-    assert np.abs(found - wanted)[inner].max(initial=0) < 1e-3
+    inner = (expected > -3 + 0.35 * old / min(old, new)) & (expected < -3 + 0.7 * (old - 1) - 0.7 * (old / new + 1))
+    assert np.abs(resized - expected)[inner].max(initial=0) < 1e-3
 
 
-def test_the_longer_side_is_the_longer_in_mm() -> None:
+def test_long_side_is_measured_in_mm() -> None:
     image = checks((40, 60))
     image.SetSpacing((1.0, 3.0))  # 60 x 120 mm
     small = LongSide(30)(image)
@@ -63,7 +63,7 @@ def test_the_longer_side_is_the_longer_in_mm() -> None:
     assert small.GetSpacing() == (4.0, 4.0)
 
 
-def test_an_image_of_that_size_only_becomes_float() -> None:
+def test_to_size_same_size_only_casts() -> None:
     image = sitk.GetImageFromArray(np.arange(12, dtype=np.uint8).reshape(3, 4))
     same = Resize([4, 3])(image)
     assert same.GetPixelID() == sitk.sitkFloat32
@@ -71,7 +71,7 @@ def test_an_image_of_that_size_only_becomes_float() -> None:
 
 
 @pytest.mark.parametrize("colour", [False, True])
-def test_a_picture_and_its_mask_are_measured_at_one_size_whatever_the_camera(colour: bool) -> None:
+def test_at_long_side_gives_one_size_for_every_camera(colour: bool) -> None:
     y, x = np.mgrid[:60, :80]
     grey = np.where(np.hypot(y - 30, x - 40) < 15, 60, 200).astype(np.uint8)
     mask = (grey == 60).astype(np.uint8)
@@ -79,21 +79,23 @@ def test_a_picture_and_its_mask_are_measured_at_one_size_whatever_the_camera(col
         large = np.kron(grey, np.ones((times, times), np.uint8))
         shown = np.stack([large] * 3, axis=-1) if colour else large
         image = sitk.GetImageFromArray(shown, isVector=colour)
-        found, flat = at_long_side(image, sitk.GetImageFromArray(np.kron(mask, np.ones((times, times), np.uint8))), 80)
-        assert found.GetSize() == flat.GetSize() == (80, 60)
-        assert found.GetPixelID() == image.GetPixelID()
-        assert found.GetSpacing() == flat.GetSpacing() == (1.0, 1.0)
-        assert found.GetOrigin() == flat.GetOrigin() == image.GetOrigin()
+        resized, flat = at_long_side(
+            image, sitk.GetImageFromArray(np.kron(mask, np.ones((times, times), np.uint8))), 80
+        )
+        assert resized.GetSize() == flat.GetSize() == (80, 60)
+        assert resized.GetPixelID() == image.GetPixelID()
+        assert resized.GetSpacing() == flat.GetSpacing() == (1.0, 1.0)
+        assert resized.GetOrigin() == flat.GetOrigin() == image.GetOrigin()
         np.testing.assert_array_equal(sitk.GetArrayFromImage(flat), mask)
-        seen = sitk.GetArrayFromImage(found)
-        np.testing.assert_array_equal(seen[..., 0] if colour else seen, grey)
+        pixels = sitk.GetArrayFromImage(resized)
+        np.testing.assert_array_equal(pixels[..., 0] if colour else pixels, grey)
 
 
-def test_a_scale_stays_and_a_volume_is_left_alone() -> None:
+def test_at_long_side_keeps_scale_and_volumes() -> None:
     image, mask = sitk.Image([200, 100], sitk.sitkUInt16), sitk.Image([200, 100], sitk.sitkUInt8)
     image.SetSpacing((0.1, 0.1))
     mask.CopyInformation(image)
-    found, flat = at_long_side(image, mask, 50)
-    assert found.GetSpacing() == flat.GetSpacing() == pytest.approx((0.4, 0.4))
+    resized, flat = at_long_side(image, mask, 50)
+    assert resized.GetSpacing() == flat.GetSpacing() == pytest.approx((0.4, 0.4))
     volume, inside = sitk.Image([20, 10, 5], sitk.sitkInt16), sitk.Image([20, 10, 5], sitk.sitkUInt8)
     assert at_long_side(volume, inside, 8)[0] is volume

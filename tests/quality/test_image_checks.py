@@ -1,4 +1,4 @@
-"""Checks of pictures: nothing is said of good ones, of every size and gain, and each fault is named with its number."""
+"""Checks of 2D images: good ones of every size and gain pass, each fault is reported with its value."""
 
 import time
 from collections.abc import Callable
@@ -51,7 +51,7 @@ CHECKS: list[Check] = [
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: type(check).__name__)
 @pytest.mark.parametrize("width", [96, 320, 1600])
-def test_a_good_picture_raises_no_doubt_whatever_its_size_and_type(check: Check, width: int) -> None:
+def test_checks_pass_a_good_image_of_any_size_and_type(check: Check, width: int) -> None:
     shown = scene(width)
     wide = (shown / 255).astype(np.float32)
     for array in (shown, wide, (wide * 65535).astype(np.uint16), np.dstack([shown, np.full(shown.shape[:2], 255)])):
@@ -60,16 +60,16 @@ def test_a_good_picture_raises_no_doubt_whatever_its_size_and_type(check: Check,
 
 @pytest.mark.parametrize("width", [256, 1200])
 @pytest.mark.parametrize("gain", [0.4, 1.0])
-def test_blur_counts_by_the_share_of_the_picture_not_by_pixels_or_gain(width: int, gain: float) -> None:
+def test_blur_does_not_depend_on_resolution_or_gain(width: int, gain: float) -> None:
     shown = (scene(width) * gain).astype(np.uint8)
     assert Blur(0.2, SKIN)(image(shown)) is None
-    found = Blur(0.2, SKIN)(image(blurred(shown, 0.02)))
-    assert found is not None
-    assert "blurred" in found
-    assert "0.2" in found
+    reason = Blur(0.2, SKIN)(image(blurred(shown, 0.02)))
+    assert reason is not None
+    assert "blurred" in reason
+    assert "0.2" in reason
 
 
-def test_blur_is_looked_for_inside_the_field_only() -> None:
+def test_blur_is_checked_inside_the_field_only() -> None:
     shown = blurred(scene(disc=True, colour=RED), 0.02)
     inside = scene(disc=True) > 0
     sharp_rim = shown * inside
@@ -79,24 +79,24 @@ def test_blur_is_looked_for_inside_the_field_only() -> None:
 @pytest.mark.parametrize(
     ("gain", "word"), [(4.0, "overexposed: 100%"), (0.25, "underexposed"), (1.0, None), (0.7, None), (1.2, None)]
 )
-def test_light_by_four_is_too_much_or_too_little(gain: float, word: str | None) -> None:
+def test_exposure_flags_factor_four(gain: float, word: str | None) -> None:
     shown = np.clip(scene().astype(float) * gain, 0, 255).astype(np.uint8)
-    found = Exposure(0.75, 0.2, 0.3, SKIN)(image(shown))
-    assert found is None if word is None else found is not None and word in found
+    reason = Exposure(0.75, 0.2, 0.3, SKIN)(image(shown))
+    assert reason is None if word is None else reason is not None and word in reason
 
 
-def test_a_field_without_light_is_named_and_the_surround_has_no_say() -> None:
+def test_exposure_of_a_dark_field_ignores_the_surround() -> None:
     check = Exposure(0.5, 0.2, 0.3, Fundus())
     shown = scene(disc=True, colour=RED)
     assert check(image(shown)) is None
     half = shown.copy()
     half[: half.shape[0] // 2] = 0
-    found = Exposure(0.5, 0.2, 0.3)(image(half))
-    assert found is not None
-    assert "mostly dark" in found
+    reason = Exposure(0.5, 0.2, 0.3)(image(half))
+    assert reason is not None
+    assert "mostly dark" in reason
 
 
-def test_colours_are_told_from_grey_and_red_from_blue() -> None:
+def test_colour_and_colour_order_flag_grey_and_bgr() -> None:
     shown = scene()
     grey = np.repeat(shown.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
     noisy = np.clip(grey + np.random.default_rng(0).integers(-1, 2, grey.shape), 0, 255).astype(np.uint8)  # as JPEG
@@ -108,7 +108,7 @@ def test_colours_are_told_from_grey_and_red_from_blue() -> None:
     assert ColourOrder()(image(grey[..., 0])) is None
 
 
-def test_small_coloured_marks_are_no_colour_picture() -> None:
+def test_colour_passes_small_coloured_marks() -> None:
     echo = np.repeat(scene(colour=(0.5,)), 3, -1)
     echo[5:12, 5:30] = (0, 200, 0)
     assert Colour(0.0, 0.03)(image(echo)) is None
@@ -116,7 +116,7 @@ def test_small_coloured_marks_are_no_colour_picture() -> None:
 
 @pytest.mark.parametrize("level", [0, 90, 255])
 @pytest.mark.parametrize("field", [SKIN, ECHO, Fundus(), None])
-def test_a_blank_picture_is_blank_and_nothing_breaks(level: int, field: Fundus | None) -> None:
+def test_blank_flags_a_blank_image(level: int, field: Fundus | None) -> None:
     for array in (np.full((80, 100, 3), level, np.uint8), np.full((80, 100), level, np.uint8)):
         blank = image(array)
         assert "blank" in str(Blank()(blank))
@@ -125,20 +125,20 @@ def test_a_blank_picture_is_blank_and_nothing_breaks(level: int, field: Fundus |
             check(blank)
 
 
-def test_a_fundus_must_be_round_on_a_dark_surround() -> None:
+def test_field_of_view_fraction_flags_a_full_frame_fundus() -> None:
     check = FieldOfViewFraction(Fundus(), 0.15, 0.97, "fundus")
     assert check(image(scene(disc=True, colour=RED))) is None
-    assert check(image(scene())) == "shows no fundus: what was found covers 100% of the image, usual is 15% to 97%"
+    assert check(image(scene())) == "shows no fundus: the detected field covers 100% of the image, usual is 15% to 97%"
 
 
-def test_a_field_too_small_is_named() -> None:
+def test_field_of_view_fraction_flags_a_small_field() -> None:
     echo = np.zeros((200, 200), np.uint8)
     echo[80:110, 80:120] = scene(160, (0.6,))[:30, :40, 0]
     assert "shows no echoes" in str(FieldOfViewFraction(ECHO, 0.2, what="echoes")(image(echo)))
     assert "shows no echoes" not in str(FieldOfViewFraction(ECHO, 0.01, what="echoes")(image(echo)))
 
 
-def test_much_hair_is_named_and_some_is_not() -> None:
+def test_hair_flags_much_but_not_some() -> None:
     def hairy(count: int) -> sitk.Image:
         shown, rng = scene(512), np.random.default_rng(0)
         for _ in range(count):
@@ -152,7 +152,7 @@ def test_much_hair_is_named_and_some_is_not() -> None:
     assert "covered by hair" in str(Hair(0.1)(hairy(30)))
 
 
-def test_too_few_pixels_are_counted_along_both_long_sides() -> None:
+def test_size_checks_both_long_sides() -> None:
     assert Size(64)(sitk.Image([64, 200], sitk.sitkUInt8)) is None
     assert Size(64)(sitk.Image([64, 70, 1], sitk.sitkUInt8)) is None
     assert Size(64)(sitk.Image([70, 1, 66, 5], sitk.sitkUInt8)) is None  # slices lie across any axis
@@ -161,7 +161,7 @@ def test_too_few_pixels_are_counted_along_both_long_sides() -> None:
     )
 
 
-def test_a_stack_is_judged_by_its_middle_slice() -> None:
+def test_checks_of_a_stack_use_its_middle_slice() -> None:
     stack = np.stack([scene(seed=number)[..., 0] for number in range(3)])
     dark = stack.copy()
     dark[1] //= 4
@@ -171,7 +171,7 @@ def test_a_stack_is_judged_by_its_middle_slice() -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: type(check).__name__)
-def test_the_input_stays(check: Check) -> None:
+def test_checks_do_not_change_the_input(check: Check) -> None:
     shown = image(scene())
     before = sitk.GetArrayFromImage(shown)
     check(shown)
@@ -179,7 +179,7 @@ def test_the_input_stays(check: Check) -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: type(check).__name__)
-def test_a_megapixel_takes_little_time(check: Check) -> None:
+def test_checks_of_a_megapixel_take_little_time(check: Check) -> None:
     shown = image(scene(1152))
     check(shown)
     start = time.process_time()
@@ -190,16 +190,16 @@ def test_a_megapixel_takes_little_time(check: Check) -> None:
 @pytest.mark.parametrize(
     ("make", "wrong"),
     [
-        (Size, {"least": 0}),
-        (Blank, {"least": 1.0}),
-        (FieldOfViewFraction, {"field": SKIN, "least": 0.5, "most": 0.4}),
-        (Blur, {"least": 0.0}),
-        (Exposure, {"bright": 0.0, "black": 0.5, "least": 0.3}),
-        (Colour, {"least": 0.5, "most": 0.4}),
-        (ColourOrder, {"least": -1.0}),
-        (Hair, {"most": 1.5}),
+        (Size, {"minimum": 0}),
+        (Blank, {"minimum": 1.0}),
+        (FieldOfViewFraction, {"field": SKIN, "minimum": 0.5, "maximum": 0.4}),
+        (Blur, {"minimum": 0.0}),
+        (Exposure, {"bright": 0.0, "black": 0.5, "minimum": 0.3}),
+        (Colour, {"minimum": 0.5, "maximum": 0.4}),
+        (ColourOrder, {"minimum": -1.0}),
+        (Hair, {"maximum": 1.5}),
     ],
 )
-def test_limits_that_cannot_be_are_refused(make: Callable[..., Check], wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"least|most"):
+def test_checks_invalid_limits_raise(make: Callable[..., Check], wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"minimum|maximum"):
         make(**wrong)

@@ -41,7 +41,7 @@ def image(array: npt.NDArray[np.generic]) -> sitk.Image:
     return made
 
 
-def test_a_ct_and_an_mri_raise_no_doubt() -> None:
+def test_checks_pass_a_good_ct_and_mri() -> None:
     for hu in (chest(), np.rint(chest()).astype(np.int16), chest()[6], chest(40)):
         assert CT(image(hu)) is None
         assert Blank()(image(hu)) is None
@@ -58,19 +58,19 @@ def test_a_ct_and_an_mri_raise_no_doubt() -> None:
     [
         (lambda hu: hu + 1000, "look like HU + 1000"),
         (lambda hu: (hu + 1024).clip(0).astype(np.uint16), "look like HU + 1000"),
-        (lambda hu: np.rint(hu).astype(np.int16).astype(np.uint16), "without sign"),
+        (lambda hu: np.rint(hu).astype(np.int16).astype(np.uint16), "unsigned integers"),
         (lambda hu: hu * 4, "in HU, -3100 to 2500 are usual"),
-        (lambda hu: hu / 4, "0.0% of its voxels are air below -700 HU, usual is 1% or more"),
-        (lambda hu: ((hu + 1000) / 1400).clip(0, 1), "its values go from 0 to 0"),
+        (lambda hu: hu / 4, "0.0% of its voxels are air below -700 HU; usual: 1% or more"),
+        (lambda hu: ((hu + 1000) / 1400).clip(0, 1), "its values are 0 to 0"),
         (lambda hu: np.full_like(hu, -1000), "hardly any soft tissue: 0.0%"),
         (lambda hu: np.where(hu < -500, hu, 600), "hardly any soft tissue"),
     ],
 )
-def test_what_is_not_in_hu_is_named(change: object, words: str) -> None:
+def test_hounsfield_flags_other_units(change: object, words: str) -> None:
     assert words in str(CT(image(change(chest()))))  # type: ignore[operator]
 
 
-def test_corners_that_a_scanner_fills_do_not_hide_an_offset() -> None:
+def test_hounsfield_flags_an_offset_despite_filled_corners() -> None:
     hu = chest()
     y, x = np.indices(hu.shape[1:]) / 96 - 0.5
     hu[:, np.hypot(x, y) > 0.5] = -2000
@@ -79,21 +79,21 @@ def test_corners_that_a_scanner_fills_do_not_hide_an_offset() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1 / 2000, 0.3, 4.0])
-def test_mri_is_no_ct(scale: float) -> None:
+def test_hounsfield_flags_mri(scale: float) -> None:
     assert CT(image(head() * scale)) is not None
 
 
-def test_ct_is_no_mri() -> None:
+def test_not_hounsfield_flags_ct() -> None:
     assert "looks like CT, not MRI" in str(MRI(image(chest())))
 
 
 @pytest.mark.parametrize("volume", [chest(128), head(128)])
-def test_a_blurred_volume_is_named(volume: Float32Array) -> None:
+def test_blur_flags_a_blurred_volume(volume: Float32Array) -> None:
     sigma = 0.03 * 128
     assert "blurred" in str(Blur(0.22)(image(ndimage.gaussian_filter(volume, (sigma / 2, sigma, sigma)))))
 
 
-def test_blur_is_looked_for_in_the_plane_of_the_slices() -> None:
+def test_blur_of_a_volume_is_checked_in_plane() -> None:
     """A slab that was scanned along y: its slices lie across that axis."""
     slab = np.moveaxis(chest(), 0, 1)
     made = sitk.GetImageFromArray(np.ascontiguousarray(slab))
@@ -102,13 +102,13 @@ def test_blur_is_looked_for_in_the_plane_of_the_slices() -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, -1000.0, -3.6])
-def test_a_constant_volume_is_blank(level: float) -> None:
+def test_blank_flags_a_constant_volume(level: float) -> None:
     blank = image(np.full((6, 40, 40), level, np.float32))
     assert "blank" in str(Blank()(blank))
     assert Blur(0.22)(blank) is None
 
 
-def test_a_sequence_is_judged_by_its_middle_frame() -> None:
+def test_checks_of_a_sequence_use_its_middle_frame() -> None:
     frames = [image(chest(48)) for _ in range(3)]
     sequence = sitk.JoinSeries(frames)
     shifted = sitk.JoinSeries([frames[0], frames[1] + 1000, frames[2]])
@@ -117,13 +117,13 @@ def test_a_sequence_is_judged_by_its_middle_frame() -> None:
     assert "HU + 1000" in str(CT(shifted))
 
 
-def test_a_colour_picture_has_no_body() -> None:
+def test_field_of_view_fraction_reports_errors_of_the_field() -> None:
     colour = sitk.GetImageFromArray(np.zeros((40, 40, 3), np.uint8), isVector=True)
-    assert "body cannot be looked for" in str(FieldOfViewFraction(Body(), 0.03, what="body")(colour))
+    assert "body cannot be detected" in str(FieldOfViewFraction(Body(), 0.03, what="body")(colour))
     assert CT(colour) is not None
 
 
-def test_a_volume_takes_less_than_a_second() -> None:
+def test_checks_of_a_volume_take_less_than_a_second() -> None:
     volume = image(np.tile(chest(512), (10, 1, 1)))
     for check in (CT, MRI, Blank(), Blur(0.22), FieldOfViewFraction(Body(), 0.03)):
         start = time.process_time()
@@ -131,7 +131,7 @@ def test_a_volume_takes_less_than_a_second() -> None:
         assert time.process_time() - start < 1
 
 
-def test_limits_that_cannot_be_are_refused() -> None:
+def test_checks_invalid_limits_raise() -> None:
     with pytest.raises(ValueError, match="must rise"):
         Hounsfield(0, 0.01, (-150, 150), 0.05, (-3100, 2500))
     with pytest.raises(ValueError, match="below 0"):

@@ -1,4 +1,4 @@
-"""Pictures of cases: with outlines where there is a mask, and without where there is none."""
+"""Overlays of cases: with outlines if there is a mask, without if not."""
 
 from pathlib import Path
 

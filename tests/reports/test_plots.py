@@ -19,11 +19,11 @@ def pixels(png: bytes) -> np.ndarray:
 
 def count(png: bytes, colour: str) -> int:
     """Pixels of exactly this colour."""
-    wanted = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
-    return int((pixels(png) == wanted).all(axis=-1).sum())
+    rgb = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+    return int((pixels(png) == rgb).all(axis=-1).sum())
 
 
-def picture(shape: tuple[int, ...], filled: bool = True) -> sitk.Image:
+def square(shape: tuple[int, ...], filled: bool = True) -> sitk.Image:
     array = np.zeros(shape, dtype=np.uint8)
     if filled:
         array[tuple(slice(size // 4, size // 2) for size in shape)] = 1
@@ -31,8 +31,8 @@ def picture(shape: tuple[int, ...], filled: bool = True) -> sitk.Image:
 
 
 @pytest.mark.parametrize("shape", [(30, 40), (12, 30, 40), (3, 30, 40)])
-def test_outlines_of_truth_and_prediction_are_drawn(shape: tuple[int, ...]) -> None:
-    image, mask, empty = picture(shape), picture(shape), picture(shape, filled=False)
+def test_overlay_draws_both_outlines(shape: tuple[int, ...]) -> None:
+    image, mask, empty = square(shape), square(shape), square(shape, filled=False)
     nothing = overlay(image, empty, empty)
     for truth, pred, colour, other in ((mask, empty, SKY, ORANGE), (empty, mask, ORANGE, SKY)):
         drawn = overlay(image, truth, pred)
@@ -40,30 +40,30 @@ def test_outlines_of_truth_and_prediction_are_drawn(shape: tuple[int, ...]) -> N
         assert count(drawn, other) == count(nothing, other)
 
 
-def test_labels_that_are_not_asked_for_are_not_drawn() -> None:
-    mask, empty = picture((30, 40)), picture((30, 40), filled=False)
+def test_overlay_draws_only_the_given_labels() -> None:
+    mask, empty = square((30, 40)), square((30, 40), filled=False)
     assert overlay(mask, mask, mask, {"other": 2}) == overlay(mask, empty, empty)
 
 
-def test_colour_and_very_large_pictures_are_shown() -> None:
+def test_overlay_of_colour_and_very_large_images() -> None:
     colour = sitk.GetImageFromArray(
         np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8), isVector=True
     )
-    assert pixels(overlay(colour, picture((30, 40)), picture((30, 40)))).std(axis=-1).max() > 50
-    large = picture((2500, 2600), filled=False)
+    assert pixels(overlay(colour, square((30, 40)), square((30, 40)))).std(axis=-1).max() > 50
+    large = square((2500, 2600), filled=False)
     assert len(overlay(large, large, large)) < 500_000
 
 
-def test_the_patients_right_is_drawn_on_the_left_whatever_the_storage() -> None:
+def test_overlay_has_the_patients_right_on_the_left() -> None:
     array = np.zeros((4, 30, 40), dtype=np.int16)
     array[:, 5:25, 2:12] = 1000  # small x: the patient's right in LPS
     image = sitk.GetImageFromArray(array)
     mask = sitk.Cast(image > 0, sitk.sitkUInt8)
-    flipped_image, flipped_mask = (sitk.DICOMOrient(part, "RAS") for part in (image, mask))
+    flipped_image, flipped_mask = (sitk.DICOMOrient(volume, "RAS") for volume in (image, mask))
     assert overlay(image, mask, mask) == overlay(flipped_image, flipped_mask, flipped_mask)
 
 
-def test_curves_are_written_whole(tmp_path: Path) -> None:
+def test_curves_writes_a_complete_file(tmp_path: Path) -> None:
     history = pd.DataFrame(
         {"step": [1, 2], "samples": [8, 16], "lr": [0.1, 0.0], "train_loss": [1.0, 0.5], "valid_loss": [np.nan, 0.6]}
     )
@@ -73,7 +73,7 @@ def test_curves_are_written_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left_out", [[], ["time"], ["signal", "signal_predicted"], ["label"]])
-def test_breathing_is_drawn_with_what_there_is(left_out: list[str]) -> None:
+def test_breathing_draws_available_series(left_out: list[str]) -> None:
     frames = pd.DataFrame(
         {"frame": range(6), "time": np.arange(6) / 2, "signal": np.arange(6.0), "p_in": np.arange(6) / 6}
     )

@@ -83,18 +83,18 @@ def segmentation_run(folder: Path, synthetic: bool = False) -> dict[str, Any]:
 
 
 def diagnosis_run(folder: Path) -> dict[str, Any]:
-    parts = []
+    tables = []
     for number in range(4):
         signal = np.cos(np.arange(24) * 0.7 + number)
         label = np.where(np.gradient(signal) > 0, "inhale", "exhale")
         chance = np.clip(0.5 + np.gradient(signal) + 0.2 * np.sin(np.arange(24)), 0, 1)
-        parts.append(
+        tables.append(
             pd.DataFrame({"case": f"s{number}", "patient": f"p{number}", "frame": range(24), "time": np.arange(24) / 3})
             .assign(label=label, signal=signal, predicted=np.where(chance > 0.5, "inhale", "exhale"))
             .assign(p_exhale=1 - chance, p_inhale=chance, signal_predicted=signal + 0.1 * chance)
             .assign(predicted_linear="exhale", signal_linear=signal * 0.5)
         )
-    frames = pd.concat(parts, ignore_index=True)
+    frames = pd.concat(tables, ignore_index=True)
     summary = summarise_predictions(from_table(frames, CLASSES, ["lstm", "linear"]))
     summary |= {"report_split": "test", "masks": "given, out of fold"}
     folder.mkdir(parents=True)
@@ -116,22 +116,22 @@ def common_files(folder: Path, summary: dict[str, Any], settings: str, synthetic
     )
 
 
-def shown(found: dict[str, Any]) -> list[str]:
+def shown(estimate: dict[str, Any]) -> list[str]:
     """The numbers of an estimate as the page rounds them."""
-    values = [value for value in (found["mean"], *(found["ci95"] or [])) if value is not None]
+    values = [value for value in (estimate["mean"], *(estimate["ci95"] or [])) if value is not None]
     return [f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" for value in values]
 
 
-def assert_cell(page: Page, key: str, found: dict[str, Any]) -> None:
+def assert_cell(page: Page, key: str, estimate: dict[str, Any]) -> None:
     numbers = re.findall(r"-?\d+(?:\.\d+)", page.cells[key].split("n =")[0].split("no interval")[0])
-    assert numbers == shown(found), key
-    if found["mean"] is None:
-        assert found["reason"] in page.cells[key]
+    assert numbers == shown(estimate), key
+    if estimate["mean"] is None:
+        assert estimate["reason"] in page.cells[key]
     else:
-        assert f"n = {found['n']}" in page.cells[key]
+        assert f"n = {estimate['n']}" in page.cells[key]
 
 
-def test_every_number_of_a_segmentation_stands_on_the_page(tmp_path: Path) -> None:
+def test_write_report_has_every_score_of_a_segmentation(tmp_path: Path) -> None:
     summary = segmentation_run(tmp_path / "run")
     html = write_report([tmp_path / "run"], tmp_path / "out").read_text(encoding="utf-8")
     page = Page(html)
@@ -148,7 +148,7 @@ def test_every_number_of_a_segmentation_stands_on_the_page(tmp_path: Path) -> No
     assert "c<1>" not in html  # escaped
 
 
-def test_the_file_stands_alone(tmp_path: Path) -> None:
+def test_write_report_is_self_contained(tmp_path: Path) -> None:
     segmentation_run(tmp_path / "run")
     path = write_report([tmp_path / "run"], tmp_path / "one.html")
     html = path.read_text(encoding="utf-8")
@@ -163,7 +163,7 @@ def test_the_file_stands_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_the_banner_appears_for_phantoms_only(tmp_path: Path, synthetic: bool) -> None:
+def test_write_report_banner_for_phantoms_only(tmp_path: Path, synthetic: bool) -> None:
     segmentation_run(tmp_path / "run", synthetic)
     page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
     assert ("SYNTHETIC PHANTOMS" in page.text) is synthetic
@@ -183,7 +183,7 @@ def assert_confusion(page: Page, models: dict[str, Any]) -> None:
     assert shown == expected
 
 
-def test_a_diagnosis_stands_beside_its_baseline(tmp_path: Path) -> None:
+def test_write_report_diagnosis_has_its_baseline(tmp_path: Path) -> None:
     segmentation_run(tmp_path / "seg")
     summary = diagnosis_run(tmp_path / "dia")
     page = Page(write_report([tmp_path / "seg", tmp_path / "dia"], tmp_path).read_text(encoding="utf-8"))
@@ -197,44 +197,44 @@ def test_a_diagnosis_stands_beside_its_baseline(tmp_path: Path) -> None:
     assert "Overview" in page.text
 
 
-def test_pictures_that_are_gone_are_said_to_be_gone(tmp_path: Path) -> None:
+def test_write_report_names_missing_images(tmp_path: Path) -> None:
     segmentation_run(tmp_path / "run")
     (tmp_path / "run/data/0.nii.gz").unlink()
     page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
-    assert "0.nii.gz is not there any more" in page.text
+    assert "0.nii.gz no longer exists" in page.text
     assert len(page.images) == 4
 
 
-def test_what_flatters_is_said(tmp_path: Path) -> None:
+def test_write_report_warns_of_biased_scores(tmp_path: Path) -> None:
     summary = segmentation_run(tmp_path / "run")
     (tmp_path / "run/metrics.json").write_text(json.dumps(summary | {"never_predicted": ["left_part"], "n_failed": 2}))
     split = pd.read_csv(tmp_path / "run/split.csv")
     split.assign(patient="p1").to_csv(tmp_path / "run/split.csv", index=False)
     page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
     assert "never predicts left_part" in page.text
-    assert "2 cases could not be compared" in page.text
+    assert "2 cases could not be evaluated" in page.text
     assert "In training and in the reported split: 1 patient." in page.text
 
 
-def test_an_evaluation_alone_can_be_reported_and_nothing_cannot(tmp_path: Path) -> None:
+def test_write_report_of_an_evaluation_or_an_empty_folder(tmp_path: Path) -> None:
     segmentation_run(tmp_path / "run")
     for name in ("config.yaml", "split.csv", "fingerprint.json", "history.csv", "manifest.json"):
         (tmp_path / "run" / name).unlink()
     page = Page(write_report([tmp_path / "run"], tmp_path).read_text(encoding="utf-8"))
     assert len(page.images) == 1
-    assert "No picture" in page.text
+    assert "No image" in page.text
     (tmp_path / "run/metrics.json").unlink()
     with pytest.raises(ModelError, match=r"metrics\.json"):
         write_report([tmp_path / "run"], tmp_path)
 
 
-def test_a_run_that_held_nobody_out_says_why_it_has_no_numbers(tmp_path: Path) -> None:
+def test_write_report_without_test_cases_states_the_reason(tmp_path: Path) -> None:
     segmentation_run(tmp_path / "run")
     metrics = {"task": "segmentation", "report_split": None, "reason": "no held-out case with a mask"}
     (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
     for runs in (["run"], ["run", "run"]):
         page = Page(write_report([tmp_path / name for name in runs], tmp_path).read_text(encoding="utf-8"))
-        assert "Not measured: no held-out case with a mask." in page.text
+        assert "Not evaluated: no held-out case with a mask." in page.text
         assert len(page.images) == len(runs)  # the curves
 
 
@@ -285,7 +285,7 @@ def rounded(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def test_every_number_of_a_sequence_on_the_page_is_the_one_in_the_json(tmp_path: Path) -> None:
+def test_write_report_sequence_values_equal_the_json(tmp_path: Path) -> None:
     content = sequences_json(tmp_path)
     page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
     for sheet in content["sequences"]:
@@ -311,22 +311,20 @@ def test_every_number_of_a_sequence_on_the_page_is_the_one_in_the_json(tmp_path:
     assert sum("bars of states" in image["alt"] for image in page.images) == 2
 
 
-def test_a_forecast_says_how_it_was_read_and_an_older_one_that_it_looked_back(tmp_path: Path) -> None:
+def test_write_report_states_how_a_forecast_was_made(tmp_path: Path) -> None:
     content = sequences_json(tmp_path)
     page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
     assert page.text.count("Forecast: as it came.") == 2
-    assert "look back" not in page.text
+    assert "retrospective error" not in page.text
     for sheet in content["sequences"]:
         del sheet["forecast"]["read"]
     (tmp_path / "said.json").write_text(json.dumps(content))
     page = Page(write_report([tmp_path / "said.json"], tmp_path / "said.html").read_text(encoding="utf-8"))
-    assert page.text.count("Forecast: the signal was read with the whole sequence in sight") == 2
+    assert page.text.count("Forecast: the signal uses the whole sequence: retrospective error") == 2
 
 
 @pytest.mark.parametrize("older", [False, True])
-def test_the_confusion_on_the_page_is_the_one_in_the_json_or_counted_for_an_older_run(
-    tmp_path: Path, older: bool
-) -> None:
+def test_write_report_confusion_equals_the_json_or_predictions(tmp_path: Path, older: bool) -> None:
     run = tmp_path / "run"
     counted = diagnosis_run(run)["confusion"]
     assert counted["linear"]["inhale"]["precision"] is None  # which it never predicts

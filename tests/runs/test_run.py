@@ -19,14 +19,14 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def test_a_sealed_run_opens_with_its_weights(run: Run) -> None:
+def test_open_run_of_a_sealed_run_has_its_weights(run: Run) -> None:
     opened = open_run(run.path)
     assert opened.load_weights()["a"].tolist() == [0, 1, 2]
     assert opened.synthetic
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.yaml"])
-def test_a_flipped_bit_or_a_lost_file_is_refused(run: Run, name: str) -> None:
+def test_open_run_flipped_bit_or_missing_file_raises(run: Run, name: str) -> None:
     content = bytearray(run.file(name).read_bytes())
     content[-1] ^= 1
     run.file(name).write_bytes(content)
@@ -37,7 +37,7 @@ def test_a_flipped_bit_or_a_lost_file_is_refused(run: Run, name: str) -> None:
         open_run(run.path)
 
 
-def test_unfinished_missing_and_foreign_runs_say_what_to_do(run: Run, tmp_path: Path) -> None:
+def test_open_run_unfinished_missing_or_foreign_raises_with_remedy(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such run folder"):
         open_run(tmp_path / "nowhere")
     write_json(run.file("manifest.json"), {"schema": 99})
@@ -48,13 +48,13 @@ def test_unfinished_missing_and_foreign_runs_say_what_to_do(run: Run, tmp_path: 
         open_run(run.path)
 
 
-def test_weights_that_are_no_safetensors_are_refused(run: Run) -> None:
+def test_load_weights_not_safetensors_raises(run: Run) -> None:
     run.file("model.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(ModelError, match="cannot be read"):
         run.load_weights()
 
 
-def test_runs_are_numbered_and_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+def test_create_numbers_runs_and_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.chdir(tmp_path)
     assert [str(create(None, "x").path) for _ in range(3)] == ["runs/x/1", "runs/x/2", "runs/x/3"]
     with pytest.raises(ConfigError, match="resume="):

@@ -58,12 +58,12 @@ def test_a_damaged_checkpoint_is_an_error_with_the_way_out(tmp_path: Path) -> No
         read_progress(run)
 
 
-def test_the_clock_counts_what_went_before() -> None:
+def test_time_budget_counts_seconds_before_resume() -> None:
     clock = TimeBudget(10, before=9.0)
-    assert clock.share() == pytest.approx(0.9)
+    assert clock.used_fraction() == pytest.approx(0.9)
     assert not clock.is_up()
     assert clock.is_up(ahead=1.0)
-    assert TimeBudget(None, before=9.0).share() == 0
+    assert TimeBudget(None, before=9.0).used_fraction() == 0
     assert not TimeBudget(None, before=9.0).is_up(1e9)
 
 
@@ -81,12 +81,12 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
     assert not all(torch.equal(before[name], value) for name, value in load_file(run.file("model.safetensors")).items())
     assert "max_samples: 120" in run.file("config.yaml").read_text()
     assert "resume: null" in run.file("config.yaml").read_text()
-    with pytest.raises(ConfigError, match=r"has had 120 samples, more than the 40"):
+    with pytest.raises(ConfigError, match=r"was trained on 120 samples, more than the 40"):
         train(compose([f"resume={run.path}", "segmenter.max_samples=40"]))
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("overrides", "words"),
     [
         (["seed=99"], r"seed=99 \(the run: 1\)"),
         (["segmenter.batch_size=2", "segmenter.max_samples=9000"], r"segmenter.batch_size=2 \(the run: 4\)"),
@@ -94,9 +94,9 @@ def test_a_finished_training_is_extended_in_its_folder(settings: Settings, tmp_p
         (["~augment.transforms.Affine.p"], r"augment.transforms.Affine.p"),
     ],
 )
-def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, given: list[str], words: str) -> None:
+def test_a_resume_refuses_other_settings_than_the_budget(segmenter: Path, overrides: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as error:
-        compose([f"resume={segmenter}", *given])
+        compose([f"resume={segmenter}", *overrides])
     assert "segmenter.max_samples=" not in str(error.value)
     assert "new run_dir" in str(error.value)
     fine = ["seed=1", "trainer.max_time=00:00:01:00", "compute.num_workers=1", "logger=csv"]
@@ -111,7 +111,7 @@ def test_a_finished_stack_cannot_be_extended(settings: Settings, tmp_path: Path)
         compose([f"resume={tmp_path}", "classifier.max_samples=20"])
 
 
-def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: Path) -> None:
+def test_resume_after_early_stopping_trains_nothing(breathing: Path, tmp_path: Path) -> None:
     still = ["classifier.optimizer.lr=0.0", "classifier.early_stopping.patience=2"]  # the held-out loss cannot improve
     words = [*TINY, *still, "task=diagnosis", f"data.root={breathing}", "trainer.fraction=0.2"]
     run = train(compose([*words, f"run_dir={tmp_path / 'run'}"])).run
@@ -123,7 +123,7 @@ def test_a_training_that_ended_early_does_not_go_on(breathing: Path, tmp_path: P
     assert run.file("history.csv").read_text() == before
 
 
-def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path: Path) -> None:
+def test_time_budget_sums_over_resumes(settings: Settings, tmp_path: Path) -> None:
     bounded = settings("run", "segmenter.max_samples=100000000", "trainer.max_time=00:00:00:02")
     run = train(compose(bounded)).run
     done, rows = read_progress(run), read_csv(run.file("history.csv"))
@@ -139,7 +139,7 @@ def test_time_is_kept_over_all_parts_of_a_training(settings: Settings, tmp_path:
     assert time.monotonic() - started < 30
 
 
-def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
+def test_non_finite_loss_names_the_batch_and_keeps_weights(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = SegmentationModule.training_step
@@ -149,7 +149,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
         return loss * torch.nan if self.trainer.global_step == 5 else loss
 
     monkeypatch.setattr(SegmentationModule, "training_step", spoilt)
-    with pytest.raises(MedsegError, match=r"nan at step 6 .* The batch shows lung00\d at z y x \d") as error:
+    with pytest.raises(MedsegError, match=r"nan at step 6 .* The batch has lung00\d at z y x \d") as error:
         train(compose(settings("run", "segmenter.max_samples=2000", "trainer.checkpoint_every_n_steps=2")))
     assert error.value.code == "loss-not-finite"
     run = Run(tmp_path / "run")
@@ -159,7 +159,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_weights_before(
     assert all(bool(torch.isfinite(value).all()) for value in content["current_model_state"].values())
 
 
-def test_weights_that_are_spoilt_name_the_batch_before(
+def test_non_finite_weights_name_the_previous_batch(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoil(self: SegmentationModule, *_args: object) -> None:
@@ -167,11 +167,11 @@ def test_weights_that_are_spoilt_name_the_batch_before(
             next(self.parameters()).data.fill_(torch.inf)
 
     monkeypatch.setattr(SegmentationModule, "on_train_batch_start", spoil)
-    with pytest.raises(MedsegError, match="not finite in the batch before, which shows lung"):
+    with pytest.raises(MedsegError, match="previous batch was not finite; it has lung"):
         train(compose(settings("run", "segmenter.max_samples=2000")))
 
 
-def test_weights_do_not_depend_on_who_prepares_the_batches(settings: Settings, tmp_path: Path) -> None:
+def test_training_with_workers_gives_equal_weights(settings: Settings, tmp_path: Path) -> None:
     more = ["segmenter.network.dropout=0.2", "trainer.checkpoint_every_n_steps=1"]
     for name, workers in (("none", 0), ("one", 1), ("again", 1)):
         train(compose(settings(name, *more, f"compute.num_workers={workers}")))
@@ -202,7 +202,7 @@ def test_a_training_with_workers_resumes_too(
     assert manifest["machine"]["threads"] == "1"
 
 
-def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_out_of_gpu_memory_says_what_to_do(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -215,9 +215,9 @@ def test_a_step_that_does_not_fit_names_the_way_out(settings: Settings, monkeypa
 def test_deferred_interrupts_keep_the_first_signal_and_end_at_the_second(caplog: pytest.LogCaptureFixture) -> None:
     before = signal.getsignal(signal.SIGINT)
     with DeferredInterrupts() as interrupts:
-        assert not interrupts.asked
+        assert not interrupts.requested
         signal.raise_signal(signal.SIGINT)
-        assert interrupts.asked
+        assert interrupts.requested
         with pytest.raises(SystemExit) as end:
             signal.raise_signal(signal.SIGTERM)
         assert end.value.code == 130

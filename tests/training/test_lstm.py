@@ -24,7 +24,7 @@ def sequences(patients: int, each: int = 2, states: tuple[int, ...] = (0, 1, 0, 
     }
 
 
-def test_folds_are_of_whole_patients_and_judge_each_case_once() -> None:
+def test_split_in_folds_holds_out_each_patient_once() -> None:
     items = sequences(7)
     folds = split_in_folds(compose(["organ=lung", "classifier.n_folds=3"]), items)
     assert len(folds) == 3
@@ -34,45 +34,50 @@ def test_folds_are_of_whole_patients_and_judge_each_case_once() -> None:
 
 
 @pytest.mark.parametrize("what", ["one patient", "a class of one patient", "none asked for"])
-def test_without_folds_there_is_no_calibration(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_split_in_folds_without_folds_warns(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     items = sequences(1 if what == "one patient" else 4, states=(0, 1) if what != "a class of one patient" else (0, 0))
     if what == "a class of one patient":
         items["case0.0"] = ("patient0", Item(np.zeros((2, 1)), None, np.array([0, 1])))
     folds = 0 if what == "none asked for" else 3
     assert split_in_folds(compose(["organ=lung", f"classifier.n_folds={folds}"]), items) == []
-    said = capsys.readouterr()
-    assert ("without sets of classes" in said.out + said.err) == (what != "none asked for")
+    printed = capsys.readouterr()
+    assert ("no prediction sets" in printed.out + printed.err) == (what != "none asked for")
 
 
-def test_a_trained_diagnoser_is_calibrated_and_judged_before_and_after(diagnoser: Path) -> None:
-    run = open_run(diagnoser)
-    kept = run.read_json("calibration.json")
-    assert set(kept) == {"lstm", "linear", "rule"}
-    assert all(len(one["limits"]) == 2 and 0.05 <= one["temperature"] <= 20 for one in kept.values())
+def test_trained_classifier_has_calibrated_scores(classifier_run: Path) -> None:
+    run = open_run(classifier_run)
+    calibration = run.read_json("calibration.json")
+    assert set(calibration) == {"lstm", "linear", "rule"}
+    assert all(len(one["limits"]) == 2 and 0.05 <= one["temperature"] <= 20 for one in calibration.values())
     metrics = run.read_json("metrics.json")
     assert metrics["alpha"] == 0.1
-    found = pd.read_csv(diagnoser / "predictions.csv")
-    made, tables = SequenceClassifier.from_run(run), read_tables(diagnoser / "features.csv")
-    rows = tables.frames["case"].isin(found["case"]).to_numpy()
-    truth = (found["label"] == "inhale").to_numpy().astype(int)
+    predictions = pd.read_csv(classifier_run / "predictions.csv")
+    made, tables = SequenceClassifier.from_run(run), read_tables(classifier_run / "features.csv")
+    rows = tables.frames["case"].isin(predictions["case"]).to_numpy()
+    y = (predictions["label"] == "inhale").to_numpy().astype(int)
     for model, raw in made.predict_proba(tables).items():
         scores, end = metrics["models"][model], "" if model == "lstm" else f"_{model}"
-        after = found[[f"p_exhale{end}", f"p_inhale{end}"]].to_numpy()
+        after = predictions[[f"p_exhale{end}", f"p_inhale{end}"]].to_numpy()
         for chances, key in ((raw[rows], "nll_before"), (after, "nll")):
-            assert scores[key]["mean"] == pytest.approx(-np.log(chances[range(len(truth)), truth]).mean(), abs=1e-4)
+            assert scores[key]["mean"] == pytest.approx(-np.log(chances[range(len(y)), y]).mean(), abs=1e-4)
         assert (raw[rows].argmax(axis=1) == after.argmax(axis=1)).all()  # a temperature changes no answer
         bins = metrics["reliability"][model]
-        assert sum(one["n"] for one in bins) == len(found)
+        assert sum(one["n"] for one in bins) == len(predictions)
 
 
-def test_a_frame_has_the_set_of_classes_that_its_limits_allow(diagnoser: Path) -> None:
-    limits = np.array(json.loads((diagnoser / "calibration.json").read_text())["lstm"]["limits"])
-    found = pd.read_csv(diagnoser / "predictions.csv")
-    chances = found[["p_exhale", "p_inhale"]].to_numpy()
+def test_prediction_sets_follow_calibration_limits(classifier_run: Path) -> None:
+    limits = np.array(json.loads((classifier_run / "calibration.json").read_text())["lstm"]["limits"])
+    predictions = pd.read_csv(classifier_run / "predictions.csv")
+    chances = predictions[["p_exhale", "p_inhale"]].to_numpy()
     allowed = 1 - chances <= limits
-    allowed[np.arange(len(found)), chances.argmax(axis=1)] = True
-    assert found["prediction_set"].tolist() == [" | ".join(np.array(["exhale", "inhale"])[row]) for row in allowed]
-    assert found["abstain"].tolist() == (allowed.sum(axis=1) != 1).tolist()
-    metrics = json.loads((diagnoser / "metrics.json").read_text())["models"]["lstm"]
-    held = [label in text.split(" | ") for label, text in zip(found["label"], found["prediction_set"], strict=True)]
+    allowed[np.arange(len(predictions)), chances.argmax(axis=1)] = True
+    assert predictions["prediction_set"].tolist() == [
+        " | ".join(np.array(["exhale", "inhale"])[row]) for row in allowed
+    ]
+    assert predictions["abstain"].tolist() == (allowed.sum(axis=1) != 1).tolist()
+    metrics = json.loads((classifier_run / "metrics.json").read_text())["models"]["lstm"]
+    held = [
+        label in text.split(" | ")
+        for label, text in zip(predictions["label"], predictions["prediction_set"], strict=True)
+    ]
     assert metrics["set_coverage"]["mean"] == pytest.approx(np.mean(held))

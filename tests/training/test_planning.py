@@ -21,9 +21,9 @@ AUTO = ["segmenter=auto", "preprocess=auto", "compute=cpu", "compute.num_threads
 def test_a_plan_is_written_with_reasons_and_estimates(medseg: Command, cohort: Path, tmp_path: Path) -> None:
     result = medseg("plan", "organ=lung", f"data.root={cohort}", "compute=cpu", "--out", tmp_path)
     assert result.status == 0, result.err
-    found = json.loads((tmp_path / "fingerprint.json").read_text())
-    assert found["cases"] == 4
-    assert set(found["diameter_mm"]) == {"right_lung", "left_lung"}
+    facts = json.loads((tmp_path / "fingerprint.json").read_text())
+    assert facts["cases"] == 4
+    assert set(facts["diameter_mm"]) == {"right_lung", "left_lung"}
     text = (tmp_path / "plan.yaml").read_text()
     plan = yaml.safe_load(text)
     assert plan["segmenter.network.dimensions"] == 2

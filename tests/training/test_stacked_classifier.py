@@ -1,4 +1,4 @@
-"""A table whose classes are told by one measure and one step: learnt, kept, used, and not where labels are shuffled."""
+"""A table whose classes follow one feature and one slice: training, saving and use, and chance with shuffled labels."""
 
 import json
 import re
@@ -45,20 +45,20 @@ MEANT = "mm: how much it tells"
 
 
 def write_table(folder: Path, shuffled: bool = False, count: int = 90, seed: int = 0) -> Path:
-    """features.csv and features_steps.csv of cases, two a patient; measure `tells` and step 2 know the class."""
+    """features.csv and features_steps.csv of cases, two per patient; feature `tells` and step 2 depend on the class."""
     rng = np.random.default_rng(seed)
     malignant = np.repeat(rng.random(count // 2) < 0.4, 2)
     frames = pd.DataFrame({"case": [f"c{n:03d}" for n in range(count)], "patient": np.repeat(np.arange(count // 2), 2)})
     frames["frame"] = 0
-    shown = rng.permutation(malignant) if shuffled else malignant
-    frames["label"] = np.where(shown, "malignant", "benign")
+    is_malignant = rng.permutation(malignant) if shuffled else malignant
+    frames["label"] = np.where(is_malignant, "malignant", "benign")
     frames["tells"] = malignant * 1.5 + rng.normal(0, 1, count)
     for n in range(6):
         frames[f"noise{n}"] = rng.normal(0, 1, count)
     steps = frames[["case", "frame"]].merge(pd.DataFrame({"step": range(4)}), how="cross")
     steps["position_mm"] = steps["step"] * 90.0
-    told = np.repeat(malignant, 4) & (steps["step"] == 2)
-    steps["ray"] = told * 2 + rng.normal(0, 1, len(steps))
+    shifted = np.repeat(malignant, 4) & (steps["step"] == 2)
+    steps["ray"] = shifted * 2 + rng.normal(0, 1, len(steps))
     folder.mkdir(parents=True)
     frames.to_csv(folder / "features.csv", index=False)
     steps.to_csv(folder / "features_steps.csv", index=False)
@@ -84,10 +84,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_every_diagnoser_is_measured_on_the_same_cases_and_tells_the_classes(finished: Path) -> None:
+def test_train_stacked_classifier_evaluates_all_models(finished: Path) -> None:
     summary = open_run(finished).read_json("metrics.json")
     assert set(summary["models"]) == {"stack", "logistic", "ensemble", "lstm"}
-    assert summary["masks"] == "given, origin unknown: measured before, in features.csv"
+    assert summary["masks"] == "given, origin unknown: features read from features.csv"
     assert f"Masks: {summary['masks']}." in (finished / "card.md").read_text()
     for scores in summary["models"].values():
         assert scores["auc_positive"]["mean"] > 0.65
@@ -97,73 +97,73 @@ def test_every_diagnoser_is_measured_on_the_same_cases_and_tells_the_classes(fin
     assert 0.75 <= summary["models"]["stack"]["set_coverage"]["mean"] <= 1
 
 
-def test_no_patient_is_on_both_sides(finished: Path) -> None:
+def test_splits_share_no_patient(finished: Path) -> None:
     split = pd.read_csv(finished / "split.csv", dtype=str)
     assert split.groupby("patient")["split"].nunique().max() == 1
-    found = pd.read_csv(finished / "predictions.csv", dtype={"case": str})
-    assert set(found["case"]) == set(split.loc[split["split"] == "test", "case"])
+    diagnoses = pd.read_csv(finished / "predictions.csv", dtype={"case": str})
+    assert set(diagnoses["case"]) == set(split.loc[split["split"] == "test", "case"])
 
 
-def test_the_command_gives_the_same_answers_as_the_measuring_and_says_why(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_equals_training_predictions_with_explanations(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "diagnosis.csv"
-    given = [str(finished / "features.csv"), str(out), "--model", str(finished), "--quiet"]
-    result = CliRunner().invoke(app, ["diagnose", *given])
+    arguments = [str(finished / "features.csv"), str(out), "--model", str(finished), "--quiet"]
+    result = CliRunner().invoke(app, ["diagnose", *arguments])
     assert result.exit_code == 0, result.output
-    found = pd.read_csv(out).set_index("case")
+    diagnoses = pd.read_csv(out).set_index("case")
     measured = pd.read_csv(finished / "predictions.csv").set_index("case")
-    assert found.loc[measured.index, "p_malignant"].to_numpy() == pytest.approx(measured["p_malignant"].to_numpy())
-    assert (found["p_malignant"] + found["p_benign"]).to_numpy() == pytest.approx(np.ones(len(found)))
-    sure = found[found["probability"] > 0.9]
+    assert diagnoses.loc[measured.index, "p_malignant"].to_numpy() == pytest.approx(measured["p_malignant"].to_numpy())
+    assert (diagnoses["p_malignant"] + diagnoses["p_benign"]).to_numpy() == pytest.approx(np.ones(len(diagnoses)))
+    sure = diagnoses[diagnoses["probability"] > 0.9]
     assert sure["explanation"].str.contains("tells|step 3 of 4|ray").mean() > 0.8
-    assert (found["prediction_set"].str.contains("|", regex=False) == found["abstain"]).all()
+    assert (diagnoses["prediction_set"].str.contains("|", regex=False) == diagnoses["abstain"]).all()
 
 
-def test_labels_that_are_given_are_judged_as_in_the_training(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_of_labelled_cases_has_training_metrics(finished: Path, tmp_path: Path) -> None:
     split = pd.read_csv(finished / "split.csv").set_index("case")["split"]
     for name in ("features.csv", "features_steps.csv"):
         table = pd.read_csv(finished / name)
         table[table["case"].map(split) == "test"].to_csv(tmp_path / name, index=False)
-    given = [str(tmp_path / "features.csv"), str(tmp_path / "d.csv"), "--model", str(finished)]
-    result = CliRunner().invoke(app, ["diagnose", *given])
+    arguments = [str(tmp_path / "features.csv"), str(tmp_path / "d.csv"), "--model", str(finished)]
+    result = CliRunner().invoke(app, ["diagnose", *arguments])
     assert result.exit_code == 0, result.output
     judged = json.loads((tmp_path / "d_metrics.json").read_text())
     assert judged["models"] == open_run(finished).read_json("metrics.json")["models"]
 
 
-def test_sets_are_judged_as_they_are_given(finished: Path) -> None:
-    """Also those of cases that could not be measured, which rule nothing out."""
+def test_prediction_set_metrics_match_written_sets(finished: Path) -> None:
+    """Includes cases with undefined features, whose sets contain every class."""
     classifier = StackedClassifier.from_run(open_run(finished))
     tables = read_tables(finished / "features.csv")
     measures = [name for name in tables.frames if name.startswith("noise")]
     tables.frames.loc[:29, [*measures, "tells"]] = np.nan
     predictions = classifier.predict(tables)
-    found = to_table(predictions)
+    diagnoses = to_table(predictions)
     scores = evaluate_predictions(predictions, ["malignant"])["models"]["stack"]
-    assert found["abstain"][:30].all()
-    assert scores["set_abstains"]["mean"] == pytest.approx(found["abstain"].mean())
+    assert diagnoses["abstain"][:30].all()
+    assert scores["set_abstains"]["mean"] == pytest.approx(diagnoses["abstain"].mean())
 
 
-def test_a_class_that_nobody_shows_is_said_and_never_told(finished: Path, tmp_path: Path, capsys) -> None:
+def test_class_without_training_cases_is_never_predicted(finished: Path, tmp_path: Path, capsys) -> None:
     words = [f"data.root={finished}", f"run_dir={tmp_path / 'run'}", "organ.classes=[healthy,benign,malignant]"]
     done = train(compose([*QUICK, *words, "data.test_fraction=0.4", "classifier.max_samples=320"]))
     assert "no training case is healthy" in capsys.readouterr().err
-    found = pd.read_csv(done.run.file("predictions.csv"))
-    assert not found["prediction_set"].str.contains("healthy").any()
-    assert (found["prediction_set"].isin(["benign", "malignant"])).any()
+    diagnoses = pd.read_csv(done.run.file("predictions.csv"))
+    assert not diagnoses["prediction_set"].str.contains("healthy").any()
+    assert (diagnoses["prediction_set"].isin(["benign", "malignant"])).any()
 
 
 @pytest.mark.parametrize(
     ("organ", "kind", "fits"),
     [("lung", VolumeSlope, True), ("skin", ScoreThreshold, True), ("lung", ScoreThreshold, False)],
 )
-def test_a_rule_stands_only_beside_diagnosers_of_its_kind(organ: str, kind: type, fits: bool) -> None:
+def test_clinical_rule_of_other_kind_is_not_used(organ: str, kind: type, fits: bool) -> None:
     """So that organ=lung classifier=stacking and organ=skin classifier=sequence_lstm train, without it."""
     config = compose([f"organ={organ}", "task=diagnosis"])
     reads = build(config.organ.clinical_rule).reads
     assert (build_rule(config, reads, (kind,)) is not None) == fits
 
 
-def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: Path) -> None:
+def test_case_with_undefined_features_needs_review(finished: Path, tmp_path: Path) -> None:
     table = pd.read_csv(finished / "features.csv")
     measures = [name for name in table if name not in ("case", "patient", "frame", "label")]
     table.loc[0, measures[:-1]] = np.nan
@@ -172,24 +172,24 @@ def test_a_case_without_its_measures_is_for_a_person(finished: Path, tmp_path: P
     out = tmp_path / "d.csv"
     result = CliRunner().invoke(app, ["diagnose", str(tmp_path / "f.csv"), str(out), "--model", str(finished)])
     assert result.exit_code == 0, result.output
-    found = pd.read_csv(out).set_index("case")
-    assert "undefined" in found.loc[table["case"][0], "review"]
-    assert found["review"].notna().sum() == 1
-    given = ["predicted", "probability", "p_benign", "p_malignant"]
-    assert found.loc[table["case"][0], given].isna().all()
-    assert found.drop(index=table["case"][0])[given].notna().all(axis=None)
-    told = {case["case"]: case for case in json.loads(out.with_suffix(".json").read_text())["cases"]}
-    lost = told[table["case"][0]]
+    diagnoses = pd.read_csv(out).set_index("case")
+    assert "undefined" in diagnoses.loc[table["case"][0], "review"]
+    assert diagnoses["review"].notna().sum() == 1
+    columns = ["predicted", "probability", "p_benign", "p_malignant"]
+    assert diagnoses.loc[table["case"][0], columns].isna().all()
+    assert diagnoses.drop(index=table["case"][0])[columns].notna().all(axis=None)
+    records = {case["case"]: case for case in json.loads(out.with_suffix(".json").read_text())["cases"]}
+    lost = records[table["case"][0]]
     assert lost["diagnosis"] is None
     assert lost["abstain"]
     assert {chance for model in lost["models"].values() for chance in model.values()} == {None}
     report = CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))])
     assert report.exit_code == 0, report.output
-    ledger = pd.read_csv(tmp_path / "d_cases.csv").set_index("case")
-    assert ledger["status"].value_counts().to_dict() == {"ok": len(found) - 1, "review": 1}
+    log = pd.read_csv(tmp_path / "d_cases.csv").set_index("case")
+    assert log["status"].value_counts().to_dict() == {"ok": len(diagnoses) - 1, "review": 1}
 
 
-def test_shuffled_labels_are_a_guess(tmp_path: Path) -> None:
+def test_shuffled_labels_score_at_chance(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data", shuffled=True, count=160)
     done = train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.test_fraction=0.5"]))
     models = done.run.read_json("metrics.json")["models"]
@@ -205,43 +205,43 @@ def test_folds_need_two_patients_of_each_class() -> None:
     assert sorted(len(fold) for fold in folds) == [2, 2]
 
 
-def test_the_json_says_the_same_as_the_table_and_the_page_shows_it(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_json_table_and_report_agree(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "diagnosis.csv"
-    given = [str(finished / "features.csv"), str(out), "--model", str(finished), "--format", "json"]
-    result = CliRunner().invoke(app, ["diagnose", *given])
+    arguments = [str(finished / "features.csv"), str(out), "--model", str(finished), "--format", "json"]
+    result = CliRunner().invoke(app, ["diagnose", *arguments])
     assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)
-    assert said == json.loads(out.with_suffix(".json").read_text())
-    found = pd.read_csv(out).set_index("case")
-    for case in said["cases"]:
-        row = found.loc[case["case"]]
+    content = json.loads(result.stdout)
+    assert content == json.loads(out.with_suffix(".json").read_text())
+    diagnoses = pd.read_csv(out).set_index("case")
+    for case in content["cases"]:
+        row = diagnoses.loc[case["case"]]
         assert case["diagnosis"] == row["predicted"]
         assert case["models"]["stack"]["malignant"] == pytest.approx(row["p_malignant"])
         assert (len(case["prediction_set"]) != 1) == row["abstain"]
         assert {m["name"] for m in case["measures"]} <= {"tells", *(f"noise{n}" for n in range(6))}
     page = Path(CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))]).stdout.strip()).read_text()
-    assert said["units"]["tells"] == MEANT
+    assert content["units"]["tells"] == MEANT
     assert page.count(MEANT) == 1
-    assert "<th>noise0</th><td>" not in page  # nobody said what it is
-    shown = re.findall(r'data-of="(c\d+)\.stack\.malignant">([\d.]+)<', page)
-    assert len(shown) == 40
-    chances = {case["case"]: case["models"]["stack"]["malignant"] for case in said["cases"]}
-    assert all(float(text) == pytest.approx(chances[case], abs=5e-4) for case, text in shown)
+    assert "<th>noise0</th><td>" not in page  # it has no unit and definition
+    listed = re.findall(r'data-of="(c\d+)\.stack\.malignant">([\d.]+)<', page)
+    assert len(listed) == 40
+    chances = {case["case"]: case["models"]["stack"]["malignant"] for case in content["cases"]}
+    assert all(float(text) == pytest.approx(chances[case], abs=5e-4) for case, text in listed)
 
 
-def test_the_report_of_a_run_goes_through_its_cases(finished: Path, tmp_path: Path) -> None:
+def test_report_of_run_lists_its_cases(finished: Path, tmp_path: Path) -> None:
     from medseg.reports.report import write_report
 
     page = write_report([finished], tmp_path / "r.html").read_text()
-    kept = json.loads((finished / "diagnoses.json").read_text())["cases"]
+    cases = json.loads((finished / "diagnoses.json").read_text())["cases"]
     assert f"<td>{MEANT}</td>" in page
     counts = pd.read_csv(finished / "features.csv").merge(pd.read_csv(finished / "split.csv"), on="case")
     taught = counts[counts["split"] == "train"]["label_x" if "label_x" in counts else "label"].value_counts()
     assert (
-        f"Taught by {taught.iloc[0]} {taught.index[0]}, {taught.iloc[1]} {taught.index[1]};"
+        f"Training rows: {taught.iloc[0]} {taught.index[0]}, {taught.iloc[1]} {taught.index[1]};"
         in (finished / "card.md").read_text()
     )
-    assert page.count('<details class="case"') == min(40, len(kept))
+    assert page.count('<details class="case"') == min(40, len(cases))
 
 
 def without_lesion(folder: Path, classes: tuple[str, str]) -> Path:
@@ -258,51 +258,57 @@ def without_lesion(folder: Path, classes: tuple[str, str]) -> Path:
     return folder
 
 
-def test_a_case_without_a_lesion_is_diagnosed_where_a_class_looks_so(tmp_path: Path) -> None:
+def test_absent_label_is_informative_if_a_class_lacks_it(tmp_path: Path) -> None:
     data = without_lesion(tmp_path / "data", ("normal", "benign"))
     words = ["organ=breast", *QUICK[1:], "organ.classes=[normal,benign]", f"data.root={data}", "data.test_fraction=0.4"]
     done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "classifier.max_samples=320"]))
     assert done.run.read_json("feature_schema.json")["telling"] == ["lesion"]
     out = tmp_path / "d.csv"
-    given = [str(data / "features.csv"), str(out), "--model", str(done.run.path), "--quiet"]
-    assert CliRunner().invoke(app, ["diagnose", *given]).exit_code == 0
-    found = pd.read_csv(out)
-    assert found["review"].isna().all()
-    assert (found["predicted"] == found["label"]).mean() > 0.95
+    arguments = [str(data / "features.csv"), str(out), "--model", str(done.run.path), "--quiet"]
+    assert CliRunner().invoke(app, ["diagnose", *arguments]).exit_code == 0
+    diagnoses = pd.read_csv(out)
+    assert diagnoses["review"].isna().all()
+    assert (diagnoses["predicted"] == diagnoses["label"]).mean() > 0.95
 
 
-def test_a_label_that_the_model_does_not_know_is_not_judged(finished: Path, tmp_path: Path) -> None:
+def test_diagnose_with_unknown_label_excludes_it_from_metrics(finished: Path, tmp_path: Path) -> None:
     table = pd.read_csv(finished / "features.csv")
     table.loc[0, "label"] = "normal"
     table.to_csv(tmp_path / "f.csv", index=False)
     pd.read_csv(finished / "features_steps.csv").to_csv(tmp_path / "f_steps.csv", index=False)
-    given = [str(tmp_path / "f.csv"), str(tmp_path / "d.csv"), "--model", str(finished)]
-    result = CliRunner().invoke(app, ["diagnose", *given])
+    arguments = [str(tmp_path / "f.csv"), str(tmp_path / "d.csv"), "--model", str(finished)]
+    result = CliRunner().invoke(app, ["diagnose", *arguments])
     assert result.exit_code == 0, result.output
-    assert "not judged: normal" in result.stderr
+    assert "not evaluated: normal" in result.stderr
     judged = json.loads((tmp_path / "d_metrics.json").read_text())
     assert judged["models"]["stack"]["nll"]["n"] == len(table) - 1
     assert len(json.loads((tmp_path / "d.json").read_text())["cases"]) == len(table)
 
 
-def test_reasons_are_those_of_the_network_too(finished: Path) -> None:
+def test_explanations_include_the_network(finished: Path) -> None:
     classifier = replace(StackedClassifier.from_run(open_run(finished)), final_model="lstm")
     table = to_table(classifier.predict(read_tables(finished / "features.csv")))
     assert table["explanation"].str.contains("tells").mean() > 0.3
 
 
-def test_frames_of_a_sequence_are_told_by_all_diagnosers(diagnoser: Path, tmp_path: Path) -> None:
-    words = ["organ=lung", *QUICK[1:], "classifier=stacking_frames", "classifier.n_folds=2", f"data.root={diagnoser}"]
+def test_frames_of_a_sequence_get_predictions_of_all_models(classifier_run: Path, tmp_path: Path) -> None:
+    words = [
+        "organ=lung",
+        *QUICK[1:],
+        "classifier=stacking_frames",
+        "classifier.n_folds=2",
+        f"data.root={classifier_run}",
+    ]
     done = train(compose([*words, f"run_dir={tmp_path / 'run'}", "classifier.max_samples=640"]))
     scores = done.run.read_json("metrics.json")["models"]
     assert set(scores) == {"stack", "logistic", "ensemble", "lstm"}
     assert scores["stack"]["accuracy"]["mean"] > 0.75
-    found = pd.read_csv(done.run.file("predictions.csv"))
-    assert found["explanation"].str.contains(".slope").any()
-    assert set(found["prediction_set"]) <= {"exhale", "inhale", "exhale | inhale"}
+    diagnoses = pd.read_csv(done.run.file("predictions.csv"))
+    assert diagnoses["explanation"].str.contains(".slope").any()
+    assert set(diagnoses["prediction_set"]) <= {"exhale", "inhale", "exhale | inhale"}
 
 
-def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_path: Path) -> None:
+def test_check_labels_of_misspelt_label_suggests_class(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data")
     table = pd.read_csv(data / "features.csv")
     table.loc[4, "label"] = "malignat"
@@ -311,13 +317,13 @@ def test_a_misspelt_label_names_its_case_and_the_class_that_may_be_meant(tmp_pat
         train(compose([*QUICK, f"data.root={data}", f"run_dir={tmp_path / 'run'}", "data.test_fraction=0.4"]))
 
 
-def test_splits_stated_beside_the_measures_are_kept(tmp_path: Path) -> None:
+def test_read_dataset_takes_splits_of_cases_csv_for_features(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data")
     table = pd.read_csv(data / "features.csv")
     held = table["patient"] % 4 == 1
     table.assign(split=np.where(held, "valid", "train"))[["case", "split"]].to_csv(data / "cases.csv", index=False)
-    found = {case.id: case.split for case in read_dataset(compose([*QUICK, f"data.root={data}"]), data)}
-    assert found == dict(zip(table["case"], np.where(held, "valid", "train"), strict=True))
+    splits = {case.id: case.split for case in read_dataset(compose([*QUICK, f"data.root={data}"]), data)}
+    assert splits == dict(zip(table["case"], np.where(held, "valid", "train"), strict=True))
     drawn = read_dataset(compose([*QUICK, f"data.root={data}", "data.split_column=none"]), data)
     assert {case.split for case in drawn} == {None}
 
@@ -333,7 +339,7 @@ def test_diagnose_of_a_labelled_table_asks_the_members_once(
         return predict(self, rows)
 
     monkeypatch.setattr(StackMembers, "predict", counted)
-    given = [str(finished / "features.csv"), str(tmp_path / "d.csv"), "--model", str(finished), "--quiet"]
-    assert CliRunner().invoke(app, ["diagnose", *given]).exit_code == 0
+    arguments = [str(finished / "features.csv"), str(tmp_path / "d.csv"), "--model", str(finished), "--quiet"]
+    assert CliRunner().invoke(app, ["diagnose", *arguments]).exit_code == 0
     assert (tmp_path / "d_metrics.json").is_file()
     assert calls == [len(pd.read_csv(finished / "features.csv"))]

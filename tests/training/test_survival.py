@@ -75,7 +75,7 @@ def rows(run: Path) -> int:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.torture)])
-def test_a_segmenter_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(
+def test_train_segmenter_killed_at_random_resumes_to_the_same_run(
     killing: Killing, words: list[str], tmp_path: Path, kills: int
 ) -> None:
     seconds = whole(killing, words, tmp_path / "whole")
@@ -98,12 +98,12 @@ def test_a_segmenter_that_is_killed_at_random_moments_ends_as_if_it_had_not_been
 
 
 @pytest.mark.parametrize(
-    ("diagnoser", "kills"), [("stack", 1), ("lstm", 1), pytest.param("stack", 20, marks=pytest.mark.torture)]
+    ("kind", "kills"), [("stack", 1), ("lstm", 1), pytest.param("stack", 20, marks=pytest.mark.torture)]
 )
-def test_a_diagnoser_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(
-    killing: Killing, breathing: Path, tmp_path: Path, diagnoser: str, kills: int
+def test_train_classifier_killed_at_random_resumes_to_the_same_run(
+    killing: Killing, breathing: Path, tmp_path: Path, kind: str, kills: int
 ) -> None:
-    if diagnoser == "stack":
+    if kind == "stack":
         data = write_table(tmp_path / "data", count=60)
         words = ["train", *QUICK, "classifier.profile_length=4", f"data.root={data}", "data.test_fraction=0.4"]
         words += ["classifier.n_folds=2", "classifier.ensemble.n_trees=6", "classifier.max_samples=960"]
@@ -121,7 +121,7 @@ def test_a_diagnoser_that_is_killed_at_random_moments_ends_as_if_it_had_not_been
 
 
 @pytest.mark.parametrize("number", [TERM, INT])
-def test_a_signal_lets_the_running_step_end_and_keeps_it(
+def test_train_interrupted_saves_the_current_step(
     killing: Killing, words: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     run = tmp_path / "run"
@@ -133,7 +133,7 @@ def test_a_signal_lets_the_running_step_end_and_keeps_it(
     assert not (run / "manifest.json").exists()
 
 
-def test_a_training_that_is_killed_while_it_is_measured_is_only_measured_again(
+def test_train_killed_during_evaluation_only_evaluates_again(
     killing: Killing, words: list[str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"

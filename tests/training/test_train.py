@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from medseg.config.compose import compose
+from medseg.data.cases import Case
 from medseg.errors import ConfigError
+from medseg.training.dataset import assign_splits
 from medseg.training.train import train
 from tests.conftest import TINY, TINY_UNET
 
@@ -47,7 +50,7 @@ def test_patients_are_split_and_numbers_carry_their_n(segmenter: Path) -> None:
     assert metrics["labels"]["left_lung"]["dice"]["n"] == len(held)
 
 
-def test_history_counts_image_passes(segmenter: Path) -> None:
+def test_history_counts_samples(segmenter: Path) -> None:
     rows = read_csv(segmenter / "history.csv")
     assert int(rows[-1]["samples"]) == 600  # 2 % of 30,000
     first, last = float(rows[0]["train_loss"]), float([row["train_loss"] for row in rows if row["train_loss"]][-1])
@@ -67,9 +70,9 @@ def test_the_same_seed_gives_the_same_weights(settings: Callable[..., list[str]]
     for name in ("one", "two"):
         train(compose(settings(name)))
     train(compose(settings("three", "seed=2")))
-    one, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert not all(torch.equal(one[key], three[key]) for key in one)
+    first, two, three = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "three"))
+    assert all(torch.equal(first[key], two[key]) for key in first)
+    assert not all(torch.equal(first[key], three[key]) for key in first)
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(
@@ -92,7 +95,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     assert not (tmp_path / "cut" / "manifest.json").exists()
     monkeypatch.undo()
     for wrong in ("organ=brain", "task=diagnosis", "run_dir=other"):
-        with pytest.raises(ConfigError, match=r"the run .* is|leave run_dir out"):
+        with pytest.raises(ConfigError, match=r"the run .* is|do not set run_dir"):
             compose([f"resume={tmp_path / 'cut'}", wrong])
     train(compose([f"resume={tmp_path / 'cut'}", "compute.num_threads=1"]))
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
@@ -112,8 +115,8 @@ def test_a_broken_case_is_left_out_and_named(
     result = medseg("train", *settings("run", f"data.root={copy}", "data.test_fraction=0"))
     assert result.status == 3
     assert broken.name in result.err
-    ledger = {row["case"]: row["status"] for row in read_csv(tmp_path / "run" / "cases.csv")}
-    assert sorted(ledger.values()) == ["failed"] + ["ok"] * 4
+    log = {row["case"]: row["status"] for row in read_csv(tmp_path / "run" / "cases.csv")}
+    assert sorted(log.values()) == ["failed"] + ["ok"] * 4
     assert (tmp_path / "run" / "manifest.json").exists()
 
 
@@ -129,9 +132,7 @@ def test_unknown_label_values_are_an_error_with_the_way_out(
     assert "background: [4]" in result.err
 
 
-def test_without_data_it_says_loudly_that_it_learns_from_phantoms(
-    medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_without_data_warns_of_phantoms(medseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = ["organ.phantom.size=tiny", "data.phantom_patients=2", "segmenter.max_samples=200"]
     result = medseg("train", *TINY, *TINY_UNET, *tiny)
@@ -149,7 +150,7 @@ def test_multirun_runs_every_combination_by_hydra(
     assert [(tmp_path / "runs" / "lung" / n / "metrics.json").exists() for n in "12"] == [True, True]
 
 
-def test_3d_trains_too(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_train_of_3d_network_works(settings: Callable[..., list[str]], tmp_path: Path) -> None:
     more = [
         "segmenter=unet3d",
         "segmenter.patch_size=[32,32,16]",
@@ -161,7 +162,7 @@ def test_3d_trains_too(settings: Callable[..., list[str]], tmp_path: Path) -> No
     assert run.read_json("metrics.json")["labels"]["right_lung"]["dice"]["n"] == 1
 
 
-def test_time_is_bounded(settings: Callable[..., list[str]]) -> None:
+def test_train_with_max_time_stops(settings: Callable[..., list[str]]) -> None:
     run = train(compose(settings("short", "segmenter.max_samples=100000000", "trainer.max_time=00:00:00:02"))).run
     rows = read_csv(run.path / "history.csv")
     assert float(rows[-1]["lr"]) < 0.003
@@ -170,12 +171,12 @@ def test_time_is_bounded(settings: Callable[..., list[str]]) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["resume=nowhere"], "no run there"),
+        (["resume=nowhere"], "not a run folder"),
         (["data.root=nowhere"], "nowhere: no such folder"),
         (["task=diagnosis", "organ.classes=[a,b]"], "label 'exhale' is not one of organ.classes"),
     ],
 )
-def test_what_cannot_be_trained_ends_with_status_2(
+def test_train_with_invalid_settings_is_status_2(
     medseg: Command, breathing: Path, tmp_path: Path, more: list[str], words: str
 ) -> None:
     places = [f"data.root={breathing}"] + ([] if "resume=nowhere" in more else [f"run_dir={tmp_path / 'run'}"])
@@ -184,7 +185,7 @@ def test_what_cannot_be_trained_ends_with_status_2(
     assert words in result.err
 
 
-def test_other_spacing_does_not_use_old_patches(settings: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_train_with_other_spacing_prepares_again(settings: Callable[..., list[str]], tmp_path: Path) -> None:
     train(compose(settings("coarse")))
     before = len(list((tmp_path / "cache").iterdir()))
     train(compose(settings("fine", "organ.spacing_mm=[7,7,null]")))
@@ -229,9 +230,7 @@ def photographs(folder: Path, rows: list[tuple[str, str, int]]) -> Path:
     return folder
 
 
-def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
-    medseg: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_train_of_classical_segmenter_evaluates_held_out_cases(medseg: Callable[..., Any], tmp_path: Path) -> None:
     words = [
         "train",
         "organ=skin",
@@ -247,7 +246,7 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     alone = photographs(tmp_path / "alone", [("a", "train", 255), ("b", "train", 255)])
     result = trained(alone, f"run_dir={tmp_path / 'none'}")
     assert result.status == 2
-    assert "no case with a mask is held out" in result.err
+    assert "no held-out case has a mask" in result.err
     assert "data.test_fraction=1" in result.err
     assert "no training mask" not in result.err
     assert trained(alone, f"run_dir={tmp_path / 'all'}", "data.test_fraction=1").status == 0
@@ -255,14 +254,14 @@ def test_a_rule_is_measured_on_what_is_held_out_and_says_what_is_missing(
     (alone / "cases.csv").write_text("case,image,mask\na,a.jpg,a_mask.jpg")
     result = trained(alone, f"run_dir={tmp_path / 'blurred'}", "data.test_fraction=1")
     assert result.status == 0, result.err
-    assert "cut at half (128 of 255): 1 files" in result.err
+    assert "thresholded at 128 of 255: 1 files" in result.err
     healthy = photographs(tmp_path / "healthy", [("a", "train", 255), ("b", "test", 0)])
     result = trained(healthy, f"run_dir={tmp_path / 'healthy_run'}")
     assert result.status == 0, result.err
     assert json.loads((tmp_path / "healthy_run" / "fingerprint.json").read_text())["voxels"] == {"lesion": 0}
 
 
-def test_an_error_that_nobody_foresaw_is_one_failed_case(
+def test_train_with_unexpected_error_fails_one_case(
     medseg: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from medseg.training import segmenter
@@ -332,3 +331,14 @@ def test_a_held_out_case_that_cannot_be_segmented_counts_as_an_empty_mask(
     scores = {row["case"]: float(row["dice"]) for row in read_csv(tmp_path / "run" / "evaluation.csv")}
     assert scores["b"] == 0
     assert min(scores["a"], scores["c"]) > 0.8
+
+
+def test_assign_splits_where_nobody_is_held_out_names_the_column(caplog: pytest.LogCaptureFixture) -> None:
+    cases = [Case(f"c{n}", f"p{n}", {"ct": Path("a.png")}, Path("m.png"), split="train") for n in range(6)]
+    assigned = assign_splits(compose(["organ=lung"]), cases)
+    assert {case.split for case in assigned} == {"train"}
+    assert "nothing is evaluated: column 'split' says train for every case" in caplog.text
+    caplog.clear()
+    drawn = assign_splits(compose(["organ=lung"]), [replace(case, split=None) for case in cases])
+    assert "test" in {case.split for case in drawn}
+    assert not caplog.text

@@ -27,7 +27,7 @@ def speak() -> None:
     console.table("scores", ["label", "dice"], [["lung", 0.5]])
 
 
-def test_console_library_user_sees_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_console_without_be_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     code = "from medseg.utils import console; console.say('news'); console.warn('careful')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""

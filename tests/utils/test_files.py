@@ -24,14 +24,14 @@ def test_hash_path_file_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     hash_path(tmp_path)
 
 
-def test_hash_path_folder_goes_by_content_not_by_names(tmp_path: Path) -> None:
-    one = hash_path(folder(tmp_path / "one", a=b"1", deep__b=b"23"))
-    assert one == hash_path(folder(tmp_path / "same", x=b"1", y=b"23"))
-    assert one != hash_path(folder(tmp_path / "cut", a=b"12", deep__b=b"3"))  # the same bytes one after the other
-    assert one != hash_path(folder(tmp_path / "turned", a=b"23", deep__b=b"1"))
-    assert one != hash_path(folder(tmp_path / "less", a=b"1"))
+def test_hash_path_of_folder_depends_on_content_only(tmp_path: Path) -> None:
+    digest = hash_path(folder(tmp_path / "one", a=b"1", deep__b=b"23"))
+    assert digest == hash_path(folder(tmp_path / "same", x=b"1", y=b"23"))
+    assert digest != hash_path(folder(tmp_path / "cut", a=b"12", deep__b=b"3"))  # the same bytes one after the other
+    assert digest != hash_path(folder(tmp_path / "turned", a=b"23", deep__b=b"1"))
+    assert digest != hash_path(folder(tmp_path / "less", a=b"1"))
 
 
-def test_hash_path_of_nothing_is_an_error(tmp_path: Path) -> None:
+def test_hash_path_of_missing_path_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         hash_path(tmp_path / "none")

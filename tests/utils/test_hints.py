@@ -32,10 +32,10 @@ def hints_of(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if not isinstance(node, ast.Call):
             continue
-        given = [word.value for word in node.keywords if word.arg == "hint"]
+        hints = [word.value for word in node.keywords if word.arg == "hint"]
         if isinstance(node.func, ast.Name) and node.func.id in ("say", "warn", "error"):
-            given += node.args[1:]
-        for value in given:
+            hints += node.args[1:]
+        for value in hints:
             if isinstance(value, ast.JoinedStr):  # f"output_format={shape}"
                 value = value.values[0]
             if isinstance(value, ast.Constant):
@@ -61,10 +61,10 @@ def test_strings_outside_the_cli_name_no_option(file: Path) -> None:
 
 
 def test_every_hint_is_an_option_of_a_command() -> None:
-    given = {name for file in FILES if "cli" not in file.parts for name in hints_of(file)}
-    given |= {text.split("|")[2].partition("=")[0] for text in CODES.values() if text.count("|") > 1}
-    assert {"overwrite", "output_format", "max_ram", "workers", "out_of_fold"} <= given
-    assert {option_text(name) for name in given} <= option_names()
+    hints = {name for file in FILES if "cli" not in file.parts for name in hints_of(file)}
+    hints |= {text.split("|")[2].partition("=")[0] for text in CODES.values() if text.count("|") > 1}
+    assert {"overwrite", "output_format", "max_ram", "workers", "out_of_fold"} <= hints
+    assert {option_text(name) for name in hints} <= option_names()
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_every_hint_is_an_option_of_a_command() -> None:
         ("fail_on_quality=False", "without --fail-on-quality"),
     ],
 )
-def test_option_text_of_a_hint(hint: str, text: str) -> None:
+def test_option_text_gives_the_option(hint: str, text: str) -> None:
     assert option_text(hint) == text
 
 
-def test_messages_have_options_from_the_command_line_only(
+def test_with_hint_shows_options_only_on_the_command_line(
     medseg: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hints, "_shown", None)

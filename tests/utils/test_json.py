@@ -13,6 +13,6 @@ def test_finite_or_none_number_is_a_float_of_python() -> None:
     assert type(finite_or_none(np.float32(0.5))) is type(finite_or_none(np.int64(2))) is float
 
 
-def test_join_distinct_says_each_once_in_order_and_skips_blanks() -> None:
+def test_join_distinct_keeps_order_and_skips_blanks() -> None:
     assert join_distinct(["b", "", "a", np.nan, None, "b"]) == "b; a"
     assert join_distinct([]) == ""

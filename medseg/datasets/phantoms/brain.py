@@ -35,7 +35,7 @@ SIZES: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[float, float, flo
     "small": ((96, 112), (24, 64), (186, 220, 118)),
     "medium": ((176, 208), (60, 100), (186, 220, 118)),
 }
-FINE_MM = 3.0  # thicker voxels are painted in parts and averaged: partial volume of the slice
+FINE_MM = 3.0  # thicker voxels are painted as subvoxels and averaged (partial volume)
 
 
 def make_cohort(
@@ -44,14 +44,14 @@ def make_cohort(
     """Write a synthetic dataset (cases.csv, labels.json, images/, masks/, phantom.json) and return its folder.
 
     target "tissue": T1 of healthy heads, mask 1 csf, 2 gm, 3 wm. target "tumour": FLAIR and contrast-enhanced T1, mask
-    1 oedema, 2 core (dead or not enhancing), 3 enhancing; two of three patients have a tumour, the others small old
-    lesions at most. `label` is healthy or tumour. Patient i depends on `seed` and i alone. DataError
+    1 oedema, 2 core (dead or not enhancing), 3 enhancing; two of three patients have a tumour, the others at most
+    small old lesions. `label` is healthy or tumour. Patient i depends on `seed` and i alone. DataError
     (phantom-settings) for other targets and sizes, and for more than one frame.
     """
     for name, value, known in (("target", target, TARGETS), ("size", size, SIZES), ("frames", frames, (1,))):
         if value not in known:
-            wanted = ", ".join(map(str, known))
-            raise DataError(f"head phantoms have no {name}={value}; choose {wanted}", code="phantom-settings")
+            choices = ", ".join(map(str, known))
+            raise DataError(f"head phantoms have no {name}={value}; choose {choices}", code="phantom-settings")
     channels, labels = TARGETS[target]
     columns = {c: "image" if len(channels) == 1 else f"image_{c}" for c in channels}
     rows = []
@@ -94,34 +94,36 @@ def brain_phantom(
     channels, labels = TARGETS[target]
     tissues, grid, empty = static_head(anatomy or sample_anatomy(rng, tumour), rng, size)
     groups = [sum((tissues[name] for name in names), np.float32(0)) for names in labels.values()]
-    rest = 1 - sum(groups, np.float32(0))
-    mask = from_array(np.argmax([rest, *groups], axis=0).astype(np.uint8), empty)
+    background = 1 - sum(groups, np.float32(0))
+    mask = from_array(np.argmax([background, *groups], axis=0).astype(np.uint8), empty)
     return {channel: from_array(_scan(tissues, grid, channel, rng), empty) for channel in channels}, mask
 
 
 def static_head(
     anatomy: Anatomy, rng: np.random.Generator, size: str
 ) -> tuple[dict[str, Float32Array], Grid, sitk.Image]:
-    """A head in a random pose: share of each tissue in each voxel (Z, Y, X), the voxels' places in mm, the blank image.
+    """A head in a random pose: share of each tissue in each voxel (Z, Y, X), voxel positions in mm, the blank image.
 
     The scan covers the head above the base of the brain, in slices of 2 to 5 mm.
     """
     plane, slices, extent = SIZES[size]
     counts = (*plane, int(rng.integers(slices[0], slices[1] + 1)))
     spacing = np.array(extent) / counts * rng.uniform(0.99, 1.04, 3)
-    parts = np.ceil(spacing / FINE_MM).astype(int)
+    subvoxels = np.ceil(spacing / FINE_MM).astype(int)
     empty = sitk.Image([int(n) for n in counts], sitk.sitkUInt8)
     empty.SetSpacing([float(d) for d in spacing])
     empty.SetOrigin([float(-(n - 1) / 2 * d) for n, d in zip(counts, spacing, strict=True)])
-    fine = [((np.arange(n * p) + 0.5) / (n * p) - 0.5) * n * d for n, p, d in zip(counts, parts, spacing, strict=True)]
+    fine = [
+        ((np.arange(n * p) + 0.5) / (n * p) - 0.5) * n * d for n, p, d in zip(counts, subvoxels, spacing, strict=True)
+    ]
     scanner = np.stack(np.meshgrid(*fine, indexing="ij"), axis=-1).T  # (3, Z, Y, X)
-    turned = np.tensordot(_pose(rng), scanner + _offset(rng), axes=1).astype(np.float32)
-    grid = Grid(*turned)
-    painted = fill_head(grid, tuple(spacing / parts), anatomy, rng)
-    shrink = (counts[2], parts[2], counts[1], parts[1], counts[0], parts[0])
-    means = {name: each.reshape(shrink).mean(axis=(1, 3, 5)) for name, each in painted.shares.items()}  # (Z, Y, X)
-    places = Grid(*(axis.reshape(shrink).mean(axis=(1, 3, 5)) for axis in scanner.astype(np.float32)))
-    return means, places, empty
+    rotated = np.tensordot(_pose(rng), scanner + _offset(rng), axes=1).astype(np.float32)
+    grid = Grid(*rotated)
+    painted = fill_head(grid, tuple(spacing / subvoxels), anatomy, rng)
+    shrink = (counts[2], subvoxels[2], counts[1], subvoxels[1], counts[0], subvoxels[0])
+    means = {name: share.reshape(shrink).mean(axis=(1, 3, 5)) for name, share in painted.shares.items()}  # (Z, Y, X)
+    positions = Grid(*(axis.reshape(shrink).mean(axis=(1, 3, 5)) for axis in scanner.astype(np.float32)))
+    return means, positions, empty
 
 
 def _pose(rng: np.random.Generator) -> Float32Array:
@@ -135,18 +137,20 @@ def _pose(rng: np.random.Generator) -> Float32Array:
 
 
 def _offset(rng: np.random.Generator) -> Float32Array:
-    """Where the middle of the scan lies in the head, (3, 1, 1, 1) in mm."""
+    """Position of the scan's middle in the head, (3, 1, 1, 1) in mm."""
     return np.asarray(rng.uniform((-4, -5, 22), (4, 5, 30)).reshape(3, 1, 1, 1), np.float32)
 
 
-def _scan(tissues: dict[str, Float32Array], places: Grid, channel: str, rng: np.random.Generator) -> NDArray[np.int16]:
-    """What a scanner makes of the tissues: its own contrast, gain, coil field (20 to 40 % up and down) and noise."""
+def _scan(
+    tissues: dict[str, Float32Array], positions: Grid, channel: str, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """Simulate the scan of tissues: contrast, gain, coil field (20 to 40 % up and down) and noise."""
     levels = np.array(SIGNAL[channel]) ** rng.uniform(0.85, 1.2) * rng.normal(1, 0.03, len(TISSUES))
     signal = sum(
         (tissues[name] * np.float32(level) for name, level in zip(TISSUES, levels, strict=True)), np.float32(0)
     )
-    signal *= 1 + 0.02 * waves(places, rng, 14.0, 8)  # no tissue is even
-    field = waves(places, rng, rng.uniform(240, 340), 8)
+    signal *= 1 + 0.02 * waves(positions, rng, 14.0, 8)  # tissue is not homogeneous
+    field = waves(positions, rng, rng.uniform(240, 340), 8)
     head = tissues["air"] < 0.5
     field -= field[head].mean()
     field *= rng.uniform(0.2, 0.4) / np.abs(field[head]).max()

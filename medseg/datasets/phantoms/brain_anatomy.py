@@ -1,4 +1,4 @@
-"""The head of one synthetic patient: its measures, and which share of each voxel every tissue fills."""
+"""The head of one synthetic patient: its dimensions, and the share of each tissue in each voxel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TISSUES = (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Measures of one patient in mm. Axes: x to the patient's left, y posterior, z superior; 0 between the thalami."""
+    """Dimensions of a patient in mm. Axes: x to the patient's left, y posterior, z superior; 0 between the thalami."""
 
     width: float  # half width of the brain
     length: float  # half length
@@ -40,7 +40,7 @@ class Anatomy:
 class Tumour:
     """A glioma: enhancing rim around a core, oedema around both; it pushes its surroundings away."""
 
-    place: tuple[float, float, float]
+    centre: tuple[float, float, float]
     radius: float  # of the rim's outside, mm
     rim: float  # thickness, mm
     dead: float  # share of the radius that is necrotic
@@ -49,15 +49,15 @@ class Tumour:
 
 
 def sample_anatomy(rng: np.random.Generator, tumour: bool = False) -> Anatomy:
-    """A random adult, with a tumour on request."""
+    """Sample a random adult, with a tumour if `tumour`."""
     age = rng.uniform(0, 1)  # widens fluid and thins cortex
     width, length, height = rng.uniform(63, 70), rng.uniform(79, 88), rng.uniform(62, 70)
-    found = None
+    glioma = None
     if tumour:
         # anywhere in white matter but the middle: side, height and distance from the axis of the head
         side, around, out = rng.choice([-1.0, 1.0]), rng.uniform(-1.1, 1.1), rng.uniform(0.42, 0.62)
-        found = Tumour(
-            place=(
+        glioma = Tumour(
+            centre=(
                 float(side * width * out * np.cos(around)),
                 float(length * out * np.sin(around)),
                 rng.uniform(0, 0.45) * height,
@@ -82,7 +82,7 @@ def sample_anatomy(rng: np.random.Generator, tumour: bool = False) -> Anatomy:
         ventricles=0.75 + 0.65 * age + rng.uniform(-0.1, 0.15),
         spots=int(rng.integers(0, 3) + 6 * (age > 0.6)),
         shade=rng.uniform(0.0006, 0.0014),
-        tumour=found,
+        tumour=glioma,
     )
 
 
@@ -101,11 +101,11 @@ class Tissues:
     def paint(self, name: str, cover: Float32Array, over: tuple[str, ...] = TISSUES) -> None:
         """Turn `cover` (0..1) of the tissues `over` into `name`."""
         gained = np.zeros_like(cover)
-        for other in over:
-            if other != name:
-                part = cover * self.shares[other]
-                self.shares[other] -= part
-                gained += part
+        for tissue in over:
+            if tissue != name:
+                converted = cover * self.shares[tissue]
+                self.shares[tissue] -= converted
+                gained += converted
         self.shares[name] += gained
 
 
@@ -165,11 +165,11 @@ def _paint_skull(tissues: Tissues, hull: Float32Array, a: Anatomy, uneven: Float
 
 
 def _pushed(grid: Grid, tumour: Tumour, hull: Float32Array) -> Grid:
-    """Where each point was before the tumour grew; the skull stays, so the push fades towards the surface."""
-    d = [axis - np.float32(c) for axis, c in zip(grid, tumour.place, strict=True)]
+    """Position of each point before the tumour grew; the skull is fixed, so the shift fades towards the surface."""
+    d = [axis - np.float32(c) for axis, c in zip(grid, tumour.centre, strict=True)]
     far = np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2)
     share = tumour.push * np.exp(-((far / (1.8 * tumour.radius)) ** 2)) * smoothstep(-hull, 0, 12)
-    return Grid(*(np.asarray(axis - share * part, np.float32) for axis, part in zip(grid, d, strict=True)))
+    return Grid(*(np.asarray(axis - share * offset, np.float32) for axis, offset in zip(grid, d, strict=True)))
 
 
 def _paint_brain(
@@ -234,18 +234,18 @@ def _paint_middle(tissues: Tissues, grid: Grid, a: Anatomy) -> None:
 
 
 def _paint_spots(tissues: Tissues, grid: Grid, a: Anatomy, rng: np.random.Generator) -> None:
-    """Small old lesions of white matter, which are no tumour."""
-    places: NDArray[np.intp] = np.argwhere(tissues.shares["wm"] > 0.95)
-    for place in rng.choice(places, a.spots) if len(places) else ():
-        z, y, x = (int(i) for i in place)
+    """Small old lesions of white matter, not part of a tumour."""
+    candidates: NDArray[np.intp] = np.argwhere(tissues.shares["wm"] > 0.95)
+    for voxel in rng.choice(candidates, a.spots) if len(candidates) else ():
+        z, y, x = (int(i) for i in voxel)
         centre = [float(axis[z, y, x]) for axis in grid]
         spot = ellipsoid(grid, centre, rng.uniform(1.5, 4.0, 3))
         tissues.paint("spot", tissues.coverage(spot), ("wm",))
 
 
 def _paint_tumour(tissues: Tissues, grid: Grid, tumour: Tumour, hull: Float32Array, rng: np.random.Generator) -> None:
-    """Oedema along white matter, then the rim, the core inside it and what is dead in the core."""
-    far = np.sqrt(sum((axis - np.float32(c)) ** 2 for axis, c in zip(grid, tumour.place, strict=True)))
+    """Oedema along white matter, then the rim, the core inside it and its necrosis."""
+    far = np.sqrt(sum((axis - np.float32(c)) ** 2 for axis, c in zip(grid, tumour.centre, strict=True)))
     uneven = waves(grid, rng, 1.4 * tumour.radius, 12)
     edge = far - tumour.radius * (1 + 0.13 * uneven)
     fingers = edge - tumour.spread * np.clip(0.7 + 0.5 * waves(grid, rng, 38.0, 10), 0.05, 1.6)

@@ -1,4 +1,4 @@
-"""Synthetic B-mode ultrasound of a breast: layers, speckle, a tumour and look-alikes; nobody's breast."""
+"""Synthetic B-mode ultrasound of a breast: layers, speckle, a tumour and look-alikes; no patient data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medseg.datasets.phantoms.photo_canvas import (
     cells,
     cloud,
     facts_of,
-    places,
+    pixel_centres,
     require_known,
     wavy,
     write_cohort,
@@ -29,7 +29,7 @@ CLASSES = ("normal", "benign", "malignant")
 SKIN, FAT, GLAND, RIBS = 0.03, 0.22, 0.56, 0.7
 # amplitude before speckle, gland 1; the mass is the darkest tissue of all
 ECHO = {"skin": 1.5, "fat": 0.32, "septum": 1.1, "gland": 1.0, "muscle": 0.42, "fibre": 1.0, "rib": 2.2, "mass": 0.13}
-RANGE_DB, GAIN = 52, 0.6  # shown, and where an amplitude of 1 stands in it
+RANGE_DB, GAIN = 52, 0.6  # dynamic range, and the grey level of amplitude 1
 AXIAL, LATERAL = 0.0016, 0.003  # standard deviations of the pulse at the skin, in widths
 
 
@@ -41,8 +41,8 @@ class Mass(NamedTuple):
     malignant: bool = False
 
 
-class Look(NamedTuple):
-    """What all masses of a picture share: amplitude, waves of the border, turn in radians."""
+class Appearance(NamedTuple):
+    """Shared appearance of all masses of an image: amplitude, waves of the border, rotation in radians."""
 
     echo: float
     waves: list[tuple[int, float, float]]
@@ -52,7 +52,7 @@ class Look(NamedTuple):
 def make_cohort(folder: Path, patients: int, seed: int, frames: int = 1, size: str = "small") -> Path:
     """Write a synthetic dataset and return its folder: mask of the tumour (255), label normal, benign or malignant.
 
-    Every picture has one to four look-alikes of a tumour's size, form and echo in the fat, near the muscle or at the
+    Every image has one to four look-alikes of a tumour's size, form and echo in the fat, near the muscle or at the
     sides; the tumour alone lies in the gland near the middle. Normal ones have look-alikes only and a blank mask.
     Patient i depends on `seed` and i alone. DataError (phantom-settings) for other sizes, and for more than one frame.
     """
@@ -71,16 +71,16 @@ def make_cohort(folder: Path, patients: int, seed: int, frames: int = 1, size: s
 def breast_phantom(
     rng: np.random.Generator, label: str, look_alikes: int, size: str = "small"
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Grey picture and mask of the tumour (Y, X)."""
+    """Grey image and mask of the tumour (Y, X)."""
     return _draw(rng, place_masses(rng, label, look_alikes), label != "normal", size)
 
 
 def look_alikes_phantom(
     rng: np.random.Generator, look_alikes: int, size: str = "small"
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[tuple[float, float]]]:
-    """A tumour of either kind among `look_alikes`: grey picture and mask (Y, X), and the centres (x, y) in pixels.
+    """A tumour of either kind among `look_alikes`: grey image and mask (Y, X), and the centres (x, y) in pixels.
 
-    The tumour's centre is the first. All share one form, size, echo and shadow; only their places differ.
+    The tumour's centre is the first. All have the same form, size, echo and shadow; only their positions differ.
     """
     masses = place_masses(rng, str(rng.choice(CLASSES[1:])), look_alikes)
     image, mask = _draw(rng, masses, True, size)
@@ -89,7 +89,7 @@ def look_alikes_phantom(
 
 
 def place_masses(rng: np.random.Generator, label: str, look_alikes: int) -> list[Mass]:
-    """The tumour, first, where there is one, and its look-alikes: of one size and form, told by their places alone.
+    """The tumour first, if any, and its look-alikes: same size and form, different only in position.
 
     Those of a normal breast look like either kind. A crowd of many may touch.
     """
@@ -101,12 +101,12 @@ def place_masses(rng: np.random.Generator, label: str, look_alikes: int) -> list
     if label != "normal":
         centre = (float(rng.uniform(-0.13, 0.13)), float(rng.uniform(FAT + 0.1, GLAND - 0.1)))
         masses.append(Mass(centre, radii, malignant))
-    wanted, gap = look_alikes + len(masses), 2.6 * max(radii)
-    while len(masses) < wanted:
-        place = _elsewhere(rng, radii)
-        gap *= 0.995  # ends however many there are
-        if all(np.hypot(*np.subtract(place, other.centre)) > gap for other in masses):
-            masses.append(Mass(place, radii, malignant))
+    n_masses, gap = look_alikes + len(masses), 2.6 * max(radii)
+    while len(masses) < n_masses:
+        centre_ = _elsewhere(rng, radii)
+        gap *= 0.995  # guarantees an end for any number of masses
+        if all(np.hypot(*np.subtract(centre_, other.centre)) > gap for other in masses):
+            masses.append(Mass(centre_, radii, malignant))
     return masses
 
 
@@ -122,17 +122,17 @@ def _elsewhere(rng: np.random.Generator, radii: tuple[float, float]) -> tuple[fl
 def _draw(
     rng: np.random.Generator, masses: list[Mass], tumour: bool, size: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Grey picture of `masses` in their layers, and the mask (Y, X) of the first where it is a tumour."""
-    x, y = places(*SIZES[size])
+    """Grey image of `masses` in their layers, and the mask (Y, X) of the first if it is a tumour."""
+    x, y = pixel_centres(*SIZES[size])
     grid = (x, np.asarray(y - y.min() + 0.5 / x.shape[1], np.float32))  # from the middle, from the upper edge
     echo, strength = _layers(rng, *grid)
     malignant = bool(masses) and masses[0].malignant
     waves = wavy(rng, 0.05, 4) if not malignant else [*wavy(rng, 0.14, 7), *_spicules(rng)]
-    look = Look(ECHO["mass"] * rng.uniform(0.7, 1.3), waves, float(rng.normal(0, 0.15)))
+    appearance = Appearance(ECHO["mass"] * rng.uniform(0.7, 1.3), waves, float(rng.normal(0, 0.15)))
     mask = np.zeros(x.shape, bool)
     for number, mass in enumerate(masses):
-        cover, rim = _cover(grid, mass, look)
-        echo = echo + (look.echo - echo) * cover
+        cover, rim = _cover(grid, mass, appearance)
+        echo = echo + (appearance.echo - echo) * cover
         echo = echo * (1 + (0.7 if malignant else 0.4) * rim)  # an echogenic halo or a thin capsule
         strength = strength * _behind(grid, mass)
         if number == 0 and tumour:
@@ -198,11 +198,15 @@ def _spicules(rng: np.random.Generator) -> list[tuple[int, float, float]]:
     return [(number + more, height, float(rng.uniform(0, 2 * np.pi))) for more, height in steps]
 
 
-def _cover(grid: tuple[Float32Array, Float32Array], mass: Mass, look: Look) -> tuple[Float32Array, Float32Array]:
+def _cover(
+    grid: tuple[Float32Array, Float32Array], mass: Mass, appearance: Appearance
+) -> tuple[Float32Array, Float32Array]:
     """How far a mass covers each pixel (Y, X), and its rim."""
-    cover = blob(grid, mass.centre, (*mass.radii, look.turn), look.waves, 0.005)
+    cover = blob(grid, mass.centre, (*mass.radii, appearance.turn), appearance.waves, 0.005)
     wide = 1.35 if mass.malignant else 1.12
-    outer = blob(grid, mass.centre, (wide * mass.radii[0], wide * mass.radii[1], look.turn), look.waves, 0.01)
+    outer = blob(
+        grid, mass.centre, (wide * mass.radii[0], wide * mass.radii[1], appearance.turn), appearance.waves, 0.01
+    )
     return cover, np.asarray(np.clip(outer - cover, 0, 1), np.float32)
 
 

@@ -14,14 +14,14 @@ from medseg.errors import ImageError
 from medseg.io.geometry import from_array
 from medseg.typing import FloatArray
 
-Shares = tuple[sitk.Image, sitk.Image]  # how much of each voxel the right and the left lung hold (float32, 0 to 1)
+Shares = tuple[sitk.Image, sitk.Image]  # fraction of each voxel in the right and in the left lung (float32, 0 to 1)
 REST_PER_S = 0.1  # share of a breath per second; growing slower than that is the pause, not inhalation
 GRID_MM = 10.0  # the field varies over centimetres; it is computed on this grid and interpolated
 
 
 @dataclass(frozen=True)
 class BreathingField:
-    """Where the lungs lie and how far they move from end-exhale (amplitude 0) to end-inhale (1); all in mm, LPS.
+    """Position of the lungs and their motion from end-exhale (amplitude 0) to end-inhale (1); all in mm, LPS.
 
     The forward displacement at rest position X is amplitude · v(X). v_z falls from 0 at the apex to -diaphragm at the
     dome, stays so through the costophrenic recess and fades in the abdomen; it fades towards the chest wall and the
@@ -117,7 +117,7 @@ def soften(mask: sitk.Image) -> Shares:
 
 
 def harden(shares: Shares) -> sitk.Image:
-    """The mask (uint8, 1 right, 2 left) of the voxels of which a lung holds more than half."""
+    """The mask (uint8, 1 right, 2 left) of voxels that are more than half in a lung."""
     right, left = (sitk.Cast(share > 0.5, sitk.sitkUInt8) for share in shares)
     return sitk.Maximum(right, 2 * left)
 
@@ -131,7 +131,7 @@ def deform(image: sitk.Image, shares: Shares, field: BreathingField, amplitude: 
     the lungs, the sum of (HU + 1000) over their voxels, is the same in every frame.
     """
     pull, ratio = _pull_back(image, field, amplitude)
-    # beyond the scanned volume its border goes on, so that no air appears below a deep exhalation
+    # outside the scan the border values continue, so that no air appears below a deep exhalation
     moved = sitk.Resample(image, image, pull, sitk.sitkLinear, -1000.0, sitk.sitkFloat32, True)
     labels = _pull_labels(shares, pull, 1.5 * abs(amplitude) * field.diaphragm)
     inside = sitk.GetArrayViewFromImage(labels) > 0
@@ -168,8 +168,8 @@ def _pull_back(image: sitk.Image, field: BreathingField, amplitude: float) -> tu
     slopes = np.stack([np.gradient(points + back, d, axis=2 - i) for i, d in enumerate(coarse.GetSpacing())], axis=-1)
     ratio = sitk.GetImageFromArray(np.abs(np.linalg.det(slopes)))
     vectors = sitk.GetImageFromArray(back, isVector=True)
-    for each in (ratio, vectors):
-        each.CopyInformation(coarse)
+    for coarse_image in (ratio, vectors):
+        coarse_image.CopyInformation(coarse)
     full = sitk.Resample(ratio, image, sitk.Transform(), sitk.sitkLinear, 1.0, sitk.sitkFloat32)
     return sitk.DisplacementFieldTransform(vectors), full
 
@@ -178,13 +178,13 @@ def _pull_labels(shares: Shares, pull: sitk.Transform, reach: float) -> sitk.Ima
     """Each share resampled and cut at one half, within `reach` mm of the box around the lung at rest (for speed)."""
     out = np.zeros(shares[0].GetSize()[::-1], np.uint8)  # (Z, Y, X)
     for label, share in enumerate(shares, start=1):
-        found = np.argwhere(sitk.GetArrayViewFromImage(share) > 0.5)[:, ::-1]  # x, y, z
+        indices = np.argwhere(sitk.GetArrayViewFromImage(share) > 0.5)[:, ::-1]  # x, y, z
         margin = np.ceil(reach / np.array(share.GetSpacing())).astype(int) + 1
-        low = np.maximum(found.min(axis=0) - margin, 0).tolist()
-        high = np.minimum(found.max(axis=0) + margin + 1, share.GetSize()).tolist()
+        low = np.maximum(indices.min(axis=0) - margin, 0).tolist()
+        high = np.minimum(indices.max(axis=0) + margin + 1, share.GetSize()).tolist()
         box = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
-        part = sitk.Resample(share, share[box], pull, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-        out[box[::-1]][sitk.GetArrayViewFromImage(part) > 0.5] = label
+        resampled = sitk.Resample(share, share[box], pull, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+        out[box[::-1]][sitk.GetArrayViewFromImage(resampled) > 0.5] = label
     return from_array(out, shares[0])
 
 
@@ -222,7 +222,7 @@ def breathing_states(signal: FloatArray, step_s: float) -> list[str]:
 
 
 def orient_trace(signal: FloatArray, step_s: float) -> FloatArray:
-    """The trace turned so that larger is more air: people pause at end-exhale, so the slow samples must lie low.
+    """Flip the trace if needed so that larger is more air: people pause at end-exhale, so slow samples must be low.
 
     Skewness alone fails on talking; the position of the slowest quarter of samples within the local range (15 s)
     does not. A heuristic: a breath-hold at full inhalation would fool it.

@@ -1,4 +1,4 @@
-"""A canvas on which a phantom is painted: signed distances in, Hounsfield units with partial volume out."""
+"""Canvas of a phantom: converts signed distances to Hounsfield units with partial volume."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def blend(first: Float32Array, second: Float32Array, radius: float) -> Float32Ar
 
 
 class Canvas:
-    """An image in HU being painted, with the body's own coordinates beside the scanner's.
+    """An image in HU with the coordinates of the body and of the scanner.
 
-    `body` is the grid in which the anatomy is described: the scanner's grid shifted by `offset` (mm), turned about the
+    `body` is the grid in which the anatomy is described: the scanner's grid shifted by `offset` (mm), rotated about the
     long axis by `turn` (radians) and divided by `scale`. Edges are one voxel wide, which is the partial volume effect.
     """
 
@@ -89,12 +89,12 @@ class Canvas:
         moved: NDArray[np.float64] = np.asarray(points, np.float64) * self.scale @ self._turn.T + self._offset
         return moved
 
-    def place(self, indices: NDArray[np.integer]) -> NDArray[np.float64]:
+    def voxel_centres(self, indices: NDArray[np.integer]) -> NDArray[np.float64]:
         """Scanner mm (..., 3) as x, y, z of voxels (..., 3) given as z, y, x."""
         return np.asarray(indices[..., ::-1] * np.array(self.spacing) + np.array(self.origin), np.float64)
 
     def capsule(self, start: ArrayLike, stop: ArrayLike, radius: float, hu: float) -> None:
-        """Paint a rod with round ends, in scanner mm; only the voxels around it are touched."""
+        """Paint a rod with round ends, in scanner mm; changes only the voxels around it."""
         a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
         reach = radius + self.blur
         window = []
@@ -111,15 +111,15 @@ class Canvas:
         t = sum((pi * ai for pi, ai in zip(p, along, strict=True)), np.float32(0)) / max(float(along @ along), 1e-6)
         t = np.clip(t, 0, 1)
         distance = np.sqrt(sum(((pi - t * ai) ** 2 for pi, ai in zip(p, along, strict=True)), np.float32(0)))
-        # a rod thinner than a voxel fills only a part of it
+        # a rod thinner than a voxel fills only a fraction of it
         thin = min(1.0, 2 * radius / self.blur)
         cover = np.clip(0.5 + (radius - distance) / self.blur, 0, 1) * thin
-        part = self.hu[window[2], window[1], window[0]]
-        part += cover * (hu - part)
+        window_hu = self.hu[window[2], window[1], window[0]]
+        window_hu += cover * (hu - window_hu)
 
     def image(self, array: NDArray[np.generic]) -> sitk.Image:
         """An array (Z, Y, X) as an image with this canvas's geometry (LPS, identity direction)."""
-        out = sitk.GetImageFromArray(array)
-        out.SetSpacing(self.spacing)
-        out.SetOrigin(self.origin)
-        return out
+        image_ = sitk.GetImageFromArray(array)
+        image_.SetSpacing(self.spacing)
+        image_.SetOrigin(self.origin)
+        return image_

@@ -1,4 +1,4 @@
-"""What surrounds the lungs in a synthetic chest CT: body, table, bones, abdomen, heart, vessels and airways."""
+"""Surroundings of the lungs in a synthetic chest CT: body, table, bones, abdomen, heart, vessels and airways."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from medseg.typing import Float32Array, FloatArray
 FAT, MUSCLE, SKIN, BONE, MARROW, LIVER, AIR = -100.0, 52.0, 10.0, 600.0, 180.0, 58.0, -995.0
 RIB_MM = 27.0  # from rib to rib
 VERTEBRA_MM = 27.0
-LOBAR = ((24, -14, 34), (30, -30, -6), (16, 14, -38))  # way of the lobar bronchi from the hilum, body mm
+LOBAR = ((24, -14, 34), (30, -30, -6), (16, 14, -38))  # path of the lobar bronchi from the hilum, body mm
 
 
 def body_outline(grid: Grid, a: Anatomy) -> Float32Array:
@@ -176,9 +176,9 @@ def paint_airways(canvas: Canvas, a: Anatomy) -> Float32Array:
         lobar += [(root, root + np.array([side * out, y, z]), 2.6) for out, y, z in LOBAR]
     before = canvas.hu.copy()
     _tubes(canvas, main, a.scale)
-    taken = np.clip(np.abs(canvas.hu - before) / 800, 0, 1)  # 800 HU: from lung to wall, or from tissue to air
+    airway_share = np.clip(np.abs(canvas.hu - before) / 800, 0, 1)  # 800 HU: from lung to wall, or from tissue to air
     _tubes(canvas, lobar, a.scale)
-    return np.asarray(taken, np.float32)
+    return np.asarray(airway_share, np.float32)
 
 
 def _tubes(canvas: Canvas, tubes: list[tuple[FloatArray, FloatArray, float]], scale: float) -> None:

@@ -33,7 +33,7 @@ SIZES: dict[str, tuple[tuple[float, float], tuple[float, float], int]] = {
 def make_cohort(folder: Path, patients: int, seed: int, frames: int = 10, size: str = "small") -> Path:
     """Write a synthetic dataset (cases.csv, images/, masks/, phantom.json) and return its folder.
 
-    With frames > 1 every case is a breathing sequence, one row a frame: `signal` is 0 at end-exhale and about 1 at
+    With frames > 1 every case is a breathing sequence, one row per frame: `signal` is 0 at end-exhale and about 1 at
     end-inhale, `label` is inhale while it grows, `time` is in s. With frames = 1 a case is one static CT somewhere in
     the breath, and label, frame, time and signal stay empty. Patient i depends on `seed` and i alone.
     """
@@ -48,8 +48,8 @@ def make_cohort(folder: Path, patients: int, seed: int, frames: int = 10, size: 
             image, labels = deform(rest, shares, field, amplitude)
             image = add_noise(image, rng)
             paths = {"image": f"images/{name}", "mask": f"masks/{name}"}
-            for key, what in (("image", image), ("mask", labels)):
-                write_image(what, folder / paths[key])
+            for key, content in (("image", image), ("mask", labels)):
+                write_image(content, folder / paths[key])
             rows.append({"case": case, "patient": case, **paths, **row})
     with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -86,7 +86,7 @@ def lung_phantom(
 
 
 def static_phantom(anatomy: Anatomy, rng: np.random.Generator, size: str) -> tuple[sitk.Image, Shares]:
-    """A patient at end-exhale without noise: image (float32 HU) and what share of each voxel each lung holds."""
+    """A patient at end-exhale without noise: image (float32 HU) and the share of each lung in each voxel."""
     canvas = _canvas(anatomy, rng, size)
     paint_outside(canvas, anatomy, rng)
     paint_bones(canvas, anatomy)
@@ -99,7 +99,7 @@ def static_phantom(anatomy: Anatomy, rng: np.random.Generator, size: str) -> tup
     for side, distance in zip((-1.0, 1.0), sides, strict=True):
         paint_vessels(canvas, anatomy, rng, side, distance < 0, SIZES[size][2])
     if anatomy.nodule:
-        at = canvas.place(rng.choice(np.argwhere(both < -anatomy.nodule)))
+        at = canvas.voxel_centres(rng.choice(np.argwhere(both < -anatomy.nodule)))
         canvas.capsule(at, at, anatomy.nodule * anatomy.scale, 30.0)
     # vessels and nodule belong to the lung: what was painted outside is undone
     canvas.hu = tissue + canvas.coverage(both) * (canvas.hu - tissue)

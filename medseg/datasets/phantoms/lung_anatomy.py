@@ -1,4 +1,4 @@
-"""The chest of one synthetic patient: its measures and the shapes that follow from them."""
+"""The chest of one synthetic patient: its dimensions and the shapes that follow from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medseg.typing import Float32Array
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Measures of one patient at end-exhale, in body mm before `scale`.
+    """Dimensions of one patient at end-exhale, in body mm before `scale`.
 
     Body axes: x to the patient's left, y posterior, z superior; z = 0 is the top of the right dome, x = 0 the spine.
     """
@@ -23,7 +23,7 @@ class Anatomy:
     left_dome: float  # how much lower the left dome lies
     dome_drop: float  # dome to lateral costophrenic angle
     heart: float  # size of the heart, 1 is average
-    shift: float  # of heart and mediastinum to the left; solved so that right / left volume is as asked
+    shift: float  # of heart and mediastinum to the left; solved for a given ratio of right and left volume
     junction: float  # half width of the anterior junction line
     fat: float  # under the skin
     muscle: float  # between ribs and fat
@@ -35,15 +35,15 @@ class Anatomy:
     stomach: float  # radius of the air bubble, 0 for none
     nodule: float  # radius, 0 for none
     turn: float  # about the long axis, radians
-    scale: float  # body mm to mm; solved so that the lungs hold the volume asked for
+    scale: float  # body mm to mm; solved for a given lung volume
 
 
 def sample_anatomy(rng: np.random.Generator) -> Anatomy:
     """A random adult: lungs of 2.2 to 5 L at end-exhale, the right one 7 to 18 % larger than the left."""
 
-    def sometimes(chance: float, low: float, high: float) -> float:
+    def sometimes(probability: float, low: float, high: float) -> float:
         value = rng.uniform(low, high)
-        return float(value if rng.random() < chance else 0.0)
+        return float(value if rng.random() < probability else 0.0)
 
     draft = Anatomy(
         width=rng.uniform(124, 142),

@@ -1,4 +1,4 @@
-"""What phantoms of pictures share: smooth noise, cells, irregular blobs, curved lines, the dataset they make."""
+"""Shared code of 2D phantoms: smooth noise, cells, irregular blobs, curved lines, the written dataset."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from medseg.typing import Float32Array
 ABSENT = "absent"
 Masks = Mapping[str, NDArray[np.bool_]]  # "" for the only one
 FINE = 3  # bits of a pixel's fraction in which OpenCV takes coordinates
-DRAWN = 2000  # pixels across on which lines are drawn at least
+DRAWN = 2000  # minimum width in pixels of the canvas for lines
 
 
 class Stroke(NamedTuple):
-    """A line through points (n, 2) of x, y in widths from the middle, its width in widths, how far it covers 0..1."""
+    """A line through points (n, 2) of x, y in image widths from the middle, its width, and its opacity 0..1."""
 
     points: NDArray[np.float64]
     width: float
@@ -35,15 +35,15 @@ class Stroke(NamedTuple):
 
 
 def require_known(organ: str, frames: int, size: str, sizes: Mapping[str, object]) -> None:
-    """`DataError` (phantom-settings) for a size there is not, and for more than one frame."""
+    """Raise `DataError` (phantom-settings) for an unknown size, and for more than one frame."""
     for name, value, known in (("size", size, tuple(sizes)), ("frames", frames, (1,))):
         if value not in known:
-            wanted = ", ".join(map(str, known))
-            raise DataError(f"{organ} phantoms have no {name}={value}; choose {wanted}", code="phantom-settings")
+            choices = ", ".join(map(str, known))
+            raise DataError(f"{organ} phantoms have no {name}={value}; choose {choices}", code="phantom-settings")
 
 
-def places(width: int, height: int) -> tuple[Float32Array, Float32Array]:
-    """Centres of the pixels (Y, X) from the picture's middle, in widths: x to the right, y down."""
+def pixel_centres(width: int, height: int) -> tuple[Float32Array, Float32Array]:
+    """Centres of the pixels (Y, X) from the image's middle, in image widths: x to the right, y down."""
     x = (np.arange(width) + 0.5) / width - 0.5
     y = ((np.arange(height) + 0.5) - height / 2) / width
     grid = np.meshgrid(x, y)
@@ -51,16 +51,18 @@ def places(width: int, height: int) -> tuple[Float32Array, Float32Array]:
 
 
 def cloud(rng: np.random.Generator, shape: tuple[int, int], scale: float, stretch: float = 1.0) -> Float32Array:
-    """Smooth noise of mean 0 and standard deviation 1; `scale` in widths of the picture, `stretch` times less down."""
+    """Smooth noise of mean 0 and standard deviation 1; `scale` in image widths, `stretch` times smaller vertically."""
     sigmas = np.array([scale * shape[1] / stretch, scale * shape[1]])
-    steps = np.maximum(1, (sigmas / 2).astype(int))  # coarse noise is made small and enlarged: a wide filter is slow
+    steps = np.maximum(
+        1, (sigmas / 2).astype(int)
+    )  # coarse noise is computed small and enlarged: a wide filter is slow
     small = -(-np.array(shape) // steps) + 8
-    made = ndimage.gaussian_filter(rng.standard_normal(tuple(small)).astype(np.float32), sigmas / steps)
+    noise = ndimage.gaussian_filter(rng.standard_normal(tuple(small)).astype(np.float32), sigmas / steps)
     rows, columns = (int(n) for n in small * steps)
-    large = cv2.resize(made, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(noise, (columns, rows), interpolation=cv2.INTER_CUBIC)
     top, left = (int(n) for n in 3 * steps)
-    part = large[top : top + shape[0], left : left + shape[1]]
-    return np.asarray((part - part.mean()) / max(float(part.std()), 1e-6), np.float32)
+    crop = large[top : top + shape[0], left : left + shape[1]]
+    return np.asarray((crop - crop.mean()) / max(float(crop.std()), 1e-6), np.float32)
 
 
 def cells(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], size: float) -> Float32Array:
@@ -99,9 +101,9 @@ def blob(
     return smoothstep(away, soft, -soft)
 
 
-def wavy(rng: np.random.Generator, strength: float, most: int = 9) -> list[tuple[int, float, float]]:
+def wavy(rng: np.random.Generator, strength: float, max_frequency: int = 9) -> list[tuple[int, float, float]]:
     """Random waves of a border, the finer the weaker; `strength` is their standard deviation in radii."""
-    numbers = np.arange(2, most + 1)
+    numbers = np.arange(2, max_frequency + 1)
     heights = rng.normal(0, 1, len(numbers)) / numbers
     heights *= strength / max(float(np.sqrt((heights**2).sum() / 2)), 1e-6)
     phases = rng.uniform(0, 2 * np.pi, len(numbers))
@@ -109,15 +111,15 @@ def wavy(rng: np.random.Generator, strength: float, most: int = 9) -> list[tuple
 
 
 def strokes(shape: tuple[int, int], lines: Iterable[Stroke]) -> Float32Array:
-    """Cover 0..1 (Y, X) of lines with smooth edges; those thinner than a pixel cover a part of it."""
-    fine = -(-DRAWN // shape[1])  # OpenCV's own smooth lines are too wide by two pixels: draw large, then average
+    """Cover 0..1 (Y, X) of lines with smooth edges; lines thinner than a pixel cover a fraction of it."""
+    fine = -(-DRAWN // shape[1])  # OpenCV's anti-aliased lines are two pixels too wide: draw large, then average
     height, total = fine * shape[0], fine * shape[1]
     canvas = np.zeros((height, total), np.uint8)
-    for one in sorted(lines, key=lambda each: each.width * each.value):  # a thin line must not cut a thick one
-        pixels = (np.asarray(one.points) + 0.5) * total - 0.5 + [0, (height - total) / 2]
+    for line in sorted(lines, key=lambda stroke: stroke.width * stroke.value):  # a thin line must not cut a thick one
+        pixels = (np.asarray(line.points) + 0.5) * total - 0.5 + [0, (height - total) / 2]
         fixed = np.round(pixels * 2**FINE).astype(np.int32).reshape(-1, 1, 2)
-        thick = one.width * total
-        value = round(255 * one.value * min(1.0, thick))
+        thick = line.width * total
+        value = round(255 * line.value * min(1.0, thick))
         even = 2 * round((thick - 1) / 2)  # OpenCV draws 2, 4, 6 as 3, 5, 7 pixels and 3, 5 as 5, 7
         cv2.polylines(canvas, [fixed], False, value, max(1, even), cv2.LINE_8, FINE)
     small = cv2.resize(canvas, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
@@ -153,10 +155,10 @@ def write_cohort(folder: Path, cases: Iterable[Mapping[str, object]], values: Ma
 
 
 def facts_of(organ: str, patients: int, seed: int, size: str) -> dict[str, object]:
-    """phantom.json: what marks the data as synthetic."""
+    """Content of phantom.json, which marks the data as synthetic."""
     return {"synthetic": True, "organ": organ, "seed": seed, "patients": patients, "frames": 1, "size": size}
 
 
-def as_bytes(picture: Float32Array) -> NDArray[np.uint8]:
-    """Values 0..1 as pixels."""
-    return np.asarray(np.rint(picture.clip(0, 1) * 255), np.uint8)
+def as_bytes(image: Float32Array) -> NDArray[np.uint8]:
+    """Convert values 0..1 to uint8."""
+    return np.asarray(np.rint(image.clip(0, 1) * 255), np.uint8)

@@ -14,15 +14,15 @@ from medseg.datasets.phantoms.canvas import smoothstep
 from medseg.datasets.phantoms.photo_canvas import Stroke, blob, cells, cloud, strokes, wavy
 from medseg.typing import Float32Array
 
-DISC = 0.07  # radius of the disc in widths of the picture
+DISC = 0.07  # radius of the disc in image widths
 AVASCULAR = 0.035  # no vessel comes nearer to the fovea, in widths
 VEIN, ARTERY = 0.0115, 0.0078  # widths of the main vessels at the disc, about 3 to 2
-# what blood takes of red, green and blue light; arteries carry oxygen and are brighter
+# absorption of red, green and blue light by blood; arteries carry oxygen and are brighter
 ABSORBED = {"vein": np.array([0.4, 0.85, 0.6]), "artery": np.array([0.14, 0.62, 0.5])}
 
 
 class Eye(NamedTuple):
-    """Places in widths of the picture from its middle; side: 1 where the disc is on the right."""
+    """Positions in image widths from its middle; side: 1 if the disc is on the right."""
 
     side: int
     disc: tuple[float, float]
@@ -46,13 +46,13 @@ def paint_ground(
     mottled = 0.05 * cloud(rng, shape, 0.08) + 0.025 * cloud(rng, shape, 0.012) + 0.02 * cloud(rng, shape, 0.004)
     away = np.hypot(grid[0] - eye.fovea[0], grid[1] - eye.fovea[1])
     mottled = mottled - rng.uniform(0, 0.11) * _choroid(rng, grid) * smoothstep(away, 0.1, 0.3)
-    picture = colour * np.exp(mottled[..., None] * [0.8, 1.2, 1.2])
+    image = colour * np.exp(mottled[..., None] * [0.8, 1.2, 1.2])
     macula = rng.uniform(0.3, 0.5) * np.exp(-((away / 0.03) ** 2)) + rng.uniform(0.2, 0.35) * np.exp(
         -((away / 0.09) ** 2)
     )
-    picture = picture * np.exp(-macula[..., None] * [0.6, 1.1, 1.3])
-    picture += rng.uniform(0, 0.25) * np.exp(-((away / 0.004) ** 2))[..., None]  # the foveal reflex
-    return _disc(rng, grid, eye, np.asarray(picture, np.float32))
+    image = image * np.exp(-macula[..., None] * [0.6, 1.1, 1.3])
+    image += rng.uniform(0, 0.25) * np.exp(-((away / 0.004) ** 2))[..., None]  # the foveal reflex
+    return _disc(rng, grid, eye, np.asarray(image, np.float32))
 
 
 def _choroid(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) -> Float32Array:
@@ -63,7 +63,7 @@ def _choroid(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) 
 
 
 def _disc(
-    rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], eye: Eye, picture: Float32Array
+    rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], eye: Eye, image: Float32Array
 ) -> tuple[Float32Array, Float32Array]:
     """The ground with the disc on it (Y, X, 3): pale yellow, paler in the cup and on the temporal side; its cover."""
     radii = (DISC * rng.uniform(0.88, 0.96), DISC * rng.uniform(0.98, 1.08))
@@ -72,21 +72,21 @@ def _disc(
     if rng.random() < 0.4:  # a crescent on the temporal side, where the ground ends short of the disc
         beside = (eye.disc[0] - 0.12 * eye.side * DISC, eye.disc[1])
         crescent = blob(grid, beside, (*radii, 0.0), waves, 0.006)
-        picture = picture * (1 + 0.35 * crescent)[..., None]
+        image = image * (1 + 0.35 * crescent)[..., None]
     cup_at = np.asarray(eye.disc) + rng.normal(0, 0.06 * DISC, 2) - [0.1 * eye.side * DISC, 0]
     ratio = rng.uniform(0.3, 0.6)
     cup = blob(grid, cup_at, (ratio * radii[0], ratio * radii[1], 0.0), wavy(rng, 0.04, 4), 0.016)
     rim = np.array([0.93, 0.66, 0.36]) * rng.uniform(0.92, 1.06)
     temporal = np.clip(-eye.side * (grid[0] - eye.disc[0]) / DISC, -1, 1)
     texture = 1 + 0.08 * temporal + 0.03 * cloud(rng, (grid[0].shape[0], grid[0].shape[1]), 0.008)
-    picture = picture + (rim * texture[..., None] - picture) * (0.92 * cover)[..., None]
-    picture = picture + (np.array([1.0, 0.9, 0.68]) - picture) * (rng.uniform(0.5, 0.8) * cup)[..., None]
-    return np.asarray(picture, np.float32), cover
+    image = image + (rim * texture[..., None] - image) * (0.92 * cover)[..., None]
+    image = image + (np.array([1.0, 0.9, 0.68]) - image) * (rng.uniform(0.5, 0.8) * cup)[..., None]
+    return np.asarray(image, np.float32), cover
 
 
-def paint_vessels(rng: np.random.Generator, picture: Float32Array, eye: Eye) -> Float32Array:
+def paint_vessels(rng: np.random.Generator, image: Float32Array, eye: Eye) -> Float32Array:
     """Arteries and veins (Y, X, 3) from the disc: bows above and below the macula, branches, and short nasal ones."""
-    shape = (picture.shape[0], picture.shape[1])
+    shape = (image.shape[0], image.shape[1])
     for kind, width, shift in (("vein", VEIN, 0.0), ("artery", ARTERY, 0.022)):
         lines: list[Stroke] = []
         for up in (-1, 1):
@@ -107,11 +107,11 @@ def paint_vessels(rng: np.random.Generator, picture: Float32Array, eye: Eye) -> 
                 twig = [(-0.03, 0.01), (-0.12, 0.035), (-0.2, 0.05), (-0.27, 0.045)]
                 _grow(rng, lines, _through(rng, eye, twig, up), (0.33 * width, 1), eye)
         cover = ndimage.gaussian_filter(strokes(shape, lines), 0.0009 * shape[1])
-        picture = picture * np.exp(-cover[..., None] * ABSORBED[kind] * rng.uniform(0.85, 1.15))
-        reflex = [Stroke(one.points, 0.3 * one.width, 0.8) for one in lines if one.width > 0.005]
+        image = image * np.exp(-cover[..., None] * ABSORBED[kind] * rng.uniform(0.85, 1.15))
+        reflex = [Stroke(line.points, 0.3 * line.width, 0.8) for line in lines if line.width > 0.005]
         shine = 0.14 if kind == "artery" else 0.05
-        picture = picture * (1 + shine * ndimage.gaussian_filter(strokes(shape, reflex), 0.0006 * shape[1]))[..., None]
-    return np.asarray(picture, np.float32)
+        image = image * (1 + shine * ndimage.gaussian_filter(strokes(shape, reflex), 0.0006 * shape[1]))[..., None]
+    return np.asarray(image, np.float32)
 
 
 def _through(rng: np.random.Generator, eye: Eye, points: list[tuple[float, float]], up: int) -> NDArray[np.float64]:
@@ -130,16 +130,18 @@ def _grow(
     """Add a vessel along `path` (n, 2) to `lines`, thinner at each branch that leaves it; form: width, generations."""
     width, generations = form
     count = len(path)
-    many = (0, 3, 6)[generations]
-    places = np.sort(rng.uniform(0.12, 0.95, many) * count).astype(int)
+    n_branches = (0, 3, 6)[generations]
+    branch_points = np.sort(rng.uniform(0.12, 0.95, n_branches) * count).astype(int)
     start, side = 0, int(rng.choice((-1, 1)))
-    for place in places:
-        if place <= start or place + 2 >= count:
+    for branch_point in branch_points:
+        if branch_point <= start or branch_point + 2 >= count:
             continue
-        lines.append(Stroke(path[start : place + 1], width))
-        start, side = place, -side
+        lines.append(Stroke(path[start : branch_point + 1], width))
+        start, side = branch_point, -side
         share = rng.uniform(0.45, 0.75)
-        child = _twig(rng, path[place], path[place + 1] - path[place - 1], side * rng.uniform(0.5, 1.0), eye)
+        child = _twig(
+            rng, path[branch_point], path[branch_point + 1] - path[branch_point - 1], side * rng.uniform(0.5, 1.0), eye
+        )
         if len(child) > 4:
             _grow(rng, lines, child, (share * width, generations - 1), eye)
         width *= 0.96 - 0.16 * share

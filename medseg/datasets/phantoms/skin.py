@@ -1,4 +1,4 @@
-"""Synthetic dermoscopy: a benign or malignant lesion on skin, with hair, vignette, ruler and bubbles; nobody's skin."""
+"""Synthetic dermoscopy: a benign or malignant lesion on skin, with hair, vignette, ruler and bubbles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medseg.datasets.phantoms.photo_canvas import (
     cells,
     cloud,
     facts_of,
-    places,
+    pixel_centres,
     require_known,
     strokes,
     write_cohort,
@@ -32,9 +32,9 @@ LIGHT_HAIR = np.array([[0.8, 0.72, 0.55], [0.95, 0.92, 0.85]])
 
 
 class Scene(NamedTuple):
-    """A picture (Y, X, 3) uint8, the same without hair, the lesion (Y, X), and how far hair covers each pixel 0..1."""
+    """Image (Y, X, 3) uint8, the same without hair, mask of the lesion (Y, X), and hair cover of each pixel 0..1."""
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     hairless: NDArray[np.uint8]
     lesion: NDArray[np.bool_]
     hair: Float32Array
@@ -54,7 +54,7 @@ def make_cohort(folder: Path, patients: int, seed: int, frames: int = 1, size: s
         malignant = bool((number + seed) % 3 == 0)
         scene = skin_phantom(rng, malignant, size)
         label = "malignant" if malignant else "benign"
-        return {"case": f"skin{number:03d}", "label": label, "image": scene.picture, "masks": {"": scene.lesion}}
+        return {"case": f"skin{number:03d}", "label": label, "image": scene.image, "masks": {"": scene.lesion}}
 
     facts = facts_of("skin", patients, seed, size)
     return write_cohort(folder, map(case, range(patients)), {"lesion": 255}, facts)
@@ -62,19 +62,19 @@ def make_cohort(folder: Path, patients: int, seed: int, frames: int = 1, size: s
 
 def skin_phantom(rng: np.random.Generator, malignant: bool, size: str = "small", hairs: int | None = None) -> Scene:
     """One lesion; `hairs` strands, or none to many at random."""
-    grid = places(*SIZES[size])
+    grid = pixel_centres(*SIZES[size])
     shape = (grid[0].shape[0], grid[0].shape[1])
     skin = _ground(rng, grid)
-    picture, cover = paint_lesion(rng, grid, skin, sample_lesion(rng, malignant))
-    picture = _gel(rng, grid, _light(rng, grid, picture))
-    many = (0, 0, int(rng.integers(3, 20)), int(rng.integers(20, 70)))
-    hair = _hair(rng, shape, int(rng.choice(many)) if hairs is None else hairs)
+    image, cover = paint_lesion(rng, grid, skin, sample_lesion(rng, malignant))
+    image = _gel(rng, grid, _light(rng, grid, image))
+    hair_counts = (0, 0, int(rng.integers(3, 20)), int(rng.integers(20, 70)))
+    hair = _hair(rng, shape, int(rng.choice(hair_counts)) if hairs is None else hairs)
     low, high = LIGHT_HAIR if rng.random() < 0.2 else DARK_HAIR
     shade = low + (high - low) * rng.random()
-    hairy = picture + (shade - picture) * hair[..., None]
+    hairy = image + (shade - image) * hair[..., None]
     edge = _corners(rng, grid)
-    noise = 0.012 * ndimage.gaussian_filter(rng.standard_normal(picture.shape), (0.6, 0.6, 0))
-    hairy, bare = (np.asarray((part + noise) * edge[..., None], np.float32) for part in (hairy, picture))
+    noise = 0.012 * ndimage.gaussian_filter(rng.standard_normal(image.shape), (0.6, 0.6, 0))
+    hairy, bare = (np.asarray((rgb + noise) * edge[..., None], np.float32) for rgb in (hairy, image))
     return Scene(as_bytes(hairy), as_bytes(bare), (cover > 0.5) & (edge > 0.3), np.asarray(hair * edge, np.float32))
 
 
@@ -92,34 +92,34 @@ def _ground(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) -
     return np.asarray(tone * np.exp(-absorbed) * (1 - furrows[..., None]), np.float32)
 
 
-def _light(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], picture: Float32Array) -> Float32Array:
+def _light(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], image: Float32Array) -> Float32Array:
     """Darker to the rim and to one side; a cast of colour."""
     turn = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(0, 0.15) * (grid[0] * np.cos(turn) + grid[1] * np.sin(turn))
     away = np.asarray(grid[0] ** 2 + grid[1] ** 2)
     lit = 1 + slope - rng.uniform(0.1, 1.1) * away - rng.uniform(0, 1) * away**2
-    return np.asarray(picture * lit[..., None] * rng.normal(1, 0.015, 3), np.float32)
+    return np.asarray(image * lit[..., None] * rng.normal(1, 0.015, 3), np.float32)
 
 
-def _gel(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], picture: Float32Array) -> Float32Array:
-    """A ruler and bubbles of the gel, in some pictures."""
+def _gel(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], image: Float32Array) -> Float32Array:
+    """A ruler and bubbles of the gel, in some images."""
     if rng.random() < 0.25:
         row, step = 0.34 * rng.choice((-1, 1)), rng.uniform(0.02, 0.04)
         xs = np.arange(-0.55, 0.55, step) + rng.uniform(0, step)
         longs = [0.05 if number % 10 == 0 else 0.035 if number % 5 == 0 else 0.02 for number in range(len(xs))]
         ends = [np.array([(x, row), (x, row - np.sign(row) * up)]) for x, up in zip(xs, longs, strict=True)]
-        ticks = strokes(picture.shape[:2], [Stroke(points, 0.0022) for points in ends])
-        picture = picture * (1 - 0.85 * ticks[..., None])
+        ticks = strokes(image.shape[:2], [Stroke(points, 0.0022) for points in ends])
+        image = image * (1 - 0.85 * ticks[..., None])
     for _ in range(int(rng.integers(1, 9)) if rng.random() < 0.35 else 0):
-        place, size = rng.uniform(-0.48, 0.48, 2) * [1, 0.75], float(rng.gamma(2, 0.006)) + 0.004
-        outer, inner = (blob(grid, place, (r, r, 0.0), [], 0.25 * size) for r in (size, 0.75 * size))
-        glint = blob(grid, place - 0.35 * size, (0.25 * size, 0.2 * size, 0.8), [], 0.1 * size)
-        picture = picture * (1 - 0.25 * outer)[..., None] + (0.22 * inner + 0.5 * glint)[..., None] * [1, 0.95, 0.9]
-    return np.asarray(picture, np.float32)
+        centre, size = rng.uniform(-0.48, 0.48, 2) * [1, 0.75], float(rng.gamma(2, 0.006)) + 0.004
+        outer, inner = (blob(grid, centre, (r, r, 0.0), [], 0.25 * size) for r in (size, 0.75 * size))
+        glint = blob(grid, centre - 0.35 * size, (0.25 * size, 0.2 * size, 0.8), [], 0.1 * size)
+        image = image * (1 - 0.25 * outer)[..., None] + (0.22 * inner + 0.5 * glint)[..., None] * [1, 0.95, 0.9]
+    return np.asarray(image, np.float32)
 
 
 def _hair(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Float32Array:
-    """How far each pixel is covered by `count` curved strands, thin at the tip."""
+    """Cover 0..1 of each pixel by `count` curved strands, thin at the tip."""
     lie, thick = rng.uniform(0, np.pi), rng.uniform(0.003, 0.006)
     strands = []
     for _ in range(count):
@@ -136,7 +136,7 @@ def _hair(rng: np.random.Generator, shape: tuple[int, int], count: int) -> Float
 
 
 def _corners(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array]) -> Float32Array:
-    """1 inside the dermoscope, 0 in black corners, where there are any."""
+    """1 inside the dermoscope, 0 in black corners, if there are any."""
     if rng.random() > 0.35:
         return np.ones(grid[0].shape, np.float32)
     radius = rng.uniform(0.5, 0.57)

@@ -12,9 +12,9 @@ from medseg.datasets.phantoms.canvas import blend, smoothstep
 from medseg.datasets.phantoms.photo_canvas import blob, cells, cloud
 from medseg.typing import Float32Array
 
-# What melanin takes of red, green and blue light: thin layers look light brown, thick ones dark brown to black
+# Absorption of red, green and blue light by melanin: thin layers look light brown, thick ones dark brown to black
 MELANIN = np.array([0.5, 0.8, 1.15])
-# sRGB of the colours of dermoscopy that the browns do not give, after Kasmi & Mokrani 2016
+# sRGB of the colours of dermoscopy besides brown, after Kasmi & Mokrani 2016
 COLOURS = {
     name: np.array(rgb) / 255
     for name, rgb in {
@@ -28,10 +28,10 @@ OPACITY = {"blue_grey": 0.75, "red": 0.65, "black": 0.85, "white": 0.6}
 
 
 class Lesion(NamedTuple):
-    """What is drawn for one lesion; lengths in widths of the picture, angles in radians.
+    """Parameters of one lesion; lengths in image widths, angles in radians.
 
-    centre and radii of the ellipse; turn of its long axis; rough: how far the border strays, in radii; lobe: how far a
-    second part reaches out, in radii, 0 for none; soft: width of the border; colours beside the browns; dots.
+    centre and radii of the ellipse; turn: rotation of its long axis; rough: deviation of the border, in radii; lobe:
+    extent of a second lobe, in radii, 0 for none; soft: width of the border; colours besides brown; dots: their number.
     """
 
     centre: tuple[float, float]
@@ -66,7 +66,7 @@ def sample_lesion(rng: np.random.Generator, malignant: bool) -> Lesion:
 def paint_lesion(
     rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], skin: Float32Array, lesion: Lesion
 ) -> tuple[Float32Array, Float32Array]:
-    """The skin with the lesion on it (Y, X, 3), and the lesion's cover 0..1 (Y, X), above 0.5 in one piece."""
+    """The skin with the lesion (Y, X, 3), and the lesion's cover 0..1 (Y, X), connected above 0.5."""
     shape = (skin.shape[0], skin.shape[1])
     radius = float(np.sqrt(np.prod(lesion.radii)))
     away = _border(rng, grid, lesion)
@@ -77,31 +77,31 @@ def paint_lesion(
     pigment = pigment * np.exp(0.18 * cloud(rng, shape, 0.35 * radius) + 0.1 * cloud(rng, shape, 0.08 * radius))
     pigment += _network(rng, grid, radius) * smoothstep(depth, 0.75, 0.2)  # a net is clearest near the border
     pigment += _dots(rng, grid, lesion, depth)
-    picture = skin * np.exp(-(cover * np.maximum(pigment, 0.15))[..., None] * MELANIN)
+    image = skin * np.exp(-(cover * np.maximum(pigment, 0.15))[..., None] * MELANIN)
     for name in lesion.colours:
         share = OPACITY[name] * cover * _patch(rng, grid, lesion)
-        picture = picture + (COLOURS[name] * rng.uniform(0.9, 1.1) - picture) * share[..., None]
-    return np.asarray(picture, np.float32), cover
+        image = image + (COLOURS[name] * rng.uniform(0.9, 1.1) - image) * share[..., None]
+    return np.asarray(image, np.float32), cover
 
 
 def _border(rng: np.random.Generator, grid: tuple[Float32Array, Float32Array], lesion: Lesion) -> Float32Array:
-    """Distance from the border (Y, X) in widths, about: negative in one piece without holes."""
+    """Approximate distance from the border (Y, X) in image widths; negative in one component without holes."""
     shape = (grid[0].shape[0], grid[0].shape[1])
     radius = float(np.sqrt(np.prod(lesion.radii)))
     away = _ellipse(grid, lesion.centre, lesion.radii, lesion.turn)
     if lesion.lobe:
         turn = rng.uniform(0, 2 * np.pi)
         reach = lesion.lobe * radius
-        place = (lesion.centre[0] + reach * np.cos(turn), lesion.centre[1] + reach * np.sin(turn))
+        centre = (lesion.centre[0] + reach * np.cos(turn), lesion.centre[1] + reach * np.sin(turn))
         size = radius * rng.uniform(0.5, 0.75)
-        away = blend(away, _ellipse(grid, place, (size, 0.8 * size), rng.uniform(0, np.pi)), 0.4 * radius)
+        away = blend(away, _ellipse(grid, centre, (size, 0.8 * size), rng.uniform(0, np.pi)), 0.4 * radius)
     wide, narrow = cloud(rng, shape, 0.4 * radius), cloud(rng, shape, 0.13 * radius)
     strayed = away + lesion.rough * radius * (1.1 * wide + 0.55 * narrow)
     numbered = ndimage.label(strayed < 0)[0]
     largest = int(np.argmax(np.bincount(numbered.ravel())[1:])) + 1
-    piece = ndimage.binary_fill_holes(numbered == largest)
+    component = ndimage.binary_fill_holes(numbered == largest)
     far = np.abs(strayed) + 1e-6
-    return np.asarray(np.where(piece, -far, far), np.float32)
+    return np.asarray(np.where(component, -far, far), np.float32)
 
 
 def _ellipse(
@@ -137,10 +137,10 @@ def _dots(
         reach = int(np.ceil(2 * size / pixel)) + 1
         i, j = int(row), int(column)
         window = (slice(max(0, i - reach), max(0, i + reach)), slice(max(0, j - reach), max(0, j + reach)))
-        part = (grid[0][window], grid[1][window])
-        if part[0].size:
-            place = ((column + 0.5) * pixel - 0.5, (row + 0.5 - depth.shape[0] / 2) * pixel)
-            dot = blob(part, place, (size, size * rng.uniform(0.7, 1), 0.0), [], 0.4 * size)
+        window_grid = (grid[0][window], grid[1][window])
+        if window_grid[0].size:
+            centre = ((column + 0.5) * pixel - 0.5, (row + 0.5 - depth.shape[0] / 2) * pixel)
+            dot = blob(window_grid, centre, (size, size * rng.uniform(0.7, 1), 0.0), [], 0.4 * size)
             pigment[window] = np.maximum(pigment[window], rng.uniform(0.4, 1.0) * dot)
     return pigment
 

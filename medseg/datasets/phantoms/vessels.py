@@ -16,7 +16,7 @@ def paint_vessels(
 ) -> None:
     """Paint the vessels of one lung, `inside` (Z, Y, X)."""
     voxels = np.argwhere(inside)
-    ends = canvas.place(voxels[rng.choice(len(voxels), branches)])
+    ends = canvas.voxel_centres(voxels[rng.choice(len(voxels), branches)])
     points, parents = grow_tree(canvas.to_scanner(hilum(anatomy, side)), ends, rng)
     for i, radius in enumerate(radii(parents), start=1):
         canvas.capsule(points[parents[i]], points[i], radius, anatomy.contrast)
@@ -25,24 +25,24 @@ def paint_vessels(
 def grow_tree(
     root: NDArray[np.float64], ends: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Points (N, 3) and the parent of each; every end joins the tree where the way to the root stays short.
+    """Points (N, 3) and the parent of each; every end joins the tree at the point with a short path to the root.
 
     Long branches get a bent middle, so that the tree does not look drawn with a ruler.
     """
-    points, parents, ways = [root], [0], [0.0]
+    points, parents, path_lengths = [root], [0], [0.0]
     for end in ends[np.argsort(np.linalg.norm(ends - root, axis=1))]:
         gaps = np.linalg.norm(np.array(points) - end, axis=1)
-        at = int(np.argmin(gaps + 0.35 * np.array(ways)))
+        at = int(np.argmin(gaps + 0.35 * np.array(path_lengths)))
         start, gap = points[at], float(gaps[at])
         if gap > 20:
             middle = (start + end) / 2 + rng.normal(0, 0.06 * gap, 3)
             points.append(middle)
             parents.append(at)
-            ways.append(ways[at] + gap / 2)
+            path_lengths.append(path_lengths[at] + gap / 2)
             at = len(points) - 1
         points.append(end)
         parents.append(at)
-        ways.append(ways[at] + float(np.linalg.norm(points[at] - end)))
+        path_lengths.append(path_lengths[at] + float(np.linalg.norm(points[at] - end)))
     return np.array(points), parents
 
 

@@ -1,6 +1,6 @@
-"""What the headers of DICOM image files say, frame by frame, and whether their pixels are all there.
+"""Read the headers of DICOM image files frame by frame, and check that the pixels are complete.
 
-Read by pydicom without the pixels. No message holds anything about the patient: a value of the header is never quoted.
+pydicom reads them without pixels. Messages never quote header values, which may hold patient data.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from medseg.io.integrity.verify import truncated
 
 UNDEFINED = 0xFFFFFFFF  # length of compressed pixel data
 SEQUENCE_END = (0xFFFE, 0xE0DD)
-# they hold pixels, but none that a scanner took: nothing to segment
+# they have pixels, but none acquired by a scanner: nothing to segment
 DERIVED = (SegmentationStorage, ParametricMapStorage, RTDoseStorage)
-# what may tell time points of one place apart, the surest first
+# tags that may distinguish time points at one position, most reliable first
 MOMENTS = (
     "TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfCardiacPhase", "TriggerTime",
     "FrameReferenceTime", "AcquisitionNumber", "AcquisitionTime",
 )  # fmt: skip
-CONTRASTS = ("ImageType", "EchoTime", "DiffusionBValue", "ConvolutionKernel", "KVP")  # images of another look
+CONTRASTS = ("ImageType", "EchoTime", "DiffusionBValue", "ConvolutionKernel", "KVP")  # images of different contrast
 TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription",
     "Modality", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
@@ -51,7 +51,7 @@ TAGS = [
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote header values, names among them
 
-BROKEN = (  # what pydicom raises on garbage
+BROKEN = (  # errors of pydicom on invalid files
     InvalidDicomError, BytesLengthException, ValueError, TypeError, KeyError, AttributeError, NotImplementedError,
     IndexError,
 )  # fmt: skip
@@ -59,64 +59,64 @@ BROKEN = (  # what pydicom raises on garbage
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """What the header says of one image; the vectors are empty where it is silent."""
+    """The header of one image; vectors are empty if a tag is missing."""
 
     path: Path
     start: int  # bytes of the header
-    syntax: str  # how the pixels are coded, in words
+    syntax: str  # name of the transfer syntax
     instance: str
     series: str
     space: str  # UID of the frame of reference
     modality: str
-    facts: str  # of its series, for one who has to choose: no free text, which may name the patient
+    facts: str  # description of its series for the user's choice; without free text, which may name the patient
     size: tuple[int, int]  # rows, columns
-    frames: int  # held by this entry: more than one where nothing tells their places
-    index: int | None  # of the frame within its file, None where the file is one image
+    frames: int  # in this entry; more than one if their positions are unknown
+    index: int | None  # of the frame in its file, None if the file is one image
     position: tuple[float, ...]  # mm, centre of the first pixel
     orientation: tuple[float, ...]  # direction of the rows, then of the columns
     spacing: tuple[float, ...]  # mm, between rows, between columns
     thickness: float  # mm, to the next slice; 0 unknown
-    rescale: tuple[float, float] | None  # slope, intercept; None where not stated
+    rescale: tuple[float, float] | None  # slope, intercept; None if missing
     stored: tuple[int, int, bool]  # bits allocated, bits stored, signed
     inverse: bool  # MONOCHROME1: the lowest value is white
-    padding: tuple[float, float] | None  # stored values from .. to that are no image
+    padding: tuple[float, float] | None  # range of stored values outside the image
     localizer: bool
-    moments: tuple[str, ...]  # by MOMENTS; blank where not stated
+    moments: tuple[str, ...]  # by MOMENTS; blank if missing
     contrast: tuple[str, ...]  # by CONTRASTS
 
     @property
     def name(self) -> str:
-        """Of its series, for messages: the UID, unless some other text stands in its place."""
+        """The series UID for messages; replaced if it is not a valid UID."""
         return self.series if is_uid(self.series) else "(no UID)"
 
 
 def is_uid(text: str) -> bool:
-    """Whether it is made of what a UID is made of, and so tells of nobody. pydicom's own check quotes it."""
+    """Return True for a valid UID; other text could hold patient data. (pydicom's own check quotes the text.)"""
     return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 def holds_dicom(paths: Iterable[Path]) -> bool:
-    """Whether one of `paths` is a DICOM image; stops at the first. A broken one counts, so that it gets reported."""
+    """Return whether any of `paths` is a DICOM image; broken ones count, so that they are reported."""
     for path in paths:
         try:
             if may_be_dicom(path) and read_header(path):
                 return True
         except ImageError:
             return True
-        except OSError:  # not ours to read; reading the folder will say so
+        except OSError:  # not readable; reading the folder gives the error
             continue
     return False
 
 
 def may_be_dicom(path: Path) -> bool:
-    """A DICOM file by its magic, or by its suffix; a DICOMDIR is only a table of contents."""
+    """Return whether magic or suffix are DICOM's; a DICOMDIR is only a table of contents."""
     if path.name == "DICOMDIR" or not path.is_file():
         return False
     return path.suffix.lower() == ".dcm" or is_dicom(path)
 
 
 def read_header(path: Path) -> tuple[SliceHeader, ...]:
-    """The images of a file, none for other DICOM objects (contours, reports, masks). Raises ImageError if broken."""
+    """Read the images of a file, none of other DICOM objects (contours, masks). Raises ImageError if broken."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote header values
@@ -134,13 +134,13 @@ def read_header(path: Path) -> tuple[SliceHeader, ...]:
         truncated(path, TruncatedFile(size + 1, size, " in its header"))
     except BROKEN as error:
         raise ImageError(
-            f"{path}: is no readable DICOM file ({type(error).__name__}); export it again or move it away",
+            f"{path}: is not a readable DICOM file ({type(error).__name__}); export it again or move it away",
             code="image-unreadable",
         ) from None  # the cause may quote the header
 
 
 def _frames(path: Path, start: int, data: pydicom.Dataset) -> tuple[SliceHeader, ...]:
-    """One entry for the file, or one for each frame of an enhanced image, whose places are stated one by one."""
+    """One entry for the file, or one for each frame of an enhanced image, with its own position."""
     groups = data.get("PerFrameFunctionalGroupsSequence") or []
     count = int(data.get("NumberOfFrames") or 1)
     if not groups:
@@ -150,16 +150,16 @@ def _frames(path: Path, start: int, data: pydicom.Dataset) -> tuple[SliceHeader,
     shared = _flat((data.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0])
     frames = []
     for index, group in enumerate(groups):
-        whole = pydicom.Dataset()
-        whole.file_meta = data.file_meta
-        for part in (data, shared, _flat(group)):  # the nearest one to the frame has the last word
-            whole.update({element.tag: element for element in part if element.VR != "SQ"})
-        frames.append(_slice(path, start, whole, index, 1))
+        merged = pydicom.Dataset()
+        merged.file_meta = data.file_meta
+        for source in (data, shared, _flat(group)):  # the most specific one wins
+            merged.update({element.tag: element for element in source if element.VR != "SQ"})
+        frames.append(_slice(path, start, merged, index, 1))
     return tuple(frames)
 
 
 def _flat(group: pydicom.Dataset) -> pydicom.Dataset:
-    """The attributes of a functional group, whatever macro holds them."""
+    """The attributes of a functional group, from all its macros."""
     flat = pydicom.Dataset()
     for macro in group:
         for item in macro.value if macro.VR == "SQ" and not macro.tag.is_private else []:
@@ -208,7 +208,7 @@ def _pair(first: str, second: str) -> tuple[float, float] | None:
 
 
 def _facts(data: pydicom.Dataset) -> str:
-    """Number, kernel and phase of a series. Of its description only a percentage is taken: the rest is free text."""
+    """Number, kernel and phase of a series. From its description only a percentage: the rest is free text."""
     words = str(data.get("SeriesDescription") or "").split()
     kernel = data.get("ConvolutionKernel")
     facts = [
@@ -220,10 +220,10 @@ def _facts(data: pydicom.Dataset) -> str:
 
 
 def _check_pixels(file: BinaryIO, data: pydicom.Dataset) -> bool:
-    """Whether the file, read up to its pixels, has any. Raises Short where their end is missing (PS3.5, A.4)."""
+    """Return whether the file, read up to its pixels, has any. Raises TruncatedFile if they are cut (PS3.5, A.4)."""
     size, start = size_of(file), file.tell()
     syntax = data.file_meta.get("TransferSyntaxUID")
-    if syntax == DeflatedExplicitVRLittleEndian:  # the header is compressed too, and was inflated as a whole
+    if syntax == DeflatedExplicitVRLittleEndian:  # the header is compressed too, and was fully inflated
         return "Rows" in data
     if start >= size or "Rows" not in data:
         kind = data.file_meta.get("MediaStorageSOPClassUID")
@@ -251,7 +251,7 @@ def _check_pixels(file: BinaryIO, data: pydicom.Dataset) -> bool:
 
 
 def _native_length(data: pydicom.Dataset) -> int:
-    """Bytes that the pixels fill where they are not compressed: GDCM would fill what is missing with zeros."""
+    """Length of the pixels in bytes if not compressed: GDCM would fill missing ones with zeros."""
 
     def number(name: str, default: int) -> int:
         value: Any = data.get(name)

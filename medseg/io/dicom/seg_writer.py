@@ -1,8 +1,7 @@
-"""A mask as one standard DICOM Segmentation that refers to the slices it was made of.
+"""Write a mask as a standard DICOM Segmentation that refers to its source slices.
 
-Such a file belongs to the study of its images: their UIDs and places are copied, since nothing can refer to them
-otherwise. Name, ID, birth date, all else that a study says of its patient, and dates are blank unless they are asked
-for. Then nothing tells two runs apart either: equal masks of equal images give equal files, as in other formats.
+The file belongs to the study of its images: their UIDs and positions are copied, as references need them. Patient data
+and dates are blank by default; then equal masks of equal images give equal files, as in other formats.
 """
 
 from __future__ import annotations
@@ -36,27 +35,27 @@ if TYPE_CHECKING:
     from pydicom.sr.coding import Code
 
 SUFFIX = ".seg.dcm"
-REFERENCED = [  # what a reference needs
+REFERENCED = [  # tags that a reference needs
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "Rows",
     "Columns", "NumberOfFrames", "ImageType", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "SliceThickness", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 ]  # fmt: skip
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
-IDENTITY = [  # what the standard wants of patient and study, be it blank
+IDENTITY = [  # tags of patient and study that the standard requires, possibly blank
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
 ]  # fmt: skip
-TISSUE = "85756007 Tissue"  # category of a label whose code is not stated
-NO_DATE, NO_TIME = "19000101", "000000"  # a SEG must state when it was made
-LENGTH = 64  # characters that DICOM gives a label
+TISSUE = "85756007 Tissue"  # category of a label without a code
+NO_DATE, NO_TIME = "19000101", "000000"  # a SEG needs a date and time
+MAX_LABEL_LENGTH = 64  # characters, by DICOM
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The series that a mask was made of, by which model, and whether the patient's identity goes with it.
+    """Source series and model of a mask, and whether to copy patient data.
 
-    slices: the headers of the series, once they were read.
+    slices: the headers of the series, if already read.
     """
 
     folder: Path
@@ -66,50 +65,50 @@ class Origin:
     slices: SliceStack | None = None
 
     def with_slices(self) -> Origin:
-        """The same that need not read the headers again. Raises as `stack`."""
+        """Return a copy with the headers read. Raises as `stack`."""
         return replace(self, slices=self.stack())
 
     def stack(self) -> SliceStack:
-        """The slices in the order of the mask's. Raises ImageError dicom-seg where there is nothing to refer to."""
+        """The slices in the order of the mask's. Raises ImageError dicom-seg if a SEG cannot refer to them."""
         if self.slices is not None:
             return self.slices
         if not self.folder.is_dir():
-            raise self.refusal("a DICOM SEG refers to the DICOM slices it was made of, and this is none")
+            raise self.refusal("a DICOM SEG needs DICOM source slices, and this is not a DICOM folder")
         stacks = series_stacks(self.folder, self.series)
         first = stacks[0].slices[0]
         if len(stacks) > 1:
-            raise self.refusal(f"series {first.name} has {len(stacks)} time points, a DICOM SEG is of one")
+            raise self.refusal(f"series {first.name} has {len(stacks)} time points, a DICOM SEG covers one")
         if first.index is not None and len(stacks[0].files) > 1:
             raise self.refusal(f"series {first.name} has several enhanced images, a DICOM SEG refers to one")
         if not first.space:
             raise self.refusal(f"series {first.name} states no frame of reference, which a DICOM SEG needs")
         return stacks[0]
 
-    def refusal(self, why: str) -> ImageError:
-        """The error of a mask that cannot be a DICOM SEG."""
-        return ImageError(f"{self.folder}: {why}; choose another format", code="dicom-seg", hint="output_format")
+    def refusal(self, reason: str) -> ImageError:
+        """Make the error of a mask that cannot be a DICOM SEG."""
+        return ImageError(f"{self.folder}: {reason}; choose another format", code="dicom-seg", hint="output_format")
 
 
 def write_seg(coded: sitk.Image, target: Path, labels: Labels, origin: Origin) -> None:
-    """Write a coded mask (X, Y, Z), on the grid of the series, to `target`; the file appears whole or not at all.
+    """Write a coded mask (X, Y, Z), on the grid of the series, to `target`, atomically.
 
-    Each label is a binary segment, its number the label's. Raises ImageError: dicom-seg, image-write.
+    Each label is a binary segment with the label's number. Raises ImageError: dicom-seg, image-write.
     """
-    made = _segmentation(coded, labels, origin)
+    segmentation = _segmentation(coded, labels, origin)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
             draft = Path(folder) / target.name
             with draft.open("wb") as file:
-                pydicom.dcmwrite(file, made, enforce_file_format=True)
+                pydicom.dcmwrite(file, segmentation, enforce_file_format=True)
                 file.flush()
                 os.fsync(file.fileno())
-            read_header(draft)  # a full disk does not always raise
+            read_header(draft)  # a full disk does not always raise an error
             draft.replace(target)
     except (OSError, ImageError) as error:
-        why = (isinstance(error, OSError) and error.strerror) or "it was cut off"  # pydicom rewords some of them
+        reason = (isinstance(error, OSError) and error.strerror) or "it was cut off"  # pydicom changes some messages
         raise ImageError(
-            f"{target}: could not be written: {why}; check the free space and the rights", code="image-write"
+            f"{target}: could not be written: {reason}; check free space and permissions", code="image-write"
         ) from None
 
 
@@ -119,13 +118,13 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
     stack = origin.stack()
     sources = [_source(path, coded, origin) for path in stack.files]
     if coded.GetSize()[2] != len(stack.slices):
-        raise origin.refusal(f"series {stack.slices[0].name} was changed while it was segmented")
+        raise origin.refusal(f"series {stack.slices[0].name} changed during segmentation")
     pixels = _frames(coded, labels, stack)
     series, instance, dimensions = _uids(sources, pixels, labels, origin)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote header values
         try:
-            made = Segmentation(
+            segmentation = Segmentation(
                 source_images=sources,
                 pixel_array=pixels,
                 segmentation_type="BINARY",
@@ -143,9 +142,9 @@ def _segmentation(coded: sitk.Image, labels: Labels, origin: Origin) -> pydicom.
                 omit_empty_frames=bool(pixels.any()),
             )
         except (ValueError, TypeError, AttributeError, KeyError) as error:
-            why = f"series {stack.slices[0].name} cannot be referred to ({type(error).__name__})"
-            raise origin.refusal(why) from None  # the cause may quote the header
-    return _finished(made, dimensions, origin.keep_identity)
+            reason = f"series {stack.slices[0].name} cannot be referenced ({type(error).__name__})"
+            raise origin.refusal(reason) from None  # the cause may quote the header
+    return _finished(segmentation, dimensions, origin.keep_identity)
 
 
 def _uids(
@@ -156,28 +155,32 @@ def _uids(
     content += [*labels.numbers, *map(str, labels.codes.items())]
     content.append(hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest())
     if origin.keep_identity:
-        content.append(datetime.now(UTC).isoformat())  # such a file says when it was made, so that no two are alike
-    return [generate_uid(PYDICOM_ROOT_UID, [what, *content]) for what in ("series", "instance", "dimensions")]
+        content.append(datetime.now(UTC).isoformat())  # these files state their time, so that no two are equal
+    return [generate_uid(PYDICOM_ROOT_UID, [purpose, *content]) for purpose in ("series", "instance", "dimensions")]
 
 
 def _source(path: Path, coded: sitk.Image, origin: Origin) -> pydicom.Dataset:
-    """The header of a source without its pixels, on the grid of the mask: what is to be left out is not even read."""
-    wanted = [*REFERENCED, *IDENTITY, "SpecificCharacterSet"] if origin.keep_identity else list(REFERENCED)
+    """The header of a source without pixels, on the grid of the mask; patient data are not read unless wanted."""
+    tags = [*REFERENCED, *IDENTITY, "SpecificCharacterSet"] if origin.keep_identity else list(REFERENCED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote header values
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
         if not all(is_uid(str(data.get(name, ""))) for name in UIDS):
-            raise origin.refusal("the series states UIDs that are none")
+            raise origin.refusal("the series has invalid UIDs")
         for name in IDENTITY:
             setattr(data, name, str(data.get(name) or ""))
     data.SpecificCharacterSet = "ISO_IR 192"  # UTF-8
     across, down, gap = map(format_number_as_ds, coded.GetSpacing())
-    measures = pydicom.Dataset()
-    measures.PixelSpacing, measures.SliceThickness, measures.SpacingBetweenSlices = [down, across], gap, gap
+    pixel_measures = pydicom.Dataset()
+    pixel_measures.PixelSpacing, pixel_measures.SliceThickness, pixel_measures.SpacingBetweenSlices = (
+        [down, across],
+        gap,
+        gap,
+    )
     if "SharedFunctionalGroupsSequence" in data:
-        data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [measures]
+        data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [pixel_measures]
     else:
-        data.update(measures)
+        data.update(pixel_measures)
     return data
 
 
@@ -188,10 +191,10 @@ def _frames(coded: sitk.Image, labels: Labels, stack: SliceStack) -> npt.NDArray
         array = np.stack([labels.layer(array, name) for name in labels.numbers], axis=-1).astype(np.uint8)
     if stack.slices[0].index is None:
         return array
-    placed = np.zeros_like(array)  # an enhanced image holds its frames in an order of its own
-    for item, part in zip(stack.slices, array, strict=True):
-        placed[item.index] = part
-    return placed
+    reordered = np.zeros_like(array)  # an enhanced image has its own order of frames
+    for item, mask_slice in zip(stack.slices, array, strict=True):
+        reordered[item.index] = mask_slice
+    return reordered
 
 
 def _description(name: str, labels: Labels, origin: Origin) -> SegmentDescription:
@@ -200,17 +203,17 @@ def _description(name: str, labels: Labels, origin: Origin) -> SegmentDescriptio
     from pydicom.sr.codedict import codes
     from pydicom.sr.coding import Code
 
-    category, own = _snomed(TISSUE), Code(name[:16], "99MEDSEG", name[:LENGTH])
+    category, type_code = _snomed(TISSUE), Code(name[:16], "99MEDSEG", name[:MAX_LABEL_LENGTH])
     if name in labels.codes:
-        category, own = map(_snomed, labels.codes[name])
+        category, type_code = map(_snomed, labels.codes[name])
     return SegmentDescription(
         segment_number=labels.numbers[name],
-        segment_label=name[:LENGTH],
+        segment_label=name[:MAX_LABEL_LENGTH],
         segmented_property_category=category,
-        segmented_property_type=own,
+        segmented_property_type=type_code,
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=f"medseg {origin.model}"[:LENGTH],
+            name=f"medseg {origin.model}"[:MAX_LABEL_LENGTH],
             family=codes.DCM.ArtificialIntelligence,
             version=__version__,
         ),
@@ -224,18 +227,18 @@ def _snomed(text: str) -> Code:
     return Code(number, "SCT", meaning)
 
 
-def _finished(made: pydicom.Dataset, dimensions: str, keep_identity: bool) -> pydicom.Dataset:
-    """The same with UIDs of ours; where identity is left out without dates, and with a word on that."""
-    for sequence in (made.DimensionOrganizationSequence, made.DimensionIndexSequence):
+def _finished(segmentation: pydicom.Dataset, dimensions: str, keep_identity: bool) -> pydicom.Dataset:
+    """Set the dimension UIDs; without identity also remove dates and state the de-identification."""
+    for sequence in (segmentation.DimensionOrganizationSequence, segmentation.DimensionIndexSequence):
         for item in sequence:
             item.DimensionOrganizationUID = dimensions
-    made.ContentCreatorName = ""  # the standard wants it stated
+    segmentation.ContentCreatorName = ""  # required by the standard
     if not keep_identity:
-        del made.InstanceCreationDate, made.InstanceCreationTime
-        for item in made.ContributingEquipmentSequence:
+        del segmentation.InstanceCreationDate, segmentation.InstanceCreationTime
+        for item in segmentation.ContributingEquipmentSequence:
             item.pop("ContributionDateTime", None)
-        made.ContentDate, made.ContentTime = NO_DATE, NO_TIME
-        made.PatientIdentityRemoved = "YES"
-        made.DeidentificationMethod = "medseg: patient, study and dates blank, UIDs kept"
-        made.LongitudinalTemporalInformationModified = "REMOVED"
-    return made
+        segmentation.ContentDate, segmentation.ContentTime = NO_DATE, NO_TIME
+        segmentation.PatientIdentityRemoved = "YES"
+        segmentation.DeidentificationMethod = "medseg: patient, study and dates blank, UIDs kept"
+        segmentation.LongitudinalTemporalInformationModified = "REMOVED"
+    return segmentation

@@ -1,7 +1,7 @@
 """Read one DICOM series from a folder: slices in the order of their positions, CT in HU, geometry checked.
 
-Headers are read by pydicom without their pixels, pixels by SimpleITK (GDCM), those of enhanced images by pydicom. What
-cannot be one regular volume, or one for each time point, is an error, not a guess.
+Headers are read by pydicom without their pixels, pixels by SimpleITK (GDCM), those of enhanced images by pydicom.
+Slices that do not form one regular volume, or one per time point, are an error.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pydicom.pixels.utils import pixel_array
 from medseg.errors import ImageError
 from medseg.io import itk
 from medseg.io.dicom.header import BROKEN, SliceHeader, holds_dicom, may_be_dicom, read_header
-from medseg.io.dicom.pixel_values import mended, rescaled
+from medseg.io.dicom.pixel_values import corrected, rescaled
 from medseg.io.dicom.stack import SliceStack, group_slices, refuse
 
 __all__ = ["holds_dicom", "read_series", "series_stacks"]
 
-MEASURED = ("CT",)  # their values mean nothing without rescaling
+MEASURED = ("CT",)  # modalities whose values need rescaling
 
 
 def read_series(folder: Path, series: str | None = None) -> sitk.Image:
-    """The only series of `folder`, or the one whose SeriesInstanceUID is `series`: 3D, or 4D if it has time points.
+    """Read the only series of `folder`, or the one with SeriesInstanceUID `series`: 3D, or 4D with time points.
 
     Raises ImageError: dicom-none, dicom-several-series, dicom-series (no such one), dicom-localizer, dicom-mixed,
     dicom-position, dicom-pixel-spacing, dicom-spacing, dicom-tilt, dicom-rescale, image-empty, image-truncated,
@@ -36,14 +36,16 @@ def read_series(folder: Path, series: str | None = None) -> sitk.Image:
     """
     slices = _series(folder, series)
     _require_rescaling(folder, slices)
-    if len(slices) == 1 and (not slices[0].position or slices[0].frames > 1):  # nothing says where a film's frames lie
+    if len(slices) == 1 and (
+        not slices[0].position or slices[0].frames > 1
+    ):  # the positions of a cine's frames are unknown
         return _scanned(folder, slices)
     volumes = [_volume(folder, stack) for stack in group_slices(folder, slices)]
     return volumes[0] if len(volumes) == 1 else sitk.JoinSeries(volumes)
 
 
 def series_stacks(folder: Path, series: str | None = None) -> list[SliceStack]:
-    """Where the slices of the image that `read_series` gives lie: a stack for each time point; errors alike."""
+    """The slice stacks of the image that `read_series` returns, one per time point; same errors."""
     return group_slices(folder, _series(folder, series))
 
 
@@ -53,49 +55,48 @@ def _series(folder: Path, series: str | None) -> list[SliceHeader]:
 
 
 def _distinct(files: Sequence[tuple[SliceHeader, ...]]) -> list[SliceHeader]:
-    """The images of all files, a copy of a file left out; one UID on different images does not make them copies."""
-    seen: dict[tuple[str, tuple[float, ...]], SliceHeader] = {}
-    kept: list[SliceHeader] = []
-    for images in files:
-        first = seen.setdefault((images[0].instance, images[0].position), images[0])
+    """The images of all files without copies of a file; different images with the same UID are not copies."""
+    first_images: dict[tuple[str, tuple[float, ...]], SliceHeader] = {}
+    images: list[SliceHeader] = []
+    for file_images in files:
+        first = first_images.setdefault((file_images[0].instance, file_images[0].position), file_images[0])
         if (
-            first is images[0]
-            or first.path.read_bytes()[first.start :] != images[0].path.read_bytes()[images[0].start :]
+            first is file_images[0]
+            or first.path.read_bytes()[first.start :] != file_images[0].path.read_bytes()[file_images[0].start :]
         ):
-            kept += images
-    return kept
+            images += file_images
+    return images
 
 
 def _choose(folder: Path, slices: list[SliceHeader], series: str | None) -> list[SliceHeader]:
-    """The slices of the series that is asked for, or of the only one; scout views beside others are left out."""
+    """The slices of the chosen series, or of the only one; scout views among other series are ignored."""
     if not slices:
-        raise ImageError(f"{folder}: holds no DICOM images; give the folder that does", code="dicom-none")
+        raise ImageError(f"{folder}: has no DICOM images; give the folder of the DICOM files", code="dicom-none")
     groups: dict[str, list[SliceHeader]] = {}
     for item in slices:
         groups.setdefault(item.series, []).append(item)
     if series in groups:
         return [item for item in groups[series] if not item.localizer] or groups[series]
-    listed = "\n".join(_line(group) for _, group in sorted(groups.items()))
+    listed = "\n".join(_describe(group) for _, group in sorted(groups.items()))
     if series is not None:
-        message = f"{folder}: holds no series {series}; its series by UID:\n{listed}"
+        message = f"{folder}: has no series {series}; its series by UID:\n{listed}"
         raise ImageError(message, code="dicom-series", hint="series_uid=UID")
     images = [item for item in slices if not item.localizer]
     if not images:
         raise ImageError(
-            f"{folder}: holds scout views (localizers) only, which are no volume; copy the other series too, or "
-            f"choose one by its UID:\n{listed}",
+            f"{folder}: has only scout views (localizers); copy the others too, or choose one by its UID:\n{listed}",
             code="dicom-localizer",
             hint="series_uid=UID",
         )
-    several = len({item.series for item in images})
-    if several > 1:
-        message = f"{folder}: holds {several} DICOM series; choose one by its UID:\n{listed}"
+    n_series = len({item.series for item in images})
+    if n_series > 1:
+        message = f"{folder}: has {n_series} DICOM series; choose one by its UID:\n{listed}"
         raise ImageError(message, code="dicom-several-series", hint="series_uid=UID")
     return images
 
 
-def _line(group: list[SliceHeader]) -> str:
-    """A series by facts that name no patient."""
+def _describe(group: list[SliceHeader]) -> str:
+    """Describe a series without patient data."""
     first = group[0]
     facts = [
         first.modality,
@@ -108,29 +109,32 @@ def _line(group: list[SliceHeader]) -> str:
 
 
 def _require_rescaling(folder: Path, slices: Sequence[SliceHeader]) -> None:
-    """Raise dicom-rescale where values of CT are not known to be HU, or where a slope would flatten them."""
+    """Raise dicom-rescale if CT values may not be HU, or if the slope is 0 or not finite."""
     for item in slices:
         if item.rescale is None and item.modality in MEASURED:
-            why = f"{item.path.name} states no rescale slope and intercept, so that its values are not known to be HU; "
-            refuse(folder, slices, why + "export the series again from its source", code="dicom-rescale")
+            reason = f"{item.path.name} has no rescale slope and intercept, so its values may not be HU; "
+            refuse(folder, slices, reason + "export the series again from its source", code="dicom-rescale")
         if item.rescale is not None and not (np.isfinite(item.rescale).all() and item.rescale[0] != 0):
-            why = f"{item.path.name} states the rescale slope {item.rescale[0]:g} and intercept {item.rescale[1]:g}, "
-            refuse(folder, slices, why + "which leave no image; export it again", code="dicom-rescale")
+            slope, intercept = item.rescale
+            reason = (
+                f"{item.path.name} has the invalid rescale slope {slope:g} and intercept {intercept:g}; export again"
+            )
+            refuse(folder, slices, reason, code="dicom-rescale")
 
 
 def _volume(folder: Path, stack: SliceStack) -> sitk.Image:
-    """The image of a stack, with the geometry of its headers."""
+    """Read the image of a stack, with the geometry of its headers."""
     first = stack.slices[0]
     image = _scanned(folder, stack.slices) if first.index is None else _framed(folder, stack.slices)
     rows, columns = np.reshape(first.orientation, (2, 3))
-    image.SetDirection(np.stack([rows, columns, stack.normal], axis=1).ravel().tolist())  # one column an axis
+    image.SetDirection(np.stack([rows, columns, stack.normal], axis=1).ravel().tolist())  # one column per axis
     image.SetOrigin(first.position)
     image.SetSpacing((first.spacing[1], first.spacing[0], stack.gap or image.GetSpacing()[2]))
     return image
 
 
 def _scanned(folder: Path, slices: Sequence[SliceHeader]) -> sitk.Image:
-    """The pixels of slices that are a file each, or of a film, in physical values."""
+    """Read the pixels of slices with a file each, or of a cine, in physical values."""
     reader = sitk.ImageSeriesReader() if len(slices) > 1 else sitk.ImageFileReader()
     if len(slices) > 1:
         reader.SetFileNames([str(item.path) for item in slices])
@@ -138,16 +142,16 @@ def _scanned(folder: Path, slices: Sequence[SliceHeader]) -> sitk.Image:
         reader.SetFileName(str(slices[0].path))
     values = {(item.rescale, item.stored) for item in slices}
     if len(values) > 1 or any(value % 1 for value in slices[0].rescale or ()):
-        reader.SetOutputPixelType(sitk.sitkFloat32)  # else the first slice's integer type would serve all
+        reader.SetOutputPixelType(sitk.sitkFloat32)  # else all slices get the first one's integer type
     try:
         with itk.quiet():
-            return mended(reader.Execute(), slices)
-    except RuntimeError:  # of ITK, in words that help nobody
+            return corrected(reader.Execute(), slices)
+    except RuntimeError:  # ITK's message does not help
         _undecodable(folder, slices)
 
 
 def _framed(folder: Path, slices: Sequence[SliceHeader]) -> sitk.Image:
-    """The pixels of frames of enhanced images, in physical values: GDCM knows nothing of the place of each frame."""
+    """Read the pixels of frames of enhanced images, in physical values: GDCM ignores the position of each frame."""
     arrays = {}
     for path in {item.path for item in slices}:
         try:
@@ -157,14 +161,14 @@ def _framed(folder: Path, slices: Sequence[SliceHeader]) -> sitk.Image:
         except (*BROKEN, RuntimeError, EOFError, struct.error):
             _undecodable(folder, slices)
         if pixels.ndim not in (2, 3):
-            refuse(folder, slices, f"{path.name} holds frames in colour; export it as grey", code="dicom-mixed")
+            refuse(folder, slices, f"{path.name} has colour frames; export it as grey", code="dicom-mixed")
         arrays[path] = pixels[None] if pixels.ndim == 2 else pixels
     return rescaled([arrays[item.path][item.index] for item in slices], slices)
 
 
 def _undecodable(folder: Path, slices: Sequence[SliceHeader]) -> NoReturn:
     coded = ", ".join(sorted({item.syntax for item in slices}))
-    why = f"its pixels are damaged, or coded ({coded}) in a way that is not read; save it uncompressed first "
+    reason = f"its pixels are damaged or their coding ({coded}) is not supported; save it uncompressed first "
     raise ImageError(
-        f"{folder}: series {slices[0].name}: {why}(gdcmconv --raw, dcmconv)", code="image-unreadable"
+        f"{folder}: series {slices[0].name}: {reason}(gdcmconv --raw, dcmconv)", code="image-unreadable"
     ) from None

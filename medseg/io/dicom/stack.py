@@ -1,4 +1,4 @@
-"""Slices in the order of their positions, or an error where they are no regular volume: nothing is guessed.
+"""Sort slices by position; an error if they do not form a regular volume.
 
 The order of a stack is that of its ImagePositionPatient along the normal of its ImageOrientationPatient, never that of
 names or instance numbers.
@@ -17,14 +17,14 @@ import numpy.typing as npt
 from medseg.errors import ImageError
 from medseg.io.dicom.header import CONTRASTS, MOMENTS, SliceHeader
 
-SPACING_TOLERANCE = 0.1  # of the gap; positions are often rounded to 0.1 mm
-DRIFT_TOLERANCE = 0.5  # pixels; how far a stack may lean before straightening it would show
-SAME = 1e-3  # mm; nearer slices lie at one position
+SPACING_TOLERANCE = 0.1  # fraction of the gap; positions are often rounded to 0.1 mm
+DRIFT_TOLERANCE = 0.5  # pixels; larger shear needs resampling
+SAME_POSITION = 1e-3  # mm; closer slices have the same position
 ANGLE_TOLERANCE = 1e-3  # direction cosines have no unit; scanners write five or six digits
 
 
 class SliceStack(NamedTuple):
-    """The slices of one volume from its lowest position, the unit normal (3,) they are stacked along, gap in mm."""
+    """The slices of one volume by rising position, the unit normal (3,) of the slices, gap in mm."""
 
     slices: list[SliceHeader]
     normal: npt.NDArray[Any]
@@ -32,17 +32,17 @@ class SliceStack(NamedTuple):
 
     @property
     def files(self) -> list[Path]:
-        """The file of each slice; one file once, where it holds all of them."""
+        """The file of each slice, without repetitions."""
         return list(dict.fromkeys(item.path for item in self.slices))
 
 
 def group_slices(folder: Path, slices: Sequence[SliceHeader]) -> list[SliceStack]:
-    """The volumes that the slices of one series make up: one, or one for each time point in its order.
+    """Group the slices of one series into a volume, or one for each time point in order.
 
     Raises ImageError: dicom-position, dicom-mixed, dicom-pixel-spacing, dicom-spacing, dicom-tilt.
     """
     _require_alike(folder, slices)
-    repeated = len(slices) - _places(slices)
+    repeated = len(slices) - _n_positions(slices)
     if not repeated:
         return [_stack(folder, slices)]
     times = [_stack(folder, group) for group in _times(folder, slices, repeated)]
@@ -57,34 +57,36 @@ def group_slices(folder: Path, slices: Sequence[SliceHeader]) -> list[SliceStack
     return times
 
 
-def refuse(folder: Path, slices: Sequence[SliceHeader], why: str, *, code: str) -> NoReturn:
+def refuse(folder: Path, slices: Sequence[SliceHeader], reason: str, *, code: str) -> NoReturn:
     """Raise an ImageError that names the series, never the patient."""
-    raise ImageError(f"{folder}: series {slices[0].name}: {why}", code=code)
+    raise ImageError(f"{folder}: series {slices[0].name}: {reason}", code=code)
 
 
 def _require_alike(folder: Path, slices: Sequence[SliceHeader]) -> None:
-    """Raise unless all slices state a place and a pixel size, and differ in their positions only."""
+    """Raise unless all slices have a position and a pixel size, and differ only in position."""
     first = slices[0]
     for item in slices:
         if len(item.position) != 3 or len(item.orientation) != 6:
-            why = "some slices state no position, so that they cannot be put in order; convert them first"
-            refuse(folder, slices, why, code="dicom-position")
+            reason = "some slices have no position, so they cannot be sorted; convert them first"
+            refuse(folder, slices, reason, code="dicom-position")
         axes = np.reshape(item.orientation, (2, 3))
         upright = np.allclose(axes @ axes.T, np.eye(2), atol=10 * ANGLE_TOLERANCE)  # False for NaN too
         if not (upright and np.isfinite(item.position).all()):
-            why = f"{item.path.name} states axes {item.orientation} that are no right angle, or a position that is no "
-            refuse(folder, slices, why + "number; export the series again", code="dicom-position")
+            reason = (
+                f"{item.path.name} has axes {item.orientation} that are not orthogonal, or a position that is not a "
+            )
+            refuse(folder, slices, reason + "number; export the series again", code="dicom-position")
         if len(item.spacing) != 2 or not all(0 < value < np.inf for value in item.spacing):
-            why = f"{item.path.name} states no usable pixel spacing ({item.spacing or 'none'}); export the series again"
-            refuse(folder, slices, why, code="dicom-pixel-spacing")
-        same = np.allclose(item.orientation + item.spacing, first.orientation + first.spacing, atol=ANGLE_TOLERANCE)
-        same = same and (item.space, item.inverse, item.frames) == (first.space, first.inverse, 1)
-        if item.size != first.size or not same:
+            reason = f"{item.path.name} has no valid pixel spacing ({item.spacing or 'none'}); export the series again"
+            refuse(folder, slices, reason, code="dicom-pixel-spacing")
+        alike = np.allclose(item.orientation + item.spacing, first.orientation + first.spacing, atol=ANGLE_TOLERANCE)
+        alike = alike and (item.space, item.inverse, item.frames) == (first.space, first.inverse, 1)
+        if item.size != first.size or not alike:
             refuse(
                 folder,
                 slices,
                 f"{item.path.name} differs from {first.path.name} in size, pixel spacing, orientation, frame of "
-                "reference, number of frames or meaning of grey; move what is not part of the volume (such as a scout "
+                "reference, number of frames or photometric interpretation; move files of other images (e.g. a scout "
                 "view) away",
                 code="dicom-mixed",
             )
@@ -102,13 +104,13 @@ def _heights(slices: Sequence[SliceHeader]) -> npt.NDArray[Any]:
     return heights
 
 
-def _places(slices: Sequence[SliceHeader]) -> int:
+def _n_positions(slices: Sequence[SliceHeader]) -> int:
     """Number of distinct positions along the normal."""
-    return 1 + int((np.diff(np.sort(_heights(slices))) >= SAME).sum())
+    return 1 + int((np.diff(np.sort(_heights(slices))) >= SAME_POSITION).sum())
 
 
 def _times(folder: Path, slices: Sequence[SliceHeader], repeated: int) -> list[list[SliceHeader]]:
-    """Slices by time point, where a tag tells time points apart that hold each position once."""
+    """Slices by time point, by a tag whose groups have each position once."""
     varied = [
         name for name, *values in zip(CONTRASTS, *(s.contrast for s in slices), strict=True) if len({*values}) > 1
     ]
@@ -116,29 +118,29 @@ def _times(folder: Path, slices: Sequence[SliceHeader], repeated: int) -> list[l
         refuse(
             folder,
             slices,
-            f"{repeated} of {len(slices)} slices lie where another one does and differ in {', '.join(varied)}; "
+            f"{repeated} of {len(slices)} slices have the position of another and differ in {', '.join(varied)}; "
             "keep images of one kind in a folder",
             code="dicom-mixed",
         )
-    places = len(slices) - repeated
+    n_positions = len(slices) - repeated
     for rank in range(len(MOMENTS)):
         if not all(item.moments[rank] for item in slices):
             continue
         in_order = sorted(slices, key=lambda item: float(item.moments[rank]))
         groups = [list(group) for _, group in itertools.groupby(in_order, key=lambda item: float(item.moments[rank]))]
-        if len(groups) > 1 and all(len(g) == places == _places(g) for g in groups):
+        if len(groups) > 1 and all(len(g) == n_positions == _n_positions(g) for g in groups):
             return groups
     refuse(
         folder,
         slices,
-        f"{repeated} of {len(slices)} slices lie where another one does, and no tag tells complete time points apart "
-        "(several acquisitions in one series, or a slice of one is missing); keep one slice a position in a folder",
+        f"{repeated} of {len(slices)} slices have the position of another, and no tag separates complete time points "
+        "(several acquisitions in one series, or a missing slice); keep one slice per position in a folder",
         code="dicom-spacing",
     )
 
 
 def _stack(folder: Path, slices: Sequence[SliceHeader]) -> SliceStack:
-    """One volume of slices of distinct positions."""
+    """Make one volume of slices at distinct positions."""
     first, normal = slices[0], _normal(slices[0])
     if len(slices) == 1:
         return SliceStack(list(slices), normal, first.thickness)
@@ -153,8 +155,8 @@ def _stack(folder: Path, slices: Sequence[SliceHeader]) -> SliceStack:
         refuse(
             folder,
             slices,
-            f"the slices lean by {angle:.1f}° ({drift:.1f} mm over the stack; gantry tilt), which no regular volume "
-            "can hold; correct the tilt first (dcm2niix does)",
+            f"the slices lean by {angle:.1f}° ({drift:.1f} mm over the stack; gantry tilt), which a regular volume "
+            "cannot store; correct the tilt first (dcm2niix does)",
             code="dicom-tilt",
         )
     return SliceStack(list(slices), normal, float((heights[-1] - heights[0]) / (len(slices) - 1)))

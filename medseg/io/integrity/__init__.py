@@ -1,1 +1,1 @@
-"""Is a file whole? Checks that stream and never decode a bomb."""
+"""Integrity checks of image files: streamed, and safe against decompression bombs."""

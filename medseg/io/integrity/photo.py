@@ -1,7 +1,7 @@
-"""Are PNG, JPEG, TIFF and BMP files as long as their own headers promise? Called by `payload.verify`.
+"""Check that PNG, JPEG, TIFF and BMP files have the length that their headers state. Called by `verify`.
 
-A check takes the open file at its start. It raises Short where bytes are missing and ValueError, with the reason, where
-the content is not of this format or is damaged.
+A check takes the open file at its start. It raises TruncatedFile if bytes are missing, and ValueError, with the reason,
+if the content is not of this format or damaged.
 """
 
 from __future__ import annotations
@@ -14,27 +14,30 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-CHUNK = 1 << 20  # bytes held at once
-DEFLATE_MOST = 1032  # bytes that one byte of zlib's format can stand for, at the very most
-JPEG_MOST = 4096  # likewise of JPEG: a bit a block of 64 pixels and component is the least, halved colours included
-BMP_MOST = 1024  # likewise of a BMP of runs: two bytes for 255 pixels, or for a blank line
+CHUNK = 1 << 20  # bytes read at a time
+MAX_DEFLATE_RATIO = 1032  # decompressed bytes per byte of zlib's format
+MAX_JPEG_RATIO = 4096  # JPEG: at least a bit per block of 64 pixels and component, subsampled colours included
+MAX_BMP_RATIO = 1024  # run-length BMP: two bytes for 255 pixels, or for a blank line
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed FF 00, a fill byte nor a restart
 JPEG_END, JPEG_ALONE = 0xD9, (0x01, 0xD8)  # end of image; markers without a segment
-JPEG_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # headers with the picture's size
+JPEG_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # headers with the image size
 TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
 TIFF_PIXELS = {273: 279, 324: 325}  # StripOffsets: StripByteCounts, TileOffsets: TileByteCounts
-TIFF_PLAIN, TIFF_SUBSAMPLED = 1, 6  # Compression: none; PhotometricInterpretation: YCbCr, whose colours may be halved
+TIFF_PLAIN, TIFF_SUBSAMPLED = (
+    1,
+    6,
+)  # Compression: none; PhotometricInterpretation: YCbCr, whose colours may be subsampled
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-BMP_DEPTHS = {1: (0,), 4: (0, 2), 8: (0, 1), 16: (0, 3), 24: (0,), 32: (0, 3)}  # bits a pixel: compressions
+BMP_DEPTHS = {1: (0,), 4: (0, 2), 8: (0, 1), 16: (0, 3), 24: (0,), 32: (0, 3)}  # bits per pixel: compressions
 TIFF_KIND, TIFF_SHAPE = 254, (256, 257, 258, 277)  # NewSubfileType; ImageWidth, -Length, BitsPerSample, SamplesPerPixel
 
 
-AT_MOST = " (counted as what its compressed data can hold at most)"
+COMPRESSED_NOTE = " (the most that its compressed data can decode to)"
 
 
-class TruncatedFile(Exception):  # noqa: N818 - not an error yet: `payload.verify` adds the file's name and makes it one
-    """`found` bytes are there where the format promises (at least) `expected`; `where` begins with a space."""
+class TruncatedFile(Exception):  # noqa: N818 - `verify` adds the file name and raises an ImageError
+    """The file has `found` bytes, the format needs at least `expected`; `where` begins with a space."""
 
     def __init__(self, expected: int, found: int, where: str = "") -> None:
         super().__init__(expected, found, where)
@@ -42,7 +45,7 @@ class TruncatedFile(Exception):  # noqa: N818 - not an error yet: `payload.verif
 
 
 class SpaceError(Exception):
-    """The header's spacing, origin or axes make no sense: the message goes on after the file's name."""
+    """The header's spacing, origin or axes are invalid; the message continues after the file name."""
 
 
 def size_of(file: BinaryIO) -> int:
@@ -51,16 +54,16 @@ def size_of(file: BinaryIO) -> int:
 
 
 def require(expected: int, found: int, where: str = "") -> None:
-    """Raise Short where `found` is less than `expected`."""
+    """Raise TruncatedFile if `found` is less than `expected`."""
     if found < expected:
         raise TruncatedFile(expected, found, where)
 
 
 def read_head(file: BinaryIO, magics: tuple[bytes, ...], length: int) -> bytes:
-    """The first `length` bytes, which must begin with one of `magics`."""
+    """Read the first `length` bytes, which must begin with one of `magics`."""
     head = file.read(length)
     if not head.startswith(magics) and not any(magic.startswith(head) for magic in magics):
-        raise ValueError(f"the content is not what the suffix says (it begins with {head[:8]!r})")
+        raise ValueError(f"the content does not match the suffix (it begins with {head[:8]!r})")
     require(length, len(head))
     return head
 
@@ -75,19 +78,19 @@ def check_png(file: BinaryIO) -> None:
         length, name = struct.unpack(">I4s", file.read(8))
         position += 12 + length
         require(position, size)
-        crc, piece = zlib.crc32(name), b""
+        crc, chunk = zlib.crc32(name), b""
         for start in range(0, length, CHUNK):
-            piece = file.read(min(CHUNK, length - start))
-            crc = zlib.crc32(piece, crc)
+            chunk = file.read(min(CHUNK, length - start))
+            crc = zlib.crc32(chunk, crc)
         if crc != int.from_bytes(file.read(4), "big"):
             raise ValueError(f"its chunk {name.decode('latin-1')!r} is damaged (checksum)")
-        head = head or piece  # IHDR comes first
+        head = head or chunk  # IHDR comes first
         pixels += length if name == b"IDAT" else 0
     if len(head) < 13:
-        raise ValueError("its header is no PNG header")
-    width, height, depth, kind = struct.unpack_from(">IIBB", head)
-    expected = (width * depth * PNG_SAMPLES.get(kind, 1) + 7) // 8 * height
-    require(expected, pixels * DEFLATE_MOST, AT_MOST)
+        raise ValueError("its header is not a PNG header")
+    width, height, depth, colour_type = struct.unpack_from(">IIBB", head)
+    expected = (width * depth * PNG_SAMPLES.get(colour_type, 1) + 7) // 8 * height
+    require(expected, pixels * MAX_DEFLATE_RATIO, COMPRESSED_NOTE)
 
 
 def check_jpeg(file: BinaryIO) -> None:
@@ -101,8 +104,8 @@ def check_jpeg(file: BinaryIO) -> None:
                 return
             if code in JPEG_FRAME:
                 require(position + 8, size)
-                height, width, parts = struct.unpack_from(">HHB", data, position + 3)
-                require(height * width * parts, size * JPEG_MOST, AT_MOST)
+                height, width, components = struct.unpack_from(">HHB", data, position + 3)
+                require(height * width * components, size * MAX_JPEG_RATIO, COMPRESSED_NOTE)
             if code not in JPEG_ALONE:
                 require(position + 2, size)
                 position += int.from_bytes(data[position : position + 2], "big")
@@ -116,13 +119,13 @@ def check_tiff(file: BinaryIO) -> None:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         tiff = _Tiff(data)
         (directory,) = tiff.unpack(tiff.word, 8 if tiff.big else 4)
-        seen = set()
+        visited = set()
         while directory:
-            if directory in seen:  # ITK would follow it for ever
-                raise ValueError("its directories run in a circle")
-            seen.add(directory)
+            if directory in visited:  # ITK would loop for ever
+                raise ValueError("its directories form a loop")
+            visited.add(directory)
             directory = tiff.check_directory(directory)
-        if len(tiff.pages) > 1:  # ITK would read past its memory
+        if len(tiff.pages) > 1:  # ITK would read out of bounds
             raise ValueError(f"its pages differ in size or pixel type {sorted(tiff.pages)}; save each as its own file")
 
 
@@ -133,7 +136,7 @@ class _Tiff:
         self.data = data
         self.order = ">" if data[:1] == b"M" else "<"
         self.big = b"+" in data[:4]
-        self.word = "Q" if self.big else "I"  # an offset
+        self.word = "Q" if self.big else "I"  # format of an offset
         self.pages: set[tuple[int, ...]] = set()  # the different (width, height, bits, …) of the pages
 
     def unpack(self, layout: str, start: int) -> tuple[int, ...]:
@@ -142,20 +145,20 @@ class _Tiff:
         return struct.unpack_from(layout, self.data, start)
 
     def check_directory(self, start: int) -> int:
-        """Raise Short where anything that the directory at `start` names is outside the file; returns the next one."""
+        """Raise TruncatedFile if data of the directory at `start` are outside the file; return the next offset."""
         (count,) = self.unpack("Q" if self.big else "H", start)
         start += 8 if self.big else 2
         values: dict[int, tuple[int, ...]] = {}
         for _ in range(count):
             tag, kind, number = self.unpack("HH" + self.word, start)
-            inline = struct.calcsize(self.order + self.word)  # bytes; longer values stand elsewhere
-            place, length = start + 4 + inline, number * TIFF_BYTES.get(kind, 1)
-            start = place + inline
+            inline = struct.calcsize(self.order + self.word)  # bytes; longer values are stored elsewhere
+            offset, length = start + 4 + inline, number * TIFF_BYTES.get(kind, 1)
+            start = offset + inline
             if length > inline:
-                (place,) = self.unpack(self.word, place)
-                require(place + length, len(self.data))
+                (offset,) = self.unpack(self.word, offset)
+                require(offset + length, len(self.data))
             if kind in TIFF_INTEGERS:
-                values[tag] = self.unpack(f"{number}{TIFF_INTEGERS[kind]}", place)
+                values[tag] = self.unpack(f"{number}{TIFF_INTEGERS[kind]}", offset)
         for offsets, lengths in TIFF_PIXELS.items():
             for pair in zip(values.get(offsets, ()), values.get(lengths, ()), strict=False):
                 require(sum(pair), len(self.data))
@@ -166,11 +169,11 @@ class _Tiff:
 
     @staticmethod
     def _require_pixels(values: dict[int, tuple[int, ...]]) -> None:
-        """Uncompressed strips or tiles are as long as the page's size says."""
+        """Raise TruncatedFile unless uncompressed strips or tiles have the length of the page's size."""
         width, height, bits, samples = (values.get(tag) or (1,) for tag in TIFF_SHAPE)
-        kind, colours = ((values.get(tag) or (0,))[0] for tag in (259, 262))
+        compression, colours = ((values.get(tag) or (0,))[0] for tag in (259, 262))
         lengths = next((values[tag] for tag in TIFF_PIXELS.values() if tag in values), None)
-        if lengths is not None and kind == TIFF_PLAIN and colours != TIFF_SUBSAMPLED:
+        if lengths is not None and compression == TIFF_PLAIN and colours != TIFF_SUBSAMPLED:
             voxel = sum(bits) if len(bits) > 1 else bits[0] * samples[0]
             require(width[0] * height[0] * voxel // 8, sum(lengths), " in its pixels")
 
@@ -179,19 +182,19 @@ def check_bmp(file: BinaryIO) -> None:
     """The rows of an uncompressed image, or the stated size of a compressed one. Source: BITMAPINFOHEADER."""
     head = read_head(file, (b"BM",), 54)
     offset, width, height = struct.unpack_from("<I", head, 10)[0], *struct.unpack_from("<ii", head, 18)
-    depth, compression, stated = struct.unpack_from("<HII", head, 28)
+    depth, compression, stated_bytes = struct.unpack_from("<HII", head, 28)
     (length,) = struct.unpack_from("<I", head, 14)
     if width < 1 or height == 0 or depth not in BMP_DEPTHS or compression not in BMP_DEPTHS[depth] or length < 40:
-        size = f"{width}×{height}, {depth} bits a pixel, compression {compression}, {length} bytes"
-        raise ValueError(f"its header makes no sense ({size})")
+        size = f"{width}×{height}, {depth} bits per pixel, compression {compression}, {length} bytes"
+        raise ValueError(f"its header is invalid ({size})")
     rows = (width * depth + 31) // 32 * 4 * abs(height)  # bytes; each row is padded to 4
     if compression in (1, 2):  # runs
-        require(width * abs(height), (size_of(file) - offset) * BMP_MOST, AT_MOST)
-    require(offset + (stated if compression in (1, 2) else rows), size_of(file))
+        require(width * abs(height), (size_of(file) - offset) * MAX_BMP_RATIO, COMPRESSED_NOTE)
+    require(offset + (stated_bytes if compression in (1, 2) else rows), size_of(file))
 
 
 def bmp_kind(path: Path) -> tuple[int, int]:
-    """Bits a pixel of a BMP file, and its compression: 0 none, 1 and 2 runs, 3 bit fields."""
+    """Bits per pixel of a BMP file, and its compression: 0 none, 1 and 2 runs, 3 bit fields."""
     with path.open("rb") as file:
         depth, compression = struct.unpack_from("<HI", read_head(file, (b"BM",), 54), 28)
     return depth, compression

@@ -1,10 +1,10 @@
-"""Is a file as long as its own header promises? Image readers accept a truncated file without a word; this does not.
+"""Check that a file has the length that its header states: image readers silently accept truncated files.
 
-`verify` streams a file in pieces, never holding it whole, and raises ImageError with code image-empty (0 bytes),
-image-truncated (shorter than promised, with both numbers), image-missing (a data file beside the header), image-nan
-(NIfTI, where ITK hides them), image-space (voxel sizes or axes that ITK would replace by a guess), image-excess (far
-more than promised) or image-unreadable (not this format, or damaged). Compressed data are decompressed to their end:
-bytes are counted, the checksum is compared. The checks themselves raise Short, SpaceError and ValueError.
+`verify` streams a file in chunks and raises ImageError with code image-empty (0 bytes),
+image-truncated (too short, with both numbers), image-missing (a data file of the header), image-nan (NIfTI, where ITK
+hides them), image-space (invalid voxel sizes or axes, which ITK would replace by a guess), image-excess (far too long)
+or image-unreadable (another format, or damaged). Compressed data are decompressed to their end: bytes are counted, the
+checksum is compared. The checks themselves raise TruncatedFile, SpaceError and ValueError.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import BinaryIO, NoReturn
 from medseg.errors import ImageError
 from medseg.io.integrity.nifti import NIFTI2, Floats, layout
 from medseg.io.integrity.photo import (
-    AT_MOST,
     CHUNK,
-    DEFLATE_MOST,
+    COMPRESSED_NOTE,
+    MAX_DEFLATE_RATIO,
     SpaceError,
     TruncatedFile,
     check_bmp,
@@ -36,7 +36,7 @@ from medseg.io.integrity.photo import (
 )
 
 HEADER_LIMIT = 1 << 16  # bytes; text headers of MetaImage and NRRD are far shorter
-EXCESS = 4  # times the promised bytes: something appended is nobody's business, more is a bomb
+EXCESS = 4  # times the stated bytes: some appended data are harmless, more is a decompression bomb
 PATTERN_DIGITS = re.compile(r"[^%]*%0?[1-9]?d[^%]*")  # of the names of many data files
 GZIP = b"\x1f\x8b"
 GZIP_OR_ZLIB = 47  # zlib's `wbits` for either kind of stream, with the largest window
@@ -54,7 +54,7 @@ NRRD_BYTES = {
 
 
 def verify(path: Path, suffix: str) -> None:
-    """Raise ImageError unless `path` holds every byte that its format, named by the lower-case `suffix`, promises."""
+    """Raise ImageError unless `path` is complete in the format of the lower-case `suffix`."""
     try:
         with path.open("rb") as file:
             if size_of(file) == 0:
@@ -67,8 +67,8 @@ def verify(path: Path, suffix: str) -> None:
     except FileNotFoundError as error:
         raise ImageError(f"{path}: {error.filename} is missing; keep the two together", code="image-missing") from error
     except zlib.error as error:
-        why = f"{path}: its compressed data are damaged ({error}); copy or download it again"
-        raise ImageError(why, code="image-unreadable") from error
+        message = f"{path}: its compressed data are damaged ({error}); copy or download it again"
+        raise ImageError(message, code="image-unreadable") from error
     except (ValueError, TypeError, OverflowError, struct.error) as error:
         raise ImageError(f"{path}: {error}; copy or export it again", code="image-unreadable") from error
 
@@ -82,28 +82,28 @@ def truncated(path: Path, short: TruncatedFile) -> NoReturn:
     ) from short
 
 
-def misplaced(path: Path, why: str) -> NoReturn:
+def misplaced(path: Path, message: str) -> NoReturn:
     """Raise ImageError image-space with the reason."""
     raise ImageError(
-        f"{path}: its header does not say where its pixels lie: {why}; correct the header, or export it again",
+        f"{path}: its header has an invalid geometry: {message}; correct the header, or export it again",
         code="image-space",
     )
 
 
 def _inflate(file: BinaryIO) -> Iterator[bytes]:
-    """Pieces of at most 1 MiB of the gzip (all members) or zlib stream that begins here.
+    """Yield chunks of at most 1 MiB of the gzip (all members) or zlib stream that begins here.
 
-    Raises EOFError where the stream has no end, zlib.error where it is damaged or its checksum is another.
+    Raises EOFError if the stream has no end, zlib.error if it is damaged or its checksum differs.
     """
     data = b""
     while True:
         stream = zlib.decompressobj(GZIP_OR_ZLIB)
         while not stream.eof:
             data = data or file.read(CHUNK >> 4)
-            piece = stream.decompress(data, CHUNK)
-            if not (data or piece or stream.eof):
+            chunk = stream.decompress(data, CHUNK)
+            if not (data or chunk or stream.eof):
                 raise EOFError
-            yield piece
+            yield chunk
             data = stream.unconsumed_tail
         data = stream.unused_data + file.read(len(GZIP))
         if not data.startswith(GZIP):
@@ -111,20 +111,20 @@ def _inflate(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _require_inflated(file: BinaryIO, expected: int, floats: Floats | None = None) -> None:
-    """Raise unless the stream from here ends well and holds `expected` bytes; `floats` looks at them on their way."""
-    require(expected, (size_of(file) - file.tell()) * DEFLATE_MOST, AT_MOST)
+    """Raise unless the stream from here is complete and has `expected` bytes; `floats` checks them on the way."""
+    require(expected, (size_of(file) - file.tell()) * MAX_DEFLATE_RATIO, COMPRESSED_NOTE)
     found = 0
     try:
-        for piece in _inflate(file):
-            found += len(piece)
+        for chunk in _inflate(file):
+            found += len(chunk)
             if found > EXCESS * expected + CHUNK:
                 raise ImageError(
-                    f"{file.name}: its compressed data go on after the {expected} bytes that its header promises, and "
-                    f"{found} are not the end; it is damaged or made to fill the disk: export it again",
+                    f"{file.name}: its compressed data exceed the {expected} bytes that its header states (over "
+                    f"{found} bytes); the file is damaged or malicious: export it again",
                     code="image-excess",
                 )
             if floats:
-                floats.feed(piece)
+                floats.feed(chunk)
     except EOFError:
         require(expected, found, " (counted after decompression)")
         raise TruncatedFile(
@@ -141,8 +141,8 @@ def _check_nifti(file: BinaryIO) -> None:
     require(expected, size_of(file))
     if floats:
         file.seek(0)
-        for piece in iter(lambda: file.read(CHUNK), b""):
-            floats.feed(piece)
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            floats.feed(chunk)
         floats.require_finite(file)
 
 
@@ -150,9 +150,9 @@ def _check_nifti_gz(file: BinaryIO) -> None:
     read_head(file, (GZIP,), len(GZIP))
     file.seek(0)
     head = b""
-    with contextlib.suppress(EOFError):  # the whole pass below says what is missing
-        for piece in _inflate(file):
-            head += piece
+    with contextlib.suppress(EOFError):  # the full pass below reports what is missing
+        for chunk in _inflate(file):
+            head += chunk
             if len(head) >= NIFTI2:
                 break
     expected, floats = layout(head[:NIFTI2])
@@ -163,9 +163,9 @@ def _check_nifti_gz(file: BinaryIO) -> None:
 
 
 def _require_data(header: BinaryIO, name: str, following: bytes, expected: int, compressed: bool) -> None:
-    """Raise unless the data files of a header hold `expected` bytes together.
+    """Raise unless the data files of a header have `expected` bytes in total.
 
-    `name` is a file beside the header, LIST (the lines `following` name them) or `pattern first last step`.
+    `name` is a file next to the header, LIST (the lines `following` name them) or `pattern first last step`.
     """
     folder, words = Path(header.name).parent, name.split()
     files: Iterable[Path]
@@ -185,7 +185,7 @@ def _require_data(header: BinaryIO, name: str, following: bytes, expected: int, 
 
 
 def _regular(file: Path) -> Path:
-    if file.exists() and not file.is_file():  # reading a pipe waits for ever, a device never ends
+    if file.exists() and not file.is_file():  # reading a pipe or a device may never end
         raise ValueError(f"its data file {file} is a folder, a pipe or a device")
     return file
 
@@ -205,11 +205,11 @@ def _check_meta(file: BinaryIO) -> None:
         raise ValueError("its header lacks DimSize or a known ElementType")
     sizes = [int(size) for size in field["DimSize"].split()]
     if min(sizes) < 1 or len(sizes) != int(field.get("NDims", len(sizes))):
-        raise ValueError(f"its header makes no sense (DimSize {sizes}, NDims {field.get('NDims')})")
+        raise ValueError(f"its header is invalid (DimSize {sizes}, NDims {field.get('NDims')})")
     _require_numbers({name: field[name].split() for name in META_SPACE & set(field)})
     expected = math.prod(sizes) * voxel * int(field.get("ElementNumberOfChannels", 1))
     if field.get("BinaryData", "True").lower() == "false":
-        return  # numbers written as text have no promised length
+        return  # the length of values written as text is unknown
     compressed, name = field.get("CompressedData", "").lower() == "true", last[1].decode()
     if name.upper() != "LOCAL":
         _require_data(file, name, head[last.end() :], expected, compressed)
@@ -221,7 +221,7 @@ def _check_meta(file: BinaryIO) -> None:
 
 
 def _require_numbers(fields: dict[str, list[str]]) -> None:
-    """Raise SpaceError where words are no finite numbers; ITK reads them as 0, or ends in the middle."""
+    """Raise SpaceError for words that are not finite numbers; ITK reads them as 0, or aborts."""
     for name, words in fields.items():
         for word in words:
             try:
@@ -249,12 +249,12 @@ def _check_nrrd(file: BinaryIO) -> None:
         raise ValueError("its header lacks sizes or a known type")
     sizes = [int(size) for size in field["sizes"].split()]
     if min(sizes) < 1 or len(sizes) != int(field.get("dimension", len(sizes))):
-        raise ValueError(f"its header makes no sense (sizes {sizes}, dimension {field.get('dimension')})")
+        raise ValueError(f"its header is invalid (sizes {sizes}, dimension {field.get('dimension')})")
     _require_numbers({name: re.findall(r"[^\s(),]+", field[name]) for name in NRRD_SPACE if name in field})
     expected = math.prod(sizes) * voxel + max(0, int(field.get("byte skip", 0)))
     encoding = field.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
-        return  # text has no promised length; ITK refuses bzip2
+        return  # the length of text is unknown; ITK rejects bzip2
     if name:
         _require_data(file, name, head.partition(b"LIST")[2], expected, encoding != "raw")
     elif gap and encoding == "raw":

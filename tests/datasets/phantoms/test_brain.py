@@ -1,4 +1,4 @@
-"""Synthetic heads: what is known about them beforehand must be in the files."""
+"""Synthetic heads: known properties must be in the files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def millilitres(mask, label):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_tissues_have_adult_volumes(seed):
+def test_brain_phantom_tissues_have_adult_volumes(seed):
     images, mask = brain_phantom(np.random.default_rng(seed))
     assert images["t1"].GetPixelID() == sitk.sitkInt16
     assert mask.GetPixelID() == sitk.sitkUInt8
@@ -62,7 +62,7 @@ def test_tissues_have_adult_volumes(seed):
     assert 0.5 < gm / wm < 1.8
 
 
-def test_t1_shows_fluid_dark_and_white_matter_bright(head):
+def test_brain_phantom_t1_has_dark_fluid_and_bright_white_matter(head):
     image, mask, _ = head
     csf, gm, wm = (np.median(image[mask == label]) for label in (CSF, GM, WM))
     assert csf < 0.75 * gm < 0.9 * wm
@@ -71,7 +71,7 @@ def test_t1_shows_fluid_dark_and_white_matter_bright(head):
     assert 0.05 < spread < 0.35  # coil field and noise
 
 
-def test_grey_matter_lies_between_fluid_and_white_matter(head):
+def test_brain_phantom_grey_matter_is_between_fluid_and_white_matter(head):
     _, mask, _ = head
     white = mask == WM
     assert (grown(mask == 0) & white)[1:-1].sum() < 0.01 * white.sum()  # but for the scan's ends
@@ -79,7 +79,7 @@ def test_grey_matter_lies_between_fluid_and_white_matter(head):
     assert (gm & grown(mask != GM)).sum() > 0.8 * gm.sum()  # a ribbon, not a block
 
 
-def test_the_cortex_is_folded(head):
+def test_brain_phantom_cortex_is_folded(head):
     _, mask, _ = head
     brain = (mask == GM) | (mask == WM)
     surface = (grown(~brain) & brain)[1:-1].sum()
@@ -87,7 +87,7 @@ def test_the_cortex_is_folded(head):
     assert surface > 1.8 * 4 * np.pi * radius**2  # more than a smooth ball of that volume shows
 
 
-def test_both_sides_are_there_and_the_poses_differ():
+def test_brain_phantom_has_both_sides_in_random_poses():
     middles, tops = [], []
     for seed in range(3):
         _, mask = brain_phantom(np.random.default_rng(seed), size="tiny")
@@ -99,7 +99,7 @@ def test_both_sides_are_there_and_the_poses_differ():
     assert np.ptp(tops) > 20
 
 
-def test_a_tissue_cohort_is_read_as_it_stands(tissue):
+def test_read_cases_of_tissue_cohort(tissue):
     cases = read_cases(tissue, ["t1"])
     assert [case.id for case in cases] == ["brain000", "brain001", "brain002"]
     assert {case.label for case in cases} == {"healthy"}
@@ -107,33 +107,33 @@ def test_a_tissue_cohort_is_read_as_it_stands(tissue):
     for case in cases:
         image = read_image(case.images["t1"])
         assert image.GetSize() == (40, 40, 16)
-        truth = read_ground_truth(case, image, labels)
-        assert set(np.unique(sitk.GetArrayFromImage(truth.mask))) == {0, 1, 2, 3}
+        reference = read_ground_truth(case, image, labels)
+        assert set(np.unique(sitk.GetArrayFromImage(reference.mask))) == {0, 1, 2, 3}
     facts = json.loads((tissue / "phantom.json").read_text())
     assert facts["synthetic"] is True
     assert (facts["organ"], facts["target"]) == ("brain", "tissue")
 
 
-def test_two_of_three_patients_have_a_tumour(tumour):
+def test_make_cohort_two_of_three_patients_have_a_tumour(tumour):
     cases = read_cases(tumour, ["flair", "t1c"])
     assert [case.label for case in cases].count("tumour") == 4
     for case in cases:
-        found = set(np.unique(sitk.GetArrayFromImage(read_mask(case.mask)))) - {0}
-        assert found == ({OEDEMA, CORE, ENHANCING} if case.label == "tumour" else set())
+        label_values = set(np.unique(sitk.GetArrayFromImage(read_mask(case.mask)))) - {0}
+        assert label_values == ({OEDEMA, CORE, ENHANCING} if case.label == "tumour" else set())
 
 
-def test_tumours_are_also_read_as_they_nest(tumour):
+def test_read_ground_truth_of_nested_tumour_labels(tumour):
     labels = Labels({"whole_tumour": 1, "tumour_core": 2, "enhancing": 3}, exclusive=False)
     case = next(case for case in read_cases(tumour, ["flair", "t1c"]) if case.label == "tumour")
-    truth = read_ground_truth(case, read_image(case.images["flair"]), labels)
-    own = sitk.GetArrayFromImage(read_mask(case.mask))
-    layers = [labels.layer(sitk.GetArrayFromImage(truth.mask), name) for name in labels.numbers]
-    for layer, parts in zip(layers, ((1, 2, 3), (2, 3), (3,)), strict=True):
-        assert np.array_equal(layer, np.isin(own, parts))
+    reference = read_ground_truth(case, read_image(case.images["flair"]), labels)
+    label_map = sitk.GetArrayFromImage(read_mask(case.mask))
+    layers = [labels.layer(sitk.GetArrayFromImage(reference.mask), name) for name in labels.numbers]
+    for layer, values in zip(layers, ((1, 2, 3), (2, 3), (3,)), strict=True):
+        assert np.array_equal(layer, np.isin(label_map, values))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_tumour_shows_as_radiologists_know_it(seed):
+def test_brain_phantom_tumour_has_typical_contrast(seed):
     images, mask = brain_phantom(np.random.default_rng(seed), "tumour", tumour=True)
     label = sitk.GetArrayFromImage(mask)
     flair, t1c = (sitk.GetArrayFromImage(images[name]).astype(float) for name in ("flair", "t1c"))
@@ -143,16 +143,16 @@ def test_a_tumour_shows_as_radiologists_know_it(seed):
     assert np.median(t1c[label == CORE]) < 0.9 * np.median(t1c[near])
     around = grown(label == CORE) & (label != CORE)
     assert (label[around] == ENHANCING).mean() > 0.35  # the rim is thinner than a voxel in places
-    places = [np.argwhere(label == n) * mask.GetSpacing()[::-1] for n in (CORE, ENHANCING, OEDEMA)]
-    middle = np.concatenate(places[:2]).mean(axis=0)
-    far = [np.median(np.linalg.norm(each - middle, axis=1)) for each in places]
+    positions = [np.argwhere(label == n) * mask.GetSpacing()[::-1] for n in (CORE, ENHANCING, OEDEMA)]
+    middle = np.concatenate(positions[:2]).mean(axis=0)
+    far = [np.median(np.linalg.norm(points - middle, axis=1)) for points in positions]
     assert far == sorted(far)
     volumes = [millilitres(mask, n) for n in (OEDEMA, CORE, ENHANCING)]
     assert 3 < sum(volumes) < 250
     assert min(volumes) > 0.3
 
 
-def test_one_seed_gives_one_cohort_and_patients_differ(tissue, tmp_path):
+def test_make_cohort_same_seed_gives_same_cohort(tissue, tmp_path):
     again = make_cohort(tmp_path, patients=1, seed=1, size="tiny")
     first, second = (sitk.GetArrayFromImage(read_image(root / "images/brain000.nii.gz")) for root in (tissue, again))
     np.testing.assert_array_equal(first, second)
@@ -161,14 +161,14 @@ def test_one_seed_gives_one_cohort_and_patients_differ(tissue, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 2}, {"target": "stroke"}, {"size": "huge"}])
-def test_what_there_is_no_phantom_for_is_refused(wrong, tmp_path):
+def test_make_cohort_unknown_settings_raise(wrong, tmp_path):
     with pytest.raises(DataError, match="; choose") as error:
         make_cohort(tmp_path, patients=1, seed=0, **wrong)
     assert error.value.code == "phantom-settings"
     assert not list(tmp_path.iterdir())
 
 
-def test_shares_of_a_voxel_sum_to_one_whatever_is_painted():
+def test_tissues_shares_sum_to_one():
     tissues = Tissues((2, 3, 4), blur=1.0)
     tissues.paint("csf", np.full((2, 3, 4), 0.5, np.float32))
     tissues.paint("wm", tissues.coverage(np.full((2, 3, 4), 0.25, np.float32)), over=("csf",))
@@ -176,20 +176,20 @@ def test_shares_of_a_voxel_sum_to_one_whatever_is_painted():
     assert shares == pytest.approx({"air": 0.5, "csf": 0.375, "wm": 0.125})
 
 
-def test_a_bent_rod_is_as_thick_as_asked():
+def test_tube_has_the_given_radius():
     x = np.linspace(-10, 10, 21, dtype=np.float32)
     grid = Grid(x[None, None, :], x[None, :, None], x[:, None, None])
     distance = tube(grid, [(-5, 0, 0), (5, 0, 0), (5, 8, 0)], [1, 3, 3])
     at = {(0, 4, 0): 2.0, (-5, 0, 5): 4.0, (5, 8, 2): -1.0, (10, 0, 0): 2.0}
-    for (px, py, pz), wanted in at.items():
-        assert distance[pz + 10, py + 10, px + 10] == pytest.approx(wanted, abs=1e-5)
+    for (px, py, pz), expected in at.items():
+        assert distance[pz + 10, py + 10, px + 10] == pytest.approx(expected, abs=1e-5)
 
 
-def test_tumours_lie_in_a_hemisphere_inside_the_head():
+def test_sample_anatomy_tumours_are_inside_a_hemisphere():
     for seed in range(50):
         anatomy = sample_anatomy(np.random.default_rng(seed), tumour=True)
         assert anatomy.tumour is not None
-        x, y, z = anatomy.tumour.place
+        x, y, z = anatomy.tumour.centre
         reach = np.hypot(np.hypot(x / anatomy.width, y / anatomy.length), z / anatomy.height)
         assert reach < 0.8
         assert abs(x) > 10

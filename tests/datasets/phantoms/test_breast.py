@@ -1,4 +1,4 @@
-"""Ultrasound phantoms: a tumour and look-alikes told by their places alone, speckle as theory has it."""
+"""Ultrasound phantoms: a tumour and look-alikes that differ only in position, Rayleigh speckle."""
 
 import csv
 from pathlib import Path
@@ -12,7 +12,7 @@ from medseg.datasets.phantoms.breast import FAT, GLAND, Mass
 
 
 @pytest.mark.parametrize("label", ["benign", "malignant"])
-def test_a_tumour_and_its_look_alikes_differ_in_place_alone(label: str) -> None:
+def test_place_masses_look_alikes_differ_only_in_position(label: str) -> None:
     for seed in range(20):
         tumour, *others = breast.place_masses(np.random.default_rng(seed), label, 4)
         assert len(others) == 4
@@ -24,17 +24,17 @@ def test_a_tumour_and_its_look_alikes_differ_in_place_alone(label: str) -> None:
             assert abs(x) > 0.3 or depth < FAT or depth > GLAND
 
 
-def test_a_crowd_of_look_alikes_fits() -> None:
+def test_place_masses_many_look_alikes_fit() -> None:
     assert len(breast.place_masses(np.random.default_rng(0), "malignant", 25)) == 26
 
 
-def test_normal_breasts_have_look_alikes_of_both_kinds() -> None:
+def test_place_masses_normal_breasts_have_both_kinds() -> None:
     kinds = {breast.place_masses(np.random.default_rng(seed), "normal", 1)[0].malignant for seed in range(20)}
     assert kinds == {False, True}
 
 
 @pytest.mark.parametrize("look_alikes", [0, 3])
-def test_look_alikes_are_as_dark_and_as_large_as_the_tumour(look_alikes: int) -> None:
+def test_look_alikes_phantom_has_equal_size_and_echo(look_alikes: int) -> None:
     size = {"small": (192, 160)}
     darkness = []
     for seed in range(8):
@@ -51,7 +51,7 @@ def test_look_alikes_are_as_dark_and_as_large_as_the_tumour(look_alikes: int) ->
     assert abs(tumour - others) < 25  # grey levels: the depth and what lies above change the echo a little
 
 
-def test_normal_ultrasound_has_no_tumour_and_a_tumour_is_dark() -> None:
+def test_breast_phantom_normal_has_no_tumour_and_tumours_are_dark() -> None:
     for seed in range(4):
         rng = np.random.default_rng(seed)
         assert not breast.breast_phantom(rng, "normal", 3, "small")[1].any()
@@ -61,18 +61,18 @@ def test_normal_ultrasound_has_no_tumour_and_a_tumour_is_dark() -> None:
             assert image[mask].mean() < 0.8 * image[around].mean()
 
 
-def test_the_beam_is_stronger_behind_benign_and_weaker_behind_malignant_masses() -> None:
+def test_behind_enhances_benign_and_shadows_malignant_masses() -> None:
     x, depth = np.meshgrid(np.linspace(-0.5, 0.5, 101), np.linspace(0, 0.8, 81))
     grid = (x.astype(np.float32), depth.astype(np.float32))
     benign, malignant = (breast._behind(grid, Mass((0.0, 0.3), (0.08, 0.06), which)) for which in (False, True))
     assert benign[42, 50] > 1.3
     assert malignant[42, 50] < 0.6
-    for kept in (benign, malignant):
-        assert kept[:25] == pytest.approx(1)  # nothing changes above
-        assert kept[:, :20] == pytest.approx(1, abs=0.01)  # nor aside
+    for transmission in (benign, malignant):
+        assert transmission[:25] == pytest.approx(1)  # nothing changes above
+        assert transmission[:, :20] == pytest.approx(1, abs=0.01)  # nor aside
 
 
-def test_speckle_is_rayleigh_distributed_and_correlated() -> None:
+def test_breast_phantom_speckle_is_rayleigh_and_correlated() -> None:
     class OneLook:
         """A generator that always asks for a single look."""
 
@@ -93,7 +93,7 @@ def test_speckle_is_rayleigh_distributed_and_correlated() -> None:
     assert np.corrcoef(grey[:, :-30].ravel(), grey[:, 30:].ravel())[0, 1] < 0.05
 
 
-def test_classes_come_in_turn(tmp_path: Path) -> None:
+def test_make_cohort_classes_alternate(tmp_path: Path) -> None:
     breast.make_cohort(tmp_path, patients=6, seed=1, size="tiny")
     with (tmp_path / "cases.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["benign", "malignant", "normal"] * 2

@@ -37,13 +37,13 @@ def air_and_mass(image, mask):
     return len(hu), float((hu + 1000.0).sum()), float(hu.mean())
 
 
-def test_no_amplitude_changes_nothing(rest, field):
+def test_deform_zero_amplitude_changes_nothing(rest, field):
     image, mask = deform(*rest, field, 0.0)
     np.testing.assert_allclose(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(rest[0]), atol=0.01)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(harden(rest[1])))
 
 
-def test_lungs_fill_darken_and_keep_their_mass(rest, field):
+def test_deform_lungs_grow_darken_and_keep_mass(rest, field):
     facts = [air_and_mass(*deform(*rest, field, amplitude)) for amplitude in (0.0, 0.35, 0.7, 1.0)]
     volumes, masses, means = zip(*facts, strict=True)
     assert all(np.diff(volumes) > 0)
@@ -51,7 +51,7 @@ def test_lungs_fill_darken_and_keep_their_mass(rest, field):
     np.testing.assert_allclose(masses, masses[0], rtol=1e-3)
 
 
-def test_a_softened_mask_stays_the_same_mask():
+def test_soften_then_harden_keeps_the_mask():
     rng = np.random.default_rng(5)
     mask = harden(static_phantom(sample_anatomy(rng), rng, "small")[1])
     first, second = (sitk.GetArrayFromImage(each) for each in (mask, harden(soften(mask))))
@@ -60,19 +60,19 @@ def test_a_softened_mask_stays_the_same_mask():
         assert 2 * both / ((first == label).sum() + (second == label).sum()) > 0.99
 
 
-def test_the_dome_moves_as_far_as_asked_and_the_apex_stays(field):
+def test_deform_moves_dome_by_amplitude_and_keeps_apex(field):
     x = field.centre[0] + 0.5 * field.radii[0]
     points = np.array([[x, field.centre[1], z] for z in (field.apex, field.dome, field.base)])
     np.testing.assert_allclose(field.displacement(points, 1.0)[:, 2], [0, -18, -18], atol=0.2)
     np.testing.assert_allclose(field.displacement(points, 0.5), field.displacement(points, 1.0) / 2)
 
 
-def test_the_table_and_far_air_do_not_move(field):
+def test_deform_keeps_table_and_distant_air(field):
     points = np.array([[field.centre[0], field.centre[1] + 1.5 * field.radii[1], field.dome]])
     np.testing.assert_allclose(field.displacement(points, 1.0), 0, atol=1e-6)
 
 
-def test_the_field_is_invertible(field):
+def test_breathing_field_is_invertible(field):
     """The determinant of the forward map stays positive for the strongest breath that traces reach."""
     axes = [np.linspace(c - 1.6 * r, c + 1.6 * r, 40) for c, r in zip(field.centre, field.radii, strict=True)]
     axes.append(np.linspace(field.base - 60, field.apex + 20, 40))
@@ -82,7 +82,7 @@ def test_the_field_is_invertible(field):
     assert np.linalg.det(np.stack(slopes, axis=-1)).min() > 0.3
 
 
-def test_axes_that_run_backwards_give_the_same_lungs(rest, field):
+def test_deform_flipped_axes_give_the_same_lungs(rest, field):
     image, *shares = (sitk.Flip(each, [False, True, True]) for each in (rest[0], *rest[1]))
     assert image.GetDirection()[8] == -1
     other = fit_field(harden(shares), diaphragm_mm=18, anterior_mm=4, lateral_mm=2)
@@ -91,12 +91,12 @@ def test_axes_that_run_backwards_give_the_same_lungs(rest, field):
     assert volume == pytest.approx(air_and_mass(*deform(*rest, field, 1.0))[0], rel=0.01)
 
 
-def test_a_missing_lung_is_named(rest):
+def test_fit_field_missing_lung_raises(rest):
     with pytest.raises(ImageError, match="no voxel of lung 2"):
         fit_field(harden(rest[1]) == 1)
 
 
-def test_oblique_axes_are_refused(rest):
+def test_fit_field_oblique_axes_raise(rest):
     turned = harden(rest[1])
     turned.SetDirection((0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
     with pytest.raises(ImageError, match="reorient"):
@@ -104,7 +104,7 @@ def test_oblique_axes_are_refused(rest):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_traces_breathe_like_people(seed):
+def test_synthetic_trace_has_human_periods(seed):
     times = np.arange(0, 120, 0.05)
     trace = synthetic_trace(np.random.default_rng(seed), times)
     assert -0.1 < trace.min() < 0.1
@@ -116,7 +116,7 @@ def test_traces_breathe_like_people(seed):
     assert np.mean(states == "inhale") < 0.5  # inhaling is quicker
 
 
-def test_states_follow_the_slope_and_a_wavering_pause_is_exhale():
+def test_breathing_states_follow_slope_and_pause_is_exhale():
     signal = np.array([0, 0.0005, 0, 0.0005, 0.2, 0.6, 0.9, 1.0, 0.8, 0.4, 0.1])
     states = breathing_states(signal, 0.1)
     assert states == ["exhale"] * 3 + ["inhale"] * 4 + ["exhale"] * 4
@@ -125,7 +125,7 @@ def test_states_follow_the_slope_and_a_wavering_pause_is_exhale():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_trace_is_turned_by_its_pause(sign):
+def test_orient_trace_flips_by_the_pause(sign):
     times = np.arange(0, 60, 0.1)
     trace = synthetic_trace(np.random.default_rng(1), times)
     np.testing.assert_array_equal(orient_trace(sign * trace, 0.1), trace)

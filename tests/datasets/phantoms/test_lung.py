@@ -1,4 +1,4 @@
-"""Synthetic chests: what is known about them beforehand must be in the files."""
+"""Synthetic chests: known properties must be in the files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cohort(tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_lungs_have_adult_volumes_and_lie_on_the_patients_sides(seed):
+def test_lung_phantom_has_adult_volumes_on_the_patients_sides(seed):
     rng = np.random.default_rng(seed)
     image, mask = lung_phantom(rng, 0.0, size="tiny")
     assert image.GetPixelID() == sitk.sitkInt16
@@ -46,7 +46,7 @@ def test_lungs_have_adult_volumes_and_lie_on_the_patients_sides(seed):
     assert x[0] < x[1]  # LPS: the patient's left is +x
 
 
-def test_volumes_do_not_depend_on_the_voxels():
+def test_lung_phantom_volumes_do_not_depend_on_voxel_size():
     """The same patient on two grids holds the same millilitres, with right over left as the anatomy asks."""
     anatomy = sample_anatomy(np.random.default_rng(8))
     pairs = [
@@ -56,7 +56,7 @@ def test_volumes_do_not_depend_on_the_voxels():
     assert 1.05 < pairs[1][0] / pairs[1][1] < 1.2
 
 
-def test_air_is_not_always_lung():
+def test_lung_phantom_has_air_outside_the_lungs():
     """Windpipe and stomach bubble are as dark as lung, and not in the mask."""
     anatomy = sample_anatomy(np.random.default_rng(2))
     image, shares = static_phantom(anatomy, np.random.default_rng(0), "small")
@@ -71,14 +71,14 @@ def test_air_is_not_always_lung():
     assert (hu[labels > 0] < -500).mean() > 0.85
 
 
-def test_static_scans_have_no_phase(tmp_path):
+def test_make_cohort_static_scans_have_no_phase(tmp_path):
     rows = rows_of(make_cohort(tmp_path, patients=2, seed=0, frames=1, size="tiny"))
     assert [row["image"] for row in rows] == ["images/lung000.nii.gz", "images/lung001.nii.gz"]
     assert {row[key] for row in rows for key in ("label", "frame", "time", "signal")} == {""}
     assert all((tmp_path / row[key]).is_file() for row in rows for key in ("image", "mask"))
 
 
-def test_the_table_is_complete_and_marks_itself_synthetic(cohort):
+def test_make_cohort_table_is_complete_and_synthetic(cohort):
     rows = rows_of(cohort)
     assert tuple(rows[0]) == COLUMNS
     assert [(row["case"], int(row["frame"])) for row in rows] == [
@@ -91,14 +91,14 @@ def test_the_table_is_complete_and_marks_itself_synthetic(cohort):
     assert facts["organ"] == "lung"
 
 
-def test_signal_is_the_air_in_the_mask(cohort):
+def test_make_cohort_signal_follows_lung_volume(cohort):
     rows = [row for row in rows_of(cohort) if row["case"] == "lung000"]
     volumes = [sum(volumes_ml(sitk.ReadImage(cohort / row["mask"]))) for row in rows]
     signal = [float(row["signal"]) for row in rows]
     assert np.corrcoef(volumes, signal)[0, 1] > 0.97
 
 
-def test_one_seed_gives_one_cohort_and_patients_differ(cohort, tmp_path):
+def test_make_cohort_same_seed_gives_same_cohort(cohort, tmp_path):
     again = make_cohort(tmp_path, patients=1, seed=3, frames=6, size="tiny")
     name = "images/lung000/frame_003.nii.gz"
     first, second = (sitk.GetArrayFromImage(sitk.ReadImage(folder / name)) for folder in (cohort, again))
@@ -107,13 +107,13 @@ def test_one_seed_gives_one_cohort_and_patients_differ(cohort, tmp_path):
     assert np.abs(first.astype(float) - other).mean() > 50
 
 
-def test_half_covered_voxels_get_half_the_value():
+def test_canvas_half_covered_voxels_get_half_the_value():
     canvas = Canvas((9, 9, 9), (2.0, 2.0, 2.0), (0, 0, 0), 0.0, 1.0)
     canvas.paint(canvas.body.x, 1000.0)  # the plane x = 0 runs through the middle voxels
     np.testing.assert_allclose(canvas.hu[4, 4], [1000] * 4 + [0] + [-1000] * 4)
 
 
-def test_a_vessel_tree_obeys_murray():
+def test_radii_follow_murrays_law():
     ends = np.random.default_rng(0).uniform(0, 60, (25, 3))
     points, parents = grow_tree(np.zeros(3), ends, np.random.default_rng(1))
     width = [0.0, *radii(parents)]

@@ -1,4 +1,4 @@
-"""Fundus phantoms: the grade follows from the lesions, lesions look as they should, the field is round."""
+"""Fundus phantoms: grade of the lesions, typical colours, round field."""
 
 import csv
 from pathlib import Path
@@ -14,11 +14,11 @@ from medseg.datasets.phantoms.retina_anatomy import Eye, sample_eye
 EYE = Eye(1, (0.35, 0.0), (0.0, 0.0))
 
 
-def spots(*places: tuple[float, float]) -> list[Spot]:
-    return [Spot(place, (0.01, 0.01), 0.0, 0.0) for place in places]
+def spots(*centres: tuple[float, float]) -> list[Spot]:
+    return [Spot(centre, (0.01, 0.01), 0.0, 0.0) for centre in centres]
 
 
-def test_the_rule_of_the_grades() -> None:
+def test_icdr_grades_by_rule() -> None:
     none: dict[str, list[Spot]] = {name: [] for name in LESIONS}
     corners = ((0.1, 0.1), (0.1, -0.1), (-0.1, 0.1), (-0.1, -0.1))
     dots = none | {"microaneurysms": spots((0.1, 0.1))}
@@ -33,7 +33,7 @@ def test_the_rule_of_the_grades() -> None:
 
 
 @pytest.mark.parametrize("grade", range(5))
-def test_a_plan_has_the_grade_asked_for(grade: int) -> None:
+def test_plan_lesions_has_the_given_grade(grade: int) -> None:
     for seed in range(30):
         rng = np.random.default_rng([seed, grade])
         eye = sample_eye(rng)
@@ -41,7 +41,7 @@ def test_a_plan_has_the_grade_asked_for(grade: int) -> None:
 
 
 @pytest.mark.parametrize("grade", range(5))
-def test_the_masks_show_what_the_grade_says(grade: int) -> None:
+def test_retina_phantom_masks_match_the_grade(grade: int) -> None:
     image, masks = retina.retina_phantom(np.random.default_rng(grade), grade, "small")
     counts = {name: ndimage.label(masks[name], np.ones((3, 3)))[1] for name in LESIONS}
     assert (counts["microaneurysms"] > 0) == (grade > 0)
@@ -53,7 +53,7 @@ def test_the_masks_show_what_the_grade_says(grade: int) -> None:
     assert masks["optic_disc"].any()
 
 
-def test_lesions_look_as_they_should() -> None:
+def test_retina_phantom_lesions_have_typical_colours() -> None:
     looks: dict[str, list[float]] = {name: [] for name in LESIONS}
     for seed in range(4):
         image, masks = retina.retina_phantom(np.random.default_rng([1, seed]), 3, "small")
@@ -69,14 +69,14 @@ def test_lesions_look_as_they_should() -> None:
     assert 1.15 < np.mean(looks["soft_exudates"]) < np.mean(looks["hard_exudates"])
 
 
-def test_flames_lie_along_the_nerve_fibres() -> None:
+def test_plan_lesions_flames_follow_nerve_fibres() -> None:
     above = retina._along((0.1, -0.15), EYE)  # between disc and fovea, above: fibres run towards the temporal side
     assert abs(np.cos(above)) > 0.7
     nasal = retina._along((0.42, 0.0), EYE)
     assert abs(np.sin(nasal)) < 0.3
 
 
-def test_cohorts_are_even_and_name_what_is_absent(tmp_path: Path) -> None:
+def test_make_cohort_is_balanced_and_marks_absent_lesions(tmp_path: Path) -> None:
     retina.make_cohort(tmp_path, patients=10, seed=2, size="tiny")
     with (tmp_path / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -5,7 +5,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from medseg.datasets.phantoms import retina
-from medseg.datasets.phantoms.photo_canvas import places
+from medseg.datasets.phantoms.photo_canvas import pixel_centres
 from medseg.datasets.phantoms.retina_anatomy import (
     ABSORBED,
     AVASCULAR,
@@ -20,7 +20,7 @@ from medseg.features.fundus.landmarks import find_landmarks
 EYE = Eye(1, (0.31, -0.03), (-0.04, 0.01))
 
 
-def test_left_and_right_eyes_with_the_disc_nasal_of_the_fovea() -> None:
+def test_sample_eye_disc_is_nasal_of_the_fovea() -> None:
     eyes = [sample_eye(np.random.default_rng(seed)) for seed in range(40)]
     assert {eye.side for eye in eyes} == {-1, 1}
     for eye in eyes:
@@ -29,19 +29,19 @@ def test_left_and_right_eyes_with_the_disc_nasal_of_the_fovea() -> None:
         assert eye.disc[1] < eye.fovea[1]
 
 
-def test_the_disc_is_bright_and_the_macula_dark() -> None:
-    x, y = places(480, 360)
-    picture, disc = paint_ground(np.random.default_rng(0), (x, y), EYE)
+def test_paint_ground_disc_is_bright_and_macula_dark() -> None:
+    x, y = pixel_centres(480, 360)
+    image, disc = paint_ground(np.random.default_rng(0), (x, y), EYE)
     assert 0.8 < (disc > 0.5).sum() / 480**2 / (np.pi * DISC**2) < 1.1
     ring = np.hypot(x - EYE.fovea[0], y - EYE.fovea[1])
-    ground = picture[(ring > 0.2) & (ring < 0.25)].mean(axis=0)
-    macula = picture[(ring > 0.008) & (ring < 0.025)].mean(axis=0)
+    ground = image[(ring > 0.2) & (ring < 0.25)].mean(axis=0)
+    macula = image[(ring > 0.008) & (ring < 0.025)].mean(axis=0)
     assert (macula < 0.9 * ground).all()
-    assert (picture[disc > 0.9].mean(axis=0) > 1.15 * ground).all()
+    assert (image[disc > 0.9].mean(axis=0) > 1.15 * ground).all()
 
 
-def test_vessels_leave_the_disc_and_spare_the_fovea() -> None:
-    x, y = places(480, 360)
+def test_paint_vessels_start_at_disc_and_avoid_fovea() -> None:
+    x, y = pixel_centres(480, 360)
     ground = np.ones((360, 480, 3), np.float32)
     green = paint_vessels(np.random.default_rng(1), ground, EYE)[..., 1]
     vessels = green < 0.75
@@ -50,21 +50,21 @@ def test_vessels_leave_the_disc_and_spare_the_fovea() -> None:
     assert 0.03 < vessels.mean() < 0.25
     numbered, _ = ndimage.label(vessels, np.ones((3, 3)))
     sizes = np.bincount(numbered.ravel())[1:]
-    assert np.sort(sizes)[-6:].sum() > 0.8 * sizes.sum()  # a few trees, not scattered pieces
+    assert np.sort(sizes)[-6:].sum() > 0.8 * sizes.sum()  # a few trees, not many components
     for above in (y < EYE.fovea[1] - 0.1, y > EYE.fovea[1] + 0.1):
         assert vessels[above & (x < 0)].any()  # the bows reach the temporal side
 
 
-def test_veins_are_darker_than_arteries() -> None:
+def test_paint_vessels_veins_are_darker_than_arteries() -> None:
     assert (ABSORBED["vein"] > ABSORBED["artery"]).all()
 
 
-def test_disc_and_fovea_are_found_where_they_were_painted() -> None:
-    found = 0
+def test_find_landmarks_finds_painted_disc() -> None:
+    n_found = 0
     for seed in range(6):
         image, masks = retina.retina_phantom(np.random.default_rng([8, seed]), 2, "small")
-        place = find_landmarks(sitk.GetImageFromArray(image, isVector=True))
-        assert place is not None
+        landmarks = find_landmarks(sitk.GetImageFromArray(image, isVector=True))
+        assert landmarks is not None
         y, x = ndimage.center_of_mass(masks["optic_disc"])
-        found += bool(np.hypot(place.disc[0] - x, place.disc[1] - y) < 0.3 * place.diameter)
-    assert found >= 5
+        n_found += bool(np.hypot(landmarks.disc[0] - x, landmarks.disc[1] - y) < 0.3 * landmarks.diameter)
+    assert n_found >= 5

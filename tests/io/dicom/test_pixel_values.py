@@ -20,7 +20,7 @@ def values_of(folder: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(("allocated", "bits", "signed"), TYPES)
 @pytest.mark.parametrize("slices", [1, 3])
-def test_hu_stay_hu_however_they_are_shown(tmp_path: Path, allocated: int, bits: int, signed: int, slices: int) -> None:
+def test_pixel_values_hu_are_not_inverted(tmp_path: Path, allocated: int, bits: int, signed: int, slices: int) -> None:
     kind = np.dtype(f"{'i' if signed else 'u'}{allocated // 8}")
     pixels = (np.arange(256) - 128 * signed).astype(kind)
     facts = {"BitsAllocated": allocated, "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": signed}
@@ -29,14 +29,14 @@ def test_hu_stay_hu_however_they_are_shown(tmp_path: Path, allocated: int, bits:
     np.testing.assert_array_equal(values_of(tmp_path)[-1].ravel(), pixels.astype(int) * 2 - 1024)
 
 
-def test_a_radiograph_in_monochrome1_is_turned_so_that_more_is_brighter(tmp_path: Path) -> None:
+def test_pixel_values_monochrome1_radiograph_is_inverted(tmp_path: Path) -> None:
     facts = {"Modality": "DX", "BitsStored": 12, "HighBit": 11, "RescaleIntercept": "0"}
     write_slice(tmp_path / "a", 0, (0, 0, 0), PhotometricInterpretation="MONOCHROME1", **facts)
     np.testing.assert_array_equal(values_of(tmp_path)[0], 4095 - stored(0).astype(int))
 
 
 @pytest.mark.parametrize("padding", [0xF830, 63000])
-def test_padding_becomes_the_lowest_value_that_was_scanned(tmp_path: Path, padding: int) -> None:
+def test_pixel_values_padding_becomes_the_lowest_scanned_value(tmp_path: Path, padding: int) -> None:
     pixels = stored(1)
     pixels[:4] = padding
     for syntax in (None, ImplicitVRLittleEndian):
@@ -47,7 +47,7 @@ def test_padding_becomes_the_lowest_value_that_was_scanned(tmp_path: Path, paddi
         np.testing.assert_array_equal(values[0, 4:], stored(1)[4:].astype(int) - 1024)
 
 
-def test_signed_padding_and_a_range_of_it(tmp_path: Path) -> None:
+def test_pixel_values_signed_padding_and_range(tmp_path: Path) -> None:
     pixels = stored(0).astype(np.int16)
     pixels[0], pixels[1] = -2000, -1990
     facts = {"PixelRepresentation": 1, "PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990}
@@ -57,12 +57,12 @@ def test_signed_padding_and_a_range_of_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values[0, 2:], stored(0)[2:].astype(int) - 1024)
 
 
-def test_a_padding_value_that_tissue_has_too_changes_nothing(tmp_path: Path) -> None:
+def test_pixel_values_padding_value_of_tissue_is_kept(tmp_path: Path) -> None:
     write_series(tmp_path, (0, 1), PixelPaddingValue=300)
     np.testing.assert_array_equal(values_of(tmp_path)[1], stored(1).astype(int) - 1024)
 
 
-def test_padding_of_slices_rescaled_differently(tmp_path: Path) -> None:
+def test_pixel_values_padding_with_rescaling_by_slice(tmp_path: Path) -> None:
     pixels = stored(1)
     pixels[0] = 0
     write_series(tmp_path, (0, 1), PixelData=pixels.tobytes(), PixelPaddingValue=0, RescaleIntercept="-100")
@@ -75,7 +75,7 @@ def test_padding_of_slices_rescaled_differently(tmp_path: Path) -> None:
     np.testing.assert_allclose(values[1, 1:], stored(1)[1:] * 0.5 - 100)
 
 
-def test_enhanced_images_alike(tmp_path: Path) -> None:
+def test_pixel_values_of_enhanced_images(tmp_path: Path) -> None:
     write_enhanced(tmp_path / "ct.dcm", (0, 1), PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=511)
     values = values_of(tmp_path)
     np.testing.assert_array_equal(values[0], stored(0).astype(int) - 1024)

@@ -31,7 +31,7 @@ def made(folder: Path, labels: Labels = LABELS) -> tuple[sitk.Image, Path]:
 
 @pytest.mark.parametrize("enhanced", [False, True])
 @pytest.mark.parametrize("rotation", [np.eye(3), ROTATION], ids=["axial", "oblique"])
-def test_what_was_written_comes_back(tmp_path: Path, rotation: np.ndarray, enhanced: bool) -> None:
+def test_read_seg_returns_the_written_mask(tmp_path: Path, rotation: np.ndarray, enhanced: bool) -> None:
     if enhanced:
         write_enhanced(tmp_path / "ct/a.dcm", rotation=rotation)
     else:
@@ -51,7 +51,7 @@ def refusal(file: Path, image: sitk.Image) -> ImageError:
     return caught.value
 
 
-def test_another_grid_is_refused(tmp_path: Path) -> None:
+def test_read_seg_on_another_grid_raises(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     _, file = made(tmp_path)
     image = read_image(tmp_path / "ct")
@@ -65,7 +65,7 @@ def test_another_grid_is_refused(tmp_path: Path) -> None:
     assert refusal(file, stretched).code == "mask-grid"
 
 
-def test_segments_that_overlap_and_files_that_are_broken(tmp_path: Path) -> None:
+def test_read_seg_overlapping_segments_or_broken_file_raises(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     coded, file = made(tmp_path, Labels({"a": 1, "b": 2}, exclusive=False))  # bits: 3 is both
     assert refusal(file, coded).code == "mask-values"

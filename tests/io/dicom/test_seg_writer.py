@@ -42,15 +42,15 @@ def voxels(file: Path) -> dict[tuple[int, float, float, float], str]:
     shared = data.SharedFunctionalGroupsSequence[0]
     axes = np.reshape(shared.PlaneOrientationSequence[0].ImageOrientationPatient, (2, 3)).astype(float)
     down, across = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
-    found = {}
+    sources = {}
     for pixels, group in zip(np.atleast_3d(data.pixel_array), data.PerFrameFunctionalGroupsSequence, strict=True):
         corner = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
         segment = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         source = group.DerivationImageSequence[0].SourceImageSequence[0]
         for y, x in np.argwhere(pixels):
-            place = corner + x * across * axes[0] + y * down * axes[1]
-            found[(segment, *place.round(3).tolist())] = f"{source.ReferencedSOPInstanceUID}"
-    return found
+            position = corner + x * across * axes[0] + y * down * axes[1]
+            sources[(segment, *position.round(3).tolist())] = f"{source.ReferencedSOPInstanceUID}"
+    return sources
 
 
 def expected(coded: sitk.Image, labels: Labels) -> set[tuple[int, float, float, float]]:
@@ -65,7 +65,7 @@ def expected(coded: sitk.Image, labels: Labels) -> set[tuple[int, float, float, 
 @pytest.mark.parametrize("labels", [LUNGS, NESTED], ids=["exclusive", "overlapping"])
 @pytest.mark.parametrize("rotation", [np.eye(3), ROTATION], ids=["axial", "oblique"])
 @pytest.mark.parametrize("enhanced", [False, True])
-def test_every_voxel_lies_where_the_mask_has_it(
+def test_write_seg_keeps_voxel_positions_and_sources(
     tmp_path: Path, labels: Labels, rotation: np.ndarray, enhanced: bool
 ) -> None:
     if enhanced:
@@ -75,21 +75,23 @@ def test_every_voxel_lies_where_the_mask_has_it(
     coded = mask_of(tmp_path / "ct", labels)
     file = tmp_path / "out/mask.seg.dcm"
     write_seg(coded, file, labels, Origin(tmp_path / "ct", None, "lungs"))
-    found = voxels(file)
-    assert set(found) == expected(coded, labels)
+    source_by_voxel = voxels(file)
+    assert set(source_by_voxel) == expected(coded, labels)
     if not enhanced:  # each refers to the slice that lies at its height
         instances = {}
         for path in (tmp_path / "ct").iterdir():
             data = pydicom.dcmread(path)
             height = float(np.dot(data.ImagePositionPatient, rotation[:, 2]))
             instances[round(height, 2)] = str(data.SOPInstanceUID)
-        assert {instances[round(float(np.dot(key[1:], rotation[:, 2])), 2)] for key in found} == set(found.values())
-        for key, instance in found.items():
+        assert {instances[round(float(np.dot(key[1:], rotation[:, 2])), 2)] for key in source_by_voxel} == set(
+            source_by_voxel.values()
+        )
+        for key, instance in source_by_voxel.items():
             assert instances[round(float(np.dot(key[1:], rotation[:, 2])), 2)] == instance
     assert [path.name for path in file.parent.iterdir()] == ["mask.seg.dcm"]
 
 
-def test_highdicom_reads_the_same_volume(tmp_path: Path) -> None:
+def test_write_seg_is_readable_by_highdicom(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     coded = mask_of(tmp_path / "ct", LUNGS)
     write_seg(coded, tmp_path / "mask.seg.dcm", LUNGS, Origin(tmp_path / "ct", None, "lungs"))
@@ -103,7 +105,7 @@ def test_highdicom_reads_the_same_volume(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.array, flipped)
 
 
-def test_what_it_refers_to_and_says_of_its_making(tmp_path: Path) -> None:
+def test_write_seg_states_references_and_algorithm(tmp_path: Path) -> None:
     write_series(tmp_path / "ct", LossyImageCompression="01", LossyImageCompressionRatio="8")
     coded = mask_of(tmp_path / "ct", LUNGS)
     write_seg(coded, tmp_path / "mask.seg.dcm", LUNGS, Origin(tmp_path / "ct", None, "my lungs"))
@@ -129,7 +131,7 @@ def test_what_it_refers_to_and_says_of_its_making(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("enhanced", [False, True])
-def test_identity_is_left_out_unless_asked_for(tmp_path: Path, enhanced: bool) -> None:
+def test_write_seg_removes_identity_by_default(tmp_path: Path, enhanced: bool) -> None:
     if enhanced:
         write_enhanced(tmp_path / "ct/all.dcm", **STUDY)
     else:
@@ -150,7 +152,7 @@ def test_identity_is_left_out_unless_asked_for(tmp_path: Path, enhanced: bool) -
     assert set(voxels(tmp_path / "b.seg.dcm")) == set(voxels(tmp_path / "a.seg.dcm"))
 
 
-def test_equal_masks_give_equal_files_and_other_masks_other_uids(tmp_path: Path) -> None:
+def test_write_seg_is_deterministic_with_uids_by_content(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     coded = mask_of(tmp_path / "ct", LUNGS)
     origin = Origin(tmp_path / "ct", None, "lungs")
@@ -164,7 +166,7 @@ def test_equal_masks_give_equal_files_and_other_masks_other_uids(tmp_path: Path)
     assert first.SeriesInstanceUID != other.SeriesInstanceUID
 
 
-def test_an_empty_mask(tmp_path: Path) -> None:
+def test_write_seg_empty_mask(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     coded = mask_of(tmp_path / "ct", LUNGS) * 0
     write_seg(coded, tmp_path / "mask.seg.dcm", LUNGS, Origin(tmp_path / "ct", None, "lungs"))
@@ -173,7 +175,7 @@ def test_an_empty_mask(tmp_path: Path) -> None:
     assert not data.pixel_array.any()
 
 
-def test_one_slice_and_letters_of_other_alphabets(tmp_path: Path) -> None:
+def test_write_seg_one_slice_and_unicode_labels(tmp_path: Path) -> None:
     labels = Labels({"größe–肺": 1, "x" * 80: 2})
     write_series(tmp_path / "ct", (0.0, 1.0), PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100")
     next((tmp_path / "ct").iterdir()).unlink()
@@ -185,7 +187,7 @@ def test_one_slice_and_letters_of_other_alphabets(tmp_path: Path) -> None:
     assert data.NumberOfFrames == 1
 
 
-def test_other_objects_of_the_tree_are_not_taken_for_images(tmp_path: Path) -> None:
+def test_find_images_ignores_written_segs(tmp_path: Path) -> None:
     """A mask that lies beside its series, or alone, is no case."""
     write_series(tmp_path / "ct")
     coded = mask_of(tmp_path / "ct", LUNGS)
@@ -195,7 +197,7 @@ def test_other_objects_of_the_tree_are_not_taken_for_images(tmp_path: Path) -> N
     assert read_image(tmp_path / "ct").GetSize() == (16, 16, 5)
 
 
-def test_what_cannot_be_referred_to_is_said(tmp_path: Path) -> None:
+def test_write_seg_without_valid_source_raises(tmp_path: Path) -> None:
     write_series(tmp_path / "times", TemporalPositionIdentifier=1)
     write_series(tmp_path / "times", prefix="b", TemporalPositionIdentifier=2)
     write_series(tmp_path / "frameless", FrameOfReferenceUID=None)
@@ -206,7 +208,7 @@ def test_what_cannot_be_referred_to_is_said(tmp_path: Path) -> None:
     coded = mask_of(tmp_path / "ct", LUNGS)
     (tmp_path / "a.nii.gz").touch()
     cases = {
-        "a.nii.gz": "this is none",
+        "a.nii.gz": "not a DICOM folder",
         "times": "2 time points",
         "frameless": "frame of reference",
         "nameless": "UIDs",
@@ -217,12 +219,12 @@ def test_what_cannot_be_referred_to_is_said(tmp_path: Path) -> None:
         assert caught.value.code == "dicom-seg"
         assert NAME not in str(caught.value)
         assert not (tmp_path / "mask.seg.dcm").exists()
-    with pytest.raises(ImageError, match="was changed") as caught:
+    with pytest.raises(ImageError, match="changed during segmentation") as caught:
         write_seg(coded[:, :, :3], tmp_path / "mask.seg.dcm", LUNGS, Origin(tmp_path / "ct", None, "lungs"))
     assert caught.value.code == "dicom-seg"
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_write_seg_to_unwritable_path_raises(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     (tmp_path / "file").touch()
     coded = mask_of(tmp_path / "ct", LUNGS)
@@ -231,7 +233,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     assert caught.value.code == "image-write"
 
 
-def test_a_full_disk_leaves_the_older_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_seg_on_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_series(tmp_path / "ct")
     coded, origin, file = mask_of(tmp_path / "ct", LUNGS), Origin(tmp_path / "ct", None, "m"), tmp_path / "o/m.seg.dcm"
     write_seg(coded, file, LUNGS, origin)

@@ -40,7 +40,7 @@ def error_of(folder: Path, series: str | None = None) -> ImageError:
 
 @pytest.mark.parametrize("rotation", [np.eye(3), ROTATION], ids=["axial", "oblique"])
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless])
-def test_slices_in_order_of_position_in_hu_with_geometry(tmp_path: Path, rotation: np.ndarray, syntax: str) -> None:
+def test_read_series_gives_sorted_slices_in_hu_with_geometry(tmp_path: Path, rotation: np.ndarray, syntax: str) -> None:
     write_series(tmp_path, rotation=rotation, syntax=syntax)
     (tmp_path / "LICENSE").write_text("not an image")
     image = read_image(tmp_path)
@@ -63,7 +63,7 @@ def test_one_slice(tmp_path: Path) -> None:
     assert not image.GetMetaDataKeys()
 
 
-def test_rescaling_that_differs_by_slice(tmp_path: Path) -> None:
+def test_read_series_applies_rescaling_by_slice(tmp_path: Path) -> None:
     write_series(tmp_path, heights=(0.0, 2.5))
     for number, path in enumerate(sorted(tmp_path.iterdir(), reverse=True)):
         data = pydicom.dcmread(path)
@@ -73,17 +73,17 @@ def test_rescaling_that_differs_by_slice(tmp_path: Path) -> None:
     np.testing.assert_allclose(values, np.stack([stored(0), stored(1) * 1.5]))
 
 
-def test_several_series_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
-    other = f"{SERIES}.77"
+def test_read_series_of_several_lists_them_and_takes_the_chosen_one(tmp_path: Path) -> None:
+    other_uid = f"{SERIES}.77"
     write_series(tmp_path)
     facts = {"SeriesDescription": "Lung", "SeriesNumber": 4, "ConvolutionKernel": "B60"}
-    write_series(tmp_path, (0.0, 3.0), prefix="b", SeriesInstanceUID=other, **facts)
+    write_series(tmp_path, (0.0, 3.0), prefix="b", SeriesInstanceUID=other_uid, **facts)
     error = error_of(tmp_path)
     assert error.code == "dicom-several-series"
     assert error.hint == "series_uid=UID"
     assert f"{SERIES}  CT, 5 slices, 16×16, phase 40%" in str(error)
-    assert f"{other}  CT, 2 slices, 16×16, number 4, kernel B60" in str(error)
-    assert read_image(tmp_path, series=other).GetSize() == (16, 16, 2)
+    assert f"{other_uid}  CT, 2 slices, 16×16, number 4, kernel B60" in str(error)
+    assert read_image(tmp_path, series=other_uid).GetSize() == (16, 16, 2)
     assert read_image(tmp_path, series=SERIES).GetSize() == (16, 16, 5)
     assert error_of(tmp_path, "1.2.3").code == "dicom-series"
 
@@ -102,7 +102,7 @@ def test_unequal_spacing(tmp_path: Path, heights: tuple[float, ...]) -> None:
     assert error_of(tmp_path).code == "dicom-spacing"
 
 
-def test_positions_rounded_by_the_scanner_are_even(tmp_path: Path) -> None:
+def test_read_series_rounded_positions_are_even(tmp_path: Path) -> None:
     write_series(tmp_path, (0.0, 0.6, 1.3, 1.9, 2.5))  # 0.625 mm to one decimal
     assert read_image(tmp_path).GetSpacing()[2] == pytest.approx(0.625)
 
@@ -112,10 +112,10 @@ def test_two_time_points_in_one_series(tmp_path: Path) -> None:
     write_series(tmp_path, prefix="b")
     error = error_of(tmp_path)
     assert error.code == "dicom-spacing"
-    assert "5 of 10 slices lie where another one does" in str(error)
+    assert "5 of 10 slices have the position of another" in str(error)
 
 
-def test_the_same_slice_twice_counts_once(tmp_path: Path) -> None:
+def test_read_series_ignores_copies_of_a_slice(tmp_path: Path) -> None:
     write_series(tmp_path)
     (tmp_path / "copy.dcm").write_bytes((tmp_path / "im90.dcm").read_bytes())
     assert read_image(tmp_path).GetSize() == (16, 16, 5)
@@ -142,7 +142,9 @@ def test_slices_without_position(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless])
-def test_file_cut_anywhere_is_named(tmp_path: Path, syntax: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_read_series_file_cut_anywhere_is_truncated(
+    tmp_path: Path, syntax: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     write_series(tmp_path, syntax=syntax)
     cut = tmp_path / "im88.dcm"
     data = cut.read_bytes()
@@ -156,7 +158,7 @@ def test_file_cut_anywhere_is_named(tmp_path: Path, syntax: str, capfd: pytest.C
     assert capfd.readouterr() == ("", "")
 
 
-def test_other_objects_are_no_images(tmp_path: Path) -> None:
+def test_read_series_ignores_other_dicom_objects(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     structure = tmp_path / "contours/rs.dcm"
     structure.parent.mkdir()
@@ -171,7 +173,7 @@ def test_other_objects_are_no_images(tmp_path: Path) -> None:
     assert read_image(tmp_path / "ct").GetSize() == (16, 16, 5)
 
 
-def test_a_dicom_folder_is_one_entry(tmp_path: Path) -> None:
+def test_find_images_dicom_folder_is_one_entry(tmp_path: Path) -> None:
     write_series(tmp_path / "b/ct")
     for number, path in enumerate(sorted((tmp_path / "b/ct").iterdir())):
         path.rename(path.with_name(f"IM{number}"))  # as on a CD: no suffix
@@ -195,7 +197,7 @@ PLANES = {
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_a_point_of_the_patient_stays_where_it_is(tmp_path: Path, plane: str) -> None:
+def test_read_series_keeps_patient_coordinates(tmp_path: Path, plane: str) -> None:
     """A bright voxel in column 3, row 5 of the third slice lies where the standard's equation puts it."""
     rows, columns = np.array(PLANES[plane], float)
     normal = np.cross(rows, columns)
@@ -205,14 +207,14 @@ def test_a_point_of_the_patient_stays_where_it_is(tmp_path: Path, plane: str) ->
         position = np.array([10.0, 20.0, 30.0]) - number * 3.0 * normal  # against the normal, names upwards
         write_slice(tmp_path / f"{number}", number, position, (rows, columns), PixelData=pixels.tobytes())
     image = read_image(tmp_path)
-    place = np.argwhere(sitk.GetArrayFromImage(image) == 500 - 1024)[0][::-1]
+    index = np.argwhere(sitk.GetArrayFromImage(image) == 500 - 1024)[0][::-1]
     expected = np.array([10.0, 20.0, 30.0]) - 6.0 * normal + 3 * 0.7 * rows + 5 * 0.8 * columns
-    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(place.tolist()), expected)
+    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index.tolist()), expected)
     assert image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
     assert np.linalg.det(np.reshape(image.GetDirection(), (3, 3))) == pytest.approx(1)
 
 
-def test_a_tree_of_series(tmp_path: Path) -> None:
+def test_find_images_tree_of_series(tmp_path: Path) -> None:
     write_series(tmp_path / "p1/ct")
     write_series(tmp_path / "p1/thin", (0.0, 1.0, 2.0))
     write_series(tmp_path / "p2", (0.0, 1.0))
@@ -220,7 +222,7 @@ def test_a_tree_of_series(tmp_path: Path) -> None:
     assert [read_image(folder).GetSize()[2] for folder in find_images(tmp_path)] == [5, 3, 2]
 
 
-def test_a_scout_view_beside_a_volume_is_left_out(tmp_path: Path) -> None:
+def test_read_series_ignores_scout_view_of_a_volume(tmp_path: Path) -> None:
     scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "orientation": ((1, 0, 0), (0, 0, -1))}
     write_series(tmp_path)
     write_slice(tmp_path / "scout.dcm", 9, (0, 0, 0), **scout)
@@ -234,7 +236,7 @@ def test_a_scout_view_beside_a_volume_is_left_out(tmp_path: Path) -> None:
     assert f"{SERIES}.5  CT, 1 slices, 16×16, phase 40%, localizer" in str(error)
 
 
-def test_one_uid_on_different_slices_does_not_make_them_copies(tmp_path: Path) -> None:
+def test_read_series_different_slices_with_one_uid_are_not_copies(tmp_path: Path) -> None:
     write_series(tmp_path, SOPInstanceUID=f"{SERIES}.1")
     assert read_image(tmp_path).GetSize() == (16, 16, 5)
     twin = pydicom.dcmread(tmp_path / "im90.dcm")
@@ -244,7 +246,7 @@ def test_one_uid_on_different_slices_does_not_make_them_copies(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
-def test_other_codings(tmp_path: Path, syntax: str) -> None:
+def test_read_series_supports_other_codings(tmp_path: Path, syntax: str) -> None:
     write_series(tmp_path / "plain")
     write_series(tmp_path / "coded", syntax=syntax)
     plain, coded = (sitk.GetArrayFromImage(read_image(tmp_path / name)) for name in ("plain", "coded"))
@@ -252,7 +254,7 @@ def test_other_codings(tmp_path: Path, syntax: str) -> None:
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, MPEG2MPML])
-def test_a_coding_that_is_not_read_is_named(tmp_path: Path, syntax: str) -> None:
+def test_read_series_unsupported_coding_is_named(tmp_path: Path, syntax: str) -> None:
     write_series(tmp_path)
     for path in tmp_path.iterdir():
         data = pydicom.dcmread(path)
@@ -269,7 +271,7 @@ def test_a_coding_that_is_not_read_is_named(tmp_path: Path, syntax: str) -> None
 
 @pytest.mark.parametrize("missing", ["RescaleSlope", "RescaleIntercept"])
 @pytest.mark.parametrize("how", ["absent", "blank"])
-def test_ct_that_states_no_unit_is_refused(tmp_path: Path, missing: str, how: str) -> None:
+def test_read_series_ct_without_rescaling_raises(tmp_path: Path, missing: str, how: str) -> None:
     write_series(tmp_path, **{missing: None})
     for path in tmp_path.iterdir() if how == "absent" else []:
         data = pydicom.dcmread(path)
@@ -280,14 +282,14 @@ def test_ct_that_states_no_unit_is_refused(tmp_path: Path, missing: str, how: st
     assert "HU" in str(error)
 
 
-def test_mr_needs_no_rescaling_but_a_slope_of_0_is_none(tmp_path: Path) -> None:
+def test_read_series_mr_needs_no_rescaling_but_slope_0_raises(tmp_path: Path) -> None:
     write_series(tmp_path / "mr", Modality="MR", SOPClassUID=MRImageStorage, RescaleSlope=None, RescaleIntercept=None)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(tmp_path / "mr"))[2], stored(2))
     write_series(tmp_path / "flat", Modality="MR", RescaleSlope="0")
     assert error_of(tmp_path / "flat").code == "dicom-rescale"
 
 
-def test_slices_stored_in_different_types(tmp_path: Path) -> None:
+def test_read_series_slices_of_different_pixel_types(tmp_path: Path) -> None:
     """The first is signed; an unsigned one beyond its range must not wrap round."""
     for number in range(3):
         changes = {"PixelRepresentation": int(number == 0), "RescaleIntercept": "0"}
@@ -297,7 +299,7 @@ def test_slices_stored_in_different_types(tmp_path: Path) -> None:
     assert values[:, 0, 0].tolist() == [100, 40000, 40000]
 
 
-def test_pixels_that_are_too_few_are_not_made_up(tmp_path: Path) -> None:
+def test_read_series_too_few_pixels_raise(tmp_path: Path) -> None:
     write_series(tmp_path, PixelData=bytes(200))
     error = error_of(tmp_path)
     assert error.code == "image-truncated"
@@ -305,7 +307,7 @@ def test_pixels_that_are_too_few_are_not_made_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [SegmentationStorage, RTDoseStorage])
-def test_masks_and_doses_beside_a_series_are_no_images(tmp_path: Path, kind: str) -> None:
+def test_read_series_ignores_masks_and_doses(tmp_path: Path, kind: str) -> None:
     write_series(tmp_path / "ct")
     write_slice(tmp_path / "ct/more.dcm", 1, (0, 0, 1), SOPClassUID=kind, SeriesInstanceUID=f"{SERIES}.3")
     write_slice(tmp_path / "made/mask.dcm", 1, (0, 0, 1), SOPClassUID=kind)
@@ -316,7 +318,7 @@ def test_masks_and_doses_beside_a_series_are_no_images(tmp_path: Path, kind: str
 
 @pytest.mark.parametrize("rotation", [np.eye(3), ROTATION], ids=["axial", "oblique"])
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
-def test_an_enhanced_image_has_its_frames_in_order(tmp_path: Path, rotation: np.ndarray, syntax: str) -> None:
+def test_read_series_sorts_frames_of_an_enhanced_image(tmp_path: Path, rotation: np.ndarray, syntax: str) -> None:
     write_enhanced(tmp_path / "ct.dcm", rotation=rotation, syntax=syntax)
     image = read_image(tmp_path)
     values = np.stack([stored(number).astype(int) * (1 + number) - 1024 for number in range(5)])
@@ -329,14 +331,14 @@ def test_an_enhanced_image_has_its_frames_in_order(tmp_path: Path, rotation: np.
     assert not image.GetMetaDataKeys()
 
 
-def test_an_enhanced_image_with_time_points(tmp_path: Path) -> None:
+def test_read_series_enhanced_image_with_time_points(tmp_path: Path) -> None:
     write_enhanced(tmp_path / "ct.dcm", times=3)
     image = read_image(tmp_path)
     assert image.GetSize() == (16, 16, 5, 3)
     assert (np.diff(sitk.GetArrayFromImage(image)[:, 0], axis=0) == 1).all()
 
 
-def test_an_enhanced_image_with_a_gap_or_cut_off(tmp_path: Path) -> None:
+def test_read_series_enhanced_image_with_gap_or_cut_raises(tmp_path: Path) -> None:
     path = tmp_path / "ct.dcm"
     write_enhanced(path, (0.0, 2.5, 7.5))
     assert error_of(tmp_path).code == "dicom-spacing"
@@ -345,7 +347,7 @@ def test_an_enhanced_image_with_a_gap_or_cut_off(tmp_path: Path) -> None:
     assert error_of(tmp_path).code == "image-truncated"
 
 
-def test_a_photograph_and_a_film_have_no_place_and_need_none(tmp_path: Path) -> None:
+def test_read_series_photograph_and_cine_need_no_position(tmp_path: Path) -> None:
     nowhere = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None}
     bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "RescaleSlope": None, "RescaleIntercept": None}
     colours = np.random.default_rng(1).integers(0, 256, (16, 16, 3)).astype(np.uint8)
@@ -362,7 +364,7 @@ def test_a_photograph_and_a_film_have_no_place_and_need_none(tmp_path: Path) -> 
     assert error_of(tmp_path / "film").code == "dicom-position"
 
 
-def test_an_enhanced_image_that_pydicom_stumbles_over(tmp_path: Path) -> None:
+def test_read_series_invalid_enhanced_image_raises(tmp_path: Path) -> None:
     write_enhanced(tmp_path / "ct.dcm")
     content = (tmp_path / "ct.dcm").read_bytes()
     (tmp_path / "ct.dcm").write_bytes(content.replace(b"MONOCHROME2", b"MONO\\HROME2"))

@@ -37,7 +37,9 @@ def write_times(folder: Path, tag: str, moments: tuple[object, ...], **changes) 
         ("AcquisitionTime", ("095959.5", "100000", "100001")),
     ],
 )
-def test_time_points_of_one_series_make_a_sequence(tmp_path: Path, tag: str, moments: tuple[object, ...]) -> None:
+def test_read_image_time_points_of_one_series_make_a_sequence(
+    tmp_path: Path, tag: str, moments: tuple[object, ...]
+) -> None:
     write_times(tmp_path, tag, moments)
     image = read_image(tmp_path)
     assert image.GetSize() == (16, 16, 5, 3)
@@ -46,15 +48,15 @@ def test_time_points_of_one_series_make_a_sequence(tmp_path: Path, tag: str, mom
     assert len(series_stacks(tmp_path)) == 3
 
 
-def test_a_slice_of_one_time_point_is_missing(tmp_path: Path) -> None:
+def test_read_image_missing_slice_of_a_time_point_raises(tmp_path: Path) -> None:
     write_times(tmp_path, "TemporalPositionIdentifier", (1, 2))
     (tmp_path / "z88.dcm").unlink()
     error = refusal(tmp_path)
     assert error.code == "dicom-spacing"
-    assert "4 of 9 slices lie where another one does" in str(error)
+    assert "4 of 9 slices have the position of another" in str(error)
 
 
-def test_echoes_are_no_time_points(tmp_path: Path) -> None:
+def test_read_image_echoes_are_not_time_points(tmp_path: Path) -> None:
     for number, echo in enumerate(("4.6", "9.2")):
         write_series(tmp_path, prefix="ab"[number], AcquisitionNumber=number, EchoTime=echo)
     error = refusal(tmp_path)
@@ -62,7 +64,7 @@ def test_echoes_are_no_time_points(tmp_path: Path) -> None:
     assert "EchoTime" in str(error)
 
 
-def test_slices_follow_their_positions_and_not_their_names_or_numbers(tmp_path: Path) -> None:
+def test_read_image_sorts_slices_by_position(tmp_path: Path) -> None:
     write_series(tmp_path)
     (stack,) = series_stacks(tmp_path)
     assert [path.name for path in stack.files] == ["im90.dcm", "im89.dcm", "im88.dcm", "im87.dcm", "im86.dcm"]
@@ -71,14 +73,14 @@ def test_slices_follow_their_positions_and_not_their_names_or_numbers(tmp_path: 
 
 
 @pytest.mark.parametrize("angle", [-25, -2, 2, 25])
-def test_a_leaning_stack_is_never_read_as_a_straight_one(tmp_path: Path, angle: float) -> None:
+def test_read_image_sheared_stack_raises(tmp_path: Path, angle: float) -> None:
     write_series(tmp_path, tuple(np.arange(12) * 3.0), lean=np.tan(np.radians(angle)))
     error = refusal(tmp_path)
     assert error.code == "dicom-tilt"
     assert f"{abs(angle):.1f}°" in str(error)
 
 
-def test_positions_written_with_few_digits_do_not_lean(tmp_path: Path) -> None:
+def test_read_image_rounded_positions_are_not_sheared(tmp_path: Path) -> None:
     write_series(tmp_path, tuple(np.arange(12) * 3.0), lean=0.002)  # 0.07 mm over the stack
     assert read_image(tmp_path).GetSize() == (16, 16, 12)
 
@@ -96,12 +98,12 @@ def test_positions_written_with_few_digits_do_not_lean(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
-def test_geometry_that_means_nothing(tmp_path: Path, changes: dict[str, object], code: str) -> None:
+def test_read_image_invalid_geometry_raises(tmp_path: Path, changes: dict[str, object], code: str) -> None:
     write_series(tmp_path, **changes)
     assert refusal(tmp_path).code == code
 
 
-def test_slices_of_two_frames_of_reference_are_no_volume(tmp_path: Path) -> None:
+def test_read_image_two_frames_of_reference_raise(tmp_path: Path) -> None:
     write_series(tmp_path, (0.0, 1.0, 2.0))
     write_series(tmp_path, (3.0, 4.0), prefix="b", FrameOfReferenceUID=f"{SERIES}.10")
     assert refusal(tmp_path).code == "dicom-mixed"

@@ -1,4 +1,4 @@
-"""What ITK guesses at in a NIfTI header is refused, and what it reads right is not."""
+"""NIfTI headers that ITK would guess at raise; valid ones pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(tmp_path: Path, fields: Mapping[int, bytes]) -> sitk.Image:
     return read_image(tmp_path / "a.nii")
 
 
-def test_the_length_of_the_file_and_its_floats() -> None:
+def test_layout_gives_length_and_floats() -> None:
     assert layout(nifti()[:540]) == (352 + VOLUME.nbytes, None)
     end, watch = layout(nifti(VOLUME.astype(np.float32))[:540])
     assert end == 352 + 2 * VOLUME.nbytes
@@ -41,15 +41,15 @@ def test_the_length_of_the_file_and_its_floats() -> None:
         ({76: floats(1, 4, 8, 12)}, r"\(4, 8, 12\) by pixdim and \(8, 8, 12\) by the sform"),
         ({280: floats(float("nan"))}, "its sform is"),
         ({252: struct.pack("<2h6f", 1, 0, 0.9, 0.9, 0, 0, 0, 0)}, "its qform is"),
-        ({252: TURNED, 280: floats(8)}, "do not agree on what is left and what is right"),
+        ({252: TURNED, 280: floats(8)}, "disagree on left and right"),
     ],
 )
-def test_a_place_that_itk_would_make_up_is_refused(fields: dict[int, bytes], words: str) -> None:
+def test_layout_with_invalid_space_raises_space_error(fields: dict[int, bytes], words: str) -> None:
     with pytest.raises(SpaceError, match=words):
         layout(nifti(fields=fields)[:540])
 
 
-def test_a_flip_that_only_itk_sees_does_not_turn_left_into_right(tmp_path: Path) -> None:
+def test_layout_with_disagreeing_handedness_raises_space_error(tmp_path: Path) -> None:
     """ITK alone mirrors the volume at a negative pixdim although the sform, which counts, says that it is not."""
     (tmp_path / "raw.nii").write_bytes(nifti(fields={76: floats(1, -8, 8, 12)}))
     assert sitk.ReadImage(str(tmp_path / "raw.nii")).GetDirection()[0] == -1
@@ -58,13 +58,13 @@ def test_a_flip_that_only_itk_sees_does_not_turn_left_into_right(tmp_path: Path)
 
 
 @pytest.mark.parametrize("codes", [(0, 1), (1, 1), (1, 2), (1, 0)])
-def test_a_sound_place_is_read(tmp_path: Path, codes: tuple[int, int]) -> None:
+def test_layout_with_valid_space_passes(tmp_path: Path, codes: tuple[int, int]) -> None:
     image = read(tmp_path, {252: struct.pack("<2h6f", *codes, 0, 0, 1, 0, 0, 0)})
     assert grid_difference(image, volume()) is None
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), VOLUME)
 
 
-def test_an_axis_of_one_voxel_needs_no_size() -> None:
+def test_layout_axis_of_one_voxel_needs_no_size() -> None:
     layout(nifti(VOLUME[:1], fields={76: floats(1, 8, 8, 0)})[:540])
 
 
@@ -73,15 +73,15 @@ def test_an_axis_of_one_voxel_needs_no_size() -> None:
     [
         ({112: floats(0, 7)}, "has the intercept 7 but no slope"),
         ({112: floats(1, float("nan"))}, "scaled by 1 and nan"),
-        ({108: floats(100)}, "puts the pixels at byte 100, inside itself"),
+        ({108: floats(100)}, "puts the pixels at byte 100, inside the header"),
         ({344: bytes(4)}, "an Analyze file or half of a pair"),
         ({70: struct.pack("<h", 9999)}, "datatype 9999"),
     ],
 )
-def test_values_that_itk_would_make_up_are_refused(fields: dict[int, bytes], words: str) -> None:
+def test_layout_with_invalid_values_raises(fields: dict[int, bytes], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         layout(nifti(fields=fields)[:540])
 
 
-def test_the_datatype_counts_and_not_the_number_of_bits_beside_it() -> None:
+def test_layout_uses_datatype_instead_of_bits() -> None:
     assert layout(nifti(fields={72: struct.pack("<h", 8)})[:540]).end == 352 + VOLUME.nbytes

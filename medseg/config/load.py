@@ -83,7 +83,7 @@ def to_yaml(settings: Settings) -> str:
 def without_paths(settings: Settings) -> Settings:
     """The settings without the paths of the machine that trained."""
     content = settings.to_dict()
-    content |= {"run_dir": None, "resume": None, "plan": None, "logger": {"_target_": None}}
+    content |= {"run_dir": None, "resume": None, "plan": None, "init_from": None, "logger": {"_target_": None}}
     content["data"] |= {"root": None, "masks": None, "cache": "runs/.cache"}
     if content["data"]["encoder"] is not None:
         content["data"]["encoder"] = ENCODER

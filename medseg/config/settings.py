@@ -165,7 +165,7 @@ class NetworkSettings(Group):
     encoder: Literal["none", "efficientnet_lite0"] | Auto = Field(
         description="efficientnet_lite0: an encoder pretrained on ImageNet, 2D only; none: learns from nothing."
     )
-    freeze_encoder: bool = Field(description="A pretrained encoder's weights stay as they are.")
+    freeze_encoder: bool = Field(description="Weights of the encoder (of its pretrained part) stay as they are.")
     norm: Literal["instance", "batch", "group", "none"] | Auto = Field(description="Normalisation layer.")
     residual: bool = Field(description="Residual connections in each block.")
     strided: bool = Field(description="Stride-2 convolutions instead of max pooling.")
@@ -411,8 +411,10 @@ class Settings(Group):
     seed: Index = Field(description="Random seed of weights, sampling, augmentation, splits and phantoms.")
     run_dir: str | None = Field(description="Folder that the run is written to; null: runs/ORGAN/N.")
     plan: str | None = Field(
-        description="plan.yaml of `medseg plan` for settings that are auto; null: plan during training."
+        description="For settings that are auto: plan.yaml of `medseg plan`, or a run whose values are taken; null: "
+        "plan during training."
     )
+    init_from: str | None = Field(description="A run or package whose weights the training starts from; null: none.")
     resume: str | None = Field(description="A run folder to continue, in place.")
     data: DataSettings = Field(description="The dataset.")
     organ: OrganSettings = Field(description="Facts of the organ.")

@@ -30,7 +30,7 @@ class Shape:
     max_width: int = 256
     depth: int = 4  # levels below the first
     encoder: str = "none"  # none | efficientnet_lite0, which has learnt from ImageNet
-    freeze_encoder: bool = False  # its weights stay as they are
+    freeze_encoder: bool = False  # the weights of the encoder, or of its pretrained part, stay as they are
     norm: str = "instance"  # instance | batch | group | none
     residual: bool = False
     strided: bool = False  # stride-2 convolution in place of max pooling
@@ -105,8 +105,15 @@ class PlainEncoder(nn.Module):
     def __init__(self, in_channels: int, s: Shape) -> None:
         super().__init__()
         self.widths = s.widths()
+        self.frozen = s.freeze_encoder
         self.first = DoubleConv(in_channels, self.widths[0], s)
         self.down = nn.ModuleList(Down(a, b, s) for a, b in pairwise(self.widths))
+        self.requires_grad_(not self.frozen)
+
+    def train(self, mode: bool = True) -> PlainEncoder:
+        """A frozen encoder keeps the statistics of its normalisation too."""
+        super().train(mode and not self.frozen)
+        return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, *S) → its levels, (B, W, *S/2^level) each."""

@@ -13,8 +13,9 @@ import SimpleITK as sitk
 import torch
 import yaml
 
+from medseg.config.checks import flatten
 from medseg.config.components import build
-from medseg.config.load import auto_keys, get_labels, with_values
+from medseg.config.load import auto_keys, get_labels, load, with_values
 from medseg.config.settings import Settings, UNetSettings
 from medseg.data.cases import Case
 from medseg.data.fingerprint import case_facts, summarise_facts
@@ -22,11 +23,13 @@ from medseg.data.ground_truth import read_ground_truth
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.io.image import read_image
 from medseg.preprocess.geometry import Orient, SliceAxis
+from medseg.runs.run import open_run
 from medseg.segmentation.planner import Decision, decide
 from medseg.utils.console import progress, say, table, warn
 from medseg.utils.devices import select_device, set_num_threads
 from medseg.utils.files import atomic_write_text, write_json
 
+GEOMETRY = ("organ.spacing_mm", "organ.image_size", "organ.context_slices")  # what a network's grid depends on
 MAX_CASES = 60  # more do not change a median
 MEMORY_FRACTION = 0.25  # of the free memory for one batch
 
@@ -51,14 +54,20 @@ def plan_dataset(config: Settings, cases: list[Case], out: Path) -> dict[str, De
 
 
 def resolve_plan(config: Settings, cases: list[Case]) -> Settings:
-    """Replace every `auto` value with that of the plan in the settings, or of a new plan."""
+    """Replace every `auto` value with that of the plan in the settings, or of a new plan.
+
+    Where the plan is a run, its geometry (`GEOMETRY`) is taken, too.
+    """
     keys = auto_keys(config)
+    if config.plan is not None and _is_run(Path(config.plan)):
+        keys = list(dict.fromkeys([*keys, *GEOMETRY]))
+        say(f"plan={config.plan}: {', '.join(GEOMETRY)} and what is auto are taken from this run")
     if not keys:
         if config.plan is not None:
             warn(f"plan={config.plan}: no setting is auto, so the plan is not used; add segmenter=auto preprocess=auto")
         return config
     if config.plan is not None:
-        values = _read(Path(config.plan))
+        values = _read_plan(Path(config.plan))
     else:
         say("planning from the data, because settings are auto")
         values = {key: decision.value for key, decision in _decisions(config, survey_dataset(config, cases)).items()}
@@ -177,6 +186,17 @@ def _activation_bytes(network: torch.nn.Module) -> list[int]:
 
     network.register_forward_hook(stop)
     return sizes
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    """The values of plan.yaml, or those of a run or package."""
+    if _is_run(path):
+        return flatten(load(open_run(path).file("config.yaml")).to_dict())
+    return _read(path)
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".zip"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from medseg.segmentation.lightning_module import SegmentationModule
 from medseg.segmentation.unet import UNet
 from medseg.training.callbacks import AveragedWeights, NonFiniteLossGuard, ProgressCallback
 from medseg.training.checkpointing import TimeBudget, ignore_interrupts
+from medseg.training.fine_tuning import start_from
 from medseg.training.holdout import evaluate_holdout, results
 from medseg.training.trainer import (
     TrainingSchedule,
@@ -79,7 +80,7 @@ def train_segmenter(config: Settings, run: Run, cases: list[Case], synthetic: bo
     if method is not None:
         lines, segmenter = ["Classical segmentation: nothing is trained."], Segmenter(config, method, data.state)
     else:
-        lines, segmenter = _train_unet(config, run, (data.train, data.held_out), data.state)
+        lines, segmenter = _train_unet(config, run, data)
         segmenter = _with_rankers(config, run, segmenter, data)
     summary = evaluate_holdout(config, run, segmenter, data.held_out_cases, log)
     return [*lines, "", *results(summary)], log
@@ -139,14 +140,13 @@ def _no_cases_error(problem: str, log: CaseLog) -> DataError:
     return DataError(f"{problem}; see {log.file} for the reason of each; the first: {log.entries[0].message}")
 
 
-def _train_unet(
-    config: Settings, run: Run, data: tuple[list[CachedCase], list[CachedCase]], state: State
-) -> tuple[list[str], Segmenter]:
+def _train_unet(config: Settings, run: Run, data: PreparedData) -> tuple[list[str], Segmenter]:
     """Train and save a network; return lines of the model card and the segmenter."""
     network = make_network(config)
     if isinstance(network, UNet):
         network.encoder.load_pretrained()
-    seconds, steps = _fit(config, run, network, data)
+    lines = start_from(config, network, data.held_out_cases)
+    seconds, steps = _fit(config, run, network, (data.train, data.held_out))
     run.save_weights(network.state_dict())
     if run.file("history.csv").is_file():
         curves(pd.read_csv(run.file("history.csv")), run.file("curves.png"))
@@ -154,7 +154,7 @@ def _train_unet(
     say(f"trained on {samples} samples in {seconds:.0f} s")
     size = sum(p.numel() for p in network.parameters())
     line = f"{size} weights, {samples} training samples in {seconds:.0f} s."
-    return [line], Segmenter(config, tiled_network(config, network), state)
+    return [*lines, line], Segmenter(config, tiled_network(config, network), data.state)
 
 
 def _readable(cases: list[Case]) -> Iterator[Images]:

@@ -67,7 +67,7 @@ def test_dicom_seg_says_what_nifti_says(medseg: Command, scans: Path, rule: Path
     assert result.status == 3
     rows = ledger(out)
     assert {name: row["code"] for name, row in rows.items()} == {"p1/ct": "", "p2": "", "p3": "dicom-seg"}
-    assert "p3.mha: a DICOM SEG refers to the DICOM slices" in result.err
+    assert "p3.mha: a DICOM SEG needs DICOM source slices" in result.err
     assert rows["p1/ct"]["outputs"] == "p1/ct.seg.dcm"
     data = pydicom.dcmread(out / "p1/ct.seg.dcm")
     mask = read_image(plain / "p1/ct.nii.gz")

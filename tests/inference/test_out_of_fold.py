@@ -215,7 +215,7 @@ def test_out_of_fold_with_missing_training_images_is_unsure(medseg: Command, pai
     table.loc[gone, "image"] = "/nowhere/x.png"
     table.to_csv(run / "split.csv", index=False)
     model, sure, reason = OutOfFoldPredictor([Run(run)], "cpu").model_for(Case("x", "Z", {"grey": tmp_path / "x.png"}))
-    assert (model, sure, reason) == (str(run), None, "not among the model's images, of which 1 are gone")
+    assert (model, sure, reason) == (str(run), None, "not among the model's images, of which 1 are missing")
 
 
 def test_split_of_image_in_two_splits_is_training(pairs: Path, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_resume_keeps_the_split_and_refuses_other_cases(
     (data / "cases.csv").write_text("\n".join(table[:-1]) + "\n")
     result = medseg("train", f"resume={run.path}")
     assert result.status == 2
-    assert "other cases" in result.err
+    assert "the dataset's cases differ" in result.err
 
 
 def test_resuming_a_finished_training_changes_no_weight(settings: Callable[..., list[str]], tmp_path: Path) -> None:

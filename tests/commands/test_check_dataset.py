@@ -122,7 +122,7 @@ def test_check_dataset_with_several_faults_of_a_case_reports_each(medseg: Comman
     for case, words in {
         "c00": ["c00.png: is not on the grid", "(30, 30) and (48, 40)", "holds [7]"],
         "c01": ["c01.png: the file is truncated", "c01.png: holds [5, 35]"],
-        "c06": ["c06.png: is not on the grid", "this one also 777"],
+        "c06": ["c06.png: is not on the grid", "this one has 777"],
     }.items():
         for word in words:
             assert messages[case].count(word) == 1, messages[case]
@@ -142,7 +142,7 @@ def test_check_dataset_reads_every_channel_and_mask(medseg: Command, tmp_path: P
     (root / "cases.csv").write_text("\n".join([head, *rows]))
     assert medseg("data", "check", root, "organ=brain_tumour", "--out", tmp_path / "c.csv").status == 1
     messages = failed(tmp_path / "c.csv")
-    everywhere = ["far.nii.gz: is not on the grid", "half.nii.gz: a mask holds whole", "gone.nii.gz: there is no"]
+    everywhere = ["far.nii.gz: is not on the grid", "half.nii.gz: a mask must have", "gone.nii.gz: no such file"]
     for case, words in {"a": ["a_t1c.nii.gz: is not on the grid"], "b": ["b_flair.nii.gz: "]}.items():
         for word in [*words, *everywhere]:
             assert word in messages[case], messages[case]

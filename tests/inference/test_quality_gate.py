@@ -108,7 +108,7 @@ def test_quality_gate_without_ood_check_skips_it(cohort: Path) -> None:
     far = {"ct": {"cases": 9, "contrast": 1.0, "ranges": {"axes": (2, 2), "components": (3, 3)}}}
     with_it = QualityGate(compose(["organ=lung"]), far)
     assert with_it({"ct": image}) == [
-        "ct: is a volume, trained on pictures",
+        "ct: is a volume, trained on 2D images",
         "ct: is grey, trained on colour images",
     ]
     assert QualityGate(compose(["organ=lung", "~quality.out_of_distribution"]), far)({"ct": image}) == []

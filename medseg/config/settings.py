@@ -100,7 +100,10 @@ class DataSettings(Group):
     n_folds: Annotated[int, Field(ge=2)] | None = Field(
         description="Cross-validation by patient instead of any split; the number of patients: leave one out."
     )
-    fold: Index = Field(description="The fold that is held out, from 0.")
+    fold_column: str | None = Field(
+        description="Column with the number of each case's fold, as a dataset's authors publish it; replaces any split."
+    )
+    fold: Index = Field(description="The fold that is held out, from 0, or a number of `fold_column`.")
     time_axis: Literal[2, 3] | None = Field(description="Axis of an image that is time (cine sequences).")
     surface_tolerance_mm: Positive = Field(description="Surface distance in mm that counts as equal (surface Dice).")
     cache: str = Field(description="Folder of preprocessed cases.")

@@ -70,6 +70,8 @@ class Columns:
     mask_suffix: str | Mapping[str, str] | None = None  # after the image's name; or a suffix for each label
     missing_mask: str = "unannotated"  # for a missing file of a label: unannotated | absent
     mask_values: Mapping[str, int | list[int]] | None = None  # pixel values of each label, by name
+    fold: str | None = None  # a column with the fold of each case, in place of a split
+    held_out_fold: int = 0
 
 
 def frame_of(name: str) -> tuple[str, int | None]:

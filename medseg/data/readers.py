@@ -102,7 +102,7 @@ def _from_table(file: Path, channels: list[str], columns: Columns) -> list[Case]
                 frame=_number(row, "frame", where, int),
                 time=_number(row, "time", where, float),
                 signal=_number(row, "signal", where, float),
-                split=parse_split(row.get(columns.split), where),
+                split=_split(row, columns, where),
             )
         )
     _require_unique([case.name for case in cases], file)
@@ -117,7 +117,7 @@ def cases_from_features(file: Path, columns: Columns) -> list[Case]:
     first: dict[str, Case] = {}
     for where, row in rows:
         _require_case(row["case"], where)
-        label, split = row.get(columns.label), parse_split(row.get(columns.split), where)
+        label, split = row.get(columns.label), _split(row, columns, where)
         patient = row.get(columns.patient) or row["case"]
         first.setdefault(row["case"], Case(row["case"], patient, {"table": file}, label=label, split=split))
     return list(first.values())
@@ -177,7 +177,7 @@ def _from_folders(root: Path, channels: list[str], columns: Columns) -> list[Cas
                 mask=masks[name][0],
                 masks=masks[name][1],
                 label=row.get(columns.label),
-                split=parse_split(row.get(columns.split), f"{root / 'labels.csv'}, {name}"),
+                split=_split(row, columns, f"{root / 'labels.csv'}, {name}"),
             )
         )
     return cases
@@ -251,6 +251,16 @@ def _number(row: dict[str, Any], column: str, where: str, kind: type) -> Any:
     if not math.isfinite(number):
         raise DataError(f"{where}: {column}={row[column]!r} is not finite; correct it")
     return number
+
+
+def _split(row: Mapping[str, str | None], columns: Columns, where: str) -> str | None:
+    """The split of a row, as it states, or test for the fold that is held out and train for the others."""
+    if columns.fold is None:
+        return parse_split(row.get(columns.split), where)
+    text = row.get(columns.fold)
+    if text is None:
+        raise DataError(f"{where}: has no fold in column {columns.fold!r}; state one, or unset data.fold_column")
+    return "test" if text == str(columns.held_out_fold) else "train"
 
 
 def parse_split(text: str | None, where: str) -> str | None:

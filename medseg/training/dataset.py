@@ -77,7 +77,14 @@ def read_dataset(config: Settings, root: Path) -> list[Case]:
     """Read the cases of a dataset folder according to the settings of `data`."""
     data = config.data
     columns = Columns(
-        data.split_column, data.label_column, data.patient_column, data.mask_suffix, data.missing_mask, data.mask_values
+        data.split_column,
+        data.label_column,
+        data.patient_column,
+        data.mask_suffix,
+        data.missing_mask,
+        data.mask_values,
+        data.fold_column,
+        data.fold,
     )
     if config.task == "diagnosis" and (root / FEATURES).is_file():
         cases = _with_splits(cases_from_features(root / FEATURES, columns), root / "cases.csv", columns.split)

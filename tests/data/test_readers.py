@@ -178,3 +178,12 @@ def test_a_table_may_name_a_file_for_each_label_and_the_values_of_a_map(tmp_path
     (tmp_path / "labels.json").write_text('{"lesion": [1, 255], "ring": 2}')
     assert read_cases(tmp_path, ["photo"])[0].values == {"lesion": (1, 255), "ring": (2,)}
     assert read_cases(tmp_path, ["photo"], Columns(mask_values={"lesion": 7}))[0].values == {"lesion": (7,)}
+
+
+def test_read_cases_with_a_column_of_folds_holds_out_the_chosen_one(tmp_path: Path) -> None:
+    root = table(tmp_path, "case,image,fold\nx,a.png,1\ny,b.png,2\nz,c.png,1\n")
+    cases = read_cases(root, ["photo"], Columns(fold="fold", held_out_fold=1))
+    assert {case.id: case.split for case in cases} == {"x": "test", "y": "train", "z": "test"}
+    table(tmp_path, "case,image,fold\nx,a.png,1\ny,b.png,\n")
+    with pytest.raises(DataError, match="line 3: has no fold in column 'fold'"):
+        read_cases(root, ["photo"], Columns(fold="fold", held_out_fold=1))

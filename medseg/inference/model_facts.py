@@ -50,6 +50,28 @@ def fold_facts(runs: Sequence[Run]) -> ModelFacts:
     return ModelFacts(names, channels, labels, [""])
 
 
+def average_facts(runs: Sequence[Run]) -> ModelFacts:
+    """Facts of models whose probabilities are averaged; `ConfigError` if their channels or labels differ."""
+    first = _channels_and_labels(runs[0])
+    for run in runs[1:]:
+        channels, labels = _channels_and_labels(run)
+        if labels != first[1]:
+            texts = [", ".join(f"{name} {number}" for name, number in each.numbers.items()) for each in (labels, first[1])]
+            raise ConfigError(
+                f"{run.named}: probabilities can be averaged over models of the same labels only; it has {texts[0]}, "
+                f"{runs[0].named} has {texts[1]}; leave one out, or merge their masks without averaging",
+                hint="average=False",
+            )
+        if channels != first[0]:
+            raise ConfigError(
+                f"{run.named}: probabilities can be averaged over models of the same channels only; it reads "
+                f"{', '.join(channels)}, {runs[0].named} reads {', '.join(first[0])}; leave one out, or compare their "
+                "masks without averaging",
+                hint="average=False",
+            )
+    return ModelFacts(_names(runs), *first, [""])
+
+
 def segmentation_settings(run: Run) -> Settings:
     """The settings of a run; `ConfigError` if its model is not a segmenter."""
     config = load(run.file("config.yaml"))

@@ -98,8 +98,9 @@ def segment_folder(request: SegmentRequest, runs: list[Run], device: str = "auto
     A failed case is reported and the others continue. labels.json with the label names is written next to the masks.
     Several models with the same labels get a folder each, and agreement.csv has the Dice between them, unless they are
     averaged. candidates.csv has every candidate of a model that ranks them, uncertainty.csv the expected Dice of each
-    label of a trained model; maps are written below out/probabilities and out/uncertainty on request. Results of an earlier run with the same models and settings are
-    reused if image and masks are unchanged; all other cases, also failed ones, are segmented.
+    label of a trained model; maps are written below out/probabilities and out/uncertainty on request.
+    Results of an earlier run with the same models and settings are reused if image and masks are unchanged; all other
+    cases, also failed ones, are segmented.
 
     `workers` processes, each with the models, segment one case at a time; with 0 or 1 this process does. Masks and
     tables do not depend on their number: a finished batch has its rows in the order of the cases, an interrupted one

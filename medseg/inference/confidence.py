@@ -57,11 +57,11 @@ def confidence_rows(name: str, models: Sequence[Segmenter], results: Sequence[Se
 
     With several models the expected Dice of their mean is the mean of their calibrations.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for frame, result in enumerate(results):
         for label, confidence in result.confidence.items():
             expected, calibrated = expected_dice(models, label, confidence)
-            row = {"model": name, "frame": frame if len(results) > 1 else None, "label": label}
+            row: dict[str, Any] = {"model": name, "frame": frame if len(results) > 1 else None, "label": label}
             row |= {"expected_dice": round(expected, 4), "calibrated": calibrated, "empty": confidence.empty}
             row["entropy"] = round(confidence.entropy, 4)
             if confidence.disagreement is not None:

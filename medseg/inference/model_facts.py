@@ -52,24 +52,25 @@ def fold_facts(runs: Sequence[Run]) -> ModelFacts:
 
 def average_facts(runs: Sequence[Run]) -> ModelFacts:
     """Facts of models whose probabilities are averaged; `ConfigError` if their channels or labels differ."""
-    first = _channels_and_labels(runs[0])
+    first_channels, first_labels = _channels_and_labels(runs[0])
     for run in runs[1:]:
         channels, labels = _channels_and_labels(run)
-        if labels != first[1]:
-            texts = [", ".join(f"{name} {number}" for name, number in each.numbers.items()) for each in (labels, first[1])]
-            raise ConfigError(
-                f"{run.named}: probabilities can be averaged over models of the same labels only; it has {texts[0]}, "
-                f"{runs[0].named} has {texts[1]}; leave one out, or merge their masks without averaging",
-                hint="average=False",
-            )
-        if channels != first[0]:
-            raise ConfigError(
-                f"{run.named}: probabilities can be averaged over models of the same channels only; it reads "
-                f"{', '.join(channels)}, {runs[0].named} reads {', '.join(first[0])}; leave one out, or compare their "
-                "masks without averaging",
-                hint="average=False",
-            )
-    return ModelFacts(_names(runs), *first, [""])
+        for what, own, first in (
+            ("labels", _described(labels), _described(first_labels)),
+            ("channels", ", ".join(channels), ", ".join(first_channels)),
+        ):
+            if own != first:
+                raise ConfigError(
+                    f"{run.named}: probabilities can be averaged over models of the same {what} only; it has {own}, "
+                    f"{runs[0].named} has {first}; leave one out, or do not average",
+                    hint="average=False",
+                )
+    return ModelFacts(_names(runs), first_channels, first_labels, [""])
+
+
+def _described(labels: Labels) -> str:
+    names = ", ".join(f"{name} {number}" for name, number in labels.numbers.items())
+    return names if labels.exclusive else f"{names} (may overlap)"
 
 
 def segmentation_settings(run: Run) -> Settings:

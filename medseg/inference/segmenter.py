@@ -76,8 +76,8 @@ class Segmenter:
         self.trained = not isinstance(config.segmenter, ClassicalSettings)
         # calibrations of the expected Dice by label, and the limit of a review; none without training
         self.calibrations: dict[str, DiceCalibration] = {}
-        self.min_expected_dice = 0.0 if isinstance(config.segmenter, ClassicalSettings) else (
-            config.segmenter.predict.min_expected_dice
+        self.min_expected_dice = (
+            0.0 if isinstance(config.segmenter, ClassicalSettings) else (config.segmenter.predict.min_expected_dice)
         )
 
     @classmethod

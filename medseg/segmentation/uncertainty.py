@@ -88,13 +88,13 @@ def entropy_plane(probabilities: Sequence[Float32Array], exclusive: bool) -> Flo
     Exclusive labels: the entropy over labels and background, as a fraction of the largest possible, log₂ of their
     number (with one label: in bits). Overlapping labels: the largest of the labels' entropies in bits.
     """
+    classes = np.stack(probabilities).astype(np.float64)  # (K, ...)
     if not exclusive:
-        return np.max([binary_entropy(p) for p in probabilities], axis=0).astype(np.float32)
-    background = np.clip(1.0 - np.sum(probabilities, axis=0, dtype=np.float64), 0, 1)
-    total = np.zeros(background.shape)
-    for p in (background, *probabilities):
-        total -= p * np.log2(np.clip(p, TINY, 1))
-    return np.clip(total / np.log2(len(probabilities) + 1), 0, 1).astype(np.float32)
+        return np.asarray(binary_entropy(classes).max(axis=0), np.float32)
+    background = 1 - classes.sum(axis=0, keepdims=True)
+    classes = np.clip(np.concatenate([background, classes]), 0, 1)  # (1 + K, ...)
+    bits = -(classes * np.log2(np.maximum(classes, TINY))).sum(axis=0)
+    return np.asarray(np.clip(bits / np.log2(len(classes)), 0, 1), np.float32)
 
 
 def pairwise_disagreement(mean_squares: float, squares: float, models: int) -> float:
@@ -180,7 +180,7 @@ class DiceCalibration(NamedTuple):
 
 
 def cross_validated(raw: FloatArray, dice: FloatArray, empty: BoolArray, patients: Sequence[str]) -> FloatArray:
-    """Expected Dice (N,) of each case from a calibration on other patients' cases (five folds, else one per patient)."""
+    """Expected Dice (N,) of each case, calibrated on the cases of other patients (five folds by patient)."""
     result = raw.astype(np.float64)
     names, member = np.unique(np.asarray(patients, str), return_inverse=True)
     fold = np.random.default_rng(0).permutation(len(names))[member] % min(N_FOLDS, len(names))

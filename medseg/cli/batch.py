@@ -24,6 +24,7 @@ from medseg.cli.options import (
     Overwrite,
     Probabilities,
     Quiet,
+    SeriesUid,
     Uncertainty,
     Workers,
     finish_batch,
@@ -49,9 +50,7 @@ def segment(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
     model: Models,
     pattern: Glob = None,
-    series_uid: Annotated[
-        str | None, typer.Option("--series-uid", help="The series to read from a DICOM folder with several.")
-    ] = None,
+    series_uid: SeriesUid = None,
     output_format: OutputFormat = None,
     average: Average = False,
     out_of_fold: OutOfFold = False,
@@ -70,14 +69,12 @@ def segment(
     """Segment every image of a folder. An unreadable image is reported and the others are segmented.
 
     uncertainty.csv has the expected Dice of each label of a trained model; a case with a low one needs review.
-
     Patient data of image headers is never written to outputs unless --keep-patient-data is given. File names are kept.
     """
+    from medseg.batch.interrupts import force_exit_after
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.batch.interrupts import force_exit_after
-
     with force_exit_after():
         from medseg.commands.segment import SegmentRequest, segment_folder
         from medseg.runs.run import open_run

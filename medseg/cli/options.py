@@ -52,6 +52,9 @@ Models = Annotated[
         "first model having priority; the same labels are compared (agreement.csv), or averaged with --average.",
     ),
 ]
+SeriesUid = Annotated[
+    str | None, typer.Option("--series-uid", help="The series to read from a DICOM folder with several.")
+]
 Average = Annotated[
     bool,
     typer.Option(

@@ -213,8 +213,9 @@ def segment_case(request: SegmentRequest, predictor: Predictor, job: Job) -> Cas
     result = predictor.predict(case, images, tiling)
     files = _write_masks(request.out, work.target, result, predictor, origin)
     rows = {name: [{"case": case.name, **row} for row in getattr(result, name)] for name in TABLES}
-    code = "quality" if warnings else "expected-dice" if result.doubts else ""
-    status = "review" if code else "ok"
+    status, code = ("review", "quality") if warnings else ("ok", "")
+    if result.doubts and not warnings:
+        status, code = ("review", "expected-dice")
     reasons = "; ".join(filter(None, [*warnings, result.doubts]))
     tables = {name: table for name, table in rows.items() if table}
     return CaseResult(tables, files, status, code, reasons, str(request.out / work.target))

@@ -10,6 +10,7 @@ import typer
 
 from medseg.cli.options import (
     AsJson,
+    Average,
     Device,
     FailFast,
     FailOnQuality,
@@ -21,7 +22,10 @@ from medseg.cli.options import (
     OutOfFold,
     OutputFormat,
     Overwrite,
+    Probabilities,
     Quiet,
+    SeriesUid,
+    Uncertainty,
     Workers,
     finish_batch,
 )
@@ -37,17 +41,21 @@ Diagnoses = Annotated[
 ]
 
 
-@batch_app.command(epilog="Example: medseg segment new_scans masks --model runs/lungs")
+@batch_app.command(
+    epilog="Examples: medseg segment new_scans masks --model runs/lungs; "
+    "medseg segment new_scans masks --model runs/fold0 --model runs/fold1 --average --uncertainty"
+)
 def segment(
     source: Annotated[Path, typer.Argument(metavar="IMAGES", help="An image, a DICOM folder, or a folder of them.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for masks, cases.csv and labels.json.")],
     model: Models,
     pattern: Glob = None,
-    series_uid: Annotated[
-        str | None, typer.Option("--series-uid", help="The series to read from a DICOM folder with several.")
-    ] = None,
+    series_uid: SeriesUid = None,
     output_format: OutputFormat = None,
+    average: Average = False,
     out_of_fold: OutOfFold = False,
+    probabilities: Probabilities = False,
+    uncertainty: Uncertainty = False,
     fail_fast: FailFast = False,
     fail_on_quality: FailOnQuality = False,
     overwrite: Overwrite = False,
@@ -60,20 +68,20 @@ def segment(
 ) -> None:
     """Segment every image of a folder. An unreadable image is reported and the others are segmented.
 
+    uncertainty.csv has the expected Dice of each label of a trained model; a case with a low one needs review.
     Patient data of image headers is never written to outputs unless --keep-patient-data is given. File names are kept.
     """
+    from medseg.batch.interrupts import force_exit_after
     from medseg.utils.console import be_quiet
 
     be_quiet(quiet)
-    from medseg.batch.interrupts import force_exit_after
-
     with force_exit_after():
         from medseg.commands.segment import SegmentRequest, segment_folder
         from medseg.runs.run import open_run
 
         request = SegmentRequest(
             source, out, pattern, series_uid, output_format, out_of_fold, fail_fast, fail_on_quality, overwrite,
-            keep_patient_data, max_ram,
+            keep_patient_data, max_ram, average, probabilities, uncertainty,
         )  # fmt: skip
         log = segment_folder(request, [open_run(path) for path in model], device, workers)
     finish_batch(log, as_json)

@@ -49,7 +49,32 @@ Models = Annotated[
     typer.Option(
         "--model",
         help="A run folder or package; repeat it for several models: different labels are merged into one mask, the "
-        "first model having priority; the same labels are compared (agreement.csv).",
+        "first model having priority; the same labels are compared (agreement.csv), or averaged with --average.",
+    ),
+]
+SeriesUid = Annotated[
+    str | None, typer.Option("--series-uid", help="The series to read from a DICOM folder with several.")
+]
+Average = Annotated[
+    bool,
+    typer.Option(
+        "--average",
+        help="With several models of the same labels: one mask from the mean of their probabilities, with the "
+        "post-processing of the first.",
+    ),
+]
+Probabilities = Annotated[
+    bool,
+    typer.Option(
+        "--probabilities",
+        help="Write the probability of each label below OUT/probabilities: PNG (65535 = 1) for 2D images, else NIfTI.",
+    ),
+]
+Uncertainty = Annotated[
+    bool,
+    typer.Option(
+        "--uncertainty",
+        help="Write the entropy of the probabilities, 0 to 1, below OUT/uncertainty, in the same formats.",
     ),
 ]
 Workers = Annotated[

@@ -34,6 +34,8 @@ CODES: dict[str, str] = {
     "export the series again",
     "dicom-tilt": "the gantry was tilted|correct the tilt with a DICOM tool, then convert",
     "error": "an error that can be corrected|the message says how",
+    "expected-dice": "a mask is doubtful: its expected Dice, calibrated on held-out cases, is below "
+    "segmenter.predict.min_expected_dice of the model|look at the mask and correct it; uncertainty.csv has the values",
     "fail-fast": "not processed, because an earlier case failed and the batch stops at the first failure|run again "
     "without that option|fail_fast=False",
     "features-missing": "a model needs features that the table lacks|extract the features that the "

@@ -20,9 +20,10 @@ from medseg.batch.workers import SerialPool, Work, WorkerPool, open_pool
 from medseg.config.load import load as load_config
 from medseg.data.cases import Case, Columns
 from medseg.data.ground_truth import mask_files, mask_suffix, write_masks
+from medseg.data.probability_maps import IMAGE_2D, map_file, write_map
 from medseg.data.readers import DEFAULT_COLUMNS, read_cases
 from medseg.errors import ConfigError
-from medseg.inference.model_facts import ModelFacts, ensemble_facts, fold_facts
+from medseg.inference.model_facts import ModelFacts, average_facts, ensemble_facts, fold_facts
 from medseg.inference.review import quality_error
 from medseg.io.dicom.seg_writer import SUFFIX, Origin
 from medseg.io.image import image_suffix, read_image, stem
@@ -34,8 +35,7 @@ from medseg.utils.locks import lock_output
 if TYPE_CHECKING:  # these import torch, which is deferred until there are cases to segment
     from medseg.inference.predictor import Predictor, SegmentationResult
 
-IMAGE_2D_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-TABLES = ("agreement", "candidates", "provenance")
+TABLES = ("agreement", "candidates", "provenance", "uncertainty")
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,18 @@ class SegmentRequest:
     overwrite: bool = False  # delete results of other cases from an earlier run
     keep_patient_data: bool = False  # copy the patient's data into a DICOM SEG
     max_ram: float | None = None  # GB of memory for all workers; None: the free memory
+    average: bool = False  # one mask from the mean of the models' probabilities
+    probabilities: bool = False  # write the probability of each label
+    uncertainty: bool = False  # write the entropy of the probabilities
 
     def __post_init__(self) -> None:
         suffix = self.suffix
         if self.keep_patient_data and suffix != SUFFIX:
             text = "patient data can be kept in a DICOM SEG only; choose that format, or do not keep it"
             raise ConfigError(text, hint="keep_patient_data output_format=dicom-seg")
+        if self.average and self.out_of_fold:
+            text = "out of fold each case is segmented by one model, so there is no mean of several; choose one of both"
+            raise ConfigError(text, hint="average out_of_fold")
 
     @property
     def suffix(self) -> str | None:
@@ -73,6 +79,9 @@ class SegmentRequest:
             **settings,
             "fail_on_quality": self.fail_on_quality,
             "keep_patient_data": self.keep_patient_data,
+            "average": self.average,
+            "probabilities": self.probabilities,
+            "uncertainty": self.uncertainty,
         }
 
 
@@ -87,15 +96,17 @@ def segment_folder(request: SegmentRequest, runs: list[Run], device: str = "auto
     """Segment every image below `source` into the same tree below `out`; one entry per case in out/cases.csv.
 
     A failed case is reported and the others continue. labels.json with the label names is written next to the masks.
-    Several models with the same labels get a folder each, and agreement.csv has the Dice between them. candidates.csv
-    has every candidate of a model that ranks them. Results of an earlier run with the same models and settings are
-    reused if image and masks are unchanged; all other cases, also failed ones, are segmented.
+    Several models with the same labels get a folder each, and agreement.csv has the Dice between them, unless they are
+    averaged. candidates.csv has every candidate of a model that ranks them, uncertainty.csv the expected Dice of each
+    label of a trained model; maps are written below out/probabilities and out/uncertainty on request.
+    Results of an earlier run with the same models and settings are reused if image and masks are unchanged; all other
+    cases, also failed ones, are segmented.
 
     `workers` processes, each with the models, segment one case at a time; with 0 or 1 this process does. Masks and
     tables do not depend on their number: a finished batch has its rows in the order of the cases, an interrupted one
     in the order of completion.
     """
-    facts = fold_facts(runs) if request.out_of_fold else ensemble_facts(runs)
+    facts = _facts(request, runs)
     cases = read_cases(request.source, facts.channels, _columns(request, runs), request.pattern)
     jobs = [
         Job(case.name, case.image, list(case.images.values()), work=SegmentJob(case, target))
@@ -112,6 +123,18 @@ def segment_folder(request: SegmentRequest, runs: list[Run], device: str = "auto
         with CaseLog(request.out / "cases.csv", previous, key, request.fail_fast) as log:
             _segment_all(request.out, jobs, pool, log)
     return log
+
+
+def _facts(request: SegmentRequest, runs: list[Run]) -> ModelFacts:
+    """Facts of the models; `ConfigError` if they cannot be combined, or maps cannot be written of them."""
+    if request.out_of_fold:
+        return fold_facts(runs)
+    if request.average:
+        return average_facts(runs)
+    if (request.probabilities or request.uncertainty) and len(runs) > 1:
+        text = "maps of probabilities or uncertainty are of one mask; give one model, or average the models"
+        raise ConfigError(text, hint="average")
+    return ensemble_facts(runs)
 
 
 def _segment_all(out: Path, jobs: list[Job], pool: WorkerPool | SerialPool, log: CaseLog) -> None:
@@ -155,17 +178,21 @@ def _output_settings(request: SegmentRequest, runs: list[Run], facts: ModelFacts
 
 def load_models(request: SegmentRequest, runs: list[Run], device: str, processes: int, cases: list[Case]) -> Work:
     """Load the models in one of `processes`; return the function that segments a case. Logs a memory estimate."""
+    from medseg.inference.averaging import AveragingEnsemble
+    from medseg.inference.confidence import KeptMaps
     from medseg.inference.memory import GB, log_memory_estimate, memory_limit
     from medseg.inference.multi_model import ModelEnsemble
     from medseg.inference.out_of_fold import OutOfFoldPredictor
     from medseg.utils.devices import divide_threads
 
-    predictor: Predictor = OutOfFoldPredictor(runs, device) if request.out_of_fold else ModelEnsemble(runs, device)
+    kept = KeptMaps(request.probabilities, request.uncertainty)
+    kind = OutOfFoldPredictor if request.out_of_fold else AveragingEnsemble if request.average else ModelEnsemble
+    predictor: Predictor = kind(runs, device, kept)
     if processes > 1:
         divide_threads(processes)
         total_gb = memory_limit(None) / GB if request.max_ram is None else request.max_ram
         request = dataclasses.replace(request, max_ram=total_gb / processes)
-    log_memory_estimate(predictor.models, cases, memory_limit(request.max_ram))
+    log_memory_estimate(predictor.models, cases, memory_limit(request.max_ram), predictor.kept_volumes)
     return partial(run_case, partial(segment_case, request, predictor))
 
 
@@ -178,7 +205,7 @@ def segment_case(request: SegmentRequest, predictor: Predictor, job: Job) -> Cas
     origin = None
     if request.suffix == SUFFIX:  # checked before anything is computed
         origin = Origin(case.image, request.series_uid, "", request.keep_patient_data).with_slices()
-    tiling = choose_tiling(predictor.models, case, memory_limit(request.max_ram))
+    tiling = choose_tiling(predictor.models, case, memory_limit(request.max_ram), predictor.kept_volumes)
     images = {channel: read_image(path, request.series_uid) for channel, path in case.images.items()}
     warnings = predictor.quality_warnings(images)
     if warnings and request.fail_on_quality:
@@ -187,14 +214,17 @@ def segment_case(request: SegmentRequest, predictor: Predictor, job: Job) -> Cas
     files = _write_masks(request.out, work.target, result, predictor, origin)
     rows = {name: [{"case": case.name, **row} for row in getattr(result, name)] for name in TABLES}
     status, code = ("review", "quality") if warnings else ("ok", "")
+    if result.doubts and not warnings:
+        status, code = ("review", "expected-dice")
+    reasons = "; ".join(filter(None, [*warnings, result.doubts]))
     tables = {name: table for name, table in rows.items() if table}
-    return CaseResult(tables, files, status, code, "; ".join(warnings), str(request.out / work.target))
+    return CaseResult(tables, files, status, code, reasons, str(request.out / work.target))
 
 
 def _write_masks(
     out: Path, target: Path, result: SegmentationResult, predictor: Predictor, origin: Origin | None
 ) -> list[Path]:
-    """Write the masks of a case, all or none; return their files."""
+    """Write the masks and maps of a case, all or none; return their files."""
     files: list[Path] = []
     try:
         for folder, mask in result.masks.items():
@@ -202,6 +232,10 @@ def _write_masks(
             files += mask_files(path, predictor.labels).values()
             models = [folder] if folder else [row["model"] for row in result.provenance] or list(predictor.models)
             write_masks(mask, path, predictor.labels, _with_model(models, origin))
+        for (folder, label), values in result.maps.items():
+            mask = result.masks[""]
+            files.append(map_file(out / folder / target, mask, label))
+            write_map(values, mask, files[-1])
     except Exception:
         for file in files:  # some may be written
             with suppress(OSError):
@@ -233,7 +267,7 @@ def _targets(cases: list[Case], request: SegmentRequest) -> list[Path]:
 
 def _target(case: Case, request: SegmentRequest) -> Path:
     path, source = case.image, request.source
-    suffix = request.suffix or (".png" if image_suffix(path) in IMAGE_2D_SUFFIXES else ".nii.gz")
+    suffix = request.suffix or (".png" if image_suffix(path) in IMAGE_2D else ".nii.gz")
     if path == source:
         return Path(stem(path.resolve()) + suffix)
     if len(case.images) > 1 or not path.is_relative_to(source) or ".." in path.parts[len(source.parts) :]:

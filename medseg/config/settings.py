@@ -198,6 +198,10 @@ class PredictSettings(Group):
     overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(description="Overlap of neighbouring tiles.")
     mirror_axes: list[Literal["x", "y", "z"]] = Field(description="Axes averaged over mirrored predictions.")
     batch_size: Count = Field(description="Tiles predicted at once.")
+    # with a default, so that runs of before can be used
+    min_expected_dice: Fraction = Field(
+        0.5, description="Expected Dice of a label below which a case needs a review; 0: none does."
+    )
 
 
 class Planned(NamedTuple):

@@ -54,8 +54,8 @@ class MemoryEstimate:
         return tiles if self.bytes(tiles) <= room else None
 
 
-def estimate_memory(model: Segmenter, headers: Mapping[str, ImageHeader]) -> MemoryEstimate:
-    """Estimate the memory of one model for a case's channels."""
+def estimate_memory(model: Segmenter, headers: Mapping[str, ImageHeader], kept: int = 0) -> MemoryEstimate:
+    """Estimate the memory of one model for a case's channels; `kept`: float32 volumes on the input's grid."""
     first = next(iter(headers.values()))
     raw, mask = sum(header.bytes for header in headers.values()), first.voxels * math.prod(first.size[3:])
     sizes = {name: _prepared(model.prepare.steps[name].values(), header) for name, header in headers.items()}
@@ -70,7 +70,8 @@ def estimate_memory(model: Segmenter, headers: Mapping[str, ImageHeader]) -> Mem
     after = first.voxels * (step_bytes + labels)
     predicting, tile, max_tiles = _predicting(model, next(iter(sizes.values())), ready)
     others = max(preparing, after + (mask - first.voxels))
-    return MemoryEstimate(raw + others + OVERHEAD, raw + predicting + ready + 2 * mask + OVERHEAD, tile, max_tiles)
+    base = raw + OVERHEAD + FLOAT_BYTES * kept * mask
+    return MemoryEstimate(base + others, base + predicting + ready + 2 * mask, tile, max_tiles)
 
 
 def _predicting(model: Segmenter, size: Sequence[int], ready: float) -> tuple[float, float, int]:
@@ -177,22 +178,25 @@ def process_rss() -> float:
     return float(psutil.Process().memory_info().rss)
 
 
-def _estimates(models: Mapping[str, Segmenter], case: Case) -> list[MemoryEstimate]:
+def _estimates(models: Mapping[str, Segmenter], case: Case, kept: int) -> list[MemoryEstimate]:
     headers = {
         channel: header for channel, path in case.images.items() if (header := read_image_header(path)) is not None
     }
     channels_by_model = [[channel for channel in model.channels if channel in headers] for model in models.values()]
     pairs = zip(models.values(), channels_by_model, strict=True)
     return [
-        estimate_memory(model, {channel: headers[channel] for channel in channels})
+        estimate_memory(model, {channel: headers[channel] for channel in channels}, kept)
         for model, channels in pairs
         if channels
     ]
 
 
-def choose_tiling(models: Mapping[str, Segmenter], case: Case, limit: float) -> int | None:
-    """Number of tiles at once that fit for a case; None without a readable header. ImageError (too-large)."""
-    estimates = _estimates(models, case)
+def choose_tiling(models: Mapping[str, Segmenter], case: Case, limit: float, kept: int = 0) -> int | None:
+    """Number of tiles at once that fit for a case; None without a readable header. ImageError (too-large).
+
+    kept: float32 volumes on the input's grid that are kept in memory, whatever the number of models.
+    """
+    estimates = _estimates(models, case, kept)
     room = limit - process_rss()
     fitting = [estimate.tiles(room) for estimate in estimates]
     if None in fitting:
@@ -210,10 +214,10 @@ def choose_tiling(models: Mapping[str, Segmenter], case: Case, limit: float) -> 
     return min((tiles for tiles in fitting if tiles is not None), default=None)
 
 
-def log_memory_estimate(models: Mapping[str, Segmenter], cases: Sequence[Case], limit: float) -> None:
-    """Print the memory estimate of the largest case."""
+def log_memory_estimate(models: Mapping[str, Segmenter], cases: Sequence[Case], limit: float, kept: int = 0) -> None:
+    """Print the memory estimate of the largest case; `kept` as in `choose_tiling`."""
     room, base = limit - process_rss(), process_rss()
-    estimates = {case.name: _estimates(models, case) for case in cases}
+    estimates = {case.name: _estimates(models, case, kept) for case in cases}
     bytes_by_case = {
         name: max(estimate.bytes(estimate.tiles(room) or 1) for estimate in case_estimates)
         for name, case_estimates in estimates.items()

@@ -50,6 +50,29 @@ def fold_facts(runs: Sequence[Run]) -> ModelFacts:
     return ModelFacts(names, channels, labels, [""])
 
 
+def average_facts(runs: Sequence[Run]) -> ModelFacts:
+    """Facts of models whose probabilities are averaged; `ConfigError` if their channels or labels differ."""
+    first_channels, first_labels = _channels_and_labels(runs[0])
+    for run in runs[1:]:
+        channels, labels = _channels_and_labels(run)
+        for what, own, first in (
+            ("labels", _described(labels), _described(first_labels)),
+            ("channels", ", ".join(channels), ", ".join(first_channels)),
+        ):
+            if own != first:
+                raise ConfigError(
+                    f"{run.named}: probabilities can be averaged over models of the same {what} only; it has {own}, "
+                    f"{runs[0].named} has {first}; leave one out, or do not average",
+                    hint="average=False",
+                )
+    return ModelFacts(_names(runs), first_channels, first_labels, [""])
+
+
+def _described(labels: Labels) -> str:
+    names = ", ".join(f"{name} {number}" for name, number in labels.numbers.items())
+    return names if labels.exclusive else f"{names} (may overlap)"
+
+
 def segmentation_settings(run: Run) -> Settings:
     """The settings of a run; `ConfigError` if its model is not a segmenter."""
     config = load(run.file("config.yaml"))

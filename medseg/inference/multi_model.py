@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import SimpleITK as sitk
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 from medseg.data.cases import Case
 from medseg.evaluation.overlap import dice
 from medseg.inference.candidates import candidate_rows
+from medseg.inference.confidence import KeptMaps, confidence_rows, doubts
 from medseg.inference.model_facts import ensemble_facts
 from medseg.inference.predictor import SegmentationResult
 from medseg.inference.segmenter import Segmenter
@@ -24,12 +26,15 @@ class ModelEnsemble:
 
     Models with the same labels are compared: each has its own output folder, and the Dice of each pair is computed,
     which needs no ground truth. Masks of different labels are merged: the first model has priority in each voxel.
+    Maps are `kept` of one model only.
     """
 
-    def __init__(self, runs: list[Run], device: str = "auto") -> None:
+    def __init__(self, runs: list[Run], device: str = "auto", kept: KeptMaps | None = None) -> None:
         facts = ensemble_facts(runs)
         self.models = {name: load_segmenter(run, device) for name, run in zip(facts.names, runs, strict=True)}
         self.channels, self.labels, self.folders = facts.channels, facts.labels, facts.folders
+        self.kept = kept or KeptMaps()
+        self.kept_volumes = self.kept.volumes(self.labels)
 
     def predict(  # the signature of `Predictor`
         self,
@@ -38,19 +43,22 @@ class ModelEnsemble:
         tiles: int | None = None,
     ) -> SegmentationResult:
         """Segment a case from its channels, with at most `tiles` tiles at once."""
-        masks, candidates = {}, []
+        masks, tables = {}, SegmentationResult({})
         for name, model in self.models.items():
-            masks[name], frame_candidates = model.segment(
-                {channel: images[channel] for channel in model.channels}, tiles
-            )
-            for frame, regions in enumerate(frame_candidates):
-                facts = {"model": name, "frame": frame if len(frame_candidates) > 1 else None}
-                candidates += [facts | row for row in candidate_rows(regions)]
+            channels = {channel: images[channel] for channel in model.channels}
+            masks[name], results = model.segment(channels, tiles, any(self.kept))
+            for frame, result in enumerate(results):
+                facts = {"model": name, "frame": frame if len(results) > 1 else None}
+                tables.candidates.extend(facts | row for row in candidate_rows(result.candidates))
+            tables.uncertainty.extend(confidence_rows(name, [model], results))
+            tables.maps.update(self.kept.of([result.probabilities for result in results], self.labels))
+        limits = {name: model.min_expected_dice for name, model in self.models.items()}
+        tables = replace(tables, doubts=doubts(tables.uncertainty, limits))
         if len(masks) == 1:
-            return SegmentationResult({"": next(iter(masks.values()))}, [], candidates)
+            return replace(tables, masks={"": next(iter(masks.values()))})
         if len(self.folders) > 1:
-            return SegmentationResult(masks, inter_model_dice(masks, self.labels), candidates)
-        return SegmentationResult({"": merge_maps(self._maps(masks))[0]}, [], candidates)
+            return replace(tables, masks=masks, agreement=inter_model_dice(masks, self.labels))
+        return replace(tables, masks={"": merge_maps(self._maps(masks))[0]})
 
     def quality_warnings(self, images: Images) -> list[str]:
         """Warnings of the models' quality gates: shared ones once, others with the model's name."""

@@ -11,6 +11,7 @@ from medseg.data.readers import FEATURES
 from medseg.data.tables import read_table
 from medseg.errors import DataError
 from medseg.inference.candidates import candidate_rows
+from medseg.inference.confidence import KeptMaps, confidence_rows, doubts
 from medseg.inference.model_facts import fold_facts
 from medseg.inference.multi_model import load_segmenter
 from medseg.inference.predictor import SegmentationResult
@@ -74,18 +75,28 @@ class OutOfFoldPredictor:
     (see `TrainingSplit`). Raises `ConfigError` if the models have different labels or channels.
     """
 
-    def __init__(self, runs: list[Run], device: str = "auto") -> None:
+    def __init__(self, runs: list[Run], device: str = "auto", kept: KeptMaps | None = None) -> None:
         facts = fold_facts(runs)
         self.models = {name: load_segmenter(run, device) for name, run in zip(facts.names, runs, strict=True)}
         self.channels, self.labels, self.folders = facts.channels, facts.labels, facts.folders
+        self.kept = kept or KeptMaps()
+        self.kept_volumes = self.kept.volumes(self.labels)
         self._splits = {name: TrainingSplit(run) for name, run in zip(facts.names, runs, strict=True)}
 
     def predict(self, case: Case, images: Images, tiles: int | None = None) -> SegmentationResult:
         """Segment a case; `DataError` (in-training-set) if every model was trained on it or its patient."""
         name, out_of_fold, reason = self.model_for(case)
-        mask, regions = self.models[name].segment(images, tiles)
-        rows = [row for frame_regions in regions for row in candidate_rows(frame_regions)]
-        return SegmentationResult({"": mask}, [], rows, [{"model": name, "out_of_fold": out_of_fold, "why": reason}])
+        model = self.models[name]
+        mask, results = model.segment(images, tiles, any(self.kept))
+        uncertainty = confidence_rows(name, [model], results)
+        return SegmentationResult(
+            {"": mask},
+            candidates=[row for result in results for row in candidate_rows(result.candidates)],
+            provenance=[{"model": name, "out_of_fold": out_of_fold, "why": reason}],
+            uncertainty=uncertainty,
+            doubts=doubts(uncertainty, {name: model.min_expected_dice}),
+            maps=self.kept.of([result.probabilities for result in results], self.labels),
+        )
 
     def model_for(self, case: Case) -> tuple[str, bool | None, str]:
         """The model that was not trained on a case, whether that is certain (None: unknown), and the reason."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import SimpleITK as sitk
 
 from medseg.data.cases import Case
+from medseg.inference.confidence import Maps
 from medseg.inference.segmenter import Segmenter
 from medseg.io.labels import Labels
 from medseg.typing import Images
@@ -15,21 +16,28 @@ from medseg.typing import Images
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """Coded masks of a case by output folder ("" for a single one), agreement between models, and candidates."""
+    """Coded masks of a case by output folder ("" for a single one), tables, and maps."""
 
     masks: dict[str, sitk.Image]
     agreement: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[dict[str, Any]] = field(default_factory=list)
     provenance: list[dict[str, Any]] = field(default_factory=list)  # the model, and whether it is out of fold
+    uncertainty: list[dict[str, Any]] = field(default_factory=list)  # expected Dice and entropy of each label
+    doubts: str = ""  # the reason for a review, if the expected Dice is low
+    maps: Maps = field(default_factory=dict)  # of probabilities and entropy, if requested
 
 
 class Predictor(Protocol):
-    """Models by name, the channels they read and the labels they segment; folders: as in `ModelFacts`."""
+    """Models by name, the channels they read and the labels they segment; folders: as in `ModelFacts`.
+
+    kept_volumes: float32 volumes on the input's grid that a prediction keeps in memory.
+    """
 
     models: dict[str, Segmenter]
     channels: list[str]
     labels: Labels
     folders: list[str]
+    kept_volumes: int
 
     def predict(self, case: Case, images: Images, tiles: int | None = None) -> SegmentationResult:
         """Segment a case from its channels, with at most `tiles` tiles at once."""

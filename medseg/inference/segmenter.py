@@ -25,10 +25,12 @@ from medseg.segmentation.candidates import Regions
 from medseg.segmentation.postprocessing import Inside
 from medseg.segmentation.resampling import OutputLabels, resample_to_input
 from medseg.segmentation.sliding_window import TiledNetwork, Tiling
+from medseg.segmentation.uncertainty import Confidence, ConfidenceMeter, DiceCalibration
 from medseg.typing import Float32Array, Images
 from medseg.utils.devices import autocast, select_device, set_num_threads
 
 AXES = ("x", "y", "z")
+EXPECTED_DICE = "expected_dice.json"  # in a run: calibrations by label
 
 
 class Model(Protocol):
@@ -40,12 +42,15 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A case's coded mask; probabilities by label on the same grid if requested; candidates on the network's grid."""
+    """A case's coded mask; probabilities by label on the same grid if requested; candidates on the network's grid; the
+    confidence in each label before post-processing.
+    """
 
     mask: sitk.Image
     probabilities: dict[str, Float32Array]
     grid: sitk.Image | None  # the network's, if there are candidates
     candidates: Mapping[str, Regions] = field(default_factory=dict)
+    confidence: Mapping[str, Confidence] = field(default_factory=dict)  # by label, of a trained model
 
 
 class Segmenter:
@@ -66,8 +71,14 @@ class Segmenter:
         self.select = CandidateSelector(config, self.labels, rankers)
         self.gate = gate or QualityGate(config)
         self.after = [build(step) for step in config.postprocess.values() if step is not None]
-        self.threshold = config.segmenter.threshold
+        self.target = OutputLabels(self.labels, config.segmenter.threshold)
         self.model = model
+        self.trained = not isinstance(config.segmenter, ClassicalSettings)
+        # calibrations of the expected Dice by label, and the limit of a review; none without training
+        self.calibrations: dict[str, DiceCalibration] = {}
+        self.min_expected_dice = (
+            0.0 if isinstance(config.segmenter, ClassicalSettings) else (config.segmenter.predict.min_expected_dice)
+        )
 
     @classmethod
     def from_run(cls, run: Run, device: str = "auto") -> Segmenter:
@@ -81,20 +92,25 @@ class Segmenter:
             return cls(config, build(config.segmenter.model), state, rankers, gate)
         network = make_network(config)
         network.load_state_dict(run.load_weights())
-        return cls(config, tiled_network(config, network), state, rankers, gate)
+        segmenter = cls(config, tiled_network(config, network), state, rankers, gate)
+        segmenter.calibrations = read_calibrations(run)
+        return segmenter
 
     def __call__(self, images: Images) -> sitk.Image:
         """Channels of one case → coded mask on the first channel's own grid; 4D sequences frame by frame."""
         return self.segment(images)[0]
 
-    def segment(self, images: Images, tiles: int | None = None) -> tuple[sitk.Image, list[Mapping[str, Regions]]]:
-        """As a call, with the candidates of each frame; at most `tiles` tiles at once."""
+    def segment(
+        self, images: Images, tiles: int | None = None, keep: bool = False
+    ) -> tuple[sitk.Image, list[Segmentation]]:
+        """As a call, with the result of each frame, see `scored`; at most `tiles` tiles at once."""
+        results = [self.scored(channels, keep, tiles) for channels in self.frames(images)]
+        return join_masks([result.mask for result in results], next(iter(images.values()))), results
+
+    def frames(self, images: Images) -> Iterator[Images]:
+        """The channels of each frame of a sequence; of another image, its channels."""
         sequences = {name: frames(image, self.time_axis) for name, image in images.items()}
-        frame_channels = (dict(zip(sequences, frame, strict=True)) for frame in zip(*sequences.values(), strict=True))
-        results = [self.scored(channels, tiles=tiles) for channels in frame_channels]
-        masks, first = [result.mask for result in results], next(iter(images.values()))
-        joined = join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
-        return joined, [result.candidates for result in results]
+        return (dict(zip(sequences, frame, strict=True)) for frame in zip(*sequences.values(), strict=True))
 
     def quality_warnings(self, images: Images) -> list[str]:
         """Warnings of the quality gate on the raw images of a case."""
@@ -108,23 +124,45 @@ class Segmenter:
     def scored(self, images: Images, keep: bool = False, tiles: int | None = None) -> Segmentation:
         """Segment one image: its coded mask, and with `keep` the probability of each label, on the input's grid."""
         reference = next(iter(images.values()))
-        ready = self.prepare(images)
-        planes, regions = self._planes(ready, tiles)
-        grid = next(iter(ready.values()))
-        coded, probabilities = resample_to_input(
-            planes, grid, reference, OutputLabels(self.labels, self.threshold), keep
-        )
+        planes, grid, regions = self.planes(images, tiles)
+        meter = ConfidenceMeter(self.target)
+        planes = meter.watch(planes) if self.trained else planes
+        coded, probabilities = resample_to_input(planes, grid, reference, self.target, keep)
         mask = from_array(coded, reference)
-        grid = grid if regions else None
-        del planes, ready, coded  # large, and post-processing needs memory
-        return Segmentation(postprocess(mask, self.after, self.labels), probabilities, grid, regions)
+        confidence = meter.result() if self.trained else {}
+        candidate_grid = grid if regions else None
+        del planes, grid, coded  # large, and post-processing needs memory
+        return Segmentation(self.postprocess(mask), probabilities, candidate_grid, regions, confidence)
 
-    def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Float32Array], Mapping[str, Regions]]:
-        """Probabilities (K, Y, X) plane by plane along Z, and candidates; all at once only if candidates are ranked."""
+    def postprocess(self, mask: sitk.Image) -> sitk.Image:
+        """Apply the model's post-processing to a coded mask."""
+        return postprocess(mask, self.after, self.labels)
+
+    def planes(
+        self, images: Images, tiles: int | None = None
+    ) -> tuple[Iterator[Float32Array], sitk.Image, Mapping[str, Regions]]:
+        """Probabilities (K, Y, X) plane by plane along Z, the grid that they are on, and candidates.
+
+        All probabilities are held at once only if candidates are ranked, or the method is a classical one.
+        """
+        ready = self.prepare(images)
+        grid = next(iter(ready.values()))
         if isinstance(self.model, TiledNetwork) and not self.select.ranks:
-            return self.model.planes(ready, tiles), {}
+            return self.model.planes(ready, tiles), grid, {}
         probability, regions = self.select(self.model.predict(ready), ready)
-        return (probability[:, z] for z in range(probability.shape[1])), regions
+        return (probability[:, z] for z in range(probability.shape[1])), grid, regions
+
+
+def join_masks(masks: list[sitk.Image], first: sitk.Image) -> sitk.Image:
+    """The masks of the frames of `first` as one sequence; of another image, its mask."""
+    return join_frames(masks, first) if first.GetDimension() == 4 or len(masks) > 1 else masks[0]
+
+
+def read_calibrations(run: Run) -> dict[str, DiceCalibration]:
+    """The calibrations of the expected Dice of a run, by label; none if the run has no such file."""
+    if not run.file(EXPECTED_DICE).is_file():
+        return {}
+    return {name: DiceCalibration.from_state(state) for name, state in run.read_json(EXPECTED_DICE).items()}
 
 
 def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:

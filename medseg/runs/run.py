@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 HASHED = (
-    "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "fingerprint.json",
-    "split.csv", "metrics.json", "card.md", "feature_schema.json", "calibration.json", "stacking.json",
-    "ensemble.skops",
+    "config.yaml", "model.safetensors", "labels.json", "preprocess.json", "candidates.json", "expected_dice.json",
+    "fingerprint.json", "split.csv", "metrics.json", "card.md", "feature_schema.json", "calibration.json",
+    "stacking.json", "ensemble.skops",
 )  # fmt: skip
 # files that determine a run's predictions, besides its settings
 MODEL_FILES = tuple(name for name in HASHED if name not in ("config.yaml", "split.csv", "metrics.json", "card.md"))

@@ -17,6 +17,7 @@ from medseg.typing import ByteArray, Float32Array
 
 BLOCK = 1 << 20  # voxels per block: the block's arrays fit into the CPU cache
 SNAP_TOLERANCE = 1e-6  # voxels; positions closer than this to a voxel centre are rounded to it
+BlockIndex = tuple[int, slice]  # a plane, and rows of it
 MAX_DRIFT = 1e-3  # voxels that an axis may deviate over its whole length
 BORDER = 1.5  # voxels; extrapolate this far beyond the outermost centres, 0 further out
 
@@ -107,27 +108,54 @@ def resample_to_input(
     `planes` are probabilities (K, Y, X) on `grid`, in order along Z. Up to 1.5 voxels beyond the outermost centres the
     nearest voxel is used; further out (a crop) every probability is 0.
     """
-    z, y, x = axis_maps(grid, reference)
-    shape = reference.GetSize()[::-1] if reference.GetDimension() == 3 else (1, *reference.GetSize()[::-1])
-    turn = (z.axis, y.axis, x.axis)
+    shape = grid_shape(reference)
     coded = np.zeros(shape, np.uint8)
     stored = {name: np.zeros(shape, np.float32) for name in target.labels.numbers} if keep else {}
-    across, blocks = x.matrix(grid.GetSize()[0]), _blocks(y, grid.GetSize()[1], len(x.inside))
-    for number, plane in _along(planes, z):
-        for rows, needed, weights in blocks:
-            resampled = (weights @ (across @ plane[row, needed].T).T for row in target.rows)
-            label_probabilities = (
-                map(partial(_store, index=(number, rows), turn=turn), resampled, stored.values()) if keep else resampled
-            )
-            coded.transpose(turn)[number, rows] = target.decide(label_probabilities)
+    for index, turn, resampled in resampled_blocks(planes, grid, reference, target.rows):
+        label_probabilities = map(partial(_store, index=index, turn=turn), resampled, stored.values())
+        coded.transpose(turn)[index] = target.decide(label_probabilities if keep else resampled)
     output_shape = reference.GetSize()[::-1]
     return coded.reshape(output_shape), {
         name: probability.reshape(output_shape) for name, probability in stored.items()
     }
 
 
+def grid_shape(reference: sitk.Image) -> tuple[int, ...]:
+    """(Z, Y, X) of an image; Z = 1 in 2D."""
+    size = reference.GetSize()[::-1]
+    return size if len(size) == 3 else (1, *size)
+
+
+def row_blocks(shape: Sequence[int]) -> list[slice]:
+    """Rows of the blocks, of about `BLOCK` pixels each, of a plane of `shape` (Y, X)."""
+    step = max(1, BLOCK // max(1, shape[-1]))
+    return [slice(first, first + step) for first in range(0, shape[-2], step)]
+
+
+def resampled_blocks(
+    planes: Iterator[Float32Array], grid: sitk.Image, reference: sitk.Image, rows: Sequence[int]
+) -> Iterator[tuple[BlockIndex, tuple[int, int, int], Iterator[Float32Array]]]:
+    """Yield blocks of the grid of `reference`: each row of `planes` (K, Y, X) interpolated, a small array at a time.
+
+    A block belongs at `array.transpose(turn)[index]` of an array (Z, Y, X); its rows must be read before the next one.
+    """
+    z, y, x = axis_maps(grid, reference)
+    turn = (z.axis, y.axis, x.axis)
+    across, blocks = x.matrix(grid.GetSize()[0]), _blocks(y, grid.GetSize()[1], len(x.inside))
+    for number, plane in _along(planes, z):
+        for block, needed, weights in blocks:
+            yield (number, block), turn, _interpolated(plane, rows, needed, (weights, across))
+
+
+def _interpolated(
+    plane: Float32Array, rows: Sequence[int], needed: slice, weights: tuple[Any, Any]
+) -> Iterator[Float32Array]:
+    along, across = weights
+    return ((along @ (across @ plane[row, needed].T).T) for row in rows)
+
+
 def _store(
-    probability: Float32Array, store: Float32Array, index: tuple[int, slice], turn: tuple[int, int, int]
+    probability: Float32Array, store: Float32Array, index: BlockIndex, turn: tuple[int, int, int]
 ) -> Float32Array:
     store.transpose(turn)[index] = probability
     return probability

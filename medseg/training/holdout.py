@@ -18,19 +18,21 @@ from medseg.evaluation.lesion_detection import LesionDetection
 from medseg.evaluation.overlap import compare_masks, summarise
 from medseg.evaluation.pixelwise import PixelwisePrecisionRecall
 from medseg.inference import candidates
-from medseg.inference.segmenter import Segmentation, Segmenter
+from medseg.inference.segmenter import EXPECTED_DICE, Segmentation, Segmenter
 from medseg.io.image import read_image
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
+from medseg.training.expected_dice import ExpectedDice, ranking_line
 from medseg.typing import Images
-from medseg.utils.console import progress, table
+from medseg.utils.console import progress, say, table
 from medseg.utils.files import atomic_write_text, write_json
 
 
 def evaluate_holdout(
     config: Settings, run: Run, segmenter: Segmenter, cases: list[Case], log: CaseLog
 ) -> dict[str, Any] | None:
-    """Segment cases, write their masks, reference masks, evaluation.csv and metrics.json; None without a case.
+    """Segment cases, write their masks, reference masks, evaluation.csv, metrics.json and, of a trained model,
+    expected_dice.json; None without a case.
 
     A case that cannot be segmented fails in `log` and counts as an empty mask: excluding it would flatter. Labels that
     may overlap are also evaluated by their probability at every pixel, at the images' own size (AUPR), and by their
@@ -53,6 +55,9 @@ def evaluate_holdout(
             write_masks(truth.mask, run.file("truth") / f"{case.name}.nii.gz", labels)
             scores.add(case, result, truth)
             bar.advance(1, case.name)
+    scores.expected.write_columns()
+    if calibrations := scores.expected.calibrations():
+        write_json(run.file(EXPECTED_DICE), calibrations)
     for name, rows in {"evaluation": scores.rows, "candidates": scores.candidates}.items():
         if rows:
             atomic_write_text(run.file(f"{name}.csv"), pd.DataFrame(rows).to_csv(index=False))
@@ -82,11 +87,14 @@ class ScoreAccumulator:
         self.candidates: list[dict[str, Any]] = []
         self._detections: list[dict[str, DetectionResult]] = []
         self._pixels, self._lesions = PixelwisePrecisionRecall(), LesionDetection()
+        self.expected = ExpectedDice()
 
     def add(self, case: Case, result: Segmentation, truth: GroundTruth) -> None:
         """Compare a segmentation with the ground truth, for labels annotated in the case."""
         facts = {"case": case.name, "patient": case.patient}
-        self.rows += [facts | score for score in compare_coded(result.mask, truth, self.labels, self.tolerance)]
+        scores = [facts | score for score in compare_coded(result.mask, truth, self.labels, self.tolerance)]
+        self.expected.add(facts, result.confidence, scores)
+        self.rows += scores
         self.candidates += [facts | row for row in candidates.candidate_rows(result.candidates)]
         annotated = {name: regions for name, regions in result.candidates.items() if name in truth.known}
         if result.grid is not None:
@@ -109,6 +117,8 @@ class ScoreAccumulator:
             summary["labels"][name]["aupr"] = area
         for name, detection in self._lesions.summary().items():
             summary["labels"][name]["lesion_detection"] = detection
+        for name, expected in self.expected.summary().items():
+            summary["labels"][name]["expected_dice"] = expected
         for name, ranking in candidates.summaries(self._detections).items():
             summary["labels"][name]["candidates"] = ranking
         return summary
@@ -137,6 +147,8 @@ def _show(summary: dict[str, Any]) -> None:
         ["label", "mean", "95 % CI", "IoU", "HD95 mm", *(["AUPR"] if has_aupr else [])],
         rows,
     )
+    if line := ranking_line(summary):
+        say(line)
 
 
 def interval(score: dict[str, Any]) -> str:
@@ -159,4 +171,6 @@ def results(summary: dict[str, Any] | None) -> list[str]:
         lines.append(
             f"| {name} | {'–' if mean is None else f'{mean:.3f}'} | {interval(score['dice'])} | {score['missed']} |"
         )
+    if line := ranking_line(summary):
+        lines += ["", line]
     return lines

@@ -87,6 +87,11 @@ def test_train_segmenter_learns_lungs(segmenter: Path) -> None:
     metrics = json.loads((segmenter / "metrics.json").read_text())
     assert metrics["labels"]["right_lung"]["dice"]["mean"] > 0.6
     assert metrics["labels"]["left_lung"]["dice"]["mean"] > 0.6
+    assert metrics["labels"]["left_lung"]["expected_dice"]["n"] == metrics["n_cases"]
+    assert set(json.loads((segmenter / "expected_dice.json").read_text())) == {"right_lung", "left_lung"}
+    assert "expected_dice.json" in json.loads((segmenter / "manifest.json").read_text())["sha256"]
+    with (segmenter / "evaluation.csv").open(newline="") as file:
+        assert all(0 < float(row["expected_dice"]) <= 1 for row in csv.DictReader(file))
 
 
 def test_segment_of_4d_sequence_gives_4d_mask(segmenter: Path, breathing: Path, tmp_path: Path) -> None:

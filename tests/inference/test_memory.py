@@ -76,9 +76,9 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def peak_and_estimate(image: Path, out: Path, run: Run) -> tuple[float, float]:
+def peak_and_estimate(image: Path, out: Path, run: Run, *options: str) -> tuple[float, float]:
     """Peak GB of `medseg segment` in a new process, and its estimate before."""
-    words = [sys.executable, "-m", "medseg", "segment", str(image), str(out), "--model", str(run.path)]
+    words = [sys.executable, "-m", "medseg", "segment", str(image), str(out), "--model", str(run.path), *options]
     done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     estimate = re.search(r"memory: about ([\d.]+) GB", done.stderr)
@@ -109,6 +109,26 @@ def test_memory_estimate_matches_peak(tmp_path: Path, overrides: list[str]) -> N
         write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0)), tmp_path / "out", run
     )
     assert peak / 1.5 < estimate < peak * 1.5, (peak, estimate)
+
+
+@pytest.mark.torture
+def test_mean_of_three_models_takes_the_memory_of_one(tmp_path: Path) -> None:
+    run = random_run(tmp_path, "organ.spacing_mm=[4,4,4]", "segmenter.patch_size=[64,64]")
+    image = write_ct(tmp_path / "ct.mha", (256, 256, 160), (1.0, 1.0, 1.0))  # probabilities of 0.21 GB
+    options = ("--average", "--probabilities", "--uncertainty")
+    one, estimate = peak_and_estimate(image, tmp_path / "one", run, *options)
+    assert one / 1.5 < estimate < one * 1.5, (one, estimate)
+    others = [word for _ in range(2) for word in ("--model", str(run.path))]
+    three, _ = peak_and_estimate(image, tmp_path / "three", run, *others, *options)
+    assert three < one + 0.1, (one, three)
+
+
+def test_kept_volumes_are_in_the_estimate(tmp_path: Path) -> None:
+    model = Segmenter.from_run(random_run(tmp_path, "segmenter.patch_size=[32,32]"), "cpu")
+    header = read_image_header(write_ct(tmp_path / "ct.mha", (64, 64, 32), (1.0, 1.0, 1.0)))
+    assert header is not None
+    without, kept = (memory.estimate_memory(model, {"ct": header}, count) for count in (0, 6))
+    assert kept.bytes(1) - without.bytes(1) == 6 * 4 * 64 * 64 * 32
 
 
 @pytest.mark.torture

@@ -29,7 +29,7 @@ def test_synthesize_dataset_is_read_with_a_patient_for_each_map(
     assert [case.patient for case in cases] == ["map_0", "map_1", "map_0"]
     assert cases[0].values == {"csf": (1,), "gm": (2,), "wm": (3,)}
     for case in cases:
-        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(next(iter(case.masks.values())))))
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(case.truth_files()[0])))
         assert set(np.unique(mask)) <= {0, 1, 2, 3}
 
 

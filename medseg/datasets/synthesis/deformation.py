@@ -77,12 +77,13 @@ def _matrix(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def smooth_noise(shape: tuple[int, ...], control: tuple[float, ...], rng: np.random.Generator) -> Float32Array:
-    """Gaussian noise (*shape) of standard deviation about 1, drawn every `control` voxels and interpolated (cubic)."""
+    """Gaussian noise (*shape) of standard deviation 1 in each voxel, drawn every `control` voxels and interpolated."""
     coarse = [max(2, int(np.ceil(n / c)) + 1) for n, c in zip(shape, control, strict=True)]
     noise = rng.standard_normal(coarse).astype(np.float32)
     for axis, (n, m) in enumerate(zip(shape, coarse, strict=True)):
-        at = np.linspace(0, m - 1, n)  # one axis at a time: a product of splines
-        weights = ndimage.map_coordinates(np.eye(m), np.stack(np.meshgrid(at, np.arange(m), indexing="ij")), order=1)
-        weights = ndimage.gaussian_filter1d(weights, n / m / 2, axis=0, mode="nearest").astype(np.float32)  # (n, m)
-        noise = np.moveaxis(np.tensordot(weights, noise, axes=(1, axis)), 0, axis)
+        at, step = np.linspace(0, m - 1, n), (m - 1) / max(n - 1, 1)
+        hat = np.maximum(1 - np.abs(at[:, None] - np.arange(m)), 0)  # (n, m): linear interpolation
+        weights = ndimage.gaussian_filter1d(hat, 0.5 / max(step, 1e-6), axis=0, mode="nearest")  # without kinks
+        weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))  # a weighted sum has the variance of its terms
+        noise = np.moveaxis(np.tensordot(weights.astype(np.float32), noise, axes=(1, axis)), 0, axis)
     return np.asarray(noise, np.float32)

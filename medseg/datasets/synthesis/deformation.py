@@ -85,5 +85,6 @@ def smooth_noise(shape: tuple[int, ...], control: tuple[float, ...], rng: np.ran
         hat = np.maximum(1 - np.abs(at[:, None] - np.arange(m)), 0)  # (n, m): linear interpolation
         weights = ndimage.gaussian_filter1d(hat, 0.5 / max(step, 1e-6), axis=0, mode="nearest")  # without kinks
         weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))  # a weighted sum has the variance of its terms
-        noise = np.moveaxis(np.tensordot(weights.astype(np.float32), noise, axes=(1, axis)), 0, axis)
-    return np.asarray(noise, np.float32)
+        summed = np.tensordot(weights.astype(np.float32), noise, axes=(1, axis))
+        noise = np.moveaxis(summed, 0, axis).astype(np.float32)
+    return noise

@@ -26,8 +26,8 @@ VIEWS = {"head": 0.3, "head_blank_air": 0.2, "brain": 0.25, "brain_csf": 0.15, "
 PLANE_MM = {"head": ((165, 205), (200, 240)), "brain": ((150, 170), (180, 205))}  # width and depth (low, high)
 CLOSING_MM = (2.0, 7.0)  # sulci up to twice as wide belong to the brain
 LOOSE_MM = (2.0, 6.0)
-TEXTURE_MM = 6.0  # fat and muscle share a label; patches of about this size differ in brightness
 MARGIN = 3  # voxels around what is sampled
+TEXTURE = 12.0  # voxels: fat and muscle share a label, and no tissue is homogeneous
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def synthesize(source: LabelMap, labels: LabelTable, rng: np.random.Generator) -
 def paint(structures: ByteArray, contrast: Contrast, rng: np.random.Generator) -> Float32Array:
     """Intensities (Z, Y, X) of a map: each structure's mean, its texture, and slow changes within it."""
     noise = rng.standard_normal(structures.shape).astype(np.float32)
-    slow = smooth_noise(structures.shape, (12.0, 12.0, 12.0), rng)
+    slow = smooth_noise(structures.shape, (TEXTURE, TEXTURE, TEXTURE), rng)
     painted = contrast.means[structures] + contrast.sds[structures] * (noise + slow)
     return np.asarray(np.maximum(painted, 0), np.float32)
 

@@ -112,7 +112,7 @@ def _visible(
     if view == "brain":
         return brain
     if view == "brain_csf":
-        return brain | ((tissues == 1) & _dilated(brain, 12.0, spacing))
+        return np.asarray(brain | ((tissues == 1) & _dilated(brain, 12.0, spacing)))
     return _dilated(brain, float(rng.uniform(*LOOSE_MM)), spacing)
 
 

@@ -37,6 +37,19 @@ def phantom(
     typer.echo(out / "cases.csv")
 
 
+@data_app.command("synthesize", epilog="Example: medseg data synthesize label_maps synthetic --cases 300")
+def synthesize(
+    maps: Annotated[Path, typer.Argument(metavar="MAPS", help="Folder of label maps of whole heads, with labels.csv.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the dataset.")],
+    cases: Annotated[int, typer.Option(help="Number of images, shared among the maps.", min=1)] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the random images.", min=0)] = 1,
+) -> None:
+    """Make images of random contrast and shape from label maps; an interrupted run goes on where it stopped."""
+    from medseg.commands.synthesize_dataset import synthesize_dataset
+
+    typer.echo(synthesize_dataset(maps, out, cases, seed))
+
+
 @data_app.command("prepare", epilog="Example: medseg data prepare isic2017 downloads/isic isic")
 def prepare(
     name: Annotated[

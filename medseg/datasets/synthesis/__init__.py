@@ -1,0 +1,1 @@
+"""Images made from label maps: random contrast, shape, resolution and scanner (Billot et al. 2023)."""

@@ -150,6 +150,9 @@ class AugmentSettings(Group):
     mirror: dict[str, Fraction] = Field(description="Probability of a flip along each axis.")
     transforms: dict[str, dict[str, Any]] = Field(description="Albumentations transforms by name.")
     synthetic_lesions: dict[str, Component] = Field({}, description="Lesions painted into training patches.")
+    artefacts: dict[str, Component | None] = Field(
+        {}, description="What other scanners and cameras show, drawn into training patches, by name, in order."
+    )
 
 
 class NetworkSettings(Group):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -15,7 +16,7 @@ from medseg.config.settings import ClassicalSettings, Settings
 from medseg.inference.candidates import CandidateSelector
 from medseg.inference.candidates import State as RankerState
 from medseg.inference.model_facts import segmentation_settings
-from medseg.inference.preprocessor import Preprocessor, State, apply_steps
+from medseg.inference.preprocessor import Preprocessor, State
 from medseg.inference.quality_gate import QualityGate
 from medseg.io.geometry import from_array
 from medseg.io.image import frames, join_frames
@@ -25,6 +26,7 @@ from medseg.segmentation.candidates import Regions
 from medseg.segmentation.postprocessing import Inside
 from medseg.segmentation.resampling import OutputLabels, resample_to_input
 from medseg.segmentation.sliding_window import TiledNetwork, Tiling
+from medseg.segmentation.within_field import WithinField
 from medseg.typing import Float32Array, Images
 from medseg.utils.devices import autocast, select_device, set_num_threads
 
@@ -117,7 +119,7 @@ class Segmenter:
         mask = from_array(coded, reference)
         grid = grid if regions else None
         del planes, ready, coded  # large, and post-processing needs memory
-        return Segmentation(postprocess(mask, self.after, self.labels), probabilities, grid, regions)
+        return Segmentation(postprocess(mask, self.after, self.labels, reference), probabilities, grid, regions)
 
     def _planes(self, ready: Images, tiles: int | None) -> tuple[Iterator[Float32Array], Mapping[str, Regions]]:
         """Probabilities (K, Y, X) plane by plane along Z, and candidates; all at once only if candidates are ranked."""
@@ -127,15 +129,24 @@ class Segmenter:
         return (probability[:, z] for z in range(probability.shape[1])), regions
 
 
-def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
-    """Apply post-processing to a coded mask; overlapping labels are processed one by one, or in pairs."""
+def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels, image: sitk.Image | None = None) -> sitk.Image:
+    """Apply post-processing to a coded mask; overlapping labels are processed one by one, or in pairs.
+
+    `image`: the raw image on the mask's grid, which the field of view needs.
+    """
     if not rules:
         return coded
     if labels.exclusive:
-        return apply_steps(rules, coded)
+        for rule in rules:
+            coded = rule(coded, image) if isinstance(rule, WithinField) else rule(coded)
+        return coded
     names = {number: name for name, number in labels.numbers.items()}
     masks = labels.split(coded)
     for rule in rules:
+        if isinstance(rule, WithinField):
+            inside = rule(from_array(np.ones(coded.GetSize()[::-1], np.uint8), coded), image)
+            masks = {name: sitk.Mask(mask, inside) for name, mask in masks.items()}
+            continue
         if isinstance(rule, Inside):
             masks[names[rule.inner]] = rule.between(masks[names[rule.inner]], masks[names[rule.outer]])
             continue

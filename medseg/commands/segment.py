@@ -186,9 +186,10 @@ def segment_case(request: SegmentRequest, predictor: Predictor, job: Job) -> Cas
     result = predictor.predict(case, images, tiling)
     files = _write_masks(request.out, work.target, result, predictor, origin)
     rows = {name: [{"case": case.name, **row} for row in getattr(result, name)] for name in TABLES}
-    status, code = ("review", "quality") if warnings else ("ok", "")
+    implausible = predictor.mask_warnings(result)
+    status, code = ("review", "quality" if warnings else "implausible") if warnings or implausible else ("ok", "")
     tables = {name: table for name, table in rows.items() if table}
-    return CaseResult(tables, files, status, code, "; ".join(warnings), str(request.out / work.target))
+    return CaseResult(tables, files, status, code, "; ".join([*warnings, *implausible]), str(request.out / work.target))
 
 
 def _write_masks(

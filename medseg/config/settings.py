@@ -140,6 +140,9 @@ class OrganSettings(Group):
     intensity_rank: dict[str, str | int] | None = Field(
         description="Brightness of each label for classical segmentation: dark, bright, or its rank 1, 2, 3 …"
     )
+    plausibility: dict[str, Component | None] = Field(
+        {}, description="Checks of a finished mask by name; what no patient has goes to review."
+    )
     classical_unsupported_reason: str = Field(description="Why classical segmentation is unsuitable for this organ.")
     phantom: Component | None = Field(None, description="Makes synthetic cases; null: none.")
 

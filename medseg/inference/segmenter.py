@@ -68,6 +68,7 @@ class Segmenter:
         self.select = CandidateSelector(config, self.labels, rankers)
         self.gate = gate or QualityGate(config)
         self.after = [build(step) for step in config.postprocess.values() if step is not None]
+        self.plausibility = [build(check) for check in config.organ.plausibility.values() if check is not None]
         self.threshold = config.segmenter.threshold
         self.model = model
 
@@ -101,6 +102,14 @@ class Segmenter:
     def quality_warnings(self, images: Images) -> list[str]:
         """Warnings of the quality gate on the raw images of a case."""
         return self.gate(images)
+
+    def mask_warnings(self, mask: sitk.Image, labels: Labels) -> list[str]:
+        """What is implausible in a coded mask with `labels`; in a sequence, each check's first finding."""
+        warnings = []
+        for check in self.plausibility:
+            found = (check(frame, labels) for frame in frames(mask, self.time_axis))
+            warnings += next((texts for texts in found if texts), [])
+        return warnings
 
     def probabilities(self, images: Images) -> tuple[Images, Float32Array]:
         """Preprocessed channels, and the model's probabilities (K, Z, Y, X)."""

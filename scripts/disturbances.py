@@ -3,6 +3,8 @@
 A disturbance is (image, mask, rng) → a list of (image, mask), of SimpleITK images; labels of the mask are numbers.
 """
 
+# ruff: noqa: ARG001  # all disturbances have one signature; few are random
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -55,7 +57,7 @@ def circular_field(image: sitk.Image, mask: sitk.Image, rng: np.random.Generator
     return [(_hu(values, image), from_array(labels, mask))]
 
 
-def _around(image: sitk.Image, values: np.ndarray) -> np.ndarray:
+def _around(image: sitk.Image) -> np.ndarray:
     """Everything outside the body, a voxel away from it."""
     body = sitk.GetArrayFromImage(sitk.BinaryDilate(Body()(image), [2, 2, 0])) > 0
     return ~body
@@ -64,7 +66,7 @@ def _around(image: sitk.Image, values: np.ndarray) -> np.ndarray:
 def other_air(image: sitk.Image, mask: sitk.Image, rng: np.random.Generator, hu: float, noise: float) -> list[Pair]:
     """Other air and no couch around the body."""
     values, _ = _arrays(image, mask)
-    around = _around(image, values)
+    around = _around(image)
     values[around] = (hu + rng.normal(0, 1, values.shape) * noise)[around]
     return [(_hu(values, image), mask)]
 
@@ -72,7 +74,7 @@ def other_air(image: sitk.Image, mask: sitk.Image, rng: np.random.Generator, hu:
 def couch(image: sitk.Image, mask: sitk.Image, rng: np.random.Generator) -> list[Pair]:
     """A couch below the body: a shell of 100 HU with foam of −930 HU, the whole width."""
     values, _ = _arrays(image, mask)
-    around = _around(image, values)
+    around = _around(image)
     rows = np.flatnonzero((~around).any((0, 2)))
     y = np.arange(values.shape[1])[None, :, None]
     top = min(rows[-1] + 2, values.shape[1] - 12)
@@ -157,6 +159,36 @@ def crop(image: sitk.Image, mask: sitk.Image, rng: np.random.Generator, inside: 
         cut = round(inside * (line[-1] - line[0]))
         windows.append(slice(int(line[0]) + cut, int(line[-1]) + 1 - cut))
     return [(image[windows[0], windows[1]], mask[windows[0], windows[1]])]
+
+
+def foreign_slices(
+    image: sitk.Image, mask: sitk.Image, rng: np.random.Generator, count: int, field: float
+) -> list[Pair]:
+    """Single slices as public sets have them: 512² pixels without a size, a round field, padding, a couch and noise.
+
+    `field`: side of the field as a multiple of the body's longer side; below 1 the body reaches the edge.
+    """
+    pairs = []
+    for one, labels in single_slices(*couch(image, mask, rng)[0], rng, count):
+        low, size = _body_box(one)
+        middle, side = low + size / 2, field * size.max()
+        step = side / 512 * one.GetSpacing()[0]
+        origin = one.TransformContinuousIndexToPhysicalPoint([float(v) for v in middle - side / 2])
+        grid = ((512, 512), sitk.Transform())
+        place = (origin, (step, step), one.GetDirection())
+        fine = sitk.Resample(sitk.Cast(one, sitk.sitkFloat32), *grid, sitk.sitkLinear, *place, -1000.0)
+        coded = sitk.GetArrayFromImage(sitk.Resample(labels, *grid, sitk.sitkNearestNeighbor, *place, 0))
+        values = sitk.GetArrayFromImage(fine) + rng.normal(0, 20, (512, 512))
+        beyond = _distance(values.shape) > 1
+        values[beyond], coded[beyond] = -2000, 0
+        pairs.append((sitk.GetImageFromArray(np.rint(values).astype(np.int16)), sitk.GetImageFromArray(coded)))
+    return pairs
+
+
+def _body_box(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """First pixel and size, x y, of the body in a slice."""
+    inside = np.argwhere(sitk.GetArrayViewFromImage(Body()(image)) > 0)[:, ::-1]
+    return inside.min(0), inside.max(0) - inside.min(0) + 1
 
 
 # photographs (Y, X, 3) and ultrasound (Y, X), 8 bits
@@ -256,6 +288,8 @@ KINDS: dict[str, dict[str, Disturbance]] = {
         "spacing x .7": partial(lost_spacing, factor=0.7),
         "spacing x 1.4": partial(lost_spacing, factor=1.4),
         "crop": partial(crop, inside=0.05),
+        "foreign slices": partial(foreign_slices, count=10, field=1.1),
+        "foreign slices, tight": partial(foreign_slices, count=10, field=0.95),
     },
     "photo": {
         "none": unchanged,

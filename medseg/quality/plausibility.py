@@ -72,7 +72,9 @@ class Paired:
         if _slices(mask) == 1:
             array = sitk.GetArrayViewFromImage(mask)
             first, second = (float(labels.layer(array, name).mean()) for name in self.labels)
-            return self._missing(first, second, self.area, [f"{100 * size:.3g} % of the image" for size in (first, second)])
+            return self._missing(
+                first, second, self.area, [f"{100 * size:.3g} % of the image" for size in (first, second)]
+            )
         (_, layer_1, first), (_, layer_2, second) = _volumes(mask, labels, self.labels)
         if texts := self._missing(first, second, self.ml, [f"{size:.0f} mL" for size in (first, second)]):
             return texts

@@ -105,7 +105,7 @@ class Segmenter:
 
     def mask_warnings(self, mask: sitk.Image, labels: Labels) -> list[str]:
         """What is implausible in a coded mask with `labels`; in a sequence, each check's first finding."""
-        warnings = []
+        warnings: list[str] = []
         for check in self.plausibility:
             found = (check(frame, labels) for frame in frames(mask, self.time_axis))
             warnings += next((texts for texts in found if texts), [])

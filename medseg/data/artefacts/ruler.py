@@ -27,7 +27,7 @@ class Ruler:
             return image, mask
         ticks = np.zeros(mask.shape, bool)
         turned = np.rot90(ticks, int(rng.integers(4)))  # a view: drawn along its last row
-        height, width = turned.shape
+        height, width = turned.shape[0], turned.shape[1]
         step = max(2, round(rng.uniform(*self.step) * width))
         length = max(2, round(rng.uniform(0.03, 0.08) * height))
         for number, x in enumerate(range(int(rng.integers(step)), width, step)):

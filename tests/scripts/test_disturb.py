@@ -82,11 +82,11 @@ def test_report_counts_a_low_dice_as_missed() -> None:
     rows = pd.DataFrame(
         [
             {"case": "none/a_00", "label": "one", "status": "ok", "dice": 0.9},
-            {"case": "none/a_00", "label": "two", "status": "ok", "dice": 0.07},
+            {"case": "none/a_00", "label": "two", "status": "ok", "dice": 0.08},
             {"case": "none/b_00", "label": "one", "status": "missed", "dice": 0.0},
             {"case": "none/b_00", "label": "two", "status": "empty_both", "dice": None},
             {"case": "crop/a_00", "label": "one", "status": "ok", "dice": 0.5},
         ]
     )
     lines = report(rows, "ct").splitlines()
-    assert lines[2:] == ["| none | 2 | 0.243 | 0.000 | 2 of 3 |", "| crop | 1 | 0.500 | 0.500 | 0 of 1 |"]
+    assert lines[2:] == ["| none | 2 | 0.245 | 0.000 | 2 of 3 |", "| crop | 1 | 0.500 | 0.500 | 0 of 1 |"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medseg.data.artefacts.base import Image, Mask, checked_probability, checked_range
+from medseg.typing import BoolArray
 
 
 class Ruler:
@@ -26,8 +27,8 @@ class Ruler:
         if rng.random() >= self.p or mask.ndim != 2:
             return image, mask
         ticks = np.zeros(mask.shape, bool)
-        turned = np.rot90(ticks, int(rng.integers(4)))  # a view: drawn along its last row
-        height, width = turned.shape[0], turned.shape[1]
+        turned: BoolArray = np.asarray(np.rot90(ticks, int(rng.integers(4))))  # a view: drawn along its last row
+        height, width = turned.shape
         step = max(2, round(rng.uniform(*self.step) * width))
         length = max(2, round(rng.uniform(0.03, 0.08) * height))
         for number, x in enumerate(range(int(rng.integers(step)), width, step)):

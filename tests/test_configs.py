@@ -56,7 +56,8 @@ def test_every_organ_trains_one_batch_with_every_network(organ: str, segmenter: 
 @pytest.mark.parametrize(("organ", "number"), ROUNDS)
 def test_every_augmentation_is_known_to_albumentations(organ: str, number: int) -> None:
     config = composed(organ, number)
-    Augment(config.augment.mirror, config.augment.transforms, [])
+    artefacts = [build(step) for step in config.augment.artefacts.values() if step is not None]
+    Augment(config.augment.mirror, config.augment.transforms, [], [], artefacts)
     for step in config.augment.synthetic_lesions.values():
         if set(step["inside"]) <= set(config.organ.labels):
             build(step)

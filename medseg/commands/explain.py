@@ -117,6 +117,8 @@ CODES: dict[str, str] = {
     "folder, or choose another; the same command then resumes",
     "quality": "the mask was made, but the image failed a quality check|check the image and its mask; "
     "limits are in configs/quality",
+    "implausible": "the mask was made, but no patient has such a structure: it is too large, too small, or one of a "
+    "pair is missing|check the mask; limits are in organ.plausibility",
     "clinical-rule": "a clinical rule reads features that are missing|choose the organ's own features, or "
     "organ.clinical_rule=null",
     "in-training-set": "every model was trained on this image or its patient, so none can segment it out of fold|give "

@@ -20,6 +20,7 @@ from medseg.inference.segmenter import postprocess
 from medseg.io.labels import Labels
 from medseg.runs.run import Run
 from medseg.segmentation.postprocessing import MinimumSize
+from medseg.segmentation.within_field import WithinField
 from medseg.utils.console import progress, say, table
 from medseg.utils.files import atomic_write_text
 
@@ -34,8 +35,9 @@ def tune_postprocessing(runs: list[Run], out: Path) -> list[str]:
     """Try every step of the group `postprocess` on the held-out predictions of `runs`; write the helpful ones as YAML.
 
     A step is selected if no label's mean Dice falls and one rises, on top of the steps selected before. A minimum size
-    is tried by label, as fractions of the label's mean size in the training masks. Returns the selected names. Raises
-    `ConfigError` if a run already has post-processing, or the runs have different labels.
+    is tried by label, as fractions of the label's mean size in the training masks. The field of view is not tried: it
+    needs the raw images, and removes only what cannot be right. Returns the selected names. Raises `ConfigError` if a
+    run already has post-processing, or the runs have different labels.
     """
     settings = [load(run.file("config.yaml")) for run in runs]
     labels = get_labels(settings[0])
@@ -106,6 +108,8 @@ def _rules(labels: Labels, sizes: Sizes) -> Rules:
     rules: Rules = {}
     for file in sorted((config_dir() / "postprocess").glob("*.yaml")):
         for name, rule in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items():
+            if rule["_target_"].endswith(f".{WithinField.__name__}"):
+                continue
             sized = rule["_target_"].endswith(f".{MinimumSize.__name__}")
             for key, variant in (_minima(name, rule, labels, sizes) if sized else {name: rule}).items():
                 if variant not in rules.values():

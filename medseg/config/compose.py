@@ -28,7 +28,7 @@ from medseg.errors import ConfigError, MedsegError
 # facts of an organ that medseg's code reads; all others are read by other groups as ${organ.…}
 READ_BY_CODE = (
     "name", "channels", "colour_channels", "labels", "exclusive_labels", "snomed_codes", "lateral_pairs", "classes",
-    "positive_classes", "target_level", "clinical_rule", "slice_label_from", "phantom",
+    "positive_classes", "target_level", "clinical_rule", "slice_label_from", "phantom", "plausibility",
 )  # fmt: skip
 
 

@@ -143,6 +143,9 @@ class OrganSettings(Group):
     intensity_rank: dict[str, str | int] | None = Field(
         description="Brightness of each label for classical segmentation: dark, bright, or its rank 1, 2, 3 …"
     )
+    plausibility: dict[str, Component | None] = Field(
+        {}, description="Checks of a finished mask by name; what no patient has goes to review."
+    )
     classical_unsupported_reason: str = Field(description="Why classical segmentation is unsuitable for this organ.")
     phantom: Component | None = Field(None, description="Makes synthetic cases; null: none.")
 
@@ -153,6 +156,9 @@ class AugmentSettings(Group):
     mirror: dict[str, Fraction] = Field(description="Probability of a flip along each axis.")
     transforms: dict[str, dict[str, Any]] = Field(description="Albumentations transforms by name.")
     synthetic_lesions: dict[str, Component] = Field({}, description="Lesions painted into training patches.")
+    artefacts: dict[str, Component | None] = Field(
+        {}, description="What other scanners and cameras show, drawn into training patches, by name, in order."
+    )
 
 
 class NetworkSettings(Group):

@@ -14,6 +14,7 @@ OWN = (
     FEATURES,
     *(f"medseg.{package}." for package in ("preprocess", "quality", "segmentation", "diagnosis")),
     "medseg.data.cyst_augmentation.",
+    "medseg.data.artefacts.",
 )
 # allowed only in organ.phantom and logger, never in a model's preprocessing, network or rules
 PHANTOMS = ("medseg.datasets.phantoms.",)

@@ -13,6 +13,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it looks up its v
 import albumentations as A
 import cv2
 
+from medseg.data.artefacts.base import Artefact
 from medseg.errors import ConfigError
 
 cv2.setNumThreads(0)  # its threads would compete with torch's
@@ -26,7 +27,7 @@ class Augment:
 
     `mirror` gives each patient axis its probability of a flip. A flip across x, the lateral axis, swaps the labels of
     each of `lateral_pairs`, so that right stays the patient's right. `paint` are steps (image, mask, rng) → image that
-    run first.
+    run first, then `artefacts`, both before the flips: a couch is below the patient also in a mirrored image.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class Augment:
         transforms: dict[str, dict[str, Any]],
         lateral_pairs: list[tuple[int, int]],
         paint: Sequence[LesionPainter] = (),
+        artefacts: Sequence[Artefact] = (),
     ) -> None:
-        self.mirror, self.pairs, self.paint = mirror, lateral_pairs, paint
+        self.mirror, self.pairs, self.paint, self.artefacts = mirror, lateral_pairs, paint, artefacts
         self.compose = A.Compose([_transform(name, parameters) for name, parameters in transforms.items()])
         self.empty = not transforms
 
@@ -46,6 +48,8 @@ class Augment:
         """A varied copy of image and mask."""
         for step in self.paint:
             image = step(image, mask, rng)
+        for artefact in self.artefacts:
+            image, mask = artefact(image, mask, rng)
         for axis, probability in self.mirror.items():
             if rng.random() < probability and mask.ndim >= -AXES[axis]:
                 image, mask = np.flip(image, AXES[axis]), np.flip(mask, AXES[axis])

@@ -65,7 +65,7 @@ class AveragingEnsemble(ModelEnsemble):
             mean.add(planes, grid)
             del planes, grid  # the next model's images take their memory
         coded, confidence = mean.decide()
-        mask = first.postprocess(from_array(coded, reference))
+        mask = first.postprocess(from_array(coded, reference), reference)
         probabilities = mean.probabilities() if any(self.kept) else {}
         return Segmentation(mask, probabilities, None, {}, confidence), regions_by_model
 

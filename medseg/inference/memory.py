@@ -25,12 +25,13 @@ from medseg.preprocess.resize import Resize
 from medseg.segmentation.planner import PREDICTION_VALUES
 from medseg.segmentation.postprocessing import FillHoles, KeepLargest, MinimumSize
 from medseg.segmentation.sliding_window import TiledNetwork
+from medseg.segmentation.within_field import WithinField
 from medseg.utils.console import say
 
 GB = 1e9
 FREE_FRACTION = 0.9  # of the free memory that may be used: other programs need some, too
 OVERHEAD = 300e6  # bytes: slabs of connected components, blocks of voxels, libraries and allocators
-LOW_MEMORY_STEPS = (KeepLargest, FillHoles, MinimumSize)  # that need only a few bytes per voxel
+LOW_MEMORY_STEPS = (KeepLargest, FillHoles, MinimumSize, WithinField)  # that need only a few bytes per voxel
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,14 @@ class ModelEnsemble:
             return replace(tables, masks=masks, agreement=inter_model_dice(masks, self.labels))
         return replace(tables, masks={"": merge_maps(self._maps(masks))[0]})
 
+    def mask_warnings(self, result: SegmentationResult) -> list[str]:
+        """What is implausible in the masks of a case; of several folders each with its name."""
+        if len(self.folders) > 1:
+            texts = {name: self.models[name].mask_warnings(mask, self.labels) for name, mask in result.masks.items()}
+            return [f"{name}: {text}" for name, warnings in texts.items() for text in warnings]
+        mask = next(iter(result.masks.values()))
+        return [text for model in self.models.values() for text in model.mask_warnings(mask, self.labels)]
+
     def quality_warnings(self, images: Images) -> list[str]:
         """Warnings of the models' quality gates: shared ones once, others with the model's name."""
         warnings = {

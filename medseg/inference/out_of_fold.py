@@ -114,6 +114,10 @@ class OutOfFoldPredictor:
             code="in-training-set",
         )
 
+    def mask_warnings(self, result: SegmentationResult) -> list[str]:
+        """What is implausible in a mask, by the limits of the first model; those of folds are the same."""
+        return next(iter(self.models.values())).mask_warnings(next(iter(result.masks.values())), self.labels)
+
     def quality_warnings(self, images: Images) -> list[str]:
         """Warnings of the first model's quality gate; those of folds are nearly the same."""
         return next(iter(self.models.values())).quality_warnings(images)

@@ -42,5 +42,8 @@ class Predictor(Protocol):
     def predict(self, case: Case, images: Images, tiles: int | None = None) -> SegmentationResult:
         """Segment a case from its channels, with at most `tiles` tiles at once."""
 
+    def mask_warnings(self, result: SegmentationResult) -> list[str]:
+        """What is implausible in the masks of a case."""
+
     def quality_warnings(self, images: Images) -> list[str]:
         """Warnings of the quality gates on the raw channels of a case."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -15,7 +16,7 @@ from medseg.config.settings import ClassicalSettings, Settings
 from medseg.inference.candidates import CandidateSelector
 from medseg.inference.candidates import State as RankerState
 from medseg.inference.model_facts import segmentation_settings
-from medseg.inference.preprocessor import Preprocessor, State, apply_steps
+from medseg.inference.preprocessor import Preprocessor, State
 from medseg.inference.quality_gate import QualityGate
 from medseg.io.geometry import from_array
 from medseg.io.image import frames, join_frames
@@ -26,6 +27,7 @@ from medseg.segmentation.postprocessing import Inside
 from medseg.segmentation.resampling import OutputLabels, resample_to_input
 from medseg.segmentation.sliding_window import TiledNetwork, Tiling
 from medseg.segmentation.uncertainty import Confidence, ConfidenceMeter, DiceCalibration
+from medseg.segmentation.within_field import WithinField
 from medseg.typing import Float32Array, Images
 from medseg.utils.devices import autocast, select_device, set_num_threads
 
@@ -72,6 +74,7 @@ class Segmenter:
         self.gate = gate or QualityGate(config)
         self.after = [build(step) for step in config.postprocess.values() if step is not None]
         self.target = OutputLabels(self.labels, config.segmenter.threshold)
+        self.plausibility = [build(check) for check in config.organ.plausibility.values() if check is not None]
         self.model = model
         self.trained = not isinstance(config.segmenter, ClassicalSettings)
         # calibrations of the expected Dice by label, and the limit of a review; none without training
@@ -116,6 +119,14 @@ class Segmenter:
         """Warnings of the quality gate on the raw images of a case."""
         return self.gate(images)
 
+    def mask_warnings(self, mask: sitk.Image, labels: Labels) -> list[str]:
+        """What is implausible in a coded mask with `labels`; in a sequence, each check's first finding."""
+        warnings: list[str] = []
+        for check in self.plausibility:
+            found = (check(frame, labels) for frame in frames(mask, self.time_axis))
+            warnings += next((texts for texts in found if texts), [])
+        return warnings
+
     def probabilities(self, images: Images) -> tuple[Images, Float32Array]:
         """Preprocessed channels, and the model's probabilities (K, Z, Y, X)."""
         ready = self.prepare(images)
@@ -132,11 +143,11 @@ class Segmenter:
         confidence = meter.result() if self.trained else {}
         candidate_grid = grid if regions else None
         del planes, grid, coded  # large, and post-processing needs memory
-        return Segmentation(self.postprocess(mask), probabilities, candidate_grid, regions, confidence)
+        return Segmentation(self.postprocess(mask, reference), probabilities, candidate_grid, regions, confidence)
 
-    def postprocess(self, mask: sitk.Image) -> sitk.Image:
-        """Apply the model's post-processing to a coded mask."""
-        return postprocess(mask, self.after, self.labels)
+    def postprocess(self, mask: sitk.Image, image: sitk.Image) -> sitk.Image:
+        """Apply the model's post-processing to a coded mask of the raw `image`."""
+        return postprocess(mask, self.after, self.labels, image)
 
     def planes(
         self, images: Images, tiles: int | None = None
@@ -165,15 +176,24 @@ def read_calibrations(run: Run) -> dict[str, DiceCalibration]:
     return {name: DiceCalibration.from_state(state) for name, state in run.read_json(EXPECTED_DICE).items()}
 
 
-def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels) -> sitk.Image:
-    """Apply post-processing to a coded mask; overlapping labels are processed one by one, or in pairs."""
+def postprocess(coded: sitk.Image, rules: list[Any], labels: Labels, image: sitk.Image | None = None) -> sitk.Image:
+    """Apply post-processing to a coded mask; overlapping labels are processed one by one, or in pairs.
+
+    `image`: the raw image on the mask's grid, which the field of view needs.
+    """
     if not rules:
         return coded
     if labels.exclusive:
-        return apply_steps(rules, coded)
+        for rule in rules:
+            coded = rule(coded, image) if isinstance(rule, WithinField) else rule(coded)
+        return coded
     names = {number: name for name, number in labels.numbers.items()}
     masks = labels.split(coded)
     for rule in rules:
+        if isinstance(rule, WithinField):
+            inside = rule(from_array(np.ones(coded.GetSize()[::-1], np.uint8), coded), image)
+            masks = {name: sitk.Mask(mask, inside) for name, mask in masks.items()}
+            continue
         if isinstance(rule, Inside):
             masks[names[rule.inner]] = rule.between(masks[names[rule.inner]], masks[names[rule.outer]])
             continue

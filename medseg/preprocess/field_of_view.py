@@ -14,7 +14,9 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from medseg.errors import ImageError
+from medseg.preprocess.body import body, levels
 from medseg.preprocess.foreground import (
+    blurred,
     enlarge,
     fill_slices,
     hull,
@@ -148,26 +150,25 @@ class Head:
 
 
 class Body:
-    """CT: the body without air, clothes and table. `threshold` in HU lies between air (−1000) and fat (−100)."""
+    """CT: the body without the air, padding and couch around it. `threshold` in HU lies between lung and fat (−100).
 
-    SIDE = 160
+    Lungs and bowel gas are inside, slice by slice, also lungs that a crop or a circular field opens to the edge.
+    """
 
-    def __init__(self, threshold: float = -350.0) -> None:
+    SIDE = 128
+
+    def __init__(self, threshold: float = -500.0) -> None:
         self.threshold = float(threshold)
 
     def __call__(self, image: sitk.Image) -> sitk.Image:
-        """CT in HU, or windowed to 0..1 → mask, lungs and bowel gas filled slice by slice."""
+        """CT in HU, or windowed to 0..1 → mask; the whole image if no body is found."""
         _need_scalar(image, "Body")
         values, steps = thumbnail(image, self.SIDE)
-        windowed = values.min() >= 0 and values.max() <= 1
-        tissue = values > (threshold_otsu(values) if windowed else self.threshold)
-        plane = ndimage.generate_binary_structure(2, 1)
-        disc = ndimage.iterate_structure(plane, 2)
-        disc = disc if values.ndim == 2 else disc[None]
-        # filled first: the wall between lung and air is thin, the table's shell is thin and hollow
-        body = ndimage.binary_opening(fill_slices(tissue), disc)
-        body = fill_slices(largest(body))
-        return enlarge(body if body.any() else ~body, image, steps)
+        constant = values == np.median(_corner_voxels(values))
+        axis = _axial(image)  # holes are filled in axial slices
+        smooth = np.moveaxis(blurred(image, steps), axis, 0)
+        mask = np.moveaxis(body(smooth, np.moveaxis(constant, axis, 0), levels(values, self.threshold)), 0, axis)
+        return enlarge(mask if mask.any() else ~mask, image, steps)
 
 
 class CropToFieldOfView:
@@ -241,6 +242,14 @@ def _photo_thumbnail(image: sitk.Image, side: int) -> tuple[Float32Array, list[i
 def _need_scalar(image: sitk.Image, step: str) -> None:
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ImageError(f"{step} needs one value per pixel, this image has colour", code="image-components")
+
+
+def _axial(image: sitk.Image) -> int:
+    """Array axis (z, y, x) closest to the patient's longitudinal axis; 0 for a 2D image."""
+    if image.GetDimension() < 3:
+        return 0
+    cosines = np.reshape(image.GetDirection(), (3, 3))  # physical x y z by index i j k
+    return 2 - int(np.abs(cosines[2]).argmax())
 
 
 def _corner_blocks(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], size: int) -> list[Float32Array]:

@@ -16,14 +16,28 @@ from medseg.typing import BoolArray
 
 
 class KeepLargest:
-    """Keep each label's largest connected component (face connectivity); the others become background."""
+    """Keep each label's largest connected component (face connectivity); the others become background.
 
-    def __init__(self, labels: list[int] | None = None) -> None:
-        self.labels = labels  # None: every label
+    With `slice_share`, a single slice (a 2D image or a volume of one slice) keeps every component of at least that
+    share of the largest one: a section through an organ may have several parts.
+    """
+
+    def __init__(self, labels: list[int] | None = None, slice_share: float | None = None) -> None:
+        if slice_share is not None and not 0 < slice_share <= 1:
+            raise ValueError(f"slice_share {slice_share}: must be above 0 and at most 1")
+        self.labels, self.slice_share = labels, slice_share  # None: every label
 
     def __call__(self, mask: sitk.Image) -> sitk.Image:
         """Mask → mask."""
-        return _each_label(mask, self.labels, _largest)
+        flat = mask.GetDimension() == 2 or 1 in mask.GetSize()
+        if self.slice_share is None or not flat:
+            return _each_label(mask, self.labels, _largest)
+        share = self.slice_share
+        return _each_label(
+            mask,
+            self.labels,
+            lambda label_mask: select_components(label_mask, lambda sizes, _: sizes >= share * max(sizes)),
+        )
 
 
 class FillHoles:

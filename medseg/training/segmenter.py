@@ -218,6 +218,7 @@ def _loaders(
         config.augment.transforms,
         pairs,
         [build(step) for step in config.augment.synthetic_lesions.values()],
+        [build(step) for step in config.augment.artefacts.values() if step is not None],
     )
     workers = num_loaders(config.compute.num_workers, select_device(config.compute.accelerator))
     context = settings.context_slices

@@ -1,6 +1,7 @@
 """What a run remembers of its training images reaches every command that reads images with it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -136,3 +137,18 @@ def test_quality_gate_with_invalid_statistics_is_model_error(
     result = medseg("segment", odd, tmp_path / "out", "--model", broken)
     assert result.status == ModelError.exit_status
     assert "do not fit together" in result.err
+
+
+def test_segment_of_implausible_mask_needs_review(medseg: Command, segmenter: Path, odd: Path, tmp_path: Path) -> None:
+    strict = tmp_path / "strict"
+    shutil.copytree(segmenter, strict)
+    run = open_run(strict)
+    config = run.file("config.yaml")
+    text = config.read_text()
+    assert "- 6000" in text
+    config.write_text(text.replace("- 6000", "- 201"))  # mL: every lung is too large
+    run.seal(datetime.now(UTC))
+    assert medseg("segment", odd / "good.nii.gz", tmp_path / "out", "--model", strict).status == 0
+    entry = read_log(tmp_path / "out" / "cases.csv").loc["good"]
+    assert (entry["status"], entry["code"]) == ("review", "implausible")
+    assert re.match(r"right_lung has \d+ mL; usual: 200 to 201 mL; left_lung has \d+ mL", entry["message"])

@@ -184,3 +184,19 @@ def test_a_pair_in_one_slice_and_a_single_organ() -> None:
     assert not sitk.GetArrayFromImage(split(blank)).any()
     with pytest.raises(ValueError, match="different"):
         LateralSplit(1, 1)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (2, 8, 8)])
+def test_keep_largest_of_a_single_slice_keeps_large_parts(shape: tuple[int, ...]) -> None:
+    array = np.zeros(shape, np.uint8)
+    array[..., :3, :4] = 1  # twelve pixels
+    array[..., 6, :6] = 1  # a half
+    array[..., 7, 7] = 1  # a twelfth
+    kept = sitk.GetArrayFromImage(KeepLargest(slice_share=0.3)(mask(array)))
+    expected = array.copy()
+    expected[..., 7, 7] = 0
+    if shape[0] == 2:  # a volume: the rule of single slices does not apply
+        expected[..., 6, :] = 0
+    assert np.array_equal(kept, expected)
+    with pytest.raises(ValueError, match="slice_share"):
+        KeepLargest(slice_share=0.0)

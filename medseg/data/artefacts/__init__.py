@@ -1,0 +1,1 @@
+"""What other scanners and cameras show, drawn into training patches: one artefact a file."""

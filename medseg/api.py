@@ -26,6 +26,7 @@ from medseg.evaluation.overlap import compare_masks
 from medseg.evaluation.predictions import to_table
 from medseg.features.tables import Tables
 from medseg.inference.case_classifier import CaseClassifier
+from medseg.inference.encoder import open_encoder
 from medseg.inference.extractor import Extractor
 from medseg.inference.open_classifier import open_classifier
 from medseg.inference.segmenter import Segmenter
@@ -55,7 +56,7 @@ class Model:
         organ = self.settings.organ
         self.task, self.organ, self.channels = self.settings.task, organ.name, tuple(organ.channels)
         self.labels, self.classes = dict(organ.labels), tuple(organ.classes)
-        self._run = run  # a package stays unpacked as long as its run is kept
+        self.run = run  # a package stays unpacked as long as its run is kept
         self._segmenter = Segmenter.from_run(run, device) if self.task == "segmentation" else None
         self._classifier = open_classifier(run, self.settings) if self.task == "diagnosis" else None
 
@@ -133,9 +134,8 @@ def diagnose(
         mask = segment(image, segmenter, spacing=spacing)
     settings = model.settings
     labels = Labels(model.labels, settings.organ.exclusive_labels)
-    extractor = Extractor(settings.features, labels, settings.data.time_axis)
-    if settings.data.encoder is not None:
-        raise ConfigError("this model reads deep features of a U-Net; diagnose it from the command line")
+    encoder = open_encoder(settings, model.run)
+    extractor = Extractor(settings.features, labels, settings.data.time_axis, encoder=encoder)
     if mask is None and extractor.needs_masks:
         raise ConfigError("this model reads features inside masks: give mask=… or segmenter=…")
     ready = _as_image(image, spacing)

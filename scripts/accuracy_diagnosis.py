@@ -22,7 +22,14 @@ from accuracy_page import DIAGNOSIS, PAGE, done, notes, section_of
 from medseg.evaluation.predictions import from_table
 from medseg.evaluation.probabilities import probability_metrics
 
-MODELS = {"stack": "stack", "logistic": "logistic regression", "ensemble": "ensemble", "lstm": "LSTM", "rule": "rule"}
+MODELS = {
+    "stack": "stack",
+    "logistic": "logistic regression",
+    "ensemble": "ensemble",
+    "lstm": "LSTM",
+    "deep": "deep features",
+    "rule": "rule",
+}
 
 
 @dataclass(frozen=True)

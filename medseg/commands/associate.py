@@ -11,7 +11,7 @@ from medseg.data.tables import read_table
 from medseg.errors import DataError
 from medseg.evaluation.association import associate
 from medseg.features.sequences import feature_columns
-from medseg.features.tables import read_tables
+from medseg.features.tables import is_deep, read_tables
 from medseg.reports.diagnosis_plots import plot_forest
 from medseg.utils.console import say, table, warn
 from medseg.utils.files import atomic_write_text, sibling_path
@@ -23,10 +23,13 @@ def associate_files(features: Path, labels: Path, column: str, positive: float, 
     """Write OUT.csv, one row per feature, and OUT.png with the strongest; features of a case's frames are averaged.
 
     The first column of `labels` is the case; an optional column `patient` groups cases: intervals, p and q count
-    patients. Raises `DataError` if `column` is missing or not numeric, or if the tables share no case.
+    patients. Deep features are left out. Raises `DataError` if `column` is missing or not numeric, or if the tables
+    share no case.
     """
     feature_table = read_tables(features).frames
-    names = list(feature_columns(feature_table))
+    names = [name for name in feature_columns(feature_table) if not is_deep(name)]
+    if not names:
+        raise DataError(f"{features}: has no measured feature, only deep ones, which mean nothing one by one")
     means = feature_table.groupby("case")[names].mean()
     grades = _grades(labels, column)
     merged = means.join(grades, how="inner")

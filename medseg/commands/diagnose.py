@@ -111,7 +111,7 @@ def _read_source(request: DiagnoseRequest, config: Settings) -> list[Case] | Tab
 def _key(request: DiagnoseRequest, config: Settings, run: Run) -> str:
     """Digest of all models and settings that a diagnosis depends on."""
     runs = [run, *([request.segmenter] if request.segmenter else [])]
-    if config.data.encoder is not None:
+    if config.data.encoder is not None and not config.data.imagenet_encoder:
         runs.append(Run(run.file(ENCODER)))
     return settings_key(runs, {"given_masks": request.masks is not None, "fail_on_quality": request.fail_on_quality})
 

@@ -85,7 +85,7 @@ def without_paths(settings: Settings) -> Settings:
     content = settings.to_dict()
     content |= {"run_dir": None, "resume": None, "plan": None, "init_from": None, "logger": {"_target_": None}}
     content["data"] |= {"root": None, "masks": None, "cache": "runs/.cache"}
-    if content["data"]["encoder"] is not None:
+    if settings.data.encoder is not None and not settings.data.imagenet_encoder:
         content["data"]["encoder"] = ENCODER
     return validate(content)
 

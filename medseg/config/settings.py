@@ -72,6 +72,9 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+IMAGENET = "efficientnet_lite0"  # the encoder pretrained on ImageNet
+
+
 class DataSettings(Group):
     """The dataset: `cases.csv`, or images/ + masks/, nnU-Net/MSD raw, DICOM series, a bare folder of images."""
 
@@ -84,9 +87,22 @@ class DataSettings(Group):
         description="A label without its own file: ignore (not annotated) or background (annotated, absent)."
     )
     encoder: str | None = Field(
-        description="Diagnosis: a segmentation run whose deepest U-Net features are added to the features."
+        description="Diagnosis: deep features of this network are added to the features: efficientnet_lite0, an "
+        "encoder pretrained on ImageNet, or a segmentation run, whose U-Net's deepest level is taken."
     )
-    encoder_features: Count | None = Field(description="Number of deep features a region; null: all channels.")
+    encoder_px: Annotated[int, Field(ge=32)] = Field(
+        description="efficientnet_lite0: longer side in pixels that images are resized to."
+    )
+    encoder_regions: Annotated[list[Literal["structure", "rim", "image"]], Field(min_length=1)] = Field(
+        description="Regions of a frame that deep features are averaged over: the labelled pixels, a rim around them, "
+        "the whole image."
+    )
+    encoder_features: Count | None = Field(
+        description="Number of deep features a region of a frame; null: all channels."
+    )
+    encoder_step_features: Count | None = Field(
+        description="Number of deep features a step of a profile (slice, sector, quadrant); null: all channels."
+    )
     mask_values: dict[str, int | list[int]] | None = Field(
         description="Pixel values of each label in a mask; null: labels.json, or 1, 2, 3 …"
     )
@@ -109,6 +125,11 @@ class DataSettings(Group):
     cache: str = Field(description="Folder of preprocessed cases.")
     phantom_patients: Annotated[int, Field(ge=2)] = Field(description="Patients of the synthetic dataset.")
     phantom_frames: Count | None = Field(description="Frames a patient; null: 1, or 20 for a diagnosis of frames.")
+
+    @property
+    def imagenet_encoder(self) -> bool:
+        """Whether the encoder is the one that ships, not a run's."""
+        return self.encoder == IMAGENET
 
 
 class OrganSettings(Group):
@@ -367,12 +388,13 @@ class EnsembleSettings(Group):
 class StackingSettings(SequenceLSTMSettings):
     """Logistic regression, an ensemble and an LSTM, stacked."""
 
-    final_model: Literal["logistic", "ensemble", "lstm", "stack"] = Field(
+    final_model: Literal["logistic", "ensemble", "lstm", "deep", "stack"] = Field(
         description="Model whose prediction is the diagnosis; all are evaluated."
     )
     feature_selection: FeatureSelectionSettings = Field(description="Feature selection.")
     logistic: LogisticSettings = Field(description="Logistic regression.")
     ensemble: EnsembleSettings = Field(description="Voting ensemble.")
+    deep: LogisticSettings = Field(description="Logistic regression on the deep features, if there are any.")
 
 
 class TrainerSettings(Group):

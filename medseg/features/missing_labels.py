@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.features.tables import is_deep
 from medseg.typing import BoolArray, FloatArray
 
 MIN_ABSENT_FRACTION = 0.25  # of a class's rows: segmenters miss fewer structures that are present
@@ -34,13 +35,14 @@ def informative_absence(values: FloatArray, names: Sequence[str], classes: npt.N
 
 def known_fraction(measured: FloatArray, filled: FloatArray, names: Sequence[str], labels: Sequence[str]) -> FloatArray:
     """Fraction (R,) of features (R, F) that are defined, `filled` from neighbouring frames or not; features of `labels`
-    count as defined if the label is absent.
+    count as defined if the label is absent. Deep features count only if there are no others.
     """
+    counted = np.array([not is_deep(name) for name in names], bool)
     known = np.isfinite(filled)
     for label, missing in missing_labels(measured, names).items() if labels else ():
         if label in labels:
             known |= missing[:, None] & _of(label, names)
-    return np.asarray(known.mean(axis=1))
+    return np.asarray(known[:, counted if counted.any() else slice(None)].mean(axis=1))
 
 
 def _of(label: str, names: Sequence[str]) -> BoolArray:

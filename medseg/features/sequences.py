@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from medseg.typing import FloatArray
 
 NOT_FEATURES = ("case", "patient", "frame", "time", "label", "signal", "split", "step", "position_mm")
 """Columns that identify or label a row; every other numeric column is a feature."""
+MAX_LISTED = 20  # missing features named in a message
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,19 @@ class Normalisation:
 
 
 def sequences(
-    frames: pd.DataFrame, steps: pd.DataFrame | None = None, levels: int = 32, resample: bool = True
+    frames: pd.DataFrame,
+    steps: pd.DataFrame | None = None,
+    levels: int = 32,
+    resample: bool = True,
+    without: Collection[str] = (),
 ) -> list[FeatureSequence]:
     """Return one `FeatureSequence` per `case` of the frames table, in the table's order of cases.
 
     Slices differ in number between cases and are resampled to `levels`. Sectors and quadrants have a fixed number and
     are not resampled (`resample` false): step k stays the k-th of `levels`. Missing values inside a sequence are
-    interpolated over time; a feature that a case lacks altogether stays NaN until normalisation. Raises `DataError`
-    (table-invalid) for a missing column, a repeated frame or a table without features.
+    interpolated over time; a feature that a case lacks altogether stays NaN until normalisation. `without`: columns of
+    frames that are not read. Raises `DataError` (table-invalid) for a missing column, a repeated frame or a table
+    without features.
     """
     _check(frames, steps)
     names = feature_columns(frames)
@@ -70,7 +76,7 @@ def sequences(
         raise DataError(
             f"the table of frames has no numeric feature column, only {list(frames.columns)}", code="table-invalid"
         )
-    whole = _Frames(frames, names)
+    whole = _Frames(frames, tuple(name for name in names if name not in without))
     profiles = None if steps is None else _Profiles(steps, feature_columns(steps), levels, resample)
     rows = frames.groupby("case", sort=False).indices
     return [whole.sequence(case, np.asarray(rows[case]), profiles) for case in frames["case"].dropna().unique()]
@@ -85,19 +91,32 @@ def feature_columns(table: pd.DataFrame) -> tuple[str, ...]:
 def select(sequence: FeatureSequence, names: Sequence[str], step_names: Sequence[str] = ()) -> FeatureSequence:
     """Select the features that a trained model expects, in its order; the `DataError` lists missing ones."""
     missing = [name for name in names if name not in sequence.names]
-    missing += [name for name in step_names if name not in sequence.step_names]
-    if missing:
-        raise DataError(
-            f"{sequence.case}: the model was trained on features that this table does not have: {', '.join(missing)}; "
-            "extract the features with the same settings as the model's",
-            code="features-missing",
-        )
+    _require_none([*missing, *(name for name in step_names if name not in sequence.step_names)], sequence.case)
     chosen = [sequence.names.index(name) for name in names]
     steps = None
     if step_names and sequence.steps is not None:
         steps = sequence.steps[:, :, [sequence.step_names.index(name) for name in step_names]]
     x, known = sequence.x[:, chosen], sequence.known[:, chosen]
     return replace(sequence, x=x, known=known, names=tuple(names), steps=steps, step_names=tuple(step_names))
+
+
+def _require_none(missing: Sequence[str], where: str) -> None:
+    if missing:
+        listed = ", ".join(missing[:MAX_LISTED]) + (" …" if len(missing) > MAX_LISTED else "")
+        raise DataError(
+            f"{where}: the model was trained on features that this table does not have: {listed}; "
+            "extract the features with the same settings as the model's",
+            code="features-missing",
+        )
+
+
+def frame_values(frames: pd.DataFrame, names: Sequence[str]) -> list[FloatArray]:
+    """Columns `names` of the frames table as measured, (T, F) by case, in the order of `sequences`."""
+    _require_none([name for name in names if name not in frames], "the table of frames")
+    values, order = frames[list(names)].to_numpy(np.float64), frames["frame"].to_numpy(np.float64)
+    rows = {case: np.asarray(index) for case, index in frames.groupby("case", sort=False).indices.items()}
+    cases = frames["case"].dropna().unique()
+    return [values[rows[case][np.argsort(order[rows[case]], kind="stable")]] for case in cases]
 
 
 def add_slopes(sequence: FeatureSequence, how: Literal["central", "backward"] = "central") -> FeatureSequence:

@@ -15,6 +15,7 @@ from medseg.utils.files import atomic_write_text, sibling_path, write_json
 
 KEYS = ["case", "frame", "step"]
 FACTS = ["case", "patient", "frame", "time", "label", "signal", "split"]
+DEEP = "deep."  # how names of deep features begin
 BESIDE = ("_steps.csv", "_units.json", "_retrospective.json")  # suffixes of files that may accompany a frames table
 
 
@@ -32,6 +33,11 @@ class Tables(NamedTuple):
     def meaning(self, feature: str) -> str:
         """Return unit and definition of a feature by its full name; empty if unknown."""
         return self.units.get(feature.rsplit(".", 1)[-1], "")
+
+
+def is_deep(feature: str) -> bool:
+    """Whether a column is a deep feature: a network's, not measured."""
+    return feature.startswith(DEEP)
 
 
 def write_tables(tables: Tables, out: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from medseg.diagnosis.calibration import log_odds
 from medseg.diagnosis.sequence_dataset import Item
 from medseg.features.sequences import FeatureSequence
+from medseg.features.tables import DEEP, is_deep
 from medseg.typing import FloatArray
 
 MIN_EFFECT = 0.01  # log-odds: smaller effects are not listed
@@ -21,22 +22,41 @@ class FeatureRef:
     """An element of a standardised sequence that can be set to the mean of the training cases, which is 0.
 
     kind and index: a column of the frames' features; the mean or the standard deviation over the profile of a column of
-    the profile's features; a profile position in each frame; a frame of the sequence. name: for display.
+    the profile's features; a profile position in each frame; a frame of the sequence; a deep feature that has a model
+    of its own. name: for display.
     """
 
-    kind: Literal["feature", "step_mean", "step_sd", "step", "frame"]
+    kind: Literal["feature", "step_mean", "step_sd", "step", "frame", "deep"]
     name: str
     index: int
 
 
 def table_columns(sequence: FeatureSequence) -> tuple[FeatureRef, ...]:
-    """Columns of a table row of such a sequence: features, then means and standard deviations over the profile."""
+    """Columns of a table row of such a sequence: features, then means and standard deviations over the profile.
+
+    Deep features of the profile are left out: they are for the network that reads the steps.
+    """
     features = [FeatureRef("feature", name, k) for k, name in enumerate(sequence.names)]
     if sequence.steps is None:
         return tuple(features)
-    means = [FeatureRef("step_mean", f"mean of {name}", k) for k, name in enumerate(sequence.step_names)]
-    spreads = [FeatureRef("step_sd", f"sd of {name}", k) for k, name in enumerate(sequence.step_names)]
+    measured = [(k, name) for k, name in enumerate(sequence.step_names) if not is_deep(name)]
+    means = [FeatureRef("step_mean", f"mean of {name}", k) for k, name in measured]
+    spreads = [FeatureRef("step_sd", f"sd of {name}", k) for k, name in measured]
     return (*features, *means, *spreads)
+
+
+def deep_groups(names: Sequence[str]) -> dict[str, list[FeatureRef]]:
+    """Deep features to occlude together: all of a region."""
+    groups: dict[str, list[FeatureRef]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(_group(name), []).append(FeatureRef("deep", name, index))
+    return groups
+
+
+def _group(name: str) -> str:
+    """What a feature is occluded with: its slope, and of a deep one the others of its region."""
+    name = name.removesuffix(".slope")
+    return f"deep features of the {name.removeprefix(DEEP).rpartition('_')[0]}" if is_deep(name) else name
 
 
 def step_refs(item: Item) -> list[FeatureRef]:
@@ -46,11 +66,13 @@ def step_refs(item: Item) -> list[FeatureRef]:
 
 
 def sequence_groups(sequence: FeatureSequence, single_prediction: bool) -> dict[str, list[FeatureRef]]:
-    """Elements to occlude together: a feature with its slope, a step; with `single_prediction` also a frame."""
+    """Elements to occlude together: a feature with its slope, deep features of a region, a step; with
+    `single_prediction` also a frame.
+    """
     features = [ref for ref in table_columns(sequence) if ref.kind == "feature"]
     groups: dict[str, list[FeatureRef]] = {}
     for ref in features:
-        groups.setdefault(ref.name.removesuffix(".slope"), []).append(ref)
+        groups.setdefault(_group(ref.name), []).append(ref)
     groups |= {ref.name: [ref] for ref in step_refs(Item(sequence.x, sequence.steps))}
     if single_prediction and len(sequence.x) > 1:
         frames = [FeatureRef("frame", f"frame {int(number)}", k) for k, number in enumerate(sequence.frames)]

@@ -1,4 +1,4 @@
-"""Deep features: a trained U-Net's encoder output, pooled over frames, slices or profile positions."""
+"""Deep features: an encoder's deepest level, pooled over regions of frames or slices, or over profile positions."""
 
 from __future__ import annotations
 
@@ -7,140 +7,150 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import SimpleITK as sitk
 
-from medseg.config.settings import Settings
+from medseg.config.settings import DataSettings, Settings
 from medseg.data.cases import Case
 from medseg.data.tables import read_table
 from medseg.errors import ConfigError
 from medseg.features.axial import step_regions
+from medseg.features.tables import DEEP
+from medseg.inference.image_encoders import Encode, ImageEncoder, ImageNetEncoder, UNetEncoder
+from medseg.inference.region_pooling import Encoding, projection, structure_and_rim
 from medseg.inference.segmenter import Segmenter
-from medseg.io.image import frames, read_image
 from medseg.runs.run import ENCODER, HASHED, Run, open_run
-from medseg.segmentation.sliding_window import TiledNetwork
-from medseg.segmentation.unet import UNet
-from medseg.typing import Float32Array, Images
+from medseg.typing import FloatArray
 
 MODEL_FILES = ("config.yaml", "model.safetensors", "labels.json", "preprocess.json", "fingerprint.json", "split.csv")
+STRUCTURE, RIM, IMAGE = "structure", "rim", "image"
+REGIONS = {STRUCTURE: "the labelled pixels", RIM: "a rim around the labelled pixels", IMAGE: "the whole image"}
+MASKED = (STRUCTURE, RIM)  # in this order in `structure_and_rim`
+STEP = "step"  # a position of a profile
+DIGITS = 5  # significant digits of a feature; more tell nothing and fill the tables
 
 
 class DeepFeatures:
-    """The deepest features of a segmenter's U-Net as `count` numbers per region.
+    """The mean of each channel of an encoder's deepest level over regions of a frame, and over profile positions.
 
-    The mean of each channel over a region, projected by a fixed random matrix with orthonormal columns, which nearly
-    preserves distances (Johnson and Lindenstrauss 1984) and needs no training. `count` None: all channels.
+    count, step_count: numbers that are kept of each region and of each position, by a fixed random projection; None:
+    all channels.
     """
 
-    def __init__(self, segmenter: Segmenter, count: int | None) -> None:
-        if not isinstance(segmenter.model, TiledNetwork):
-            raise ConfigError(
-                "data.encoder: this run has no network, it is a classical segmentation; use the run of a trained U-Net"
-            )
-        self.segmenter, self.model, self.count = segmenter, segmenter.model, count
-        tiling, network = segmenter.model.tiling, segmenter.model.network
-        assert isinstance(network, UNet)
-        self.width = network.encoder.widths[-1]
-        self.factors = (1,) * (3 - len(tiling.patch)) + (tiling.multiple,) * len(tiling.patch)  # voxels a cell, z y x
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        regions: Sequence[str] = tuple(REGIONS),
+        count: int | None = None,
+        step_count: int | None = 16,
+    ) -> None:
+        self.encoder, self.regions = encoder, tuple(regions)
+        self.projection, self.step_projection = (projection(encoder.width, number) for number in (count, step_count))
 
-    @classmethod
-    def of_run(cls, run: Run, count: int | None, device: str = "auto") -> DeepFeatures:
-        """The encoder of a finished segmentation run."""
-        return cls(Segmenter.from_run(run, device), count)
+    @property
+    def needs_masks(self) -> bool:
+        """Whether a region depends on the mask."""
+        return bool({*self.regions} & {*MASKED})
+
+    def names(self) -> list[str]:
+        """Names of a frame's features, region by region."""
+        return [name for region in self.regions for name in _names(region, self.projection.shape[1])]
+
+    def step_names(self) -> list[str]:
+        """Names of a profile position's features."""
+        return _names(STEP, self.step_projection.shape[1])
 
     def units(self) -> dict[str, str]:
         """Unit and definition, by the last part of each feature's name."""
-        text = "the U-Net's own unit: mean of its deepest features over the region, projected by a fixed random matrix"
-        return {name.partition(".")[2]: text for name in self.names()}
+        texts = REGIONS | {STEP: "a slice or sector, projected to few numbers by a fixed random matrix"}
+        units = {}
+        for name in [*self.names(), *self.step_names()]:
+            last = name.removeprefix(DEEP)
+            text = texts[last.rpartition("_")[0]]
+            units[last] = f"the network's own unit: mean of a deep feature of {self.encoder.network} over {text}"
+        return units
 
-    def names(self) -> list[str]:
-        """Names of the features."""
-        return [f"encoder.pooled_{k:02d}" for k in range(min(self.width, self.count or self.width))]
+    def encode_case(
+        self, case: Case | None, image: sitk.Image, mask: sitk.Image | None, per_slice: bool
+    ) -> EncodedCase:
+        """Encode a case whose first channel is `image`; with `per_slice` each slice of it is a frame.
 
-    def encode_case(self, case: Case, image: sitk.Image, per_slice: bool) -> EncodedCase:
-        """Encode a case whose first channel is `image`; with `per_slice` each slice of it is a frame."""
-        images = self.channels_of(case, image)
-        if per_slice and len(images) > 1:
-            raise ConfigError(f"{case.image}: slices of a sequence over time cannot be encoded; unset data.encoder")
-        return EncodedCase(self, images, per_slice)
-
-    def channels_of(self, case: Case, image: sitk.Image) -> list[Images]:
-        """The channels of each frame: `image` is the first, the others are read."""
-        first, *rest = self.segmenter.channels
-        channels = {first: image, **{name: read_image(case.images[name]) for name in rest if name in case.images}}
-        sequences = {name: frames(channel, self.segmenter.time_axis) for name, channel in channels.items()}
-        return [dict(zip(sequences, frame, strict=True)) for frame in zip(*sequences.values(), strict=True)]
-
-    def pooled(self, images: Images, regions: sitk.Image, count: int) -> list[dict[str, float]]:
-        """Features of regions 1 … `count` (an image on the first channel's grid) from one frame's channels.
-
-        NaN for a region outside the network's grid.
+        mask: of the whole image, read with `per_slice`. case: has the other channels; None: there are none.
         """
-        ready = self.segmenter.prepare(images)
-        resampled = sitk.Resample(regions, next(iter(ready.values())), sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        array = sitk.GetArrayFromImage(resampled)
-        array = array if array.ndim == 3 else array[None]  # (Z, Y, X)
-        encoded = self.model.encode(ready)  # (C, z, y, x)
-        projection, names = _projection(self.width, self.count), self.names()
-        rows = []
-        for number in range(1, count + 1):
-            weight = _coverage(array == number, encoded.shape[1:], self.factors)
-            total = weight.sum()
-            mean = np.tensordot(encoded, weight, 3) / total if total > 0 else np.full(len(encoded), np.nan)
-            rows.append(dict(zip(names, (mean @ projection).tolist(), strict=True)))
-        return rows
+        frames = self.encoder.frames(case, image)
+        if per_slice and len(frames) > 1:
+            source = "image" if case is None else case.image
+            raise ConfigError(f"{source}: slices of a sequence over time cannot be encoded; unset data.encoder")
+        return EncodedCase(self, frames, self._of_slices(frames[0](), image, mask) if per_slice else None)
+
+    def of_frame(self, encoding: Encoding, mask: sitk.Image | None) -> dict[str, float]:
+        """Features of a frame; NaN where a region is empty or there is no mask."""
+        pooled = {IMAGE: encoding.mean()}
+        if self.needs_masks and mask is not None:
+            pooled |= dict(zip(MASKED, encoding.means(structure_and_rim(mask, False), 2)[:, None], strict=True))
+        return self._rows(pooled, 1)[0]
+
+    def of_steps(self, encoding: Encoding, regions: sitk.Image, count: int) -> FloatArray:
+        """Features (count, N) of the profile positions that `regions` numbers from 1."""
+        return _rounded(encoding.means(regions, count) @ self.step_projection)
+
+    def _of_slices(self, encoding: Encoding, image: sitk.Image, mask: sitk.Image | None) -> list[dict[str, float]]:
+        count = sitk.DICOMOrient(image, "LPS").GetDepth()
+        pooled = {IMAGE: encoding.means(step_regions(image), count)}
+        if self.needs_masks and mask is not None:
+            both = encoding.means(structure_and_rim(mask, True), 2 * count)
+            pooled |= {STRUCTURE: both[::2], RIM: both[1::2]}
+        return self._rows(pooled, count)
+
+    def _rows(self, pooled: dict[str, FloatArray], count: int) -> list[dict[str, float]]:
+        """Named features of `count` frames from the means (count, C) of their regions."""
+        absent = np.full((count, self.encoder.width), np.nan)
+        parts = [pooled.get(region, absent) @ self.projection for region in self.regions]
+        names, table = self.names(), _rounded(np.concatenate(parts, axis=1))  # (count, regions·N)
+        return [dict(zip(names, row, strict=True)) for row in table.tolist()]
 
 
 class EncodedCase:
     """Deep features of one case by frame, or by slice of its only frame."""
 
-    def __init__(self, encoder: DeepFeatures, images: list[Images], per_slice: bool) -> None:
-        self.encoder, self.images = encoder, images
-        self.slices: list[dict[str, float]] | None = None
-        if per_slice:
-            image = next(iter(images[0].values()))
-            count = sitk.DICOMOrient(image, "LPS").GetDepth()
-            self.slices = encoder.pooled(images[0], step_regions(image), count)
+    def __init__(self, features: DeepFeatures, frames: list[Encode], slices: list[dict[str, float]] | None) -> None:
+        self.features, self.frames, self.slices = features, frames, slices
+        self._last: tuple[int, Encoding] | None = None
 
     def of_frame(self, index: int, mask: sitk.Image | None) -> dict[str, float]:
-        """Features of a slice; else of a frame over its labelled voxels, or over the whole frame without a mask."""
+        """Features of a frame, or of a slice."""
         if self.slices is not None:
             return self.slices[index]
-        first = next(iter(self.images[index].values()))
-        if mask is None:
-            mask = sitk.Image(first.GetSize(), sitk.sitkUInt8) + 1
-            mask.CopyInformation(first)
-        return self.encoder.pooled(self.images[index], sitk.Cast(mask > 0, sitk.sitkUInt16), 1)[0]
+        return self.features.of_frame(self._encoding(index), mask)
 
-    def of_profile(self, frame: int, regions: sitk.Image, index: pd.Index[int]) -> pd.DataFrame:
+    def of_profile(self, index: int, regions: sitk.Image, rows: pd.Index[int]) -> pd.DataFrame:
         """Features of a frame's profile, one row per position; `regions` numbers the positions from 1."""
-        return pd.DataFrame(self.encoder.pooled(self.images[frame], regions, len(index)), index=index)
+        values = self.features.of_steps(self._encoding(index), regions, len(rows))
+        return pd.DataFrame(values, index=rows, columns=self.features.step_names())
+
+    def _encoding(self, index: int) -> Encoding:
+        """The encoding of a frame, kept for its profile: one at a time, they are large."""
+        if self._last is None or self._last[0] != index:
+            self._last = (index, self.frames[index]())
+        return self._last[1]
 
 
-def _projection(channels: int, count: int | None) -> npt.NDArray[np.float64]:
-    """A fixed random matrix (channels, count) with orthonormal columns."""
-    if count is None or count >= channels:
-        return np.eye(channels)
-    columns, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(channels, count)))
-    return np.asarray(columns)
+def _names(region: str, count: int) -> list[str]:
+    return [f"{DEEP}{region}_{k:03d}" for k in range(count)]
 
 
-def _coverage(inside: npt.NDArray[np.bool_], coarse: Sequence[int], factors: Sequence[int]) -> Float32Array:
-    """Fraction of each coarse cell that is inside, (Z, Y, X) → `coarse`; padding at the ends is outside."""
-    padded = np.zeros([cells * factor for cells, factor in zip(coarse, factors, strict=True)], np.float32)
-    padded[tuple(slice(size) for size in inside.shape)] = inside
-    (z, y, x), (a, b, c) = coarse, factors
-    return np.asarray(padded.reshape(z, a, y, b, x, c).mean(axis=(1, 3, 5)))
+def _rounded(values: FloatArray) -> FloatArray:
+    """Values with `DIGITS` significant digits, so that tables have what the classifier reads."""
+    return np.array([[float(f"{value:.{DIGITS}g}") for value in row] for row in values.tolist()]).reshape(values.shape)
 
 
 def load_encoder(config: Settings, run: Run, held_out: Sequence[str]) -> DeepFeatures | None:
-    """The encoder of `data.encoder`, copied into the classifier's `run`; None if it is not set.
+    """The encoder of `data.encoder`, a run copied into the classifier's `run`; None if it is not set.
 
     Raises `ConfigError` if it was trained on any of the `held_out` patients: the evaluation would be biased.
     """
-    if config.data.encoder is None:
-        return None
+    if config.data.encoder is None or config.data.imagenet_encoder:
+        return open_encoder(config, run)
     source = open_run(Path(config.data.encoder))
     split = read_table(source.file("split.csv"))
     if "sha256" in split:
@@ -160,11 +170,17 @@ def load_encoder(config: Settings, run: Run, held_out: Sequence[str]) -> DeepFea
         if source.file(name).is_file():
             shutil.copyfile(source.file(name), copy.file(name))
     shutil.copyfile(source.file("manifest.json"), copy.file("manifest.json"))
-    return DeepFeatures.of_run(copy, config.data.encoder_features, config.compute.accelerator)
+    return open_encoder(config, run)
 
 
 def open_encoder(config: Settings, run: Run) -> DeepFeatures | None:
-    """The encoder in a finished classifier's run; None if it has none."""
-    if config.data.encoder is None:
+    """The encoder that ships, or the one in a finished classifier's run; None if it has none."""
+    data: DataSettings = config.data
+    if data.encoder is None:
         return None
-    return DeepFeatures.of_run(open_run(run.file(ENCODER)), config.data.encoder_features, config.compute.accelerator)
+    encoder: ImageEncoder
+    if data.imagenet_encoder:
+        encoder = ImageNetEncoder(data.encoder_px, data.time_axis, config.compute.accelerator)
+    else:
+        encoder = UNetEncoder(Segmenter.from_run(open_run(run.file(ENCODER)), config.compute.accelerator))
+    return DeepFeatures(encoder, data.encoder_regions, data.encoder_features, data.encoder_step_features)

@@ -83,13 +83,13 @@ class Extractor:
         self.frame, self.profile, self.sequence = (
             [build(node) for node in group.values()] for group in (features.frame, features.profile, features.sequence)
         )
-        if not (self.frame or self.sequence):
-            raise ConfigError("these features are empty; choose others, e.g. features=breathing")
+        if not (self.frame or self.sequence or encoder):
+            raise ConfigError("these features are empty; choose others, e.g. features=breathing, or set data.encoder")
 
     @property
     def needs_masks(self) -> bool:
         """Whether any feature needs a mask."""
-        return bool(self.frame or self.profile)
+        return bool(self.frame or self.profile or (self.encoder is not None and self.encoder.needs_masks))
 
     def units(self) -> dict[str, str]:
         """Unit and definition of every feature, by the last part of its name."""
@@ -115,23 +115,14 @@ class Extractor:
             mask = mask_of(row, image) if mask_of is not None and self.needs_masks else None
             if mask is not None:
                 context.check_mask(row, mask)
-            frame_images = self._split_frames(image)
-            masks = self._split_frames(mask) if mask is not None else [None] * len(frame_images)
-            classes = self._classes(row, image, len(frame_images))
-            encoded = self.encoder.encode_case(row, image, self.per_slice) if self.encoder is not None else None
-            for index, (frame_image, frame_mask, label) in enumerate(zip(frame_images, masks, classes, strict=True)):
+            new_rows, new_profiles, frame_images = self._of_image(image, mask, row)
+            for label, frame in zip(self._classes(row, image, len(new_rows)), new_rows, strict=True):
                 number = len(frame_rows) if row.frame is None else row.frame
-                scaled = self._scaled(frame_image, frame_mask)
-                frame_rows.append({**_facts(row), "label": label, "frame": number, **self._of_frame(*scaled)})
-                if encoded is not None:
-                    frame_rows[-1] |= encoded.of_frame(index, frame_mask)
-                if self.profile:
-                    table = self._of_profile(*scaled).assign(case=row.id, frame=number)
-                    if encoded is not None:
-                        table = table.join(
-                            encoded.of_profile(index, self._regions(frame_image, frame_mask), table.index)
-                        )
-                    profiles.append(table)
+                frame_rows.append({**_facts(row), "label": label, "frame": number, **frame})
+            numbers = [frame["frame"] for frame in frame_rows[len(frame_rows) - len(new_rows) :]]
+            profiles += [
+                table.assign(case=row.id, frame=number) for table, number in zip(new_profiles, numbers, strict=False)
+            ]
             context.draw(row, image, mask)
             images += frame_images if self.sequence else []
         table = pd.DataFrame(frame_rows)
@@ -140,19 +131,32 @@ class Extractor:
 
     def of_image(self, image: sitk.Image, mask: sitk.Image | None) -> Tables:
         """Features of one image or sequence in memory inside `mask`; None for features of a whole sequence."""
-        rows: list[dict[str, Any]] = []
-        profiles: list[pd.DataFrame] = []
-        frame_images = self._split_frames(image)
-        masks = self._split_frames(mask) if mask is not None else [None] * len(frame_images)
-        for number, (frame_image, frame_mask) in enumerate(zip(frame_images, masks, strict=True)):
-            scaled = self._scaled(frame_image, frame_mask)
-            facts = {"case": "image", "patient": "image", "label": None, "frame": number}
-            rows.append({**facts, **self._of_frame(*scaled)})
-            if self.profile:
-                profiles.append(self._of_profile(*scaled).assign(case="image", frame=number))
-        table = pd.DataFrame(rows)
+        frames, profiles, frame_images = self._of_image(image, mask, None)
+        facts = {"case": "image", "patient": "image", "label": None}
+        table = pd.DataFrame([{**facts, "frame": number, **frame} for number, frame in enumerate(frames)])
+        profiles = [profile.assign(case="image", frame=number) for number, profile in enumerate(profiles)]
         table, retrospective = self._of_sequence(table, frame_images)
         return Tables(table, pd.concat(profiles, ignore_index=True) if profiles else None, {}, retrospective)
+
+    def _of_image(
+        self, image: sitk.Image, mask: sitk.Image | None, case: Case | None
+    ) -> tuple[list[dict[str, float]], list[pd.DataFrame], list[sitk.Image]]:
+        """Features and profile of each frame of an image, and the frames; `case` has further channels."""
+        frame_images = self._split_frames(image)
+        masks = self._split_frames(mask) if mask is not None else [None] * len(frame_images)
+        encoded = None if self.encoder is None else self.encoder.encode_case(case, image, mask, self.per_slice)
+        rows, profiles = [], []
+        for index, (frame_image, frame_mask) in enumerate(zip(frame_images, masks, strict=True)):
+            scaled = self._scaled(frame_image, frame_mask)
+            rows.append(self._of_frame(*scaled))
+            if encoded is not None:
+                rows[-1] |= encoded.of_frame(index, frame_mask)
+            if self.profile:
+                table = self._of_profile(*scaled)
+                if encoded is not None:
+                    table = table.join(encoded.of_profile(index, self._regions(frame_image, frame_mask), table.index))
+                profiles.append(table)
+        return rows, profiles, frame_images
 
     def _split_frames(self, image: sitk.Image) -> list[sitk.Image]:
         """The frames of a sequence, or the axial slices of a volume from the lowest to the highest."""
@@ -219,7 +223,8 @@ def extract_cases(
     Raises `ImageError` (no-usable-case) if all fail.
     """
     if extractor.needs_masks and mask_of is None:
-        raise ConfigError("these features need masks: give masks, or a segmentation model")
+        alone = "; or set data.encoder_regions=[image]" if extractor.encoder is not None else ""
+        raise ConfigError(f"these features need masks: give masks, or a segmentation model{alone}")
     groups: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda case: case.frame or 0):
         groups.setdefault(case.id, []).append(case)

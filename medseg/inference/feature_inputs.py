@@ -53,6 +53,7 @@ class FeatureSchema:
         str, ...
     ] = ()  # labels whose absence is informative: their undefined features are not missing at random
     retrospective: tuple[str, ...] = ()  # names of features that depend on later frames
+    deep: tuple[str, ...] = ()  # deep features of frames that a model of their own reads; they are not in `names`
 
     def prepare(self, tables: Tables) -> list[FeatureSequence]:
         """Normalised sequences with these features; `DataError` names missing features."""
@@ -60,7 +61,8 @@ class FeatureSchema:
 
     def raw(self, tables: Tables) -> list[FeatureSequence]:
         """Sequences with these features, not normalised; NaN if undefined."""
-        all_features = sequences(tables.frames, tables.steps if self.step_names else None, self.levels, self.resample)
+        steps = tables.steps if self.step_names else None
+        all_features = sequences(tables.frames, steps, self.levels, self.resample, without=frozenset(self.deep))
         return [self._sloped(select(sequence, self.names, self.step_names)) for sequence in all_features]
 
     def normalise(self, raw: Sequence[FeatureSequence]) -> list[FeatureSequence]:
@@ -99,7 +101,7 @@ class FeatureSchema:
         moments = content["moments"] and Normalisation(**{k: tuple(v) for k, v in content["moments"].items()})
         tuples = {
             name: tuple(content.get(name, ()))
-            for name in ("classes", "names", "step_names", "telling", "retrospective")
+            for name in ("classes", "names", "step_names", "telling", "retrospective", "deep")
         }
         return cls(**(content | tuples | {"moments": moments}))
 

@@ -6,22 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.special import softmax
 
 from medseg.config.load import load
-from medseg.config.settings import Settings
 from medseg.diagnosis import calibration
 from medseg.diagnosis.calibration import Calibration
 from medseg.diagnosis.clinical_rules import RetinopathyGrade, ScoreThreshold
-from medseg.diagnosis.lstm import SequenceLSTM
-from medseg.diagnosis.sequence_dataset import Item, collate
 from medseg.diagnosis.stacking import Stacking
-from medseg.diagnosis.voting_ensemble import VotingEnsemble
-from medseg.errors import ModelError
 from medseg.evaluation.predictions import Predictions
 from medseg.features.tables import Tables
-from medseg.inference.attribution import FeatureRef, describe_effects, occlude, occlusion_effects, step_refs
+from medseg.inference.attribution import FeatureRef, deep_groups, describe_effects, occlusion_effects, step_refs
 from medseg.inference.case_classifier import CaseClassifier, Json
 from medseg.inference.case_results import case_records, shown_units
 from medseg.inference.feature_inputs import (
@@ -33,9 +27,10 @@ from medseg.inference.feature_inputs import (
     training_moments,
 )
 from medseg.inference.feature_rows import Rows, rows_of
+from medseg.inference.stack_members import DEEP, StackMembers
 from medseg.runs.run import Run
 from medseg.typing import BoolArray, FloatArray
-from medseg.utils.files import atomic_write_bytes, write_json
+from medseg.utils.files import write_json
 
 MEMBERS = ("logistic", "ensemble", "lstm")
 STACK, RULE = "stack", "rule"
@@ -45,48 +40,11 @@ MAX_BATCH = 256  # sequences in one pass of the LSTM
 
 
 @dataclass(frozen=True)
-class StackMembers:
-    """Models fitted to the same training rows, and their `selected` columns."""
-
-    selected: tuple[int, ...]
-    weights: FloatArray  # (K, len(selected) + 1), logistic regression
-    ensemble: VotingEnsemble
-    network: SequenceLSTM
-
-    def predict(self, rows: Rows) -> dict[str, FloatArray]:
-        """Probabilities (R, K) by member."""
-        return {**self.of_table(rows.x), "lstm": self.of_sequences(rows.items)}
-
-    def of_table(self, x: FloatArray) -> dict[str, FloatArray]:
-        """Probabilities (R, K) of the members that read rows (R, F)."""
-        x_selected = x[:, self.selected]
-        with_intercept = np.concatenate([x_selected, np.ones((len(x_selected), 1))], axis=1)
-        return {
-            "logistic": softmax(with_intercept @ self.weights.T, axis=1),
-            "ensemble": self.ensemble.predict(x_selected),
-        }
-
-    @torch.inference_mode()
-    def of_sequences(self, items: Sequence[Item]) -> FloatArray:
-        """Probabilities (R, K) of the LSTM, the rows of all sequences concatenated."""
-        self.network.eval()
-        rows = []
-        for start in range(0, len(items), MAX_BATCH):
-            batch = collate(items[start : start + MAX_BATCH])
-            probabilities = self.network(batch).logits.softmax(dim=2)  # (B, T or 1, K)
-            rows += [
-                sequence[: length if len(sequence) > 1 else 1]
-                for sequence, length in zip(probabilities, batch.lengths, strict=True)
-            ]
-        return np.asarray(torch.cat(rows).double().numpy())  # (R, K)
-
-
-@dataclass(frozen=True)
 class StackedClassifier(CaseClassifier):
     """Members, the stack on top of them, and their calibrations.
 
-    final_model: logistic, ensemble, lstm, stack or rule. The clinical rule is not trained; its scores are calibrated
-    like the others, and all classes get the same probability if it is undefined.
+    final_model: logistic, ensemble, lstm, deep, stack or rule. The clinical rule is not trained; its scores are
+    calibrated like the others, and all classes get the same probability if it is undefined.
     """
 
     schema: FeatureSchema
@@ -103,7 +61,7 @@ class StackedClassifier(CaseClassifier):
         require_diagnosis(run, config)
         schema = FeatureSchema.read(run.read_json("feature_schema.json"))
         state = run.read_json("stacking.json")
-        members = _load_members(run, config, schema, tuple(state["selected"]))
+        members = StackMembers.load(run, config, schema, state)
         calibrations = calibration.from_json(state["calibration"])
         rule = build_rule(config, schema.names, RULES)
         return cls(schema, members, Stacking.from_state(state["stack"]), calibrations, state["final_model"], rule)
@@ -111,7 +69,7 @@ class StackedClassifier(CaseClassifier):
     @property
     def models(self) -> tuple[str, ...]:
         """The members, the stack, and the rule if there is one."""
-        return (*MEMBERS, STACK, *([RULE] if self.rule is not None else []))
+        return (*self.members.names, STACK, *([RULE] if self.rule is not None else []))
 
     def selected_features(self, columns: Sequence[FeatureRef]) -> list[FeatureRef]:
         """The columns of a table that the members read."""
@@ -119,8 +77,7 @@ class StackedClassifier(CaseClassifier):
 
     def rows(self, tables: Tables) -> Rows:
         """The rows of a table for this model; `DataError` names missing features."""
-        raw = self.schema.raw(tables)
-        return rows_of(self.schema.normalise(raw), raw, self.schema)
+        return rows_of(tables, self.schema)
 
     def predict_proba(self, tables: Tables) -> dict[str, FloatArray]:
         """Uncalibrated probabilities (R, K) of the members, the stack, and the rule if there is one."""
@@ -160,14 +117,17 @@ class StackedClassifier(CaseClassifier):
 
     def _undefined(self, rows: Rows) -> BoolArray:
         """Rows (R,) with too few defined features for a diagnosis."""
+        if self.final_model == DEEP:
+            return np.asarray(~np.isfinite(rows.deep).any(axis=1))
         undefined = rows.known < MIN_DEFINED
         if self.final_model == RULE and self.rule is not None:
             undefined = undefined | ~np.isfinite(self.rule.margins(rows.features)).all(axis=1)
         return undefined
 
     def _explain(self, rows: Rows, probabilities: Mapping[str, FloatArray]) -> list[str]:
-        """Largest occlusion effects of each row: the change in log-odds of the predicted class when a feature, or a
-        profile position, is set to the training mean: ``lesion.area_px +0.80, step 3 of 8 +0.40``.
+        """Largest occlusion effects of each row: the change in log-odds of the predicted class when a feature, a
+        profile position, or the deep features of a region are set to the training mean: ``lesion.area_px +0.80, step 3
+        of 8 +0.40``.
         """
         refs = self.selected_features(rows.columns)
         refs += step_refs(rows.items[0]) if self.schema.per == "sequence" else []
@@ -175,7 +135,8 @@ class StackedClassifier(CaseClassifier):
         def without(changed: Sequence[FeatureRef]) -> FloatArray:
             return self._predict_without(rows, probabilities, changed)
 
-        effects = occlusion_effects(probabilities[self.final_model], {ref.name: [ref] for ref in refs}, without)
+        groups = {ref.name: [ref] for ref in refs} | deep_groups(rows.deep_names)
+        effects = occlusion_effects(probabilities[self.final_model], groups, without)
         indices = range(len(rows.facts))
         return [describe_effects({name: e[row] for name, e in effects.items()}, N_TOP_FEATURES) for row in indices]
 
@@ -183,13 +144,8 @@ class StackedClassifier(CaseClassifier):
         self, rows: Rows, probabilities: Mapping[str, FloatArray], refs: Sequence[FeatureRef]
     ) -> FloatArray:
         """Probabilities (R, K) of the final model with some features set to the mean of the training cases."""
-        changed = dict(probabilities)
-        if columns := [rows.columns.index(ref) for ref in refs if ref in rows.columns]:
-            x = rows.x.copy()
-            x[:, columns] = 0
-            changed |= self.members.of_table(x)
-        if self.final_model in ("lstm", STACK):
-            changed["lstm"] = self.members.of_sequences([occlude(item, refs) for item in rows.items])
+        network = self.final_model in ("lstm", STACK)
+        changed = {**probabilities, **self.members.predict_without(rows, refs, network)}
         changed[STACK] = self.stack.predict(changed)
         return changed[self.final_model]
 
@@ -197,27 +153,13 @@ class StackedClassifier(CaseClassifier):
         """Write stacking.json, ensemble.skops and model.safetensors; nothing is pickled."""
         state = {
             "final_model": self.final_model,
-            "selected": list(self.members.selected),
+            **self.members.save(run),
             "stack": self.stack.state(),
             "calibration": {name: c._asdict() for name, c in self.calibrations.items()},
         }
         write_json(run.file("stacking.json"), state)
-        atomic_write_bytes(run.file("ensemble.skops"), self.members.ensemble.dump())
-        weights = {f"lstm.{name}": value for name, value in self.members.network.state_dict().items()}
-        run.save_weights(weights | {"logistic": torch.from_numpy(self.members.weights)})
 
 
 def rule_probabilities(rule: ScoreThreshold | RetinopathyGrade, rows: Rows) -> FloatArray:
     """The rule's probabilities (R, K), before calibration."""
     return np.asarray(softmax(np.nan_to_num(rule.margins(rows.features)), axis=1))
-
-
-def _load_members(run: Run, config: Settings, schema: FeatureSchema, selected: tuple[int, ...]) -> StackMembers:
-    weights = run.load_weights()
-    network = SequenceLSTM(schema.task(), **config.classifier.network.model_dump())
-    network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
-    file = run.file("ensemble.skops")
-    if not file.is_file():
-        raise ModelError(f"{file}: missing; copy the whole run folder")
-    voting = VotingEnsemble.load(file.read_bytes(), str(file))
-    return StackMembers(selected, weights["logistic"].numpy(), voting, network)

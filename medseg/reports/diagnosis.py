@@ -22,6 +22,7 @@ MODEL_NAMES = {
     "lstm": "LSTM",
     "linear": "linear baseline",
     "logistic": "logistic regression",
+    "deep": "deep features",
     "rule": "clinical rule",
 }
 PAGES = 40  # maximum cases with a page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +13,7 @@ import pandas as pd
 from medseg.batch.case_log import CaseLog
 from medseg.config.checks import did_you_mean
 from medseg.config.load import get_labels
-from medseg.config.settings import Settings
+from medseg.config.settings import Settings, StackingSettings
 from medseg.data.cases import Case
 from medseg.data.masks import MaskFolder, ground_truth_masks
 from medseg.data.readers import FEATURES
@@ -20,7 +21,7 @@ from medseg.data.splits import evaluation_split
 from medseg.errors import ConfigError, DataError
 from medseg.features.missing_labels import informative_absence
 from medseg.features.sequences import cohort, feature_columns
-from medseg.features.tables import Tables, read_tables, write_tables
+from medseg.features.tables import Tables, is_deep, read_tables, write_tables
 from medseg.inference.encoder import load_encoder
 from medseg.inference.extractor import ExtractionContext, Extractor, LabelPresence, extract_cases
 from medseg.inference.feature_inputs import FeatureSchema, to_json
@@ -57,7 +58,9 @@ def prepare_features(config: Settings, run: Run, cases: list[Case], synthetic: b
     check_labels(train.frames, held_out.frames, list(config.organ.classes))
     schema = build_feature_schema(config, train)
     write_json(run.file("feature_schema.json"), to_json(schema))
-    write_json(run.file("fingerprint.json"), feature_fingerprint(config, train, synthetic) | stats.summary())
+    write_json(
+        run.file("fingerprint.json"), feature_fingerprint(config, train, schema.names, synthetic) | stats.summary()
+    )
     return FeatureSplits(log, train, held_out, schema, split_name, masks)
 
 
@@ -131,8 +134,13 @@ def check_labels(train: pd.DataFrame, held_out: pd.DataFrame, classes: list[str]
 
 
 def build_feature_schema(config: Settings, train: Tables) -> FeatureSchema:
-    """The schema of a classifier: the features of the training table, and their moments for normalisation by cohort."""
+    """The schema of a classifier: the features of the training table, and their moments for normalisation by cohort.
+
+    A stack has a model of its own for deep features; a sequence classifier reads them with the others.
+    """
     settings, names = config.classifier, feature_columns(train.frames)
+    deep = tuple(filter(is_deep, names)) if isinstance(settings, StackingSettings) else ()
+    names = tuple(name for name in names if name not in frozenset(deep))
     labelled = train.frames.dropna(subset="label")
     slopes: Literal["", "central", "backward"] = ""
     if settings.slopes:
@@ -151,6 +159,7 @@ def build_feature_schema(config: Settings, train: Tables) -> FeatureSchema:
             labelled[list(names)].to_numpy(np.float64), names, labelled["label"].astype(str).to_numpy()
         ),
         retrospective=tuple(name for name in names if name in train.retrospective),
+        deep=deep,
     )
     if settings.normalise == "case":
         return schema
@@ -162,15 +171,15 @@ def _profile_length(train: Tables) -> int:
     return 0 if train.steps is None else int(train.steps["step"].max()) + 1
 
 
-def feature_fingerprint(config: Settings, train: Tables, synthetic: bool) -> dict[str, Any]:
-    """Facts on the training cases, and whether their masks were made out of fold."""
+def feature_fingerprint(config: Settings, train: Tables, names: Sequence[str], synthetic: bool) -> dict[str, Any]:
+    """Facts on the training cases and their features `names`, and whether their masks were made out of fold."""
     return {
         "synthetic": synthetic,
         "cases": int(train.frames["case"].nunique()),
         "patients": int(train.frames["patient"].nunique()) if "patient" in train.frames else None,
         "frames": len(train.frames),
         "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
-        "measures": cohort_statistics(train.frames, feature_columns(train.frames)),
+        "measures": cohort_statistics(train.frames, names),
         "masks": provenance_of(Path(config.data.masks)) if config.data.masks is not None else None,
     }
 

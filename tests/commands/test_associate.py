@@ -34,6 +34,19 @@ def test_associate_of_tables_writes_features_strongest_first_and_a_plot(medseg: 
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_associate_leaves_out_deep_features(medseg: Command, tables: Path) -> None:
+    features, out = tables / "features.csv", tables / "associations.csv"
+    table = pd.read_csv(features).assign(**{"deep.image_000": 1.0 * np.arange(40)})
+    table.to_csv(features, index=False)
+    arguments = [features, tables / "labels.csv", out, "--label", "dr_grade"]
+    assert medseg("associate", *arguments).status == 0
+    assert set(pd.read_csv(out)["feature"]) == {"lesions", "luck"}
+    table.drop(columns=["lesions", "luck"]).to_csv(features, index=False)
+    result = medseg("associate", *arguments)
+    assert result.status == 2
+    assert "no measured feature" in result.err
+
+
 def test_associate_without_column_or_shared_cases_is_an_error(medseg: Command, tables: Path) -> None:
     features, labels, out = tables / "features.csv", tables / "labels.csv", tables / "out.csv"
     result = medseg("associate", features, labels, out, "--label", "grade")

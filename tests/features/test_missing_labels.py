@@ -29,3 +29,10 @@ def test_measures_of_what_is_absent_are_no_gaps_where_that_tells_something() -> 
     assert known_fraction(values, values, NAMES, ("tumour",)).tolist() == [1.0, 1.0, 0.6, 0.0]
     filled = np.array([THERE, THERE, THERE, LOST])  # from the frames around
     assert known_fraction(values, filled, NAMES, ()).tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_known_fraction_counts_deep_features_only_alone() -> None:
+    names = ("deep.rim_000", "lesion.area", "lesion.mean", "deep.image_000.slope")
+    values = np.array([[np.nan, 4.0, 1.0, np.nan], [1.0, 4.0, np.nan, 1.0]])
+    assert known_fraction(values, values, names, ()).tolist() == [1.0, 0.5]
+    assert known_fraction(values[:, [0, 3]], values[:, [0, 3]], ("deep.a_0", "deep.b_0"), ()).tolist() == [0.0, 1.0]

@@ -133,3 +133,15 @@ def test_sectors_stay_what_they_are() -> None:
     sequence, other = seq.sequences(frames, steps, levels=4, resample=False)
     assert sequence.steps[0, :, 0].tolist() == [1, 2, 3, 40]
     np.testing.assert_array_equal(other.steps[0, :, 0], [np.nan, 5, 6, 0])
+
+
+def test_frame_values_are_as_measured_in_the_order_of_sequences() -> None:
+    table = pd.DataFrame({"case": ["b", "a", "b"], "frame": [1, 0, 0], "m": [np.nan, 5.0, 3.0], "n": [1.0, 2.0, 4.0]})
+    cases = [one.case for one in seq.sequences(table, without=("n",))]
+    values = seq.frame_values(table, ["n", "m"])
+    assert cases == ["b", "a"]
+    assert np.array_equal(values[0], [[4, 3], [1, np.nan]], equal_nan=True)
+    assert values[1].tolist() == [[2, 5]]
+    assert seq.sequences(table, without=("n",))[0].names == ("m",)
+    with pytest.raises(DataError, match="does not have: o; extract"):
+        seq.frame_values(table, ["o"])

@@ -1,6 +1,7 @@
 """What is occluded is what is named, and the effect of it is that of a model whose log-odds are known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from medseg.diagnosis.sequence_dataset import Item
 from medseg.features.sequences import FeatureSequence
 from medseg.inference.attribution import (
     FeatureRef,
+    deep_groups,
     describe_effects,
     occlude,
     occlusion_effects,
@@ -34,6 +36,21 @@ def test_table_columns_are_features_then_means_then_spreads() -> None:
     kinds = ["feature"] * 3 + ["step_mean"] * 2 + ["step_sd"] * 2
     assert [(ref.kind, ref.index) for ref in refs] == list(zip(kinds, [0, 1, 2, 0, 1, 0, 1], strict=True))
     assert [ref.name for ref in refs[3:]] == ["mean of area", "mean of mean", "sd of area", "sd of mean"]
+
+
+def test_table_columns_leave_out_deep_features_of_steps() -> None:
+    refs = table_columns(replace(sequence(), step_names=("deep.step_000", "mean")))
+    assert [(ref.kind, ref.index) for ref in refs[3:]] == [("step_mean", 1), ("step_sd", 1)]
+
+
+def test_deep_features_are_occluded_together_by_region() -> None:
+    groups = deep_groups(["deep.rim_000", "deep.rim_001", "deep.image_000"])
+    assert {name: [ref.index for ref in refs] for name, refs in groups.items()} == {
+        "deep features of the rim": [0, 1],
+        "deep features of the image": [2],
+    }
+    joined = sequence_groups(replace(sequence(), names=("deep.rim_000", "b", "deep.rim_000.slope")), False)
+    assert [ref.index for ref in joined["deep features of the rim"]] == [0, 2]
 
 
 def test_occlude_sets_only_what_is_named_to_its_mean() -> None:

@@ -20,7 +20,8 @@ from medseg.features.tables import read_tables
 from medseg.inference.diagnosis_scores import evaluate_predictions
 from medseg.inference.feature_inputs import build_rule
 from medseg.inference.feature_rows import Rows
-from medseg.inference.stacked_classifier import StackedClassifier, StackMembers
+from medseg.inference.stack_members import StackMembers
+from medseg.inference.stacked_classifier import StackedClassifier
 from medseg.runs.run import open_run
 from medseg.training.dataset import read_dataset
 from medseg.training.stacked_classifier import patient_folds

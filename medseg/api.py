@@ -11,6 +11,7 @@ first. Messages go to `logging.getLogger("medseg")`. Research use only: not a me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,7 +27,7 @@ from medseg.evaluation.overlap import compare_masks
 from medseg.evaluation.predictions import to_table
 from medseg.features.tables import Tables
 from medseg.inference.case_classifier import CaseClassifier
-from medseg.inference.encoder import open_encoder
+from medseg.inference.encoder import DeepFeatures, open_encoder
 from medseg.inference.extractor import Extractor
 from medseg.inference.open_classifier import open_classifier
 from medseg.inference.segmenter import Segmenter
@@ -56,7 +57,7 @@ class Model:
         organ = self.settings.organ
         self.task, self.organ, self.channels = self.settings.task, organ.name, tuple(organ.channels)
         self.labels, self.classes = dict(organ.labels), tuple(organ.classes)
-        self.run = run  # a package stays unpacked as long as its run is kept
+        self._run = run  # a package stays unpacked as long as its run is kept
         self._segmenter = Segmenter.from_run(run, device) if self.task == "segmentation" else None
         self._classifier = open_classifier(run, self.settings) if self.task == "diagnosis" else None
 
@@ -73,6 +74,11 @@ class Model:
         if self._classifier is None:
             raise ConfigError(f"this model is for segmentation ({self.organ}); diagnose() takes one for a diagnosis")
         return self._classifier
+
+    @cached_property
+    def encoder(self) -> DeepFeatures | None:
+        """What deep features of a diagnosis are read with; None if it has none."""
+        return open_encoder(self.settings, self._run) if self.task == "diagnosis" else None
 
     def __repr__(self) -> str:
         names = self.classes if self.task == "diagnosis" else tuple(self.labels)
@@ -134,8 +140,7 @@ def diagnose(
         mask = segment(image, segmenter, spacing=spacing)
     settings = model.settings
     labels = Labels(model.labels, settings.organ.exclusive_labels)
-    encoder = open_encoder(settings, model.run)
-    extractor = Extractor(settings.features, labels, settings.data.time_axis, encoder=encoder)
+    extractor = Extractor(settings.features, labels, settings.data.time_axis, encoder=model.encoder)
     if mask is None and extractor.needs_masks:
         raise ConfigError("this model reads features inside masks: give mask=… or segmenter=…")
     ready = _as_image(image, spacing)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # An unattended diagnosis: bash scripts/diagnose_folder.sh IMAGES OUT SEGMENTER_RUN CLASSIFIER_RUN
-# Masks, features, diagnoses and diagnosis.html land in OUT, with a ledger of each step. Cases that fail are left out and named.
+# Masks, features, diagnoses and diagnosis.html land in OUT, with a case log of each step. Cases that fail are left out and named.
 # Exit status: 0 all well, 1 nothing worked, 2 wrong use or model, 3 some cases failed, 130 interrupted.
 set -uo pipefail
 [ $# -eq 4 ] || { echo "usage: $0 IMAGES OUT SEGMENTER_RUN CLASSIFIER_RUN" >&2; exit 2; }

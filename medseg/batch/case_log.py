@@ -21,7 +21,7 @@ class CaseLog:
 
     While it runs, the file may have an earlier run's line of a case above its new one: the later one counts. `close`
     makes the lines unique and writes the same as JSON next to it (cases.csv, cases.json): {"finished", "cases",
-    "counts", "exit_status", "ledger", "entries"}. As a context it is closed at the end, also when interrupted. Without
+    "counts", "exit_status", "case_log", "entries"}. As a context it is closed at the end, also if interrupted. Without
     `file` it is in memory only.
 
     previous: results that may be reused. key: digest of model, settings and version; "": no hashes. fail_fast: after a
@@ -135,7 +135,7 @@ class CaseLog:
             "cases": len(self.entries),
             "counts": self.counts,
             "exit_status": self.exit_status(),
-            "ledger": self.file and str(self.file),
+            "case_log": self.file and str(self.file),
             "entries": [asdict(entry) for entry in self.entries],
         }
 

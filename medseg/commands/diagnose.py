@@ -95,7 +95,7 @@ def diagnose_folder(request: DiagnoseRequest, run: Run) -> CaseLog:
         facts = {
             "model": run.named.resolve().name,
             "synthetic": run.synthetic,
-            "not_diagnosed": [{"case": entry.case, "why": entry.message} for entry in undiagnosed],
+            "not_diagnosed": [{"case": entry.case, "reason": entry.message} for entry in undiagnosed],
         }
         write_json(request.out.with_suffix(".json"), {**facts, **classifier.to_records(tables, predictions)})
     return log

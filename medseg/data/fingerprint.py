@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 TAIL_FRACTION = 0.01  # of the cases, outside either end of a range
 CATEGORICAL_STATS = ("axes", "components")  # these number a category
-IMAGE_STATS = "looks"  # key of the statistics of raw images, for out-of-distribution checks at inference
+IMAGE_STATS = "image_stats"  # key of the statistics of raw images, for out-of-distribution checks at inference
 
 
 def fingerprint(facts: list[Facts], patients: int, labels: Iterable[str], synthetic: bool) -> Facts:

@@ -34,34 +34,34 @@ class ScoreThreshold:
         """Names of the features."""
         return tuple(self.weights)
 
-    def margins(self, measures: pd.DataFrame) -> FloatArray:
+    def margins(self, features: pd.DataFrame) -> FloatArray:
         """Features, one row per case (R rows) → logits (R, K), NaN if a feature is undefined."""
-        total = self._total(measures)
+        total = self._total(features)
         over = total[:, None] - np.asarray(self.limits)  # (R, K − 1)
         return np.concatenate([np.zeros((len(over), 1)), np.cumsum(over, axis=1)], axis=1)
 
-    def review_reasons(self, measures: pd.DataFrame) -> list[str]:
+    def review_reasons(self, features: pd.DataFrame) -> list[str]:
         """Reason for a review of each case; empty without one."""
         low, high = self.doubtful or (np.inf, -np.inf)
         text = f"points: between {low:g} and {high:g}"
-        totals = self._total(measures)
+        totals = self._total(features)
         notes = [f"{total:.2f} {text}" if low <= total <= high else "" for total in totals]
-        return _unless_undefined(notes, np.isnan(totals), measures[list(self.reads)])
+        return _unless_undefined(notes, np.isnan(totals), features[list(self.reads)])
 
-    def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
+    def sheet(self, features: Mapping[str, float]) -> ScoreBreakdown:
         """One case's points by feature, and their sum."""
-        _require(self.reads, measures)
+        _require(self.reads, features)
         rows: ScoreBreakdown = [
-            {"what": name, "value": measures[name], "weight": weight, "points": weight * measures[name]}
+            {"what": name, "value": features[name], "weight": weight, "points": weight * features[name]}
             for name, weight in self.weights.items()
         ]
         total = float(sum(row["points"] for row in rows))
         limits = ", ".join(f"{limit:g}" for limit in self.limits)
         return [*rows, {"what": f"sum (limit {limits})", "value": None, "weight": None, "points": total}]
 
-    def _total(self, measures: pd.DataFrame) -> FloatArray:
-        _require(self.reads, measures)
-        total = sum(measures[name].to_numpy(np.float64) * weight for name, weight in self.weights.items())
+    def _total(self, features: pd.DataFrame) -> FloatArray:
+        _require(self.reads, features)
+        total = sum(features[name].to_numpy(np.float64) * weight for name, weight in self.weights.items())
         return np.asarray(total)
 
 
@@ -91,10 +91,10 @@ class RetinopathyGrade:
         reds = (f"{self.red}.{name}" for name in ("count", "count_large", "fewest_large_in_quadrant"))
         return (*reds, f"{self.bright}.count")
 
-    def grades(self, measures: pd.DataFrame) -> FloatArray:
+    def grades(self, features: pd.DataFrame) -> FloatArray:
         """Features, one row per eye (R rows) → grade (R,), NaN if counts are undefined."""
-        _require(self.reads, measures)
-        red, large, fewest, bright = (measures[name].to_numpy(np.float64) for name in self.reads)
+        _require(self.reads, features)
+        red, large, fewest, bright = (features[name].to_numpy(np.float64) for name in self.reads)
         false_red = self.false_positives_per_image.get(self.red, 0)
         no_exudates = bright <= self.false_positives_per_image.get(self.bright, 0)
         no_lesions = (red <= false_red) & no_exudates
@@ -103,31 +103,31 @@ class RetinopathyGrade:
         sized = np.isfinite(large) | no_lesions  # without a disc sizes are unknown; grade 0 needs none
         return np.where(np.isfinite(red + bright) & sized, grade, np.nan)
 
-    def margins(self, measures: pd.DataFrame) -> FloatArray:
+    def margins(self, features: pd.DataFrame) -> FloatArray:
         """Logits (R, 5), decreasing by one per grade of difference."""
-        return -np.abs(self.grades(measures)[:, None] - np.arange(5.0))
+        return -np.abs(self.grades(features)[:, None] - np.arange(5.0))
 
-    def review_reasons(self, measures: pd.DataFrame) -> list[str]:
+    def review_reasons(self, features: pd.DataFrame) -> list[str]:
         """Notes on each eye: the rule's limits for grades from 1 on, possible macular oedema (ETDRS), or the undefined
         features that prevent a grade.
         """
-        grades, near = self.grades(measures), f"{self.bright}.count_macula"
-        count = measures[near].to_numpy(np.float64) if near in measures else np.zeros(len(measures))
+        grades, near = self.grades(features), f"{self.bright}.count_macula"
+        count = features[near].to_numpy(np.float64) if near in features else np.zeros(len(features))
         macula = (count > 0) & (
-            measures[f"{self.bright}.count"] > self.false_positives_per_image.get(self.bright, 0)
+            features[f"{self.bright}.count"] > self.false_positives_per_image.get(self.bright, 0)
         ).to_numpy()
         notes = [
             "; ".join([self.note, *([self.macula] if edge else [])]) if grade >= 1 else ""
             for grade, edge in zip(grades, macula, strict=True)
         ]
-        return _unless_undefined(notes, np.isnan(grades), measures[list(self.reads)])
+        return _unless_undefined(notes, np.isnan(grades), features[list(self.reads)])
 
-    def sheet(self, measures: Mapping[str, float]) -> ScoreBreakdown:
+    def sheet(self, features: Mapping[str, float]) -> ScoreBreakdown:
         """Lesion counts by label, in total and by quadrant."""
         return [
             {"what": name, "value": value, "weight": None, "points": None}
             for label in (self.red, self.bright)
-            for name, value in measures.items()
+            for name, value in features.items()
             if name.startswith(f"{label}.count")
         ]
 
@@ -149,38 +149,38 @@ def slope_states(volume: FloatArray, times: FloatArray, half_width: float = 0.25
 class VolumeSlope:
     """State of each frame from the slope of a feature: class 1 of two if it rises (inhale), class 0 if it falls.
 
-    measures: names of features that are summed, such as both lungs' volumes; NaN in one makes the sum NaN.
+    features: names of features that are summed, such as both lungs' volumes; NaN in one makes the sum NaN.
     """
 
-    measures: Sequence[str]
+    features: Sequence[str]
     half_width: float = 0.25  # s
 
     @property
     def reads(self) -> tuple[str, ...]:
         """Names of the features."""
-        return tuple(self.measures)
+        return tuple(self.features)
 
     def margins_over_time(self, sequence: pd.DataFrame, times: FloatArray) -> FloatArray:
         """Features of one sequence, one row per frame (T rows), at times (T,) s or frame numbers → logits (T, 2)."""
         _require(self.reads, sequence)
-        volume = sequence[list(self.measures)].sum(axis=1, skipna=False).to_numpy(np.float64)
+        volume = sequence[list(self.features)].sum(axis=1, skipna=False).to_numpy(np.float64)
         slope = slope_states(volume, times, self.half_width)
         scale = np.nanstd(slope) if np.isfinite(slope).any() and np.nanstd(slope) > 0 else 1.0
         return np.stack([np.zeros(len(slope)), slope / scale], axis=1)
 
 
-def _unless_undefined(notes: list[str], undefined: BoolArray, measures: pd.DataFrame) -> list[str]:
+def _unless_undefined(notes: list[str], undefined: BoolArray, features: pd.DataFrame) -> list[str]:
     """Return each row's note; if the rule is undefined there (R,), list the undefined features that it reads."""
-    missing = measures.isna().to_numpy()  # (R, measures)
-    names = [", ".join(measures.columns[row]) for row in missing]
+    missing = features.isna().to_numpy()  # (R, features)
+    names = [", ".join(features.columns[row]) for row in missing]
     return [
         f"the rule says nothing, undefined: {name}" if gap else text
         for text, gap, name in zip(notes, undefined, names, strict=True)
     ]
 
 
-def _require(names: Sequence[str], measures: Mapping[str, Any] | pd.DataFrame) -> None:
-    missing = [name for name in names if name not in measures]
+def _require(names: Sequence[str], features: Mapping[str, Any] | pd.DataFrame) -> None:
+    missing = [name for name in names if name not in features]
     if missing:
         raise DataError(
             f"the clinical rule reads {', '.join(missing)}, which the features lack; use the features of the "

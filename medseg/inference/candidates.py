@@ -157,7 +157,7 @@ def _score(candidate: Candidate) -> float:
 
 
 def _size(candidate: Candidate) -> float:
-    return candidate.measures["area"]
+    return candidate.features["area"]
 
 
 def summaries(cases: Sequence[Mapping[str, DetectionResult]]) -> dict[str, dict[str, Any]]:
@@ -175,7 +175,7 @@ def candidate_rows(regions_by_label: Mapping[str, Regions]) -> list[dict[str, An
             rows.append(
                 facts
                 | {"explanation": top_features(candidate)}
-                | {name: round(v, 4) for name, v in candidate.measures.items()}
+                | {name: round(v, 4) for name, v in candidate.features.items()}
             )
     return rows
 

@@ -57,7 +57,7 @@ def case_records(
                 name: _by_class(predictions.classes, None if undefined else model.probabilities[index])
                 for name, model in predictions.models.items()
             },
-            "measures": [{"name": name, "value": features[name], **moments[name]} for name in listed],
+            "features": [{"name": name, "value": features[name], **moments[name]} for name in listed],
             "rule": None if rule is None else _rule_lines(rule, rows.features.iloc[index]),
         }
         records.append(record)

@@ -36,7 +36,7 @@ def evaluate_predictions(predictions: Predictions, positive: Sequence[str]) -> d
     calibrated = {name: model for name, model in predictions.models.items() if model.sets is not None}
     if calibrated:
         _add_probability_scores(summary, calibrated, _Reference.of(predictions.facts, predictions.classes, positive))
-    return summary | {"use": predictions.final_model}
+    return summary | {"final_model": predictions.final_model}
 
 
 class _Reference(NamedTuple):

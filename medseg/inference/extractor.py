@@ -234,7 +234,7 @@ def extract_cases(
         tables = extractor(job.work, mask_of, context)
         reasons = context.review.reasons.get(job.name, "") if context.review else ""
         overlays = [file for file in [context.overlays.file(job.name)] if file.is_file()] if context.overlays else []
-        rows = {**_to_rows(tables), "doubt": reasons}
+        rows = {**_to_rows(tables), "review_reason": reasons}
         return CaseResult(rows, overlays, *(("review", "review", reasons) if reasons else ("ok",)))
 
     order = list(dict.fromkeys(case.id for case in cases))
@@ -242,7 +242,7 @@ def extract_cases(
     for name, rows in run_serial([_job(groups[n], context) for n in order], extract, log, "extract"):
         tables_by_case.append(_from_rows(rows))
         if context.review:
-            context.review.restore(name, rows["doubt"])
+            context.review.restore(name, rows["review_reason"])
     if not tables_by_case:
         raise ImageError(
             f"no features could be extracted; see {log.file} for the reason of each case", code="no-usable-case"

@@ -92,7 +92,7 @@ class OutOfFoldPredictor:
         return SegmentationResult(
             {"": mask},
             candidates=[row for result in results for row in candidate_rows(result.candidates)],
-            provenance=[{"model": name, "out_of_fold": out_of_fold, "why": reason}],
+            provenance=[{"model": name, "out_of_fold": out_of_fold, "reason": reason}],
             uncertainty=uncertainty,
             doubts=doubts(uncertainty, {name: model.min_expected_dice}),
             maps=self.kept.of([result.probabilities for result in results], self.labels),

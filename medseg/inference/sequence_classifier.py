@@ -75,7 +75,7 @@ class SequenceClassifier(CaseClassifier):
             baseline=LinearBaseline.from_arrays(linear) if linear else None,
             forecast=Forecast.from_arrays(forecast_horizon(config), forecast) if forecast else None,
             rule=build_slope_rule(config, schema),
-            cohort=run.read_json("fingerprint.json").get("measures") or {},
+            cohort=run.read_json("fingerprint.json").get("features") or {},
             calibrations=from_json(run.read_json(CALIBRATION)) if calibrated else {},
         )
 
@@ -127,8 +127,14 @@ class SequenceClassifier(CaseClassifier):
         withheld = predictions.withheld()
         sequences = sequence_records(raw, withheld, explanations, context)
         rows = json.loads(to_table(withheld).to_json(orient="records", double_precision=15))
-        units = shown_units(tables, [record["measures"] for record in sequences])
-        return {"classes": list(self.classes), "use": LSTM, "units": units, "cases": rows, "sequences": sequences}
+        units = shown_units(tables, [record["features"] for record in sequences])
+        return {
+            "classes": list(self.classes),
+            "final_model": LSTM,
+            "units": units,
+            "cases": rows,
+            "sequences": sequences,
+        }
 
     def explain(self, sequence: FeatureSequence, probabilities: AnyArray | None = None) -> str:
         """Largest occlusion effects of a normalised sequence: mean change in log-odds of the predicted classes when a

@@ -41,7 +41,7 @@ def sequence_records(
 
     states: frames of each class; undecided: frames whose prediction set is not one class, None without sets; signal:
     period, breaths, amplitude and irregularity of the predicted signals, and of the true one if known; forecast: error
-    of each kind against the true signal at the horizon; measures: lowest, mean and highest value of each feature over
+    of each kind against the true signal at the horizon; features: lowest, mean and highest value of each feature over
     the frames, with mean and standard deviation of the training cases' means.
     """
     records = []
@@ -59,7 +59,7 @@ def sequence_records(
             "signal": _signals(case_predictions),
             "forecast": _forecast(case_predictions, context),
             "explanation": explanation,
-            "measures": _features(sequence, context.cohort),
+            "features": _features(sequence, context.cohort),
         }
         records.append(record)
     return records

@@ -105,8 +105,8 @@ class StackedClassifier(CaseClassifier):
         records = case_records(predictions.withheld(), rows, selected, training_moments(self.schema), self.rule)
         return {
             "classes": list(self.classes),
-            "use": self.final_model,
-            "units": shown_units(tables, [record["measures"] for record in records]),
+            "final_model": self.final_model,
+            "units": shown_units(tables, [record["features"] for record in records]),
             "cases": records,
         }
 

@@ -100,7 +100,7 @@ def diagnosis_report_section(file: Path, number: int) -> Json:
     cases = len({case["case"] for case in content["cases"]})
     known: Json = {"id": f"run{number}", "name": file.name, "organ": None, "warnings": []}
     known["synthetic"] = bool(content.get("synthetic"))
-    by = MODEL_NAMES.get(content["use"], str(content["use"]))
+    by = MODEL_NAMES.get(content["final_model"], str(content["final_model"]))
     not_diagnosed = content.get("not_diagnosed", [])
     count = f"{cases}, and {len(not_diagnosed)} not diagnosed" if not_diagnosed else str(cases)
     facts = {"Model": content.get("model", ""), "Cases": count, "Diagnosis by": by}
@@ -142,7 +142,7 @@ def _content(file: Path) -> Json:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: is not the JSON of medseg diagnose ({error}); give its OUT.json") from error
-    if not isinstance(content, dict) or "cases" not in content or "use" not in content:
+    if not isinstance(content, dict) or "cases" not in content or "final_model" not in content:
         raise DataError(f"{file}: is not the JSON of medseg diagnose; give its OUT.json")
     return content
 

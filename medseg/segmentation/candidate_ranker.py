@@ -55,7 +55,7 @@ class Ranker:
                 code="one-class",
             )
         plain = [
-            name for name in candidates[0].measures if not name.startswith(EXCLUDED_PREFIXES) and name not in leave_out
+            name for name in candidates[0].features if not name.startswith(EXCLUDED_PREFIXES) and name not in leave_out
         ]
         names = (*plain, *(f"{name}²" for name in CURVED if name in plain))
         raw = _raw(candidates, names)  # (N, F)
@@ -112,7 +112,7 @@ def _penalty_search(y: IntArray, patients: Sequence[str]) -> tuple[list[tuple[In
 
 
 def _raw(candidates: Sequence[Candidate], names: Sequence[str]) -> FloatArray:
-    return np.array([[c.measures[name.removesuffix("²")] for name in names] for c in candidates], np.float64)  # (N, F)
+    return np.array([[c.features[name.removesuffix("²")] for name in names] for c in candidates], np.float64)  # (N, F)
 
 
 def _standard(raw: FloatArray, names: Sequence[str], centre: FloatArray, scale: FloatArray) -> FloatArray:

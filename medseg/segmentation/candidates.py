@@ -24,7 +24,7 @@ class Candidate:
     """A connected region: its number in the map of regions, and its features by name, all dimensionless."""
 
     number: int
-    measures: dict[str, float]
+    features: dict[str, float]
     score: float = 0.0  # the ranker's probability that it is the structure
     reasons: dict[str, float] = field(default_factory=dict)  # each feature's contribution to the log-odds
     kept: bool = False
@@ -94,7 +94,7 @@ def only_kept(probability: Float32Array, regions: Regions) -> Float32Array:
     factor = np.zeros(len(regions.candidates) + 1, np.float32)
     for candidate in regions.candidates:
         if candidate.kept:
-            factor[candidate.number] = 1 if candidate.measures["peak"] > 0.5 else 1 / candidate.measures["peak"]
+            factor[candidate.number] = 1 if candidate.features["peak"] > 0.5 else 1 / candidate.features["peak"]
     return np.asarray(probability * factor[regions.numbers], np.float32)
 
 

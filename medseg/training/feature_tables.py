@@ -179,7 +179,7 @@ def feature_fingerprint(config: Settings, train: Tables, names: Sequence[str], s
         "patients": int(train.frames["patient"].nunique()) if "patient" in train.frames else None,
         "frames": len(train.frames),
         "labels": {str(k): int(v) for k, v in train.frames["label"].value_counts().items()},
-        "measures": cohort_statistics(train.frames, names),
+        "features": cohort_statistics(train.frames, names),
         "masks": provenance_of(Path(config.data.masks)) if config.data.masks is not None else None,
     }
 

@@ -145,7 +145,7 @@ def test_case_log_without_file_writes_nothing(tmp_path: Path, monkeypatch: pytes
         log.add(Entry("a", "failed"))
         log.review({"a": "no"})
     assert log.exit_status() == 1
-    assert log.summary()["ledger"] is None
+    assert log.summary()["case_log"] is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -196,7 +196,7 @@ def test_diagnose_of_other_patients_is_refused_with_exit_status(
     page = out.with_suffix(".html").read_text()
     assert "Not diagnosed" in page
     assert "4, and 1 not diagnosed" in page
-    assert f"<b>lung001</b>: {lost[0]['why'][:9]}" in page
+    assert f"<b>lung001</b>: {lost[0]['reason'][:9]}" in page
     assert medseg("report", out).status == 2  # the table
     assert not (tmp_path / "d_pictures" / "lung001.png").exists()
     assert medseg("diagnose", data / "images" / "lung001", tmp_path / "e.csv", *arguments).status == 1
@@ -312,7 +312,7 @@ def without_masks(breathing: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_training_without_masks_keeps_image_statistics_and_pictures(without_masks: Path) -> None:
-    assert open_run(without_masks).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
+    assert open_run(without_masks).read_json("fingerprint.json")["image_stats"]["ct"]["cases"] == 4 * 8
     held = pd.read_csv(without_masks / "predictions.csv")["case"].unique()
     assert [path.stem for path in (without_masks / "pictures").iterdir()] == list(held)
 

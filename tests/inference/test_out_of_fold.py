@@ -48,7 +48,7 @@ def test_out_of_fold_uses_the_model_that_held_the_case_out(medseg: Command, fold
             name = "another_name" if case == "p0" else case
             if side == "test":
                 assert provenance.loc[name, "model"].endswith(f"fold{fold}")
-    assert provenance.loc["new", "why"] == "not in the model's dataset"
+    assert provenance.loc["new", "reason"] == "not in the model's dataset"
     assert (tmp_path / "out" / "p3.png").is_file()
 
 
@@ -58,7 +58,7 @@ def test_segment_out_of_fold_uses_the_batchs_digest(
     monkeypatch.setattr("medseg.inference.out_of_fold.hash_run_input", lambda path: pytest.fail(f"{path} read again"))
     models = ["--model", folds / "fold0", "--model", folds / "fold1"]
     assert medseg("segment", folds / "images", tmp_path / "out", *models, "--out-of-fold").status == 0
-    assert set(pd.read_csv(tmp_path / "out" / "provenance.csv")["why"]) == {"held out in training"}
+    assert set(pd.read_csv(tmp_path / "out" / "provenance.csv")["reason"]) == {"held out in training"}
 
 
 def test_provenance_of_masks_tells_out_of_fold(medseg: Command, folds: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def segment_provenance(medseg: Command, source: Path, out: Path, *models: Path) 
     words = [word for model in models for word in ("--model", model)]
     medseg("segment", source, out, *words, "--out-of-fold")
     if not (out / "provenance.csv").is_file():
-        return pd.DataFrame(columns=["model", "out_of_fold", "why"])
+        return pd.DataFrame(columns=["model", "out_of_fold", "reason"])
     return pd.read_csv(out / "provenance.csv", keep_default_na=False, dtype=str).set_index("case")
 
 
@@ -154,8 +154,8 @@ def test_out_of_fold_of_new_image_uses_model_that_held_patient_out(
     provenance = segment_provenance(medseg, new, tmp_path / "out", pairs / "fold1", pairs / "fold0")
     for name, patient in {"x0": "A", "x1": "B", "x2": "C", "x3": "D"}.items():
         assert sides(Path(provenance.loc[name, "model"]))[patient] == "test"
-        assert provenance.loc[name, "why"] == "its patient was held out in training"
-    assert provenance.loc["e0", "why"] == "not in the model's dataset"  # of a stated patient, whatever its name
+        assert provenance.loc[name, "reason"] == "its patient was held out in training"
+    assert provenance.loc["e0", "reason"] == "not in the model's dataset"  # of a stated patient, whatever its name
     assert set(provenance["out_of_fold"]) == {"True"}
 
 
@@ -184,7 +184,7 @@ def test_out_of_fold_of_known_image_uses_split_table(medseg: Command, pairs: Pat
     (tmp_path / "in").mkdir()
     shutil.copy(pairs / "images" / f"{table['test'].iloc[0]}.png", tmp_path / "in" / f"{table['train'].iloc[0]}.png")
     provenance = segment_provenance(medseg, tmp_path / "in", tmp_path / "out", pairs / "fold0")
-    assert list(provenance["why"]) == ["held out in training"]
+    assert list(provenance["reason"]) == ["held out in training"]
     stated = dataset(tmp_path / "stated", {"x": sorted(set(sides(pairs / "fold0")))[0]})
     for name, side in sides(pairs / "fold0").items():
         shutil.copy(pairs / "images" / f"{table['test'].iloc[0]}.png", stated / "images" / "x.png")
@@ -199,10 +199,10 @@ def test_out_of_fold_of_unknown_image_with_package_is_unsure(medseg: Command, pa
     held = pd.read_csv(pairs / "fold0" / "split.csv").set_index("split").loc["test", "image"].iloc[0]
     shutil.copy(held, tmp_path / "in/images/held.png")
     provenance = segment_provenance(medseg, new, tmp_path / "out", packed)
-    assert (provenance.loc["held", "out_of_fold"], provenance.loc["held", "why"]) == ("True", "held out in training")
+    assert (provenance.loc["held", "out_of_fold"], provenance.loc["held", "reason"]) == ("True", "held out in training")
     for name in ("x0", "x1"):
         assert provenance.loc[name, "out_of_fold"] == ""
-        assert "has no patients" in provenance.loc[name, "why"]
+        assert "has no patients" in provenance.loc[name, "reason"]
     assert provenance_of(tmp_path / "out")["out_of_fold"] is None
     whole = segment_provenance(medseg, new, tmp_path / "both", packed, pairs / "fold1")
     assert Path(whole.loc["x1", "model"]).name == "fold1"  # it can tell

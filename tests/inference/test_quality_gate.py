@@ -40,7 +40,7 @@ def read_log(file: Path) -> pd.DataFrame:
 def test_segment_of_unusual_image_needs_review_or_fails(
     medseg: Command, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
-    stats = open_run(segmenter).read_json("fingerprint.json")["looks"]["ct"]
+    stats = open_run(segmenter).read_json("fingerprint.json")["image_stats"]["ct"]
     assert stats["cases"] == 4
     assert medseg("segment", odd, tmp_path / "out", "--model", segmenter).status == 0
     log = read_log(tmp_path / "out" / "cases.csv")
@@ -62,7 +62,7 @@ def test_quality_warnings_of_several_models_name_the_model(
     shutil.copytree(segmenter, other_run)
     run = open_run(other_run)
     content = run.read_json("fingerprint.json")
-    content["looks"]["ct"]["ranges"]["spacing_coarsest"] = [0.5, 0.6]
+    content["image_stats"]["ct"]["ranges"]["spacing_coarsest"] = [0.5, 0.6]
     run.file("fingerprint.json").write_text(json.dumps(content))
     run.seal(datetime.now(UTC))
     models = ["--model", segmenter, "--model", other_run]
@@ -75,7 +75,7 @@ def test_quality_warnings_of_several_models_name_the_model(
 def test_diagnose_checks_both_models_image_statistics(
     medseg: Command, classifier_run: Path, segmenter: Path, odd: Path, tmp_path: Path
 ) -> None:
-    assert open_run(classifier_run).read_json("fingerprint.json")["looks"]["ct"]["cases"] == 4 * 8
+    assert open_run(classifier_run).read_json("fingerprint.json")["image_stats"]["ct"]["cases"] == 4 * 8
     arguments = [odd, tmp_path / "out.csv", "--model", classifier_run, "--segmenter", segmenter]
     assert medseg("diagnose", *arguments).status == 0
     log = read_log(tmp_path / "out_cases.csv")
@@ -96,7 +96,7 @@ def test_quality_gate_without_statistics_warns_once(
     shutil.copytree(segmenter, old)
     run = open_run(old)
     content = run.read_json("fingerprint.json")
-    del content["looks"]
+    del content["image_stats"]
     run.file("fingerprint.json").write_text(json.dumps(content))
     run.seal(datetime.now(UTC))
     result = medseg("segment", odd, tmp_path / "out", "--model", old)
@@ -129,7 +129,7 @@ def test_quality_gate_with_invalid_statistics_is_model_error(
     broken = tmp_path / "broken"
     shutil.copytree(segmenter, broken)
     run = open_run(broken)
-    run.file("fingerprint.json").write_text(json.dumps({"synthetic": True, "looks": stats}))
+    run.file("fingerprint.json").write_text(json.dumps({"synthetic": True, "image_stats": stats}))
     run.seal(datetime.now(UTC))
     if not stats:
         assert QualityGate.of_run(run, compose(["organ=lung"])).stats == {}

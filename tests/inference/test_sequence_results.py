@@ -102,7 +102,7 @@ def test_sequence_records_of_known_sequence_have_its_values() -> None:
     assert errors["lstm"] == pytest.approx(0, abs=1e-9)
     assert errors["linear"] == pytest.approx(1, abs=0.02)
     assert errors["hold"] == pytest.approx(2 * np.sin(np.pi / 8), rel=0.03)  # √2·√(1 − cos of an eighth of a period)
-    volume, density = sheet["measures"]
+    volume, density = sheet["features"]
     assert volume["low"] == pytest.approx(2750)
     assert volume["high"] == pytest.approx(3250)
     assert (volume["mean"], volume["sd"]) == (2900, 120)

@@ -150,7 +150,7 @@ def test_deep_features_alone_train_and_report(
     assert medseg("diagnose", textured / "images", out, "--model", alone).status == 0  # no mask is asked for
     diagnoses = pd.read_csv(out)
     assert diagnoses["predicted"].notna().all()
-    assert json.loads(out.with_suffix(".json").read_text())["cases"][0]["measures"] == []
+    assert json.loads(out.with_suffix(".json").read_text())["cases"][0]["features"] == []
     for source in (out.with_suffix(".json"), alone):
         assert medseg("report", source, "--out", tmp_path / "r.html").status == 0
     assert package.diagnose(textured / "images" / "c01.png", package.load_model(alone))["predicted"].notna().all()

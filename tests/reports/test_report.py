@@ -264,13 +264,13 @@ def sequences_json(folder: Path) -> dict[str, Any]:
             {"case": case, "frames": 12, "states": {"exhale": 0, "inhale": 12}, "probability": 0.665 - number / 10}
             | {"accuracy": {"lstm": 0.583}, "signal": {"lstm": {**described, "irregularity": None}}}
             | {"forecast": {"ahead_s": 0.5, "read": "as it came", "nrmse": {"lstm": 0.317, "linear": 0.295}}}
-            | {"explanation": "part.volume_ml +1.31", "measures": [measure]}
+            | {"explanation": "part.volume_ml +1.31", "features": [measure]}
         )
     content = {
         "model": "breathing",
         "synthetic": True,
         "classes": CLASSES,
-        "use": "lstm",
+        "final_model": "lstm",
         "cases": cases,
         "sequences": sheets,
     }
@@ -295,7 +295,7 @@ def test_write_report_sequence_values_equal_the_json(tmp_path: Path) -> None:
         for name, found in sheet["signal"].items():
             expected |= {f"{case}.{name}.{key}": value for key, value in found.items()}
             expected[f"{case}.{name}.breaths"] = str(int(found["breaths"]))
-        for row in sheet["measures"]:
+        for row in sheet["features"]:
             expected |= {f"{case}.{row['name']}.{key}": row[key] for key in ("low", "value", "high", "mean", "sd")}
         for row in content["cases"]:
             if row["case"] == case:

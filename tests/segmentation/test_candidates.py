@@ -30,50 +30,50 @@ def test_noise_is_no_candidate_and_there_is_a_limit() -> None:
     discs = [(20, 20 * n + 10, 0.5 if n == 1 else 4, 0.3 + 0.1 * n) for n in range(5)]
     assert len(CandidateFinder(min_fraction=0.001).find(*scene(discs)).candidates) == 4
     few = CandidateFinder(max_candidates=2).find(*scene(discs))
-    assert [round(c.measures["peak"], 1) for c in few.candidates] == [0.7, 0.6]
+    assert [round(c.features["peak"], 1) for c in few.candidates] == [0.7, 0.6]
 
 
 def test_measures_of_place_size_and_form() -> None:
     one, other = CandidateFinder().find(*scene([(50, 49.5, 8, 0.9), (80, 90, 4, 0.5)])).candidates
-    assert one.measures["depth"] == pytest.approx(0.505, abs=0.01)
-    assert one.measures["lateral"] == pytest.approx(0, abs=0.01)
-    assert other.measures["lateral"] == pytest.approx(0.81, abs=0.01)
-    assert one.measures["surface"] == pytest.approx(0.32, abs=0.015)  # 42 − 10 rows of 100
-    assert other.measures["border"] == pytest.approx(0.05, abs=0.015)
-    assert np.exp(one.measures["area"]) * 10_000 == pytest.approx(np.pi * 64, rel=0.05)
-    assert one.measures["lengthening"] == pytest.approx(0, abs=0.05)
-    assert one.measures["irregularity"] == pytest.approx(0, abs=0.03)
-    assert one.measures["wider"] == pytest.approx(0, abs=0.07)
-    assert one.measures["contrast"] < -1  # dark
-    assert one.measures["larger"] == pytest.approx(-other.measures["larger"])
-    assert one.measures["surer"] == pytest.approx(np.log(0.9 / 0.5), abs=1e-4)
-    assert one.measures["nearest"] == pytest.approx(np.log(np.hypot(30, 40.5) / (np.sqrt(np.pi) * 8)), abs=0.05)
+    assert one.features["depth"] == pytest.approx(0.505, abs=0.01)
+    assert one.features["lateral"] == pytest.approx(0, abs=0.01)
+    assert other.features["lateral"] == pytest.approx(0.81, abs=0.01)
+    assert one.features["surface"] == pytest.approx(0.32, abs=0.015)  # 42 − 10 rows of 100
+    assert other.features["border"] == pytest.approx(0.05, abs=0.015)
+    assert np.exp(one.features["area"]) * 10_000 == pytest.approx(np.pi * 64, rel=0.05)
+    assert one.features["lengthening"] == pytest.approx(0, abs=0.05)
+    assert one.features["irregularity"] == pytest.approx(0, abs=0.03)
+    assert one.features["wider"] == pytest.approx(0, abs=0.07)
+    assert one.features["contrast"] < -1  # dark
+    assert one.features["larger"] == pytest.approx(-other.features["larger"])
+    assert one.features["surer"] == pytest.approx(np.log(0.9 / 0.5), abs=1e-4)
+    assert one.features["nearest"] == pytest.approx(np.log(np.hypot(30, 40.5) / (np.sqrt(np.pi) * 8)), abs=0.05)
 
 
 def test_an_ellipse_lying_flat_is_long_wide_and_regular_and_a_star_is_not() -> None:
     y, x = np.mgrid[:100, :100] - 50.0
     picture = np.full((1, 100, 100), 0.5, np.float32)
     ellipse = ((y / 6) ** 2 + (x / 24) ** 2 <= 1)[None].astype(np.float32)
-    lying = CandidateFinder().find(ellipse, picture).candidates[0].measures
+    lying = CandidateFinder().find(ellipse, picture).candidates[0].features
     assert lying["lengthening"] == pytest.approx(np.log(4), abs=0.05)
     assert lying["wider"] == pytest.approx(np.log(4), abs=0.1)
     assert lying["irregularity"] < 0.05
     star = (np.hypot(y, x) <= 14 + 10 * np.cos(7 * np.arctan2(y, x)))[None].astype(np.float32)
-    assert CandidateFinder().find(star, picture).candidates[0].measures["irregularity"] > 0.2
+    assert CandidateFinder().find(star, picture).candidates[0].features["irregularity"] > 0.2
 
 
 def test_what_lies_below_is_told_from_what_lies_beside() -> None:
     probability, picture = scene([(40, 50, 8, 0.9)])
     shadow = picture.copy()
     shadow[0, 49:80, 42:59] = 0.1
-    assert CandidateFinder().find(probability, picture).candidates[0].measures["below"] == pytest.approx(0, abs=1e-5)
-    assert CandidateFinder().find(probability, shadow).candidates[0].measures["below"] < -1
+    assert CandidateFinder().find(probability, picture).candidates[0].features["below"] == pytest.approx(0, abs=1e-5)
+    assert CandidateFinder().find(probability, shadow).candidates[0].features["below"] < -1
 
 
 def test_volumes_are_measured_in_three_dimensions() -> None:
     z, y, x = np.mgrid[:20, :40, :40]
     ball = ((z - 10) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 36).astype(np.float32)
-    measures = CandidateFinder().find(ball, 1 - ball).candidates[0].measures
+    measures = CandidateFinder().find(ball, 1 - ball).candidates[0].features
     assert measures["irregularity"] == pytest.approx(0, abs=0.05)
     assert measures["lengthening"] == pytest.approx(0, abs=0.02)
     assert measures["depth"] == pytest.approx(0.51, abs=0.01)

@@ -219,7 +219,7 @@ def test_diagnose_json_table_and_report_agree(finished: Path, tmp_path: Path) ->
         assert case["diagnosis"] == row["predicted"]
         assert case["models"]["stack"]["malignant"] == pytest.approx(row["p_malignant"])
         assert (len(case["prediction_set"]) != 1) == row["abstain"]
-        assert {m["name"] for m in case["measures"]} <= {"tells", *(f"noise{n}" for n in range(6))}
+        assert {m["name"] for m in case["features"]} <= {"tells", *(f"noise{n}" for n in range(6))}
     page = Path(CliRunner().invoke(app, ["report", str(out.with_suffix(".json"))]).stdout.strip()).read_text()
     assert content["units"]["tells"] == MEANT
     assert page.count(MEANT) == 1

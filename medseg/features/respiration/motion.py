@@ -45,16 +45,16 @@ WIDTH = 64
 
 @retrospective
 def motion_features(
-    frames: Sequence[sitk.Image], measures: Sequence[str] = ("displacement_mm", "pc1"), reach: float = 0.15
+    frames: Sequence[sitk.Image], names: Sequence[str] = ("displacement_mm", "pc1"), reach: float = 0.15
 ) -> pd.DataFrame:
     """One row a frame, in order, columns ``motion.<feature>``.
 
-    frames: 2D or 3D images of one grid, at least two. measures: keys of `UNITS`; by default the two that rose with
+    frames: 2D or 3D images of one grid, at least two. names: keys of `UNITS`; by default the two that rose with
     inhaling in all three people measured; brightness, dark fraction and further modes rose in one, fell in another.
     reach: largest shift searched between two frames, as a fraction of their rows. A blank frame, or one that looks like
     no other, is NaN. Raises ImageError for unfit frames.
     """
-    unknown = [measure for measure in measures if measure not in UNITS]
+    unknown = [measure for measure in names if measure not in UNITS]
     if unknown:
         raise ImageError(
             f"motion has no feature {unknown[0]!r}; choose from {', '.join(UNITS)}", code="feature-undefined"
@@ -78,7 +78,7 @@ def motion_features(
     }
     for number, score in enumerate(scores, start=1):
         features[f"pc{number}"] = _oriented(score, np.nan_to_num(displacement), dark_fraction)
-    table = pd.DataFrame({f"{PREFIX}{measure}": features[measure] for measure in measures}, index=filled)
+    table = pd.DataFrame({f"{PREFIX}{measure}": features[measure] for measure in names}, index=filled)
     return table.reindex(range(len(frames)))
 
 

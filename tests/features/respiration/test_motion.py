@@ -29,7 +29,7 @@ def images(arrays, spacing=1.0):
 
 
 def test_a_known_shift_is_measured_beside_what_stands_still():
-    table = motion_features(images([scene(s, noise=2) for s in SHIFT], spacing=1.5), measures=list(UNITS))
+    table = motion_features(images([scene(s, noise=2) for s in SHIFT], spacing=1.5), names=list(UNITS))
     assert list(table.columns) == [f"motion.{key}" for key in UNITS]
     assert len(table) == len(SHIFT)
     assert table["motion.displacement_mm"].to_numpy() == pytest.approx((SHIFT - np.median(SHIFT)) * 1.5, abs=0.3)
@@ -37,7 +37,7 @@ def test_a_known_shift_is_measured_beside_what_stands_still():
 
 
 def test_modes_and_dark_part_rise_as_the_body_moves_down():
-    table = motion_features(images([scene(s) for s in SHIFT]), measures=["pc1", "dark_fraction"])
+    table = motion_features(images([scene(s) for s in SHIFT]), names=["pc1", "dark_fraction"])
     for column in table:
         assert np.corrcoef(table[column], SHIFT)[0, 1] > 0.9
 
@@ -66,4 +66,4 @@ def test_unfit_frames_are_refused():
     with pytest.raises(ImageError, match="1 are not blank"):
         motion_features(images([scene(0), 0 * scene(0)]))
     with pytest.raises(ImageError, match="no feature 'pc9'"):
-        motion_features(images([scene(0), scene(1)]), measures=["pc9"])
+        motion_features(images([scene(0), scene(1)]), names=["pc9"])

@@ -104,11 +104,11 @@ def test_diagnose_images_equals_table_and_package_and_api(finished: Path, textur
     diagnose_folder(DiagnoseRequest(tmp_path / "out_features.csv", tmp_path / "table.csv"), open_run(finished))
     assert np.allclose(pd.read_csv(tmp_path / "table.csv")["p_malignant"], found["p_malignant"], equal_nan=True)
     packed = export_model(open_run(finished), tmp_path / "model.zip")
-    diagnose_folder(DiagnoseRequest(textured, tmp_path / "packed.csv"), open_run(packed))
-    assert (tmp_path / "packed.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+    diagnose_folder(DiagnoseRequest(tmp_path / "out_features.csv", tmp_path / "packed.csv"), open_run(packed))
+    assert (tmp_path / "packed.csv").read_bytes() == (tmp_path / "table.csv").read_bytes()
     assert without_paths(load(finished / "config.yaml")).data.encoder == "efficientnet_lite0"
     model = package.load_model(packed, device="cpu")
-    image, mask = textured / "images" / "c03.png", textured / "masks" / "c03.png"
+    image, mask = textured / "images" / "c03.png", sitk.ReadImage(textured / "masks" / "c03.png") > 0
     answer = package.diagnose(image, model, mask=mask)
     assert answer["p_malignant"][0] == pytest.approx(found.loc["c03", "p_malignant"], abs=1e-6)
     with pytest.raises(ConfigError, match="mask="):

@@ -25,6 +25,7 @@ RANGE = (
     "+preprocess.scale.high=100.0",
 )
 HU_UNSEEN = ("~preprocess.window", "+preprocess.zscore._target_=medseg.preprocess.intensity.ZScore")
+PLAIN = "plain U-Net"
 CLASSICAL = ("otsu", "watershed", "em", "superpixels")
 
 
@@ -45,6 +46,9 @@ class Experiment:
         0.25  # of the recipe's samples in the runs with and without a step, which are compared among themselves
     )
     short: tuple[str, ...] = ()  # more settings of those runs
+    plain: tuple[
+        str, ...
+    ] = ()  # the plain U-Net, where the recipe has a pretrained encoder; runs with and without a step
     trained: bool = True
     subset: str = ""  # column of labels.csv that is 1 in the cases to take; "": all
 
@@ -74,6 +78,7 @@ EXPERIMENTS = [
         ("organ=skin", "dataset=isic2017"), "iou",
         {"lesion": "0.765 (ISIC 2017 challenge, its test images)"}, classical=CLASSICAL,
         ablations={"hair left in": ("~preprocess.hair",), "colour constancy": (CONSTANCY,)}, share=0.25,
+        plain=("segmenter=unet2d_whole_image", "organ.image_size=[128,128]", "segmenter.max_samples=24000"),
     ),
     Experiment(
         "skin_untrained", "Skin, without training (ISIC 2017 at 1024 pixels, 56 reported; Jaccard)",
@@ -96,6 +101,7 @@ EXPERIMENTS = [
         "breast/busi_256",
         ("organ=breast", "dataset=busi"), "dice_where_present", classical=CLASSICAL,
         ablations={"speckle filtered": ("+preprocess.speckle._target_=medseg.preprocess.denoising.Srad",)},
+        plain=("segmenter=unet2d_whole_image", "organ.image_size=[160,160]", "segmenter.max_samples=30000"),
     ),
 ]  # fmt: skip
 
@@ -140,14 +146,15 @@ def main() -> None:
 def variants(experiment: Experiment, ablations: bool) -> dict[str, tuple[str, ...]]:
     """Name → settings of each run of an experiment."""
     found: dict[str, tuple[str, ...]] = {"U-Net": ()} if experiment.trained else {}
+    found |= {PLAIN: experiment.plain} if experiment.plain else {}
     found |= {name: (f"segmenter={name}",) for name in experiment.classical}
     if not experiment.trained:  # hair is what their data were chosen for
         found |= {
             f"{name}, no hair removal": (f"segmenter={name}", "~preprocess.hair") for name in experiment.classical
         }
     if ablations and experiment.ablations:
-        few = (f"trainer.fraction={experiment.share:g}", *experiment.short)
-        base = f"U-Net, {experiment.share:.0%} of the samples"
+        few = (*experiment.plain, f"trainer.fraction={experiment.share:g}", *experiment.short)
+        base = f"{PLAIN if experiment.plain else 'U-Net'}, {experiment.share:.0%} of the samples"
         found |= {base: few} | {f"{base}, {name}": (*few, *s) for name, s in experiment.ablations.items()}
     return found
 

@@ -57,7 +57,7 @@ def card_lines(summary: Json | None, keys: Sequence[str] = ()) -> list[str]:
     models = summary["models"]
     lines = [
         f"Evaluated on split `{summary['report_split']}`: {summary['n_cases']} cases, {summary['n_patients']} "
-        f"patients. The diagnosis is that of `{summary['use']}`. Masks: {summary['masks']}.",
+        f"patients. The diagnosis is that of `{summary['final_model']}`. Masks: {summary['masks']}.",
         "",
         f"| score | {' | '.join(models)} |",
         f"|---|{'---|' * len(models)}",

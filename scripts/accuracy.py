@@ -124,7 +124,7 @@ def main() -> None:
         "and no threshold was chosen on the reported images. Few sets are at hand, so recipes were settled while",
         "watching them: read the numbers as what to expect on data like these, not as a ranking. Rules without",
         "training stand beside the U-Net; runs with and without a step have equal, short trainings and are",
-        "compared among themselves only. The rows of skin, breast and lung, and the diagnoses on their masks,",
+        "compared among themselves only. The rows of breast and lung, and the diagnoses on masks,",
         "were made before these recipes got the pretrained encoder and the field of view; what the encoder does",
         "is in their notes.",
         "",

@@ -104,12 +104,16 @@ def _pairs(runs: list[Run], labels: Labels) -> Pairs:
 
 
 def _rules(labels: Labels, sizes: Sizes) -> Rules:
-    """Every distinct step of every choice of the group, as choice.step; a minimum size for each label and fraction."""
+    """Every distinct step of every choice of the group, as choice.step; a minimum size for each label and fraction.
+
+    Choices with the field of view are skipped: they need the image, which a run does not keep.
+    """
     rules: Rules = {}
     for file in sorted((config_dir() / "postprocess").glob("*.yaml")):
-        for name, rule in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).items():
-            if rule["_target_"].endswith(f".{WithinField.__name__}"):
-                continue
+        steps = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if any(rule["_target_"].endswith(f".{WithinField.__name__}") for rule in steps.values()):
+            continue
+        for name, rule in steps.items():
             sized = rule["_target_"].endswith(f".{MinimumSize.__name__}")
             for key, variant in (_minima(name, rule, labels, sizes) if sized else {name: rule}).items():
                 if variant not in rules.values():

@@ -86,7 +86,9 @@ def test_average_writes_one_mask_and_the_mean_probability(medseg: Command, photo
     entropy = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "uncertainty" / "p0.png"))) / 65535
     assert entropy == pytest.approx(entropy_plane([mean], exclusive=True), abs=1e-3)
     decided = (mean > 0.5).astype(np.uint8)
-    expected = segmenters[0].postprocess(sitk.GetImageFromArray(decided))
+    coded = sitk.GetImageFromArray(decided)
+    coded.CopyInformation(image)
+    expected = segmenters[0].postprocess(coded, image)
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "p0.png")))
     assert ((written > 0) == (sitk.GetArrayFromImage(expected) > 0)).mean() > 0.999
     assert not (out / "agreement.csv").exists()

@@ -214,15 +214,16 @@ def segment_case(request: SegmentRequest, predictor: Predictor, job: Job) -> Cas
     files = _write_masks(request.out, work.target, result, predictor, origin)
     rows = {name: [{"case": case.name, **row} for row in getattr(result, name)] for name in TABLES}
     implausible = predictor.mask_warnings(result)
-    causes = {
-        "quality": warnings,
-        "implausible": implausible,
-        "expected-dice": [result.doubts] if result.doubts else [],
-    }
-    code = next((name for name, texts in causes.items() if texts), "")
-    message = "; ".join(text for texts in causes.values() for text in texts)
+    status, code = ("ok", "")
+    if warnings:
+        status, code = ("review", "quality")
+    elif implausible:
+        status, code = ("review", "implausible")
+    elif result.doubts:
+        status, code = ("review", "expected-dice")
+    message = "; ".join(filter(None, [*warnings, *implausible, result.doubts]))
     tables = {name: table for name, table in rows.items() if table}
-    return CaseResult(tables, files, "review" if code else "ok", code, message, str(request.out / work.target))
+    return CaseResult(tables, files, status, code, message, str(request.out / work.target))
 
 
 def _write_masks(

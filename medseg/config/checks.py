@@ -20,6 +20,7 @@ from medseg.config.settings import (
     Wording,
 )
 from medseg.errors import ConfigError
+from medseg.segmentation.planner import PRETRAINED_DEPTH
 
 # Settings that a plan can derive from the data.
 AUTO = (
@@ -227,9 +228,6 @@ def check_combinations(settings: Settings) -> None:
             "organ.exclusive_labels=false: labels of classical segmentation cannot overlap; use "
             "organ.exclusive_labels=true"
         )
-
-
-PRETRAINED_DEPTH = 5  # levels of EfficientNet-Lite0 below the image
 
 
 def _check_codes(codes: dict[str, list[str]]) -> None:

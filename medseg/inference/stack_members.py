@@ -129,12 +129,15 @@ class StackMembers:
         """The members that `save` wrote; `ModelError` if a file is missing or broken."""
         weights = run.load_weights()
         deep = {name: value.numpy() for name, value in weights.items() if name.partition(".")[0] == DEEP}
-        measured = _load_measured(run, config, schema, tuple(state["selected"])) if "logistic" in weights else None
+        measured = None
+        if "logistic" in weights:
+            measured = _load_measured(run, config, schema, tuple(state["selected"]), weights)
         return cls(measured, DeepLogistic.from_arrays(deep) if deep else None)
 
 
-def _load_measured(run: Run, config: Settings, schema: FeatureSchema, selected: tuple[int, ...]) -> MeasuredMembers:
-    weights = run.load_weights()
+def _load_measured(
+    run: Run, config: Settings, schema: FeatureSchema, selected: tuple[int, ...], weights: dict[str, torch.Tensor]
+) -> MeasuredMembers:
     network = SequenceLSTM(schema.task(), **config.classifier.network.model_dump())
     network.load_state_dict({k.removeprefix("lstm."): v for k, v in weights.items() if k.startswith("lstm.")})
     file = run.file("ensemble.skops")

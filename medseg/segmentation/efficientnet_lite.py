@@ -82,11 +82,15 @@ class EfficientNetLite0(nn.Module):
         """Take the weights learnt on ImageNet; the first convolution is folded to the network's channels."""
         own = self.state_dict()
         state = own | {name: value.float() for name, value in load_file(WEIGHTS).items() if name in own}
-        channels = self.stem.conv.in_channels
-        if channels != CHANNELS:
-            first = state["stem.conv.weight"]  # (32, 3, 3, 3)
-            state["stem.conv.weight"] = first.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
+        first = "stem.conv.weight"
+        if state[first].shape != own[first].shape:
+            state[first] = fold_channels(state[first], self.stem.conv.in_channels)
         self.load_state_dict(state)
+
+
+def fold_channels(kernels: Tensor, channels: int) -> Tensor:
+    """Kernels (O, C, *k) for another number of input channels: an image repeated in all of them gives the same."""
+    return (kernels.sum(1, keepdim=True) / channels).repeat_interleave(channels, dim=1)
 
 
 class MobileBlock(nn.Module):

@@ -13,6 +13,7 @@ from medseg.data.cases import Case
 from medseg.errors import ConfigError, ModelError
 from medseg.inference.out_of_fold import TRAINED_ON, TrainingSplit
 from medseg.runs.run import Run, hash_run_input, open_run
+from medseg.segmentation.efficientnet_lite import fold_channels
 from medseg.utils.console import say, warn
 
 HEADS = "heads."  # the layers with an output for each label
@@ -97,12 +98,10 @@ def _by_label(own: Tensor, value: Tensor, labels: Sequence[str], source_labels: 
 
 
 def _folded(own: Tensor, value: Tensor) -> Tensor | None:
-    """The kernels of a convolution (O, C, *k) folded to another number of input channels, so that an image repeated in
-    all of them gives the same; None if they differ otherwise.
-    """
+    """The kernels `value` (O, C, *k) folded to the input channels of `own`; None if they differ otherwise."""
     if own.shape[0] != value.shape[0] or own.shape[2:] != value.shape[2:]:
         return None
-    return (value.sum(1, keepdim=True) / own.shape[1]).expand_as(own).clone()
+    return fold_channels(value, own.shape[1])
 
 
 def _require_unseen(parent: Run, held_out: Sequence[Case]) -> None:
